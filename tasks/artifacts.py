@@ -1,0 +1,301 @@
+"""Artifacts: what stages exchange. One immutable folder each, its manifest written last, addressed by fingerprint.
+
+    WORKSPACE/<stage>/<fingerprint>/            a finished artifact (manifest.json inside), published by one rename
+    WORKSPACE/<stage>/<fingerprint>.partial/    one being built; nobody reads it, a killed build may go on from it
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TypeVar
+
+from tasks.errors import UserError
+from tasks.ledger import Ledger, Receipt, StageOutcome
+from tasks.settings import Json
+
+FORMAT = 1  # of workspace and manifests; raised when an older workspace can no longer be read
+LIBRARIES = ("torch", "ray", "tokenizers", "pyarrow", "polars", "numpy", "prefect", "mlflow", "pandera", "datasets")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The output of a stage: a finished folder and what its manifest says of it. Later stages read it, never change it."""
+
+    folder: str
+    fingerprint: str
+    ledger: Ledger = field(default_factory=Ledger)
+    figures: Mapping[str, float] = field(default_factory=dict[str, float])
+    notes: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def path(self) -> Path:
+        """The local folder that holds the files."""
+        return Path(self.folder)
+
+
+@dataclass(frozen=True)
+class RawCorpus(Artifact):
+    """Documents as read: `documents-*.parquet` (contract Documents), `rejects.parquet` (contract Dropped)."""
+
+
+@dataclass(frozen=True)
+class CleanCorpus(Artifact):
+    """Documents that passed the rules, repaired, input order preserved; `dropped.parquet` beside."""
+
+
+@dataclass(frozen=True)
+class UniqueCorpus(Artifact):
+    """Documents without exact and near copies (the smallest document of a cluster stays); `dropped.parquet` beside."""
+
+
+@dataclass(frozen=True)
+class Examples(Artifact):
+    """Labelled text for one fine-tuning task: `train.parquet`, `heldout.parquet` (contract of its kind), `labels.json`."""
+
+
+@dataclass(frozen=True)
+class Corpus(Artifact):
+    """What models learn from and are judged on: `train-*.parquet` and `validation.parquet` (contract Documents).
+
+    No document of `train` holds text of the validation set or of a held-out example; `dropped.parquet` beside.
+    """
+
+
+@dataclass(frozen=True)
+class Tokenizer(Artifact):
+    """`tokenizer.json` and `tokenizer_config.json` in Hugging Face form; `quality.json` beside."""
+
+
+@dataclass(frozen=True)
+class TokenShards(Artifact):
+    """Token rows ready for training: `train/shard-*.parquet` and `validation/shard-*.parquet` (see model/batches.py)."""
+
+
+@dataclass(frozen=True)
+class PretrainedModel(Artifact):
+    """A Hugging Face folder `model/` (weights, config, tokenizer), `checkpoints/`, `curve.jsonl`."""
+
+
+@dataclass(frozen=True)
+class FinetunedModel(Artifact):
+    """Like PretrainedModel, for one task, with `task.json` (kind, labels) beside the weights."""
+
+
+@dataclass(frozen=True)
+class Scores(Artifact):
+    """`scores.parquet` (contract Scores) and `samples.json` of one model on one suite."""
+
+
+@dataclass(frozen=True)
+class Report(Artifact):
+    """`report.html`: one self-contained page."""
+
+
+@dataclass(frozen=True)
+class RegisteredModel(Artifact):
+    """A registry version: notes `name`, `version`, `alias`, `uri`."""
+
+
+AnyArtifact = TypeVar("AnyArtifact", bound=Artifact)
+
+
+def canonical(value: Json) -> str:
+    """The one JSON text of a value: keys sorted, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def fingerprint(stage: str, config: Json, inputs: Mapping[str, str]) -> str:
+    """Sixteen hex digits over stage name, identity of its config (revision included) and fingerprints of its inputs."""
+    text = canonical({"format": FORMAT, "stage": stage, "config": config, "inputs": dict(inputs)})
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of an artifact. `rows` is -1 for what is not a table; `modified` is in nanoseconds."""
+
+    path: str
+    bytes: int
+    sha256: str
+    rows: int
+    modified: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The truth about a finished artifact; a folder without one does not exist."""
+
+    format: int
+    stage: str
+    fingerprint: str
+    config: Json
+    inputs: Mapping[str, str]
+    files: tuple[FileEntry, ...]
+    ledger: Ledger
+    receipts: tuple[Receipt, ...]
+    figures: Mapping[str, float]
+    notes: Mapping[str, str]
+    versions: Mapping[str, str]
+    seconds: float
+    finished: str
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a finished artifact, or None where there is none. UserError when another version wrote it."""
+    try:
+        raw = json.loads((folder / "manifest.json").read_text())
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None  # torn manifest: the artifact counts as unfinished and is built again
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
+        raise UserError(
+            f"{folder / 'manifest.json'}: written by another version of Wordmill (format {found}, expected {FORMAT}). "
+            "Use a new workspace (--workspace DIR) or the version that wrote this one."
+        )
+    raw["files"] = tuple(FileEntry(**entry) for entry in raw["files"])
+    raw["ledger"] = Ledger(**raw["ledger"])
+    raw["receipts"] = tuple(Receipt(**entry) for entry in raw["receipts"])
+    return Manifest(**raw)
+
+
+def fault(folder: Path, manifest: Manifest, thorough: bool = False) -> str | None:
+    """What is wrong with a finished artifact's files, or None.
+
+    A file whose size and modification time are as recorded is taken as unaltered unless `thorough`; any other is
+    hashed, so a copied workspace costs one reading and an altered byte is found.
+    """
+    for entry in manifest.files:
+        path = folder / entry.path
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return f"{path} is missing"
+        if stat.st_size != entry.bytes:
+            return f"{path} has {stat.st_size} bytes, expected {entry.bytes}"
+        if (thorough or stat.st_mtime_ns != entry.modified) and file_digest(path) != entry.sha256:
+            return f"{path} was altered after it was written (another SHA-256)"
+    return None
+
+
+class Workspace:
+    """The folder that holds every artifact, the journal and the local servers' databases."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser().absolute()
+
+    def open(self) -> "Workspace":
+        """Create the workspace if need be. UserError when it cannot be used or another version wrote it."""
+        marker = self.root / "workspace.json"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            if not marker.exists():
+                marker.write_text(json.dumps({"format": FORMAT}) + "\n")
+            found = json.loads(marker.read_text()).get("format")
+        except OSError as error:
+            raise UserError(f"workspace {self.root}: {error.strerror}. Choose another with --workspace DIR.") from error
+        except json.JSONDecodeError as error:
+            raise UserError(f"{marker}: not JSON. This is not a Wordmill workspace; choose another.") from error
+        if found != FORMAT:
+            raise UserError(
+                f"{marker}: format {found}, expected {FORMAT}: another version of Wordmill wrote this workspace. "
+                "Choose another with --workspace DIR."
+            )
+        return self
+
+    def folder(self, stage: str, mark: str) -> Path:
+        """Where the artifact of `stage` with fingerprint `mark` lies, finished or not."""
+        return self.root / stage / mark
+
+    def find(self, kind: type[AnyArtifact], stage: str, mark: str) -> AnyArtifact | None:
+        """The finished artifact, or None where there is none."""
+        folder = self.folder(stage, mark)
+        manifest = read_manifest(folder)
+        return None if manifest is None else as_artifact(kind, folder, manifest)
+
+    def discard(self, stage: str, mark: str) -> None:
+        """Remove an artifact: its manifest first, so that no reader takes a half-removed folder for a whole one."""
+        folder = self.folder(stage, mark)
+        (folder / "manifest.json").unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def begin(self, stage: str, mark: str, keep: bool) -> Path:
+        """The folder to build in. `keep` leaves what a killed build left, for stages that can go on from it."""
+        partial = self.root / stage / f"{mark}.partial"
+        if not keep:
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True, exist_ok=True)
+        return partial
+
+    def publish(self, manifest: Manifest) -> Path:
+        """Write the manifest into the built folder, flush, and give the folder its final name."""
+        partial = self.root / manifest.stage / f"{manifest.fingerprint}.partial"
+        _write_synced(partial / "manifest.json", json.dumps(asdict(manifest), ensure_ascii=False, indent=1) + "\n")
+        final = self.folder(manifest.stage, manifest.fingerprint)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        return final
+
+
+def as_artifact(kind: type[AnyArtifact], folder: Path, manifest: Manifest) -> AnyArtifact:
+    """The handle that stages pass on, from a manifest."""
+    return kind(str(folder), manifest.fingerprint, manifest.ledger, manifest.figures, manifest.notes)
+
+
+def describe(stage: str, mark: str, config: Json, inputs: Mapping[str, str], built: Path, outcome: StageOutcome,
+             seconds: float) -> Manifest:
+    """The manifest of what lies in `built`: every file listed with size, rows and digest; the ledger checked."""
+    outcome.ledger.check(stage)
+    files = tuple(_entry(built, path) for path in sorted(built.rglob("*")) if path.is_file() and path != built / "manifest.json")
+    return Manifest(
+        format=FORMAT, stage=stage, fingerprint=mark, config=config, inputs=inputs, files=files, ledger=outcome.ledger,
+        receipts=outcome.receipts, figures=outcome.figures, notes=outcome.notes, versions=library_versions(),
+        seconds=round(seconds, 3), finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
+
+
+def library_versions() -> dict[str, str]:
+    """Installed versions of what can change an output, and Python's own."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # a stage that needs it fails by its own import
+    return found
+
+
+def _entry(root: Path, path: Path) -> FileEntry:
+    stat = path.stat()
+    return FileEntry(path.relative_to(root).as_posix(), stat.st_size, file_digest(path), _rows(path), stat.st_mtime_ns)
+
+
+def _rows(path: Path) -> int:
+    if path.suffix != ".parquet":
+        return -1
+    import pyarrow.parquet as pq
+
+    return pq.read_metadata(path).num_rows
+
+
+def _write_synced(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)

@@ -1,0 +1,75 @@
+"""Reading and writing document tables in batches, so that memory does not grow with the corpus."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+DOCUMENTS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),  # hash of source and position
+        pa.field("text", pa.large_string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),  # the source's name in the recipe
+        pa.field("path", pa.string(), nullable=False),  # file (and record) it came from
+        pa.field("language", pa.string(), nullable=False),  # "en", "zh", "code", "und"
+        pa.field("bytes", pa.int64(), nullable=False),  # UTF-8 bytes of text
+        pa.field("meta", pa.map_(pa.string(), pa.string())),  # "group": what must not be split across train/validation
+    ]
+)
+DROPPED = pa.schema(
+    [
+        *DOCUMENTS,
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("value", pa.float64()),  # the figure that broke the rule
+    ]
+)
+BATCH_BYTES = 64 * 2**20  # of text in a row group
+
+
+class TableWriter:
+    """Writes batches of one schema to a Parquet file (zstd), one row group for about 64 MB of them.
+
+    The file appears under its name only when it is whole: it is written as `<name>.tmp` and renamed on a clean exit.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path, self.schema, self.rows = path, schema, 0
+        self._temporary = path.with_name(path.name + ".tmp")
+        self._file = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_bytes = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add a batch of the writer's schema."""
+        self.rows += batch.num_rows
+        self._pending.append(batch.cast(self.schema) if batch.schema != self.schema else batch)
+        self._pending_bytes += batch.nbytes
+        if self._pending_bytes >= BATCH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._file.write_table(pa.Table.from_batches(self._pending, self.schema))
+        self._pending, self._pending_bytes = [], 0
+
+    def __enter__(self) -> "TableWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._flush()
+        self._file.close()
+        if kind is None:
+            self._temporary.rename(self.path)
+        else:
+            self._temporary.unlink(missing_ok=True)
+
+
+def read_batches(folder: Path, pattern: str, rows: int = 2_000) -> Iterator[pa.RecordBatch]:
+    """Batches of at most `rows` rows of the folder's files that match `pattern`, in name order."""
+    for path in sorted(folder.glob(pattern)):
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(batch_size=rows)

@@ -1,0 +1,59 @@
+"""What every recipe section shares: frozen, unknown keys refused, placement kept apart from identity."""
+
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+
+
+class Placement:
+    """Marks a field that says where or how fast a stage runs: `workers: Annotated[int, Placement()] = 2`.
+
+    Such a field never enters a fingerprint.
+    """
+
+
+class Section(BaseModel):
+    """A part of a recipe. Frozen; an unknown key is an error; field descriptions give units and bounds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def identity(value: object) -> Json:
+    """The part of `value` that bears on an output, as plain JSON; placement fields are left out.
+
+    Refuses (TypeError) what it cannot represent exactly: callables, sets, objects without declared fields.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            raise TypeError(f"{value} has no exact JSON form")
+        return value
+    if isinstance(value, Enum):
+        return identity(value.value)
+    if isinstance(value, list | tuple):
+        items: Iterable[object] = value
+        return [identity(item) for item in items]
+    if isinstance(value, dict):
+        entries: dict[object, object] = value
+        return {str(key): identity(entries[key]) for key in sorted(entries, key=str)}
+    if isinstance(value, BaseModel):
+        kept = [name for name, info in type(value).model_fields.items() if not _is_placement(info.metadata)]
+        return {name: identity(getattr(value, name)) for name in kept}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: identity(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Path):
+        raise TypeError(f"{value}: a path is a place, not an identity; use the content digest")
+    raise TypeError(f"{value!r} ({type(value).__name__}) cannot enter a fingerprint")
+
+
+def _is_placement(metadata: list[object]) -> bool:
+    return any(isinstance(item, Placement) for item in metadata)

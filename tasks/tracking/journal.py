@@ -1,0 +1,170 @@
+"""The journal: every figure of a run goes to a local append-only file first, and from there to MLflow, behind.
+
+A training step pays one short write, never a network call. `tasks/tracking/sender.py` reads the journal in a process of
+its own; what it could not send stays in the file and is sent by the next run. Entries carry their own time, so sending
+one twice changes nothing.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+DRAIN_SECONDS = 20.0  # how long the end of a run waits for the sender before it leaves the rest to the next run
+
+
+class Journal:
+    """One run's figures as JSON lines in `folder/<run>.jsonl`; safe to call from several threads."""
+
+    def __init__(self, folder: Path, experiment: str, name: str, tags: Mapping[str, str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.run = uuid.uuid4().hex
+        self.path = folder / f"{self.run}.jsonl"
+        self._file: TextIO = self.path.open("a", encoding="utf-8")
+        self._lock = threading.Lock()
+        self._write("start", self.run, experiment=experiment, parent=None, name=name, tags=dict(tags))
+
+    def child(self, name: str, tags: Mapping[str, str]) -> str:
+        """Open a child run; its key is passed to the other calls."""
+        key = uuid.uuid4().hex
+        self._write("start", key, experiment=None, parent=self.run, name=name, tags=dict(tags))
+        return key
+
+    def params(self, run: str, values: Mapping[str, str]) -> None:
+        """Parameters, already flattened to text."""
+        self._write("params", run, values=dict(values))
+
+    def metrics(self, run: str, values: Mapping[str, float], step: int = 0) -> None:
+        """Figures at a step; values that are not finite are left out (MLflow's SQL store refuses them)."""
+        finite = {key: value for key, value in values.items() if value == value and abs(value) != float("inf")}
+        if finite:
+            self._write("metrics", run, values=finite, step=step)
+
+    def tags(self, run: str, values: Mapping[str, str]) -> None:
+        """Tags, replacing earlier ones of the same name."""
+        self._write("tags", run, values=dict(values))
+
+    def dataset(self, run: str, name: str, digest: str, source: str, profile: Mapping[str, float]) -> None:
+        """A dataset the run read, by name and content digest."""
+        self._write("dataset", run, name=name, digest=digest, source=source, profile=dict(profile))
+
+    def artifact(self, run: str, path: Path, folder: str = "") -> None:
+        """A file to be copied to the run's artifacts."""
+        self._write("artifact", run, path=str(path), folder=folder)
+
+    def end(self, run: str, status: str) -> None:
+        """Close a run: FINISHED, FAILED or KILLED."""
+        self._write("end", run, status=status)
+
+    def close(self) -> None:
+        """No more entries will come."""
+        self._write("close", self.run)
+        self._file.close()
+
+    def _write(self, kind: str, run: str, **fields: object) -> None:
+        entry = {"kind": kind, "run": run, "time": time.time_ns() // 1_000_000, **fields}
+        line = json.dumps(entry, ensure_ascii=False) + "\n"
+        with self._lock:
+            self._file.write(line)
+            self._file.flush()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a journal; which fields are set depends on `kind`. `time` is in milliseconds since 1970."""
+
+    kind: str
+    run: str
+    time: int
+    experiment: str | None = None
+    parent: str | None = None
+    name: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    values: Mapping[str, float] | Mapping[str, str] = field(default_factory=dict[str, str])
+    step: int = 0
+    digest: str = ""
+    source: str = ""
+    profile: Mapping[str, float] = field(default_factory=dict[str, float])
+    path: str = ""
+    folder: str = ""
+    status: str = ""
+
+
+@dataclass(frozen=True)
+class Sender:
+    """The process that sends journals to MLflow behind the run."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    def drain(self, seconds: float = DRAIN_SECONDS) -> int:
+        """Wait until the closed journals are sent, at most `seconds`. Returns how many entries are still unsent."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.terminate()
+        return unsent_entries(self.folder)
+
+
+def start_sender(folder: Path, uri: str, artifacts: Path) -> Sender:
+    """Start sending the folder's journals to the MLflow at `uri`; `artifacts` is used where there is no server."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = (folder / "sender.log").open("ab")
+    command = [sys.executable, "-m", "tasks.tracking.sender", str(folder), uri, str(artifacts)]
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=root, start_new_session=True)
+    log.close()
+    return Sender(process, folder)
+
+
+def unsent_entries(folder: Path) -> int:
+    """Entries in the folder's journals that MLflow has not taken yet."""
+    return sum(1 for journal in folder.glob("*.jsonl") for _ in pending(journal))
+
+
+def pending(journal: Path) -> list[str]:
+    """The whole lines of a journal beyond the sent mark; a torn last line is not one."""
+    with journal.open("rb") as file:
+        file.seek(read_mark(journal).offset)
+        lines = file.read().split(b"\n")
+    return [line.decode() for line in lines[:-1]]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How far a journal was sent (bytes), and which MLflow run each of its runs became."""
+
+    offset: int
+    runs: Mapping[str, str]
+
+
+def read_mark(journal: Path) -> Mark:
+    """The journal's mark; zero where nothing was sent."""
+    try:
+        return Mark(**json.loads(journal.with_suffix(".sent").read_text()))
+    except FileNotFoundError:
+        return Mark(0, {})
+
+
+def write_mark(journal: Path, mark: Mark) -> None:
+    """Record the mark, replacing the former by one rename."""
+    temporary = journal.with_suffix(".sent.tmp")
+    temporary.write_text(json.dumps({"offset": mark.offset, "runs": dict(mark.runs)}))
+    temporary.rename(journal.with_suffix(".sent"))
+
+
+def mlflow_run(journal: Path, run: str, seconds: float) -> str | None:
+    """The MLflow run id that `run` became, waiting at most `seconds` for the sender to create it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = read_mark(journal).runs.get(run)
+        if found is not None:
+            return found
+        time.sleep(0.1)
+    return None

@@ -1,0 +1,166 @@
+"""Sends journals to MLflow: `python -m tasks.tracking.sender JOURNALS URI ARTIFACTS`, started by a run, one per folder.
+
+It ends when every journal it found is closed (or its writer is gone) and sent. When MLflow does not answer it waits
+and tries again, up to a minute between tries; the run it serves never waits for it.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from tasks.tracking.journal import Entry, Mark, pending, read_mark, write_mark
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
+    from mlflow.tracking import MlflowClient
+
+BATCH = 800  # metrics in a request; MLflow takes 1000
+POLL_SECONDS = 0.5
+
+
+def main(folder: Path, uri: str, artifacts: Path) -> None:
+    """Send until all journals are closed and sent."""
+    os.nice(10)
+    parent = os.getppid()
+    try:
+        with FileLock(folder / "sender.lock", timeout=5):
+            send_all(folder, connect(uri), artifacts if "://" not in uri or uri.startswith("sqlite") else None, parent)
+    except Timeout:
+        return  # another run's sender serves this folder, ours included
+
+
+def connect(uri: str) -> "MlflowClient":
+    """A client with short time-outs, so that a dead server costs seconds here and nothing elsewhere."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def send_all(folder: Path, client: "MlflowClient", artifacts: Path | None, parent: int) -> None:
+    """Loop over the journals until nothing is left to wait for."""
+    from mlflow.exceptions import MlflowException
+
+    wait = POLL_SECONDS
+    while True:
+        parent_gone = os.getppid() != parent
+        try:
+            open_journals = [journal for journal in sorted(folder.glob("*.jsonl")) if not send(journal, client, artifacts)]
+            wait = POLL_SECONDS
+        except (MlflowException, OSError) as error:
+            print(f"{time.strftime('%F %T')} not sent, will try again: {str(error)[:300]}", flush=True)
+            if parent_gone:
+                return  # the next run sends the rest
+            wait = min(wait * 2, 60.0)
+            time.sleep(wait)
+            continue
+        if not open_journals or parent_gone:
+            return
+        time.sleep(wait)
+
+
+def send(journal: Path, client: "MlflowClient", artifacts: Path | None) -> bool:
+    """Send what is pending in one journal; True when it is closed and all is sent."""
+    mark = read_mark(journal)
+    closed = mark.offset > 0 and "closed" in mark.runs
+    while lines := pending(journal)[:BATCH]:
+        runs = dict(mark.runs)
+        for group in grouped([Entry(**json.loads(line)) for line in lines]):
+            apply(group, client, runs, artifacts)
+        closed = closed or any('"kind": "close"' in line for line in lines)
+        if closed:
+            runs["closed"] = "yes"
+        mark = Mark(mark.offset + sum(len(line.encode()) + 1 for line in lines), runs)
+        write_mark(journal, mark)
+    return closed
+
+
+def grouped(entries: list[Entry]) -> list[list[Entry]]:
+    """Runs of consecutive metrics entries of one run together, so that they go in one request; others alone."""
+    groups: list[list[Entry]] = []
+    for entry in entries:
+        last = groups[-1][-1] if groups else None
+        if last and entry.kind == last.kind == "metrics" and entry.run == last.run:
+            groups[-1].append(entry)
+        else:
+            groups.append([entry])
+    return groups
+
+
+def apply(group: list[Entry], client: "MlflowClient", runs: dict[str, str], artifacts: Path | None) -> None:
+    """Send one group of entries of the same kind and run."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    entry = group[0]
+    if entry.kind == "start":
+        runs[entry.run] = create_run(entry, client, runs, artifacts)
+        return
+    run = runs.get(entry.run)
+    if run is None or entry.kind == "close":
+        return
+    match entry.kind:
+        case "params":
+            items = [Param(key, str(value)[:6000]) for key, value in sorted(entry.values.items())]
+            for start in range(0, len(items), 100):
+                client.log_batch(run, params=items[start : start + 100])
+        case "metrics":
+            metrics = [Metric(k, float(v), e.time, e.step) for e in group for k, v in e.values.items()]
+            for start in range(0, len(metrics), BATCH):
+                client.log_batch(run, metrics=metrics[start : start + BATCH])
+        case "tags":
+            client.log_batch(run, tags=[RunTag(key, str(value)[:5000]) for key, value in entry.values.items()])
+        case "dataset":
+            client.log_inputs(run, [dataset_input(entry)])
+        case "artifact" if Path(entry.path).exists():
+            client.log_artifact(run, entry.path, entry.folder or None)
+        case "end":
+            client.set_terminated(run, entry.status, entry.time)
+        case _:
+            pass
+
+
+def create_run(entry: Entry, client: "MlflowClient", runs: dict[str, str], artifacts: Path | None) -> str:
+    """Create (or find again, after a crash between sending and marking) the MLflow run of a start entry."""
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_SOURCE_NAME
+
+    if entry.parent is None:
+        experiment = experiment_id(client, entry.experiment, artifacts)
+    else:
+        experiment = client.get_run(runs[entry.parent]).info.experiment_id
+    known = client.search_runs([experiment], f"tags.`wordmill.key` = '{entry.run}'", max_results=1)
+    if known:
+        return known[0].info.run_id
+    tags = {**entry.tags, "wordmill.key": entry.run, MLFLOW_RUN_NAME: entry.name, MLFLOW_SOURCE_NAME: "wordmill"}
+    if entry.parent is not None:
+        tags[MLFLOW_PARENT_RUN_ID] = runs[entry.parent]
+    return client.create_run(experiment, entry.time, tags, entry.name).info.run_id
+
+
+def experiment_id(client: "MlflowClient", name: str, artifacts: Path | None) -> str:
+    """The experiment of that name, created if need be; without a server its files go below `artifacts`."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return found.experiment_id
+    location = None if artifacts is None else (artifacts / name).as_uri()
+    return client.create_experiment(name, location)
+
+
+def dataset_input(entry: Entry) -> "DatasetInput":
+    """An MLflow dataset with our content digest."""
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.data.sources import LocalArtifactDatasetSource
+    from mlflow.entities import DatasetInput, InputTag
+    from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+    dataset = MetaDataset(LocalArtifactDatasetSource(entry.source), name=entry.name, digest=entry.digest)
+    return DatasetInput(dataset._to_mlflow_entity(), [InputTag(MLFLOW_DATASET_CONTEXT, "training")])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
