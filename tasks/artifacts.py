@@ -299,3 +299,19 @@ def _write_synced(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A finished artifact and what is wrong with its files, if anything."""
+
+    stage: str
+    fingerprint: str
+    problem: str | None
+
+
+def inspect_all(workspace: Workspace) -> list[Inspected]:
+    """Hash every file of every finished artifact in the workspace."""
+    folders = sorted(path.parent for path in workspace.root.glob("*/*/manifest.json") if path.parent.suffix != ".partial")
+    manifests = [(folder, read_manifest(folder)) for folder in folders]
+    return [Inspected(m.stage, m.fingerprint, fault(folder, m, thorough=True)) for folder, m in manifests if m is not None]

@@ -28,13 +28,15 @@ class SampledDocument:
     text: str
 
 
-def sample_documents(folder: Path, pattern: str, budget_bytes: int, seed: int) -> Iterator[SampledDocument]:
-    """Documents of the files that match `pattern`, at most `budget_bytes` of text, the languages as equal as they allow.
+def sample_documents(
+    folder: Path, pattern: str, budget_bytes: int, seed: int, by_language: bool = True
+) -> Iterator[SampledDocument]:
+    """Documents of the files that match `pattern`, at most `budget_bytes` of text, lowest keys first taken.
 
-    Within a language, those with the lowest keys are taken; they come in the order of the files.
+    `by_language` gives each language an equal share, as far as it has text. They come in the order of the files.
     """
     keys, languages, sizes = _read_index(folder, pattern, seed)
-    takes = sample_sizes(keys, languages, sizes, budget_bytes)
+    takes = sample_sizes(keys, languages if by_language else np.full(len(keys), "any"), sizes, budget_bytes)
     row = 0
     for batch in read_batches(folder, pattern, rows=500):
         here = np.flatnonzero(takes[row : row + batch.num_rows])

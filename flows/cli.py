@@ -1,0 +1,245 @@
+"""The `wordmill` command. Each command imports what it needs, so that `wordmill --help` answers at once."""
+
+import json
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from flows.plan import Planned
+    from flows.recipe import FinetuneRecipe, Recipe
+
+WORKSPACE = click.option("--workspace", default=None, metavar="DIR", help="Where artifacts live; default: the recipe's, else ./workspace.")
+SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a recipe key, such as model.layers=4. Repeatable.")
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, everything else on stderr.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="wordmill")
+def cli() -> None:
+    """Raw text in, a language model out: trained, fine-tuned, scored, registered and explained."""
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 our fault, 2 the user's input, 130 interrupted."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except KeyboardInterrupt:
+        click.echo("Interrupted. Finished stages are kept; the same command goes on from here.", err=True)
+        sys.exit(130)
+    except UserError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except Exception:
+        traceback.print_exc()
+        click.echo("This is our fault, not yours. Please report it with the lines above.", err=True)
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("recipe")
+@SET
+@WORKSPACE
+@JSON
+def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json: bool) -> None:
+    """Run RECIPE here and now; what was computed before is not computed again."""
+    kind, loaded, changes = _load(recipe, overrides, workspace)
+    _speak()
+    from flows.quiet import settle
+
+    settle(Path(loaded.workspace))
+    from flows.deployed import finetune, pretrain, require_server
+
+    require_server()
+    flow = pretrain if kind == "pretrain" else finetune
+    summary = flow(recipe=recipe, overrides=changes)
+    if as_json:
+        click.echo(json.dumps(summary, ensure_ascii=False, indent=1))
+    else:
+        from flows.tables import run_table
+
+        click.echo(run_table(summary))
+
+
+@cli.command()
+@click.argument("recipe")
+@SET
+@WORKSPACE
+@JSON
+def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json: bool) -> None:
+    """Show what a run of RECIPE would do: per stage cached or not, and why."""
+    _, loaded, _ = _load(recipe, overrides, workspace)
+    rows = _planned(loaded)
+    if as_json:
+        from dataclasses import asdict
+
+        click.echo(json.dumps({"stages": [asdict(row) for row in rows]}, ensure_ascii=False, indent=1))
+    else:
+        from flows.tables import plan_table
+
+        click.echo(plan_table(rows, loaded))
+
+
+def _planned(loaded: "Recipe | FinetuneRecipe") -> "list[Planned]":
+    from flows.plan import Plan
+    from flows.recipe import Recipe
+    from tasks.artifacts import Workspace
+    from tasks.tracking.address import registry_mark, tracking_address
+
+    workspace = Workspace(loaded.workspace)
+    planned = Plan(workspace, registry_mark(tracking_address(loaded.tracking.uri, workspace)))
+    if isinstance(loaded, Recipe):
+        from flows.pretrain import pretrain
+
+        pretrain(planned, loaded)
+    else:
+        from flows.finetune import finetune
+
+        finetune(planned, loaded)
+    return planned.rows
+
+
+def _load(recipe: str, overrides: tuple[str, ...], workspace: str | None) -> "tuple[str, Recipe | FinetuneRecipe, list[str]]":
+    from flows.recipe import Recipe, load_recipe, recipe_kind
+    from flows.recipe_file import read_recipe
+
+    changes = [*overrides, *([f"workspace={workspace}"] if workspace else [])]
+    kind = recipe_kind(read_recipe(recipe, changes))
+    return ("pretrain" if kind is Recipe else "finetune"), load_recipe(kind, recipe, changes), changes
+
+
+def _speak() -> None:
+    """Our own lines on stderr, plain."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("wordmill").addHandler(handler)
+    logging.getLogger("wordmill").setLevel(logging.INFO)
+    logging.getLogger("wordmill").propagate = False
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("prompt")
+@click.option("--count", default=1, show_default=True, help="How many continuations.")
+@click.option("--temperature", default=0.7, show_default=True, help="0 takes the likeliest token each time.")
+@click.option("--max-tokens", default=100, show_default=True, help="Length of a continuation, at most.")
+@click.option("--top-k", default=0, show_default=True, help="Choose among the k likeliest tokens; 0: all.")
+@click.option("--top-p", default=1.0, show_default=True, help="Choose among the likeliest tokens that hold this share.")
+@click.option("--seed", default=1, show_default=True)
+@WORKSPACE
+def generate(
+    model: str, prompt: str, count: int, temperature: float, max_tokens: int, top_k: int, top_p: float, seed: int,
+    workspace: str | None,
+) -> None:  # fmt: skip
+    """Continue PROMPT with MODEL: a run id, a registry name (models:/wordmill@champion), an artifact or Hugging Face folder."""
+    from flows.quiet import settle
+
+    settle()
+    from tasks.artifacts import Workspace
+    from tasks.models import continue_text, load, resolve_model
+    from tasks.tracking.address import tracking_address
+
+    place = Workspace(workspace or "workspace")
+    loaded, tokenizer = load(resolve_model(model, place, tracking_address(None, place)))
+    for number, text in enumerate(continue_text(loaded, tokenizer, prompt, count, temperature, max_tokens, top_k, top_p, seed), 1):
+        if count > 1:
+            click.echo(click.style(f"--- {number} ---", dim=True))
+        click.echo(prompt + text)
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--suite", default="configs/suites/quick.yaml", show_default=True, metavar="FILE")
+@SET
+@WORKSPACE
+@JSON
+def evaluate(model: str, suite: str, overrides: tuple[str, ...], workspace: str | None, as_json: bool) -> None:
+    """Score MODEL on a suite."""
+    from flows.quiet import settle
+
+    settle()
+    _speak()
+    from flows.score import score
+    from flows.tables import score_table
+
+    rows = score(model, suite, list(overrides), Path(workspace or "workspace"))
+    click.echo(json.dumps({"scores": rows}, ensure_ascii=False, indent=1) if as_json else score_table(rows))
+
+
+@cli.command()
+@WORKSPACE
+@JSON
+def doctor(workspace: str | None, as_json: bool) -> None:
+    """Check this machine and its workspace."""
+    from dataclasses import asdict
+
+    from flows.doctor import examine
+
+    checks = examine(Path(workspace or "workspace"))
+    if as_json:
+        click.echo(json.dumps({"checks": [asdict(check) for check in checks]}, indent=1))
+    for check in [] if as_json else checks:
+        mark = click.style("ok  ", fg="green") if check.fine else click.style("FAIL", fg="red")
+        click.echo(f"{mark} {check.name:<10} {check.found}" + ("" if check.fine else f"\n     {'':<10} fix: {check.fix}"))
+    if not all(check.fine for check in checks):
+        sys.exit(2)
+
+
+@cli.command()
+@WORKSPACE
+@JSON
+def verify(workspace: str | None, as_json: bool) -> None:
+    """Hash every file of every artifact and compare it with its manifest."""
+    from tasks.artifacts import Workspace, inspect_all
+
+    found = inspect_all(Workspace(workspace or "workspace"))
+    faults = [entry for entry in found if entry.problem is not None]
+    if as_json:
+        click.echo(json.dumps({"artifacts": len(found), "faults": [entry.problem for entry in faults]}, indent=1))
+    else:
+        for entry in faults:
+            click.echo(f"FAIL {entry.problem}")
+        click.echo(f"{len(found)} artifacts, {len(faults)} with faults" + ("; the next run builds those again" if faults else ""))
+    if faults:
+        sys.exit(2)
+
+
+@cli.command()
+@click.option("--prefect-port", default=4200, show_default=True)
+@click.option("--mlflow-port", default=5000, show_default=True)
+@click.option("--worker-port", default=8480, show_default=True)
+@WORKSPACE
+def up(prefect_port: int, mlflow_port: int, worker_port: int, workspace: str | None) -> None:
+    """Start a Prefect server, an MLflow server and a worker in the background; deploy the flows."""
+    from flows.quiet import settle
+    from flows.services import up as start
+
+    settle()
+    for service in start(Path(workspace or "workspace"), prefect_port, mlflow_port, worker_port):
+        click.echo(f"{service.name:<8} {service.page}")
+    click.echo("Deployed: pretrain/demo, pretrain/full, finetune/nightly, evaluate/champion. Stop all with: make down")
+
+
+@cli.command()
+@WORKSPACE
+def down(workspace: str | None) -> None:
+    """Stop what `wordmill up` started."""
+    from flows.services import down as stop
+
+    stopped = stop(Path(workspace or "workspace"))
+    click.echo(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The flows that Prefect runs: a recipe's path and its overrides are the parameters, so the Prefect UI shows a form."""
+
+from functools import partial
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.settings import PREFECT_API_URL
+
+from flows.doctor import silent
+from flows.finetune import finetune as finetune_dag
+from flows.pretrain import pretrain as pretrain_dag
+from flows.recipe import FinetuneRecipe, Recipe, load_recipe
+from flows.score import score
+from flows.session import run_dag
+from flows.story import tell
+from tasks.errors import UserError
+from tasks.settings import Json
+
+
+@flow(name="pretrain", flow_run_name="{recipe}")
+def pretrain(recipe: str = "configs/demo.yaml", overrides: list[str] | None = None) -> Json:
+    """Raw text in; a language model out that is trained, fine-tuned, scored, explained and registered.
+
+    recipe: a YAML file, seen from the project folder. overrides: such as "model.layers=4", a line each.
+    """
+    loaded = load_recipe(Recipe, recipe, overrides or [])
+    return run_dag("pretrain", loaded, partial(pretrain_dag, recipe=loaded), partial(tell, recipe=loaded, flow_name="pretrain")).as_json()
+
+
+@flow(name="finetune", flow_run_name="{recipe}")
+def finetune(recipe: str = "configs/nightly.yaml", overrides: list[str] | None = None) -> Json:
+    """Start from the registered champion and new labelled data; promote the challenger only when it is better.
+
+    recipe: a YAML file, seen from the project folder. overrides: such as "finetune.0.steps=200", a line each.
+    """
+    loaded = load_recipe(FinetuneRecipe, recipe, overrides or [])
+    return run_dag("finetune", loaded, partial(finetune_dag, recipe=loaded), partial(tell, recipe=loaded, flow_name="finetune")).as_json()
+
+
+@flow(name="evaluate", flow_run_name="{model}")
+def evaluate(
+    model: str = "models:/wordmill@champion", suite: str = "configs/suites/quick.yaml", workspace: str = "workspace"
+) -> Json:
+    """Score any model on a suite.
+
+    model: a run id, a registry name, an artifact folder or a Hugging Face folder. suite: a YAML file.
+    """
+    rows = score_task(model, suite, [], Path(workspace))
+    create_table_artifact(table=rows, key="scores", description=f"{model} on {suite}")
+    return {"scores": [*rows]}
+
+
+score_task = task(score, name="score")
+
+
+def require_server() -> None:
+    """UserError when a Prefect server is named but silent; none named is fine, a temporary one is started."""
+    url = PREFECT_API_URL.value()
+    problem = None if not url else silent(url.rstrip("/") + "/health")
+    if problem is not None:
+        raise UserError(
+            f"Prefect at {url} {problem}. Start it (make up), or unset PREFECT_API_URL and remove prefect.toml to run without one."
+        )

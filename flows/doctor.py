@@ -1,0 +1,113 @@
+"""What this machine has and lacks for a run, one line a check."""
+
+import importlib.util
+import os
+import platform
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psutil
+
+from tasks.artifacts import LIBRARIES, Workspace
+from tasks.errors import UserError
+
+MEMORY_BYTES = 4 * 2**30  # what the demo is held to
+DISK_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding; `fix` says what to do where `fine` is false."""
+
+    name: str
+    fine: bool
+    found: str
+    fix: str = ""
+
+
+def examine(workspace: Path) -> list[Check]:
+    """Every check, the cheap ones first."""
+    return [python(), *libraries(), processor(), memory(), disk(workspace), workspace_opens(workspace), gpu(), *servers()]
+
+
+def python() -> Check:
+    """Python's version."""
+    fine = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Check("python", fine, f"{platform.python_version()} at {sys.executable}", "use Python 3.11, 3.12 or 3.13")
+
+
+def libraries() -> list[Check]:
+    """What is installed of what we stand on."""
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    found = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES if name not in missing)
+    return [Check("libraries", not missing, found, f"install {', '.join(missing)}: make demo sets up a whole environment")]
+
+
+def processor() -> Check:
+    """Cores, and whether matrix products in bfloat16 are fast."""
+    import torch
+
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return Check("processor", True, f"{os.cpu_count()} cores; bfloat16 {'fast' if fast else 'not supported, float32 is used'}")
+
+
+def memory() -> Check:
+    """Free memory against what the demo takes."""
+    free = psutil.virtual_memory().available
+    return Check("memory", free >= MEMORY_BYTES, f"{free / 2**30:.1f} GiB available", "the demo takes up to 4 GiB: close something")
+
+
+def disk(workspace: Path) -> Check:
+    """Free space where the workspace is."""
+    there = next(folder for folder in (workspace.absolute(), *workspace.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    return Check("disk", free >= DISK_BYTES, f"{free / 2**30:.1f} GiB free at {there}", "free 2 GiB, or use --workspace DIR")
+
+
+def workspace_opens(workspace: Path) -> Check:
+    """Whether the workspace is ours and writable; none yet is fine."""
+    if not workspace.exists():
+        return Check("workspace", True, f"{workspace} does not exist yet")
+    try:
+        Workspace(workspace).open()
+    except UserError as error:
+        return Check("workspace", False, str(error), "use --workspace DIR")
+    return Check("workspace", True, str(workspace.absolute()))
+
+
+def gpu() -> Check:
+    """GPUs that torch sees."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("gpu", True, "none; training runs on the processor")
+    names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    return Check("gpu", True, names)
+
+
+def servers() -> list[Check]:
+    """Whether the servers that the environment names answer; none named is fine."""
+    checks: list[Check] = []
+    for name, variable, path in (("prefect", "PREFECT_API_URL", "/health"), ("mlflow", "MLFLOW_TRACKING_URI", "/health")):
+        url = os.environ.get(variable, "")
+        if not url.startswith("http"):
+            checks.append(Check(name, True, f"no server named ({variable} is not set); one is not needed"))
+            continue
+        problem = silent(url.rstrip("/") + path)
+        checks.append(Check(name, problem is None, f"{url} {problem or 'answers'}", f"start it (make up) or unset {variable}"))
+    return checks
+
+
+def silent(url: str) -> str | None:
+    """Why `url` does not answer, or None when it does."""
+    try:
+        urlopen(url, timeout=5).close()
+    except (URLError, TimeoutError, ConnectionError, socket.gaierror) as error:
+        return f"does not answer ({getattr(error, 'reason', error)})"
+    return None

@@ -1,0 +1,290 @@
+"""Runs a DAG with Prefect: every stage a task, its fingerprint the cache key, its result and lock in the workspace."""
+
+import errno
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Generic, Protocol
+
+from prefect import Task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.context import TaskRunContext
+from prefect.futures import PrefectFuture
+from prefect.states import State
+from prefect.transactions import IsolationLevel
+from tqdm import tqdm
+
+from flows.locks import ArtifactLocks
+from flows.stages import Handle, Identity, Inputs, Stage, identify
+from flows.telling import flattened, ledger_figures, ledger_table, slug, summary_line
+from tasks.artifacts import AnyArtifact, Artifact, Workspace, as_artifact, describe, fault, read_manifest
+from tasks.cluster import Launcher, LostWorkers
+from tasks.contracts import ContractName, check_table
+from tasks.errors import UserError
+from tasks.ledger import Receipt
+from tasks.settings import Json
+from tasks.tracking.journal import Journal
+
+logger = logging.getLogger("wordmill")
+
+RETRY_SECONDS = [2.0, 10.0, 60.0]  # a stage is tried again after these, where trying again can help
+FREE_BYTES = 200 * 2**20  # what a stage needs at the least to begin
+
+
+@dataclass
+class Record:
+    """What became of one node in this run."""
+
+    label: str
+    stage: str
+    depends: tuple[str, ...]
+    status: str = "waiting"  # ran, cached, failed, waiting
+    seconds: float = 0.0
+    mlflow_run: str | None = None  # key in the journal
+    identity: Identity | None = None
+    artifact: Artifact | None = None
+
+
+@dataclass(frozen=True)
+class Node(Generic[AnyArtifact]):
+    """A node handed to Prefect."""
+
+    record: Record
+    future: PrefectFuture[AnyArtifact]
+
+    def artifact(self) -> AnyArtifact:
+        """Wait for the artifact; raises what its stage raised."""
+        return self.future.result()
+
+
+@dataclass(frozen=True)
+class Provided:
+    """What stages with a need beyond their inputs are given."""
+
+    registry: Callable[[], object]  # built when the register stage runs: it waits for the tracking run
+    story: Callable[[], object]
+    registry_mark: str  # which registry it is, for the fingerprint
+
+
+@dataclass
+class Execution:
+    """One run of one DAG."""
+
+    workspace: Workspace
+    journal: Journal
+    launcher: Launcher
+    concurrency: int
+    provided: Provided
+    records: list[Record] = field(default_factory=list[Record])
+
+    def __post_init__(self) -> None:
+        self._nodes: list[Node[Artifact]] = []
+        self._slots = threading.Semaphore(self.concurrency)
+        self._locks = ArtifactLocks(self.workspace.root / "locks")
+        self.results = self.workspace.root / "results"
+
+    def stage(
+        self, stage: Stage[AnyArtifact], config: object, label: str = "", /,
+        **inputs: Handle[Artifact] | tuple[Handle[Artifact], ...] | None,
+    ) -> Node[AnyArtifact]:  # fmt: skip
+        """Submit a node; it starts when its inputs are there."""
+        nodes = [node for value in inputs.values() for node in _nodes(value)]
+        record = Record(label or stage.name, stage.name, tuple(node.record.label for node in nodes))
+        self.records.append(record)
+        futures = {name: _futures(value) for name, value in inputs.items()}
+        task = Task(
+            fn=partial(self._make, stage, config, record),
+            name=stage.name,
+            task_run_name=record.label.replace("{", "(").replace("}", ")"),
+            cache_policy=CacheKeyFnPolicy(cache_key_fn=partial(self._cache_key, stage, config, record)).configure(
+                isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=self._locks
+            ),
+            result_storage=self.results,
+            result_serializer="json",
+            persist_result=True,
+            retries=len(RETRY_SECONDS),
+            retry_delay_seconds=RETRY_SECONDS,
+            retry_condition_fn=may_retry,
+        )
+        node = Node(record, task.submit(futures))
+        self._nodes.append(node)
+        return node
+
+    def finish(self) -> None:
+        """Wait for every node. Raises the fault of the first one that failed by itself."""
+        for node in self._nodes:
+            node.future.wait()
+        for node in self._nodes:
+            state = node.future.state
+            if state.is_completed():
+                node.record.artifact = node.future.result()
+                node.record.status = "ran" if node.record.status == "ran" else "cached"
+            elif state.is_failed() or state.is_crashed():
+                node.record.status = "failed"
+        for node in self._nodes:
+            if node.record.status == "failed":
+                node.future.result()
+        for record in self.records:
+            if record.status == "cached":
+                self._tell_cached(record)
+
+    def _cache_key(
+        self, stage: Stage[AnyArtifact], config: object, record: Record, context: TaskRunContext, parameters: Mapping[str, Inputs]
+    ) -> str:
+        """The fingerprint; a stored result whose files are gone or altered is forgotten first, and said so."""
+        record.identity = found = self._identify(stage, config, parameters["inputs"])
+        key = f"{stage.name}-{found.fingerprint}"
+        folder = self.workspace.folder(stage.name, found.fingerprint)
+        manifest = read_manifest(folder)
+        wrong = f"{folder} is missing" if manifest is None else fault(folder, manifest)
+        if wrong is None and manifest is not None:
+            record.artifact = as_artifact(stage.artifact, folder, manifest)
+        elif (self.results / key).exists() or manifest is not None:
+            logger.warning("%s: %s; it is built again", record.label, wrong)
+            (self.results / key).unlink(missing_ok=True)
+            self.workspace.discard(stage.name, found.fingerprint)
+        return key
+
+    def _identify(self, stage: Stage[AnyArtifact], config: object, inputs: Inputs) -> Identity:
+        extra = {"registry": self.provided.registry_mark} if "registry" in stage.provided else {}
+        return identify(stage, config, inputs, extra)
+
+    def _make(self, stage: Stage[AnyArtifact], config: object, record: Record, inputs: Inputs) -> AnyArtifact:
+        """The task: runs only where Prefect found no result. Adopts an artifact whose result record was lost."""
+        found = record.identity = record.identity or self._identify(stage, config, inputs)
+        whole = self.workspace.find(stage.artifact, stage.name, found.fingerprint)
+        if whole is not None:
+            record.artifact = whole
+            return whole
+        with self._slots:
+            return self._build(stage, config, record, inputs, found)
+
+    def _build(
+        self, stage: Stage[AnyArtifact], config: object, record: Record, inputs: Inputs, found: Identity
+    ) -> AnyArtifact:
+        started = time.monotonic()
+        record.mlflow_run = self.journal.child(record.label, {"wordmill.stage": stage.name, "wordmill.fingerprint": found.fingerprint})
+        self.journal.params(record.mlflow_run, flattened(found.config))
+        for name, mark in found.inputs.items():
+            self.journal.dataset(record.mlflow_run, name[:200], mark[:36], str(self.workspace.root), {})
+        partial_folder = self.workspace.begin(stage.name, found.fingerprint, stage.continues)
+        try:
+            self._check_space()
+            outcome = stage.build(config, **inputs, out=partial_folder, **self._provide(stage, config, record))
+        except OSError as error:
+            if error.errno == errno.ENOSPC or "No space left" in str(error):
+                raise self._no_space(record.label, error) from error
+            raise
+        outcome = replace(outcome, receipts=outcome.receipts + receipts(stage.contracts, partial_folder))
+        record.seconds = time.monotonic() - started
+        manifest = describe(stage.name, found.fingerprint, found.config, found.inputs, partial_folder, outcome, record.seconds)
+        folder = self.workspace.publish(manifest)
+        record.artifact = artifact = as_artifact(stage.artifact, folder, manifest)
+        record.status = "ran"
+        self._tell(record, artifact)
+        return artifact
+
+    def _provide(self, stage: Stage[AnyArtifact], config: object, record: Record) -> dict[str, object]:
+        given: dict[str, object] = {}
+        if "launch" in stage.provided:
+            given["launch"] = partial(self._launch, getattr(config, "pretrain", config), record)
+        if "registry" in stage.provided:
+            given["registry"] = self.provided.registry()
+        if "story" in stage.provided:
+            given["story"] = self.provided.story()
+        return given
+
+    def _launch(self, placement: "HasPlacement", record: Record, entry: Callable[[dict[str, Json]], None], payload: dict[str, Json]) -> None:
+        """Run a training in its own process or on Ray; its figures go to the progress bar and the journal."""
+        assert record.mlflow_run is not None
+        with tqdm(desc=record.label, unit="step", disable=None, leave=False) as bar:
+            self.launcher.launch(
+                entry, payload, placement.workers, placement.gpus_per_worker, placement.threads,
+                Path(str(payload["out"])) / "curve.jsonl", partial(self._follow, record.mlflow_run, bar),
+            )  # fmt: skip
+
+    def _follow(self, run: str, bar: "tqdm[None]", figures: Mapping[str, float | None]) -> None:
+        known = {name: float(value) for name, value in figures.items() if value is not None}
+        step = int(known.pop("step"))
+        bar.total = int(known.pop("steps"))
+        bar.n = step
+        bar.set_postfix_str(f"loss {known['loss']:.3f}, {known['tokens_per_second']:,.0f} tokens/s, {known['seconds_left']:.0f} s left")
+        self.journal.metrics(run, known, step)
+
+    def _tell(self, record: Record, artifact: Artifact) -> None:
+        """One line for people, figures for MLflow, a table for the Prefect UI."""
+        logger.info("%s: %s", record.label, summary_line(artifact.ledger, record.seconds))
+        assert record.mlflow_run is not None
+        self.journal.metrics(record.mlflow_run, {**ledger_figures(artifact.ledger), **artifact.figures, "seconds": record.seconds})
+        self.journal.tags(record.mlflow_run, dict(artifact.notes))
+        self.journal.artifact(record.mlflow_run, artifact.path / "manifest.json")
+        self.journal.end(record.mlflow_run, "FINISHED")
+        create_table_artifact(table=ledger_table(artifact), key=f"ledger-{slug(record.label)}", description=f"Ledger of {record.label}")
+
+    def _tell_cached(self, record: Record) -> None:
+        assert record.artifact is not None
+        run = self.journal.child(record.label, {"wordmill.stage": record.stage, "wordmill.cached": "true",
+                                                "wordmill.fingerprint": record.artifact.fingerprint})  # fmt: skip
+        self.journal.metrics(run, {**ledger_figures(record.artifact.ledger), **record.artifact.figures})
+        self.journal.end(run, "FINISHED")
+
+    def _check_space(self) -> None:
+        if shutil.disk_usage(self.workspace.root).free < FREE_BYTES:
+            raise self._no_space("before it began", OSError())
+
+    def _no_space(self, label: str, error: OSError) -> UserError:
+        free = shutil.disk_usage(self.workspace.root).free
+        return UserError(
+            f"{label}: no space left on the disk of {self.workspace.root} ({free / 2**20:,.0f} MB free). Free some, or choose "
+            "another disk with --workspace DIR; finished stages are kept."
+        )
+
+
+def _nodes(value: Handle[Artifact] | tuple[Handle[Artifact], ...] | None) -> tuple[Node[Artifact], ...]:
+    group = value if isinstance(value, tuple) else (value,)
+    return tuple(node for node in group if isinstance(node, Node))
+
+
+def _futures(
+    value: Handle[Artifact] | tuple[Handle[Artifact], ...] | None,
+) -> PrefectFuture[Artifact] | tuple[PrefectFuture[Artifact], ...] | None:
+    """What Prefect waits for and hands to the task as artifacts."""
+    futures = tuple(node.future for node in _nodes(value))
+    return futures if isinstance(value, tuple) else (futures[0] if futures else None)
+
+
+class HasPlacement(Protocol):
+    """The placement fields of a training's config."""
+
+    @property
+    def workers(self) -> int: ...
+    @property
+    def gpus_per_worker(self) -> float: ...
+    @property
+    def threads(self) -> int: ...
+
+
+def may_retry(task: object, run: object, state: State[object]) -> bool:
+    """Trying again can help against lost workers and broken connections; never against a bug or a bad input."""
+    try:
+        state.result(raise_on_failure=True)
+    except (UserError, InterruptedError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError):
+        return False
+    except (LostWorkers, OSError):
+        return True
+    except Exception:  # noqa: BLE001 - whatever else it was, it is reported by the task itself; here the answer is no
+        return False
+    return False
+
+
+def receipts(contracts: Mapping[str, ContractName], folder: Path) -> tuple[Receipt, ...]:
+    """Every table held to a contract, checked: values, not only types."""
+    return tuple(
+        check_table(contract, path) for pattern, contract in contracts.items() for path in sorted(folder.glob(pattern))
+    )

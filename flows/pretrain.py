@@ -1,0 +1,64 @@
+"""The whole chain of a recipe, as a table of contents: every line is a stage, its config and what it reads."""
+
+from flows.recipe import Recipe
+from flows.stages import (
+    CLEAN,
+    DECONTAMINATE,
+    DEDUPLICATE,
+    EVALUATE,
+    EXAMPLES,
+    FINETUNE,
+    INGEST,
+    PRETRAIN,
+    REGISTER,
+    REPORT,
+    SHARDS,
+    TOKENIZER,
+    Builder,
+    Outcome,
+)
+from tasks.pretrain import Pretraining
+from tasks.register import Registration, deciding_metric
+
+
+def pretrain(run: Builder, recipe: Recipe) -> Outcome:
+    """Raw text in; a model out that is trained, fine-tuned, scored, explained and registered."""
+    raw = run.stage(INGEST, recipe.ingest)
+    clean = run.stage(CLEAN, recipe.clean, raw=raw)
+    unique = run.stage(DEDUPLICATE, recipe.deduplicate, clean=clean)
+    kinds = {entry.name: entry.kind for entry in recipe.examples}
+    examples = {entry.name: run.stage(EXAMPLES, entry, f"examples: {entry.name}") for entry in recipe.examples}
+    corpus = run.stage(DECONTAMINATE, recipe.decontaminate, unique=unique, examples=tuple(examples.values()))
+    tokenizer = run.stage(TOKENIZER, recipe.tokenizer, corpus=corpus)
+    shards = run.stage(SHARDS, recipe.shards, corpus=corpus, tokenizer=tokenizer)
+    base = run.stage(PRETRAIN, Pretraining(recipe.model, recipe.pretrain), shards=shards, tokenizer=tokenizer)
+    base_scores = run.stage(EVALUATE, recipe.evaluate, "evaluate: base", model=base, tokenizer=tokenizer, corpus=corpus, examples=None)
+    tuned = {
+        task.name: run.stage(
+            FINETUNE, task, f"finetune: {task.name}", base=base, tokenizer=tokenizer, examples=examples[task.examples]
+        )
+        for task in recipe.finetune
+    }
+    tuned_scores = {
+        task.name: run.stage(
+            EVALUATE, recipe.evaluate, f"evaluate: {task.name}",
+            model=tuned[task.name], tokenizer=tokenizer, corpus=None, examples=examples[task.examples],
+        )
+        for task in recipe.finetune
+    }  # fmt: skip
+    scores = (base_scores, *tuned_scores.values())
+    report = run.stage(REPORT, recipe.report, base=base, scores=scores)
+    registered = [
+        run.stage(
+            REGISTER, Registration(recipe.register_, recipe.register_.name, "bits_per_byte"), "register: base",
+            model=base, scores=base_scores, report=report, rival=None,
+        ),
+        *(
+            run.stage(
+                REGISTER, Registration(recipe.register_, f"{recipe.register_.name}-{task.name}", deciding_metric(kinds[task.examples])),
+                f"register: {task.name}", model=tuned[task.name], scores=tuned_scores[task.name], report=report, rival=None,
+            )
+            for task in recipe.finetune
+        ),
+    ]  # fmt: skip
+    return Outcome(scores, tuple(registered), report)

@@ -1,0 +1,29 @@
+"""Settings of the libraries we stand on that must be in place before they are imported: nothing phones home."""
+
+import os
+from pathlib import Path
+
+SILENT = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "wordmill",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",  # the journal carries them
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def settle(workspace: Path | None = None) -> None:
+    """Set what the user has not set. With a workspace, Prefect's temporary server keeps its database there."""
+    for name, value in SILENT.items():
+        os.environ.setdefault(name, value)
+    if workspace is not None:
+        workspace.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{workspace.absolute()}/prefect.db")
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")

@@ -1,0 +1,131 @@
+"""A recipe: one YAML, one section per stage, frozen, checked whole before any work."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, TypeVar
+
+from pydantic import Field, model_validator
+
+from flows.recipe_file import RecipeText, checked, read_recipe
+from model.config import ModelConfig
+from tasks.clean import CleanConfig
+from tasks.cluster import ClusterConfig
+from tasks.decontaminate import DecontaminateConfig
+from tasks.deduplicate import DeduplicateConfig
+from tasks.errors import UserError
+from tasks.evaluate import EvaluateConfig
+from tasks.examples import ExamplesConfig
+from tasks.finetune import FinetuneConfig
+from tasks.ingest import IngestConfig
+from tasks.pretrain import PretrainConfig
+from tasks.register import ChampionConfig, RegisterConfig
+from tasks.report.page import ReportConfig
+from tasks.settings import Placement, Section
+from tasks.shards import ShardsConfig
+from tasks.tokenizer import TokenizerConfig
+
+Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
+
+
+class TrackingConfig(Section):
+    """Where figures go."""
+
+    uri: Annotated[str | None, Placement()] = Field(
+        None, description="MLflow server; none: MLFLOW_TRACKING_URI, else a SQLite file in the workspace"
+    )
+
+
+class Recipe(Section):
+    """From raw text to a registered model."""
+
+    name: Name = Field(description="also the MLflow experiment")
+    workspace: Annotated[str, Placement()] = Field("workspace", description="folder of artifacts, journal and databases")
+    concurrency: Annotated[int, Placement()] = Field(2, ge=1, description="stages that may work at once")
+    cluster: ClusterConfig = ClusterConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    ingest: IngestConfig
+    clean: CleanConfig = CleanConfig()
+    deduplicate: DeduplicateConfig = DeduplicateConfig()
+    decontaminate: DecontaminateConfig = DecontaminateConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    shards: ShardsConfig = ShardsConfig()
+    model: ModelConfig = ModelConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    examples: tuple[ExamplesConfig, ...] = ()
+    finetune: tuple[FinetuneConfig, ...] = ()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+    register_: RegisterConfig = Field(RegisterConfig(), alias="register")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Recipe":
+        context = self.shards.context
+        if context > self.model.context:
+            raise ValueError(
+                f"shards.context {context} is longer than the model's positions (model.context {self.model.context}): "
+                f"lower the one to at most {self.model.context} or raise the other"
+            )
+        rows = self.pretrain.batch_tokens // context
+        if rows < 1 or self.pretrain.batch_tokens % context:
+            raise ValueError(
+                f"pretrain.batch_tokens {self.pretrain.batch_tokens} is no multiple of shards.context {context}; "
+                f"the nearest: {max(1, round(self.pretrain.batch_tokens / context)) * context}"
+            )
+        workers = self.pretrain.workers
+        if workers and rows % workers:
+            fitting = [n for n in range(1, min(rows, 4096) + 1) if rows % n == 0]
+            raise ValueError(
+                f"pretrain.workers {workers} do not divide the {rows} rows of a batch ({self.pretrain.batch_tokens} tokens "
+                f"of context {context}); numbers that do: {', '.join(map(str, fitting))}"
+            )
+        check_tasks(self.examples, self.finetune)
+        return self
+
+
+class FinetuneRecipe(Section):
+    """From the registered champion and new labelled data to a challenger that must be better to be promoted."""
+
+    name: Name
+    workspace: Annotated[str, Placement()] = "workspace"
+    concurrency: Annotated[int, Placement()] = Field(2, ge=1)
+    cluster: ClusterConfig = ClusterConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    champion: ChampionConfig = ChampionConfig()
+    examples: tuple[ExamplesConfig, ...] = Field(min_length=1)
+    finetune: tuple[FinetuneConfig, ...] = Field(min_length=1)
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+    register_: RegisterConfig = Field(RegisterConfig(), alias="register")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "FinetuneRecipe":
+        check_tasks(self.examples, self.finetune)
+        return self
+
+
+AnyRecipe = Recipe | FinetuneRecipe
+RecipeKind = TypeVar("RecipeKind", Recipe, FinetuneRecipe)
+
+
+def check_tasks(examples: Sequence[ExamplesConfig], finetune: Sequence[FinetuneConfig]) -> None:
+    """Names are unique and every fine-tuning names examples that exist; ValueError otherwise."""
+    for section, names in (("examples", [e.name for e in examples]), ("finetune", [f.name for f in finetune])):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f"{section}: the name {twice[0]!r} is used twice; give each entry its own")
+    known = [entry.name for entry in examples]
+    for task in finetune:
+        if task.examples not in known:
+            raise ValueError(f"finetune {task.name}: examples {task.examples!r} is none of: {', '.join(known) or 'none at all'}")
+
+
+def load_recipe(kind: type[RecipeKind], path: str, overrides: Sequence[str] = ()) -> RecipeKind:
+    """Read, override and check a recipe. UserError with file, line and fix for every fault found."""
+    return checked(kind, read_recipe(path, overrides))
+
+
+def recipe_kind(text: RecipeText) -> type[Recipe] | type[FinetuneRecipe]:
+    """A recipe that names a source of text pretrains; one without starts from a champion."""
+    if "ingest" not in text.values and "champion" not in text.values:
+        raise UserError(f"{text.place}: found neither ingest (to pretrain) nor champion (to fine-tune). Add one of the two.")
+    return Recipe if "ingest" in text.values else FinetuneRecipe

@@ -1,0 +1,208 @@
+"""Reads a recipe's YAML and turns every fault into one message with file, line, key, what was found and the fix."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from tasks.errors import UserError
+from tasks.settings import Json
+
+Key = str | int
+AnySection = TypeVar("AnySection", bound=BaseModel)
+
+
+@dataclass
+class RecipeText:
+    """A parsed recipe: its values, and where each key stands."""
+
+    place: str
+    values: dict[str, Json]
+    lines: dict[tuple[Key, ...], int] = field(default_factory=dict[tuple[Key, ...], int])
+    overrides: dict[tuple[Key, ...], str] = field(default_factory=dict[tuple[Key, ...], str])
+
+    def where(self, keys: Sequence[Key]) -> str:
+        """`configs/demo.yaml:12: model.layers`, from the longest part of `keys` that stands in the file."""
+        dotted = ".".join(map(str, keys))
+        for cut in range(len(keys), 0, -1):
+            part = tuple(keys[:cut])
+            if part in self.overrides:
+                return f"--set {self.overrides[part]}: {dotted}"
+            if part in self.lines:
+                return f"{self.place}:{self.lines[part]}: {dotted}"
+        return f"{self.place}: {dotted}" if dotted else self.place
+
+
+def read_recipe(path: str, overrides: Sequence[str]) -> RecipeText:
+    """Parse the file and lay the overrides (`a.b=c`, values as YAML) over it."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path}: no such recipe.{_nearby(Path(path))}") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise UserError(f"{path}: {error.strerror}; expected a recipe, a YAML file.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}. Save the recipe as UTF-8.") from error
+    recipe = RecipeText(path, {})
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}:{line}: not YAML: {error.problem or error.context}.") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {error}") from error
+    if not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{path}: found {'nothing' if node is None else 'no mapping'}, expected sections such as ingest: …")
+    _note_lines(node, (), recipe)
+    recipe.values = yaml.safe_load(text)
+    for override in overrides:
+        _override(recipe, override)
+    return recipe
+
+
+def checked(kind: type[AnySection], recipe: RecipeText) -> AnySection:
+    """The recipe as `kind`; UserError with every fault, a line each."""
+    try:
+        return kind.model_validate(recipe.values)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(kind, recipe, fault) for fault in error.errors())) from error
+
+
+def _nearby(path: Path) -> str:
+    folder = path.parent if path.parent.is_dir() else Path("configs")
+    names = [str(folder / p.name) for p in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
+    close = difflib.get_close_matches(str(path), names, n=1)
+    return f" Did you mean {close[0]}?" if close else (f" Recipes here: {', '.join(names)}." if names else "")
+
+
+def _note_lines(node: yaml.Node, keys: tuple[Key, ...], recipe: RecipeText) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            here = (*keys, str(key_node.value))
+            line = key_node.start_mark.line + 1
+            if here in recipe.lines:
+                dotted = ".".join(map(str, here))
+                raise UserError(f"{recipe.place}:{line}: {dotted} stands twice (first in line {recipe.lines[here]}). Keep one.")
+            recipe.lines[here] = line
+            _note_lines(value_node, here, recipe)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            recipe.lines[(*keys, index)] = item.start_mark.line + 1
+            _note_lines(item, (*keys, index), recipe)
+
+
+def _override(recipe: RecipeText, text: str) -> None:
+    dotted, equals, value = text.partition("=")
+    if not equals or not dotted:
+        raise UserError(f"--set {text}: expected KEY=VALUE, such as --set model.layers=4")
+    keys: tuple[Key, ...] = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
+    try:
+        parsed: Json = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {text}: the value is not YAML: {error}") from error
+    holder: Json = recipe.values
+    for depth, key in enumerate(keys[:-1]):
+        holder = _step_into(holder, key, text, keys[: depth + 1])
+    last = keys[-1]
+    if isinstance(holder, list):
+        if not isinstance(last, int) or last > len(holder):
+            raise UserError(f"--set {text}: {'.'.join(map(str, keys[:-1]))} has {len(holder)} entries, from 0; found {last}.")
+        holder[last : last + 1] = [parsed]
+    elif isinstance(holder, dict):
+        holder[str(last)] = parsed
+    else:
+        raise UserError(f"--set {text}: {'.'.join(map(str, keys[:-1]))} is a single value, it has no keys.")
+    recipe.overrides[keys] = text
+
+
+def _step_into(holder: Json, key: Key, text: str, keys: Sequence[Key]) -> Json:
+    if isinstance(holder, list):
+        if isinstance(key, int) and key < len(holder):
+            return holder[key]
+        names = [str(item.get("name")) for item in holder if isinstance(item, dict)]
+        raise UserError(f"--set {text}: {'.'.join(map(str, keys))}: no such entry; there are {len(holder)} ({', '.join(names)}).")
+    if isinstance(holder, dict):
+        if holder.get(str(key)) is None:
+            holder[str(key)] = {}
+        return holder[str(key)]
+    raise UserError(f"--set {text}: {'.'.join(map(str, keys[:-1]))} is a single value, it has no keys.")
+
+
+def _explain(kind: type[BaseModel], recipe: RecipeText, fault: ErrorDetails) -> str:
+    keys = _present(fault["loc"], recipe.values)
+    where = recipe.where(keys)
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _known_keys(kind, fault["loc"][:-1])
+        close = difflib.get_close_matches(str(keys[-1]), known, n=1, cutoff=0.5)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        return f"{where}: unknown key.{hint} Known keys: {', '.join(known)}."
+    if fault["type"] in ("missing", "missing_argument"):
+        return f"{where}: missing. Add it."
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    found = fault["input"]
+    if fault["type"] in ("value_error", "dataclass_type") or isinstance(found, dict | BaseModel):
+        return f"{where}: {message}"
+    return f"{where}: found {found!r}; {message[:1].lower()}{message[1:]}."
+
+
+def _present(loc: Sequence[Key], values: Json) -> tuple[Key, ...]:
+    """The location without the names of union members, which stand in no file."""
+    keys: list[Key] = []
+    holder: Json = values
+    for position, key in enumerate(loc):
+        if isinstance(holder, dict) and key in holder:
+            holder = holder[str(key)]
+        elif isinstance(holder, list) and isinstance(key, int) and key < len(holder):
+            holder = holder[key]
+        elif position < len(loc) - 1 and isinstance(holder, dict):
+            continue
+        elif isinstance(holder, dict) and key in (holder.get("kind"), "function-after"):
+            continue
+        keys.append(key)
+    return tuple(keys)
+
+
+def _known_keys(kind: object, loc: Sequence[Key]) -> list[str]:
+    """The keys that the section at `loc` takes, from its schema."""
+    if not isinstance(kind, type) or not issubclass(kind, BaseModel):
+        return []
+    schema = kind.model_json_schema()
+    definitions: Mapping[str, Mapping[str, object]] = schema.get("$defs", {})
+    node: Mapping[str, object] = schema
+    for key in loc:
+        node = _schema_step(node, key, definitions)
+    node = _resolve(node, definitions)
+    properties = node.get("properties", {})
+    return sorted(properties) if isinstance(properties, dict) else []
+
+
+def _schema_step(node: Mapping[str, object], key: Key, definitions: Mapping[str, Mapping[str, object]]) -> Mapping[str, object]:
+    node = _resolve(node, definitions)
+    if isinstance(key, int):
+        items = node.get("items", {})
+        return items if isinstance(items, dict) else {}
+    mapping = node.get("discriminator", {})
+    if isinstance(mapping, dict) and key in mapping.get("mapping", {}):
+        return {"$ref": mapping["mapping"][key]}
+    properties = node.get("properties", {})
+    found = properties.get(key, {}) if isinstance(properties, dict) else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _resolve(node: Mapping[str, object], definitions: Mapping[str, Mapping[str, object]]) -> Mapping[str, object]:
+    """Follow references, and the one alternative of an optional section."""
+    while True:
+        if "$ref" in node:
+            node = definitions[str(node["$ref"]).rsplit("/", 1)[-1]]
+        elif isinstance(options := node.get("anyOf"), list):
+            real = [option for option in options if option.get("type") != "null"]
+            if len(real) != 1:
+                return node
+            node = real[0]
+        else:
+            return node

@@ -1,0 +1,43 @@
+"""Score any model on a suite: a run id, a registry name, an artifact or a Hugging Face folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow.parquet as pq
+
+from flows.recipe_file import checked, read_recipe
+from flows.telling import flattened
+from tasks.artifacts import Workspace
+from tasks.contracts import check_table
+from tasks.evaluate import EvaluateConfig, score_model
+from tasks.models import resolve_model
+from tasks.settings import Json, identity
+from tasks.tracking.address import require_answer, tracking_address
+from tasks.tracking.journal import Journal, start_sender
+
+
+def score(model: str, suite: str, overrides: Sequence[str], workspace: Path) -> list[dict[str, Json]]:
+    """The rows of the score table; figures also go to the MLflow experiment `evaluate`, one run per call."""
+    config = checked(EvaluateConfig, read_recipe(suite, overrides))
+    place = Workspace(workspace).open()
+    address = tracking_address(None, place)
+    require_answer(address)
+    folder = resolve_model(model, place, address)
+    journal = Journal(place.root / "journal", "evaluate", f"{model} on {config.suite}", {"wordmill.model": model})
+    sender = start_sender(place.root / "journal", address, place.root / "mlartifacts")
+    journal.params(journal.run, {"model": model, "folder": str(folder), **flattened(identity(config))})
+    status = "FAILED"
+    try:
+        with TemporaryDirectory(prefix="wordmill-") as out:
+            score_model(config, folder, Path(out))
+            check_table("Scores", Path(out) / "scores.parquet")
+            rows: list[dict[str, Json]] = pq.read_table(Path(out) / "scores.parquet").to_pylist()
+        own = {f"{row['task']}.{row['metric']}": float(str(row["value"])) for row in rows if row["model"] == "model"}
+        journal.metrics(journal.run, own)
+        status = "FINISHED"
+    finally:
+        journal.end(journal.run, status)
+        journal.close()
+        sender.drain()
+    return rows

@@ -1,0 +1,181 @@
+"""`make up` and `make down`: a Prefect server, an MLflow server and a worker in the background, on this machine."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from flows.doctor import silent
+from tasks.errors import UserError
+
+HOST = "127.0.0.1"
+POOL = "wordmill"
+START_SECONDS = 120.0
+STOP_SECONDS = 25.0
+SETTINGS = Path("prefect.toml")  # so that the prefect command finds the server; removed by `down`
+
+
+@dataclass(frozen=True)
+class Service:
+    """A background process: how it is started, and the address that answers once it is ready."""
+
+    name: str
+    command: tuple[str, ...]
+    port: int
+    health: str
+    page: str
+
+
+def services(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -> list[Service]:
+    """The three, in the order they start."""
+    python = (sys.executable, "-m")
+    database = f"sqlite:///{workspace}/mlflow.db"
+    return [
+        Service(
+            "prefect", (*python, "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port)), prefect_port,
+            f"http://{HOST}:{prefect_port}/api/health", f"http://{HOST}:{prefect_port}",
+        ),
+        Service(
+            "mlflow",
+            (*python, "mlflow", "server", "--host", HOST, "--port", str(mlflow_port), "--backend-store-uri", database,
+             "--default-artifact-root", (workspace / "mlartifacts").as_uri(), "--no-serve-artifacts", "--workers", "1"),
+            mlflow_port, f"http://{HOST}:{mlflow_port}/health", f"http://{HOST}:{mlflow_port}",
+        ),
+        Service(
+            "worker",
+            (*python, "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--with-healthcheck", "--name", "local"),
+            worker_port, f"http://{HOST}:{worker_port}/health", f"http://{HOST}:{prefect_port}/work-pools/work-pool/{POOL}",
+        ),
+    ]  # fmt: skip
+
+
+def up(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -> list[Service]:
+    """Start what does not run yet, wait until each answers, deploy every flow. UserError when a port is taken."""
+    workspace = workspace.absolute()
+    folder = workspace / "services"
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = services(workspace, prefect_port, mlflow_port, worker_port)
+    running = {service.name for service in wanted if alive(folder / f"{service.name}.json") is not None}
+    for service in wanted:
+        if service.name not in running and taken(service.port):
+            raise UserError(
+                f"port {service.port}, for {service.name}, is taken by another program. "
+                f"Free it, or choose another: wordmill up --{service.name}-port {service.port + 10}"
+            )
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": f"http://{HOST}:{prefect_port}/api",
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{workspace}/prefect.db",
+        "PREFECT_WORKER_WEBSERVER_PORT": str(worker_port),
+        "PREFECT_WORKER_WEBSERVER_HOST": HOST,
+        "PREFECT_WORKER_QUERY_SECONDS": "3",
+        "PREFECT_LOGGING_LEVEL": "INFO",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_TRACKING_URI": f"http://{HOST}:{mlflow_port}",
+        "PWD": str(Path.cwd()),
+    }
+    for service in wanted[:2]:
+        ensure(service, folder, environment, service.name in running)
+    for service in wanted[:2]:
+        await_answer(service, folder)
+    SETTINGS.write_text(f'# Written by `make up`, removed by `make down`.\n[api]\nurl = "http://{HOST}:{prefect_port}/api"\n')
+    prefect(("work-pool", "create", POOL, "--type", "process", "--overwrite"), folder, environment)
+    prefect(("--no-prompt", "deploy", "--all"), folder, environment)
+    ensure(wanted[2], folder, environment, "worker" in running)
+    await_answer(wanted[2], folder)
+    return wanted
+
+
+def down(workspace: Path) -> list[str]:
+    """Stop what `up` started, the runs of the worker first; returns the names of what was stopped."""
+    folder = workspace.absolute() / "services"
+    stopped: list[str] = []
+    for name in ("worker", "mlflow", "prefect"):
+        record = folder / f"{name}.json"
+        process = alive(record)
+        if process is not None:
+            stop_tree(process)
+            stopped.append(name)
+        record.unlink(missing_ok=True)
+    SETTINGS.unlink(missing_ok=True)
+    return stopped
+
+
+def ensure(service: Service, folder: Path, environment: Mapping[str, str], runs: bool) -> None:
+    """Start a service unless it runs; remember its process."""
+    if runs:
+        return
+    with (folder / f"{service.name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            service.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, env=dict(environment)
+        )
+    started = psutil.Process(process.pid).create_time()
+    (folder / f"{service.name}.json").write_text(json.dumps({"pid": process.pid, "started": started}))
+
+
+def alive(record: Path) -> psutil.Process | None:
+    """The recorded process if it still runs; a process number taken over by another program is not it."""
+    try:
+        noted = json.loads(record.read_text())
+        process = psutil.Process(noted["pid"])
+        same = abs(process.create_time() - noted["started"]) < 1.0
+    except (FileNotFoundError, psutil.NoSuchProcess):
+        return None
+    return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+
+
+def taken(port: int) -> bool:
+    """Whether something listens on the port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def await_answer(service: Service, folder: Path) -> None:
+    """Wait until the service answers. UserError with the end of its log when it ended or never does."""
+    log = folder / f"{service.name}.log"
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if silent(service.health) is None:
+            return
+        if alive(folder / f"{service.name}.json") is None:
+            raise UserError(f"{service.name} ended before it answered; the end of {log}:\n{log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.3)
+    raise UserError(f"{service.name} did not answer at {service.health} within {START_SECONDS:.0f} s; see {log}")
+
+
+def prefect(arguments: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> None:
+    """Run one command of Prefect's; RuntimeError with what it printed when it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments], env=dict(environment), capture_output=True, text=True, check=False
+    )
+    with (folder / "deploy.log").open("a") as log:
+        log.write(done.stdout + done.stderr)
+    if done.returncode != 0:
+        raise RuntimeError(f"prefect {' '.join(arguments)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def stop_tree(process: psutil.Process) -> None:
+    """Interrupt a process and its descendants, innermost last; kill what is left after a while."""
+    family = [*process.children(recursive=True), process]
+    for member in reversed(family):
+        _signal(member, signal.SIGINT)
+    _, left = psutil.wait_procs(family, timeout=STOP_SECONDS)
+    for member in left:
+        _signal(member, signal.SIGKILL)
+    psutil.wait_procs(left, timeout=5)
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return

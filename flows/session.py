@@ -1,0 +1,190 @@
+"""One run of a flow: workspace, journal, launcher and DAG opened together, and closed in order whatever happens."""
+
+import json
+import logging
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+
+import psutil
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.runtime import flow_run
+
+from flows.execution import Execution, Provided, Record
+from flows.recipe import AnyRecipe
+from flows.stages import Outcome
+from flows.telling import duration, flattened, reasons
+from tasks.artifacts import Scores, Workspace
+from tasks.cluster import Launcher
+from tasks.register import Registry
+from tasks.settings import Json, identity
+from tasks.tracking.address import registry_mark, require_answer, tracking_address
+from tasks.tracking.journal import Journal, Sender, mlflow_run, start_sender
+
+logger = logging.getLogger("wordmill")
+
+METRICS_SECONDS = 5.0
+
+
+def run_dag(
+    flow_name: str, recipe: AnyRecipe, dag: Callable[[Execution], Outcome], story: Callable[[Execution, float], object]
+) -> "RunSummary":
+    """Run `dag` in the recipe's workspace, with figures to MLflow and artifacts to Prefect; returns what became of it."""
+    started, clock = datetime.now(UTC), time.monotonic()
+    workspace = Workspace(recipe.workspace).open()
+    uri = tracking_address(recipe.tracking.uri, workspace)
+    require_answer(uri)
+    journals = workspace.root / "journal"
+    journal = Journal(journals, recipe.name, f"{flow_name} {started:%Y-%m-%d %H:%M:%S}", run_tags(flow_name))
+    sender = start_sender(journals, uri, workspace.root / "mlartifacts")
+    launcher = Launcher(recipe.cluster, workspace.root / "logs")
+    lock = Lock()
+
+    def registry() -> Registry:
+        found = mlflow_run(journal.path, journal.run, seconds=90.0)
+        if found is None:
+            raise ConnectionError(f"MLflow at {uri} did not answer within 90 s; the model is kept, run the recipe again")
+        return Registry(uri, found, run_tags(flow_name), lock)
+
+    execution = Execution(
+        workspace, journal, launcher, recipe.concurrency,
+        Provided(registry, lambda: story(execution, time.monotonic() - clock), registry_mark(uri)),
+    )  # fmt: skip
+    journal.params(journal.run, flattened(identity(recipe)))
+    status = "FAILED"
+    try:
+        with sampled(journal):
+            outcome = dag(execution)
+            execution.finish()
+        status = "FINISHED"
+        return close_run(execution, outcome, recipe, uri, time.monotonic() - clock)
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        launcher.stop()
+        for record in execution.records:
+            if record.mlflow_run is not None and record.status != "ran":
+                journal.end(record.mlflow_run, status if status != "FINISHED" else "FAILED")
+        journal.end(journal.run, status)
+        journal.close()
+        report_unsent(sender, uri)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What `wordmill run` prints: DESIGN of the JSON is in docs/architecture.md."""
+
+    stages: tuple[Record, ...]
+    report: Path
+    model: str
+    registered: tuple[Mapping[str, str], ...]
+    scores: tuple[Mapping[str, object], ...]
+    tracking: str
+    seconds: float
+
+    def as_json(self) -> Json:
+        """The documented form."""
+        stages: list[Json] = [
+            {
+                "stage": record.label, "status": record.status, "fingerprint": record.artifact.fingerprint,
+                "rows_in": record.artifact.ledger.rows_in, "rows_out": record.artifact.ledger.rows_out,
+                "dropped": dict(record.artifact.ledger.dropped), "seconds": round(record.seconds, 3),
+            }
+            for record in self.stages
+            if record.artifact is not None
+        ]  # fmt: skip
+        return {
+            "stages": stages, "report": str(self.report), "model": self.model,
+            "registered": [dict(entry) for entry in self.registered], "scores": json.loads(json.dumps(self.scores)),
+            "tracking": self.tracking, "seconds": round(self.seconds, 1),
+        }  # fmt: skip
+
+
+def close_run(execution: Execution, outcome: Outcome, recipe: AnyRecipe, uri: str, seconds: float) -> RunSummary:
+    """Scores and report to MLflow and Prefect, and the record of this run for the next one's comparison."""
+    scores = tuple(row for handle in outcome.scores for row in score_rows(handle.artifact()))
+    report = outcome.report.artifact().path / "report.html"
+    registered = tuple(dict(handle.artifact().notes) for handle in outcome.registered)
+    journal = execution.journal
+    journal.metrics(journal.run, {f"{row['task']}.{row['metric']}": float(str(row["value"])) for row in scores if row["model"] == "model"})
+    journal.artifact(journal.run, report)
+    (execution.workspace.root / "runs").mkdir(exist_ok=True)
+    (execution.workspace.root / "runs" / f"{recipe.name}.json").write_text(json.dumps(scores, indent=1) + "\n")
+    create_link_artifact(link=report.as_uri(), link_text="report", key="report", description=f"Report of {recipe.name}")
+    create_markdown_artifact(key="summary", markdown=summary_markdown(execution.records, report, scores))
+    return RunSummary(tuple(execution.records), report, registered[0]["uri"] if registered else "", registered, scores, uri, seconds)
+
+
+def score_rows(scores: Scores) -> list[dict[str, object]]:
+    """The rows of a score table."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(scores.path / "scores.parquet").to_pylist()
+
+
+def summary_markdown(records: list[Record], report: Path, scores: tuple[Mapping[str, object], ...]) -> str:
+    """Stages and scores as one page for the Prefect UI."""
+    lines = ["| stage | status | time | rows in | rows out | dropped |", "|---|---|---:|---:|---:|---|"]
+    for record in records:
+        if record.artifact is not None:
+            ledger = record.artifact.ledger
+            lines.append(
+                f"| {record.label} | {record.status} | {duration(record.seconds)} | {ledger.rows_in:,} | {ledger.rows_out:,} "
+                f"| {reasons(ledger.dropped)} |"
+            )
+    lines += ["", "| model | task | metric | value | 95 % interval | n |", "|---|---|---|---:|---|---:|"]
+    lines += [
+        f"| {s['model']} | {s['task']} | {s['metric']} | {s['value']:.4f} | {s['ci_low']:.4f} to {s['ci_high']:.4f} | {s['n']:,} |"
+        for s in scores
+    ]
+    return "\n".join([*lines, "", f"Report: `{report}`"])
+
+
+def run_tags(flow_name: str) -> dict[str, str]:
+    """What leads from an MLflow run back to Prefect and the machine."""
+    return {
+        "wordmill.flow": flow_name, "wordmill.machine": platform.node(),
+        "prefect.flow_run_id": flow_run.id or "", "prefect.flow_run_name": flow_run.name or "", "prefect.url": flow_run.ui_url or "",
+    }  # fmt: skip
+
+
+def report_unsent(sender: Sender, uri: str) -> None:
+    """Say so when MLflow did not take everything."""
+    left = sender.drain()
+    if left:
+        logger.warning("MLflow at %s has not taken %d entries yet; they wait in %s and the next run sends them", uri, left, sender.folder)
+
+
+@contextmanager
+def sampled(journal: Journal) -> Iterator[None]:
+    """While open, the machine's load goes to the journal every few seconds, under MLflow's names for system metrics."""
+    done = threading.Event()
+
+    def sample() -> None:
+        step = 0
+        psutil.cpu_percent()
+        while not done.wait(METRICS_SECONDS):
+            memory = psutil.virtual_memory()
+            figures = {
+                "system/cpu_utilization_percentage": psutil.cpu_percent(),
+                "system/system_memory_usage_megabytes": (memory.total - memory.available) / 1e6,
+                "system/system_memory_usage_percentage": memory.percent,
+                "system/disk_usage_percentage": psutil.disk_usage("/").percent,
+            }
+            journal.metrics(journal.run, figures, step)
+            step += 1
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

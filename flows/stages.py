@@ -1,0 +1,122 @@
+"""What a stage is: a name, the artifact it makes, the function that makes it; and what identifies its output."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from tasks.artifacts import (
+    AnyArtifact,
+    Artifact,
+    CleanCorpus,
+    Corpus,
+    Examples,
+    FinetunedModel,
+    PretrainedModel,
+    RawCorpus,
+    RegisteredModel,
+    Report,
+    Scores,
+    Tokenizer,
+    TokenShards,
+    UniqueCorpus,
+    fingerprint,
+)
+from tasks.clean import clean_documents
+from tasks.contracts import ContractName
+from tasks.decontaminate import decontaminate
+from tasks.deduplicate import remove_duplicates
+from tasks.evaluate import evaluate, suite_digests
+from tasks.examples import example_digests, prepare_examples
+from tasks.finetune import finetune
+from tasks.ingest import ingest, source_digests
+from tasks.ledger import StageOutcome
+from tasks.pretrain import pretrain_model
+from tasks.register import champion_digest, fetch_champion, register_model
+from tasks.report.page import write_report
+from tasks.settings import Json, identity
+from tasks.shards import write_shards
+from tasks.tokenizer import existing_digests, train_tokenizer
+
+Made = TypeVar("Made", bound=Artifact, covariant=True)
+Inputs = Mapping[str, Artifact | tuple[Artifact, ...] | None]
+
+
+@dataclass(frozen=True)
+class Stage(Generic[AnyArtifact]):
+    """One kind of node of the DAG. `build(config, **inputs, out=folder, **provided)` writes the artifact's files."""
+
+    name: str
+    artifact: type[AnyArtifact]
+    build: Callable[..., StageOutcome]
+    digests: Callable[..., Mapping[str, str]] | None = None  # of files from outside that its config names
+    continues: bool = False  # a killed build goes on from what it left
+    provided: tuple[str, ...] = ()  # what the run hands in beside the inputs: "launch", "registry", "story"
+    contracts: Mapping[str, ContractName] = field(default_factory=dict[str, ContractName])  # files it writes -> contract they are held to
+
+
+DOCUMENTS = {"dropped.parquet": "Dropped"}
+
+INGEST = Stage("ingest", RawCorpus, ingest, source_digests, contracts={"documents-*.parquet": "Documents", "rejects.parquet": "Dropped"})
+CLEAN = Stage("clean", CleanCorpus, clean_documents, contracts={"documents-*.parquet": "Documents", **DOCUMENTS})
+DEDUPLICATE = Stage("deduplicate", UniqueCorpus, remove_duplicates, contracts={"documents-*.parquet": "Documents", **DOCUMENTS})
+EXAMPLES = Stage("examples", Examples, prepare_examples, example_digests)
+DECONTAMINATE = Stage("decontaminate", Corpus, decontaminate, contracts={"train-*.parquet": "Documents", "validation.parquet": "Documents", **DOCUMENTS})
+TOKENIZER = Stage("tokenizer", Tokenizer, train_tokenizer, existing_digests)
+SHARDS = Stage("shards", TokenShards, write_shards)
+PRETRAIN = Stage("pretrain", PretrainedModel, pretrain_model, continues=True, provided=("launch",))
+FINETUNE = Stage("finetune", FinetunedModel, finetune, continues=True, provided=("launch",))
+EVALUATE = Stage("evaluate", Scores, evaluate, suite_digests, contracts={"scores.parquet": "Scores"})
+CHAMPION = Stage("champion", PretrainedModel, fetch_champion, provided=("registry",))
+REPORT = Stage("report", Report, write_report, provided=("story",))
+REGISTER = Stage("register", RegisteredModel, register_model, provided=("registry",))
+
+
+class Handle(Protocol[Made]):
+    """An artifact that is there, or will be."""
+
+    def artifact(self) -> Made:
+        """Wait for it."""
+        ...
+
+
+class Builder(Protocol):
+    """What a DAG is written against: one builder runs it with Prefect, another only plans it."""
+
+    def stage(
+        self, stage: Stage[AnyArtifact], config: object, label: str = "", /,
+        **inputs: Handle[Artifact] | tuple[Handle[Artifact], ...] | None,
+    ) -> Handle[AnyArtifact]:  # fmt: skip
+        """A node: `stage` with `config` over `inputs`; nodes that do not depend on one another run concurrently."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a DAG ends in."""
+
+    scores: tuple[Handle[Scores], ...]
+    registered: tuple[Handle[RegisteredModel], ...]
+    report: Handle[Report]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a stage's output is a function of, and the fingerprint over it."""
+
+    config: Json
+    inputs: Mapping[str, str]
+    fingerprint: str
+
+
+def identify(stage: Stage[AnyArtifact], config: object, inputs: Inputs, provided: Mapping[str, str]) -> Identity:
+    """Identity from config, input artifacts, digests of outside files, and `provided` (a registry is part of one)."""
+    marks: dict[str, str] = dict(provided)
+    for name, value in inputs.items():
+        if isinstance(value, tuple):
+            marks.update({f"{name}.{index}": item.fingerprint for index, item in enumerate(value)})
+        elif value is not None:
+            marks[name] = value.fingerprint
+    if stage.digests is not None:
+        marks.update({f"file {name}": digest for name, digest in stage.digests(config).items()})
+    said = identity(config)
+    return Identity(said, marks, fingerprint(stage.name, said, marks))

@@ -1,0 +1,182 @@
+"""Gathers what the report tells from the records of a run and the artifacts they point to."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from prefect.runtime import flow_run
+
+from flows.execution import Execution, Record
+from flows.recipe import AnyRecipe
+from flows.telling import slug
+from tasks.artifacts import library_versions, read_manifest
+from tasks.cluster import read_curve
+from tasks.report.story import (
+    PREVIOUS,
+    CurvePoint,
+    DroppedSample,
+    ModelStory,
+    RunStory,
+    Sample,
+    ScoreRow,
+    StageStory,
+    TokenizerStory,
+)
+from tasks.settings import identity
+
+EXCERPTS = 3  # of dropped text, per stage and reason
+EXCERPT_CHARACTERS = 300
+
+
+def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str) -> RunStory:
+    """Everything the page shows of the run so far; the report stage itself is not part of it."""
+    done = [record for record in execution.records if record.artifact is not None]
+    base = next((r for r in done if r.stage in ("pretrain", "champion")), None)
+    return RunStory(
+        title=f"{recipe.name}: {flow_name}",
+        recipe_name=recipe.name,
+        flow_run=flow_run.name or "",
+        started=(datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds"),
+        seconds=seconds,
+        stages=tuple(stage_story(record) for record in done),
+        model=None if base is None else model_story(base),
+        tokenizer=tokenizer_story(done),
+        curves={r.label: curve(r) for r in done if (path_of(r) / "curve.jsonl").exists()},
+        scores=tuple(row for record in done if record.stage == "evaluate" for row in score_rows(record))
+        + previous_scores(execution, recipe),
+        samples=tuple(sample for record in done if record.stage == "evaluate" for sample in samples(record)),
+        dropped=tuple(sample for record in done for sample in dropped_samples(record)),
+        environment=environment(),
+        versions=library_versions(),
+        processor_seconds=processor_seconds(),
+        configuration=yaml.safe_dump(identity(recipe), sort_keys=False, allow_unicode=True),
+        links={"Prefect": flow_run.ui_url or "", "MLflow": os.environ.get("MLFLOW_TRACKING_URI", "")},
+    )
+
+
+def path_of(record: Record) -> Path:
+    """The folder of a record's artifact."""
+    assert record.artifact is not None
+    return record.artifact.path
+
+
+def stage_story(record: Record) -> StageStory:
+    """A node as the page shows it; a cached one with the seconds its building took."""
+    artifact = record.artifact
+    assert artifact is not None
+    manifest = read_manifest(artifact.path)
+    built = 0.0 if manifest is None else manifest.seconds
+    return StageStory(
+        name=slug(record.label), label=record.label, status="ran" if record.status == "ran" else "cached",
+        seconds=record.seconds or built, fingerprint=artifact.fingerprint,
+        inputs=tuple(slug(name) for name in record.depends), ledger=artifact.ledger, figures=artifact.figures,
+        notes=artifact.notes,
+    )  # fmt: skip
+
+
+def model_story(record: Record) -> ModelStory | None:
+    """Size and shape of the base model."""
+    artifact = record.artifact
+    assert artifact is not None
+    manifest = read_manifest(artifact.path)
+    config = manifest.config if manifest is not None and isinstance(manifest.config, dict) else {}
+    shape = config.get("model")
+    phrase = ""
+    if isinstance(shape, dict):
+        phrase = f"{shape['layers']} layers, {shape['width']} channels, {shape['heads']} heads, context {shape['context']}"
+    if "parameters" not in artifact.figures:
+        return None
+    return ModelStory(int(artifact.figures["parameters"]), int(artifact.figures.get("tokens", 0)), phrase)
+
+
+def tokenizer_story(records: list[Record]) -> TokenizerStory | None:
+    """The tokenizer's quality figures."""
+    for record in records:
+        if record.stage == "tokenizer":
+            quality = json.loads((path_of(record) / "quality.json").read_text())
+            return TokenizerStory(
+                int(quality["vocabulary_size"]), int(quality["never_used"]), quality["bytes_per_token"],
+                tuple(quality["longest_tokens"]),
+            )  # fmt: skip
+    return None
+
+
+def curve(record: Record) -> tuple[CurvePoint, ...]:
+    """The points of a training."""
+    return tuple(
+        CurvePoint(
+            int(point["step"] or 0), point["loss"], float(point["learning_rate"] or 0.0), point["validation_loss"],
+            point["tokens_per_second"],
+        )
+        for point in read_curve(path_of(record) / "curve.jsonl")
+    )  # fmt: skip
+
+
+def score_rows(record: Record) -> list[ScoreRow]:
+    """The scores of one evaluation, the suite named by what was evaluated."""
+    rows = pq.read_table(path_of(record) / "scores.parquet").to_pylist()
+    subject = record.label.removeprefix("evaluate: ")
+    return [ScoreRow(**{**row, "model": subject if row["model"] == "model" else row["model"]}) for row in rows]
+
+
+def previous_scores(execution: Execution, recipe: AnyRecipe) -> tuple[ScoreRow, ...]:
+    """The own scores of the recipe's run before this one."""
+    path = execution.workspace.root / "runs" / f"{recipe.name}.json"
+    if not path.exists():
+        return ()
+    rows: list[Mapping[str, object]] = json.loads(path.read_text())
+    return tuple(ScoreRow(**{**row, "model": PREVIOUS}) for row in rows if row["model"] == "model")  # type: ignore[arg-type]
+
+
+def samples(record: Record) -> list[Sample]:
+    """Generations of one evaluation."""
+    path = path_of(record) / "samples.json"
+    found = json.loads(path.read_text()) if path.exists() else []
+    return [Sample(record.label.removeprefix("evaluate: "), entry["prompt"], entry["text"]) for entry in found]
+
+
+def dropped_samples(record: Record) -> list[DroppedSample]:
+    """A few excerpts of dropped text for each reason, the first that stand in the table."""
+    counts: dict[str, int] = {}
+    found: list[DroppedSample] = []
+    for name in ("rejects.parquet", "dropped.parquet"):
+        path = path_of(record) / name
+        if not path.exists():
+            continue
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=500, columns=["reason", "text"]):
+                found += _first_of_each(record, batch, counts)
+    return found
+
+
+def _first_of_each(record: Record, batch: pa.RecordBatch, counts: dict[str, int]) -> list[DroppedSample]:
+    found: list[DroppedSample] = []
+    for reason, text in zip(batch["reason"].to_pylist(), batch["text"].to_pylist(), strict=True):
+        if counts.get(reason, 0) < EXCERPTS:
+            counts[reason] = counts.get(reason, 0) + 1
+            found.append(DroppedSample(slug(record.label), reason, text[:EXCERPT_CHARACTERS]))
+    return found
+
+
+def environment() -> dict[str, str]:
+    """The machine, in words."""
+    return {
+        "machine": platform.node(), "system": platform.platform(), "processor": platform.processor() or platform.machine(),
+        "cores": str(os.cpu_count()), "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "python": platform.python_version(),
+    }  # fmt: skip
+
+
+def processor_seconds() -> float:
+    """User and system time of this process and its finished children."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+

@@ -1,0 +1,96 @@
+"""Tables for the terminal."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.plan import Planned
+from flows.recipe import FinetuneRecipe, Recipe
+from flows.telling import amount, duration, reasons
+
+COLORS = {"ran": "green", "cached": "cyan", "failed": "red"}
+
+
+def run_table(summary: Mapping[str, object]) -> str:
+    """What a run did: a stage a row, the scores, and where to look next."""
+    stages: list[dict[str, object]] = summary["stages"]  # type: ignore[assignment]
+    table = _table("stage", "status", "time>", "rows in>", "rows out>", "dropped")
+    for stage in stages:
+        dropped: Mapping[str, int] = stage["dropped"]  # type: ignore[assignment]
+        status = str(stage["status"])
+        seconds = float(str(stage["seconds"]))
+        table.add_row(
+            str(stage["stage"]), Text(status, COLORS.get(status, "")), duration(seconds) if status == "ran" else "",
+            _count(stage["rows_in"]), _count(stage["rows_out"]), reasons(dropped),
+        )  # fmt: skip
+    ran = sum(stage["status"] == "ran" for stage in stages)
+    scores: list[Mapping[str, object]] = summary["scores"]  # type: ignore[assignment]
+    lines = [
+        _rendered(table), score_table(scores), "",
+        f"{ran} ran, {len(stages) - ran} cached, {duration(float(str(summary['seconds'])))}",
+        f"report: {summary['report']}", f"model:  {summary['model']}", f"MLflow: {summary['tracking']}",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def plan_table(rows: Sequence[Planned], recipe: Recipe | FinetuneRecipe) -> str:
+    """What a run would do and why, then what the model takes."""
+    table = _table("stage", "plan", "last took>", "size>", "why")
+    for row in rows:
+        status = Text("cached", "cyan") if row.cached else Text("will run", "green")
+        table.add_row(row.label, status, "" if row.seconds is None else duration(row.seconds), amount(row.bytes) if row.bytes else "", "\n".join(row.why))
+    waiting = [row for row in rows if not row.cached]
+    known = [row.seconds for row in waiting if row.seconds is not None]
+    total = f"{len(waiting)} will run, {len(rows) - len(waiting)} cached"
+    if known:
+        total += f"; those that ran before took {duration(sum(known))} then"
+    return "\n".join([_rendered(table), total, *([budget_line(recipe)] if isinstance(recipe, Recipe) else [])])
+
+
+def budget_line(recipe: Recipe) -> str:
+    """Parameters, arithmetic and memory of the pretraining."""
+    from model.budget import flops_per_token, parameters, training_bytes
+
+    vocabulary = recipe.tokenizer.vocab_size
+    tokens = recipe.pretrain.steps * recipe.pretrain.batch_tokens
+    operations = flops_per_token(recipe.model, vocabulary, recipe.shards.context) * tokens
+    precision = "float32" if recipe.pretrain.precision == "auto" else recipe.pretrain.precision
+    memory = training_bytes(recipe.model, vocabulary, recipe.pretrain.micro_rows, precision)
+    return (
+        f"model: {parameters(recipe.model, vocabulary) / 1e6:,.1f} M parameters; pretraining: {tokens / 1e6:,.1f} M tokens, "
+        f"{operations:.2e} FLOPs, about {amount(memory)} of memory per worker at its peak"
+    )
+
+
+def score_table(scores: Sequence[Mapping[str, object]]) -> str:
+    """Scores with their 95 % intervals."""
+    table = _table("task", "metric", "model", "value>", "95 % interval>", "n>")
+    for row in scores:
+        table.add_row(
+            str(row["task"]), str(row["metric"]), str(row["model"]), f"{row['value']:.4f}",
+            f"{row['ci_low']:.4f} to {row['ci_high']:.4f}", _count(row["n"]),
+        )  # fmt: skip
+    return _rendered(table)
+
+
+def _count(value: object) -> str:
+    return f"{value:,}" if value else ""
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
+    return table
+
+
+def _rendered(table: Table) -> str:
+    """As text, in colour where the terminal shows it."""
+    stdout = Console()
+    console = Console(file=io.StringIO(), width=max(stdout.width, 100), force_terminal=stdout.is_terminal, highlight=False)
+    console.print(table)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text.rstrip("\n")

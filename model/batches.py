@@ -1,0 +1,217 @@
+"""Batches as a pure function of the step: whatever stopped a run, it goes on with the batch that comes next.
+
+B rows, T tokens. Row g of the run (g = step * batch_rows + k) is row g mod n of epoch g // n, shuffled by the seed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.loss import IGNORED
+from model.permutation import permute
+from model.shards import TokenRows, write_token_shard
+
+__all__ = [
+    "Batch",
+    "Batches",
+    "ExampleBatches",
+    "ExampleKind",
+    "PretrainBatches",
+    "TokenRows",
+    "rank_rows",
+    "write_token_shard",
+]
+
+ExampleKind = Literal["instruction", "classification", "token_labels"]
+PAD_MULTIPLE = 8  # few different lengths, and shapes that matrix units like
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows to train or evaluate on, padded on the right."""
+
+    ids: Tensor  # [B, T] int64
+    targets: Tensor  # [B, T] int64, aligned with ids and already shifted for next-token tasks, -100 not scored; or [B]
+    lengths: Tensor  # [B] int64, tokens of each row that are no padding
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on `device`."""
+        return Batch(*(part.to(device, non_blocking=True) for part in (self.ids, self.targets, self.lengths)))
+
+    def rows(self, start: int, stop: int) -> "Batch":
+        """Rows [start, stop)."""
+        return Batch(self.ids[start:stop], self.targets[start:stop], self.lengths[start:stop])
+
+
+class Batches(Protocol):
+    """What training reads from; its state is the step."""
+
+    batch_rows: int
+
+    def rows_at(self, step: int) -> NDArray[np.int64]:
+        """Row numbers of the global batch of `step`: [batch_rows]."""
+        ...
+
+    def batch(self, step: int, start: int, stop: int) -> Batch:
+        """Rows [start, stop) of the global batch of `step`, on the CPU."""
+        ...
+
+    def evaluation(self, batches: int) -> Iterator[Batch]:
+        """The first `batches` batches in the order of the rows; the last may be shorter, and ends the data."""
+        ...
+
+
+def rank_rows(batch_rows: int, rank: int, world: int) -> tuple[int, int]:
+    """(start, stop) of the rank's share of a global batch. Raises ValueError unless `world` divides the batch."""
+    if batch_rows % world:
+        fitting = ", ".join(str(n) for n in range(1, batch_rows + 1) if batch_rows % n == 0)
+        raise ValueError(f"{world} processes do not divide batch_rows {batch_rows}; numbers that do: {fitting}")
+    share = batch_rows // world
+    return rank * share, (rank + 1) * share
+
+
+def shuffled_rows(step: int, batch_rows: int, rows: int, seed: int) -> NDArray[np.int64]:
+    """Row numbers of the global batch of `step`: every row once per epoch, in another order each epoch."""
+    samples = np.arange(step * batch_rows, (step + 1) * batch_rows, dtype=np.int64)
+    epochs, positions = np.divmod(samples, rows)
+    numbers = np.empty_like(samples)
+    for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+        here = epochs == epoch
+        numbers[here] = permute(positions[here], rows, seed, epoch)
+    return numbers
+
+
+class PretrainBatches:
+    """Rows of full context, each token predicted from those before it."""
+
+    def __init__(self, rows: TokenRows, batch_rows: int, seed: int) -> None:
+        self.token_rows = rows
+        self.batch_rows = batch_rows
+        self.seed = seed
+
+    def rows_at(self, step: int) -> NDArray[np.int64]:
+        """Row numbers of the global batch of `step`: [batch_rows]."""
+        return shuffled_rows(step, self.batch_rows, self.token_rows.rows, self.seed)
+
+    def batch(self, step: int, start: int, stop: int) -> Batch:
+        """Rows [start, stop) of the global batch of `step`."""
+        return self._read(self.rows_at(step)[start:stop])
+
+    def evaluation(self, batches: int) -> Iterator[Batch]:
+        """The first `batches` batches in the order of the rows; the last may be shorter, and ends the data."""
+        for start in range(0, min(batches * self.batch_rows, self.token_rows.rows), self.batch_rows):
+            yield self._read(np.arange(start, min(start + self.batch_rows, self.token_rows.rows), dtype=np.int64))
+
+    def _read(self, numbers: NDArray[np.int64]) -> Batch:
+        tokens = torch.from_numpy(self.token_rows.take(numbers))  # (B, T + 1)
+        lengths = torch.full((len(numbers),), self.token_rows.context, dtype=torch.int64)
+        return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), lengths)
+
+
+class ExampleBatches:
+    """Labelled rows for fine-tuning, cut at `context` tokens and padded to the longest of each slice.
+
+    The table has `ids`: list<int32> and, by kind, `targets`: list<int32> as long as ids ("instruction": the label for
+    predicting that token, -100 where it is given, shifted here; "token_labels": the class of that token) or
+    `label`: int32 ("classification"). Raises ValueError for a table that is none of these.
+    """
+
+    def __init__(
+        self, table: pa.Table, kind: ExampleKind, batch_rows: int, seed: int, context: int, pad_id: int
+    ) -> None:
+        self.kind: ExampleKind = kind
+        self.batch_rows = batch_rows
+        self.seed = seed
+        self.context = context
+        self.pad_id = pad_id
+        label_column = "label" if kind == "classification" else "targets"
+        _check_columns(table, ["ids", label_column])
+        self._ids = _Lists.read(table, "ids")
+        self._targets = None if kind == "classification" else _Lists.read(table, "targets")
+        self._labels = table["label"].to_numpy().astype(np.int64) if kind == "classification" else None
+        self.examples = table.num_rows
+        self._check_lengths()
+
+    def rows_at(self, step: int) -> NDArray[np.int64]:
+        """Row numbers of the global batch of `step`: [batch_rows]."""
+        return shuffled_rows(step, self.batch_rows, self.examples, self.seed)
+
+    def batch(self, step: int, start: int, stop: int) -> Batch:
+        """Rows [start, stop) of the global batch of `step`."""
+        return self._read(self.rows_at(step)[start:stop])
+
+    def evaluation(self, batches: int) -> Iterator[Batch]:
+        """The first `batches` batches in the order of the rows; the last may be shorter, and ends the data."""
+        for start in range(0, min(batches * self.batch_rows, self.examples), self.batch_rows):
+            yield self._read(np.arange(start, min(start + self.batch_rows, self.examples), dtype=np.int64))
+
+    def _read(self, numbers: NDArray[np.int64]) -> Batch:
+        shift = 1 if self.kind == "instruction" else 0  # the last token is a target alone
+        ids = [self._ids.row(number)[: self.context + shift] for number in numbers]
+        lengths = [len(row) - shift for row in ids]
+        padded = min(-(-max(lengths) // PAD_MULTIPLE) * PAD_MULTIPLE, self.context)
+        id_rows = _pad([row[:length] for row, length in zip(ids, lengths, strict=True)], padded, self.pad_id)
+        if self._targets is None:
+            assert self._labels is not None
+            targets = self._labels[numbers]
+        else:
+            scored = [self._targets.row(number)[: self.context + shift][shift:] for number in numbers]
+            targets = _pad(scored, padded, IGNORED)
+        return Batch(torch.from_numpy(id_rows), torch.from_numpy(targets), torch.tensor(lengths, dtype=torch.int64))
+
+    def _check_lengths(self) -> None:
+        least = 2 if self.kind == "instruction" else 1
+        sizes = self._ids.sizes()
+        if len(sizes) == 0:
+            raise ValueError(f"no {self.kind} examples to train on")
+        if sizes.min() < least:
+            raise ValueError(
+                f"example {sizes.argmin()}: {sizes.min()} tokens, {self.kind} examples need {least} or more"
+            )
+        if self._targets is not None and not np.array_equal(sizes, self._targets.sizes()):
+            row = int(np.flatnonzero(sizes != self._targets.sizes())[0])
+            raise ValueError(
+                f"example {row}: {sizes[row]} ids, but {self._targets.sizes()[row]} targets; expected one each"
+            )
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """A list<int32> column: row i is values[offsets[i] : offsets[i + 1]]."""
+
+    values: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def read(cls, table: pa.Table, name: str) -> "_Lists":
+        column = table[name].cast(pa.large_list(pa.int32())).combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.large_list(pa.int32()))
+        return cls(column.values.to_numpy(), column.offsets.to_numpy())
+
+    def row(self, number: np.int64) -> NDArray[np.int32]:
+        return self.values[self.offsets[number] : self.offsets[number + 1]]
+
+    def sizes(self) -> NDArray[np.int64]:
+        return np.diff(self.offsets)
+
+
+def _check_columns(table: pa.Table, names: list[str]) -> None:
+    for name in names:
+        if name not in table.column_names:
+            raise ValueError(f"the table has no column {name!r}; its columns: {', '.join(table.column_names)}")
+        if table[name].null_count:
+            raise ValueError(f"column {name!r} has {table[name].null_count} empty cells; expected none")
+
+
+def _pad(rows: list[NDArray[np.int32]], width: int, value: int) -> NDArray[np.int64]:
+    padded = np.full((len(rows), width), value, dtype=np.int64)
+    for row, tokens in zip(padded, rows, strict=True):
+        row[: len(tokens)] = tokens
+    return padded

@@ -1,0 +1,98 @@
+"""Cross-entropy of a linear head, without ever holding all of its logits.
+
+N positions, C channels, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+IGNORED = -100  # the target of a position that is not scored
+
+# Logits held at a time. On a CPU small pieces stay near the cache: 256 and 1024 positions of 8192 were equally fast.
+CPU_LOGITS = 2**21
+CUDA_LOGITS = 2**28
+
+
+@dataclass(frozen=True)
+class LossSum:
+    """A loss that can be added up over micro-batches and processes: the mean is nats / count."""
+
+    nats: Tensor  # scalar float32, sum over the targets
+    count: Tensor  # scalar int64, targets that are not IGNORED
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int = 0) -> LossSum:
+    """Cross-entropy of softmax(hidden @ weight.T): hidden [..., C], weight [V, C], targets [...] int64.
+
+    `chunk_rows` positions are computed at a time; 0 chooses. Products run in autocast's dtype, sums in float32. The
+    gradients are made along with the loss, so that no logits are computed twice. Equal to `plain_cross_entropy`.
+    """
+    rows = hidden.reshape(-1, hidden.shape[-1])
+    flat_targets = targets.reshape(-1)
+    if chunk_rows == 0:
+        chunk_rows = max(1, (CUDA_LOGITS if hidden.is_cuda else CPU_LOGITS) // weight.shape[0])
+    needs_gradient = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    nats = cast(Tensor, _LinearCrossEntropy.apply(rows, weight, flat_targets, chunk_rows, needs_gradient))
+    return LossSum(nats, (flat_targets != IGNORED).sum())
+
+
+def plain_cross_entropy(logits: Tensor, targets: Tensor) -> LossSum:
+    """logits [..., K], targets [...] int64: for heads with few classes, whose logits are small."""
+    rows = logits.float().reshape(-1, logits.shape[-1])
+    nats = F.cross_entropy(rows, targets.reshape(-1), ignore_index=IGNORED, reduction="sum")
+    return LossSum(nats, (targets != IGNORED).sum())
+
+
+class _Saved(FunctionCtx):
+    hidden_gradient: Tensor | None
+    weight_gradient: Tensor | None
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Sum of nats; the forward pass leaves the gradients of that sum behind."""
+
+    @staticmethod
+    def forward(
+        ctx: _Saved, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int, needs_gradient: bool
+    ) -> Tensor:
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        nats = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        hidden_gradient = torch.empty_like(hidden) if needs_gradient else None
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if needs_gradient else None
+        with torch.autocast(device, enabled=False):
+            head = weight.to(dtype)
+            for start in range(0, len(hidden), chunk_rows):
+                piece = slice(start, start + chunk_rows)
+                x, y = hidden[piece].to(dtype), targets[piece]
+                logits = (x @ head.T).float()  # (chunk, V)
+                nats += F.cross_entropy(logits, y, ignore_index=IGNORED, reduction="sum")
+                if hidden_gradient is not None and weight_gradient is not None:
+                    slope = _cross_entropy_slope_(logits, y).to(dtype)
+                    hidden_gradient[piece] = slope @ head
+                    weight_gradient += slope.T @ x
+        ctx.hidden_gradient = hidden_gradient
+        ctx.weight_gradient = None if weight_gradient is None else weight_gradient.to(weight.dtype)
+        return nats
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: _Saved, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        if ctx.hidden_gradient is None or ctx.weight_gradient is None:
+            raise RuntimeError("backward through a loss that was computed without gradients")
+        hidden_gradient = (ctx.hidden_gradient * grad_output).to(ctx.hidden_gradient.dtype)
+        return hidden_gradient, (ctx.weight_gradient * grad_output).to(ctx.weight_gradient.dtype), None, None, None
+
+
+def _cross_entropy_slope_(logits: Tensor, targets: Tensor) -> Tensor:
+    """d nats / d logits [n, V] = softmax - one-hot, zero where ignored; overwrites float32 `logits`."""
+    slope = torch.softmax(logits, dim=-1, out=logits)
+    is_scored = targets != IGNORED
+    index = targets.clamp(min=0)[:, None]
+    slope.scatter_add_(1, index, torch.full_like(index, -1, dtype=slope.dtype))
+    return slope.mul_(is_scored[:, None])

@@ -1,0 +1,285 @@
+"""Where training runs: a process of its own on this machine (`workers: 0`), or Ray Train workers, here or on a cluster.
+
+Either way the caller's process stays free of torch and Ray. A child dies with its parent; it is stopped by SIGINT first,
+because Ray aborts cleanly on that and does not handle SIGTERM.
+"""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from tasks.errors import UserError
+from tasks.settings import Json, Placement, Section
+
+Entry = Callable[[dict[str, Json]], None]
+STOP_SECONDS = 20.0  # between the polite signal and the last one
+MAX_RESTARTS = 3  # of a Ray worker group whose worker was lost
+
+
+class ClusterConfig(Section):
+    """Which Ray to use. Nothing here bears on a result."""
+
+    address: Annotated[str | None, Placement()] = Field(
+        None, description="Ray cluster to join, such as ray-head:6379 or auto; none: one is started for the training"
+    )
+    object_store_bytes: Annotated[int, Placement()] = Field(
+        128 * 2**20, ge=80 * 2**20, description="shared memory of a Ray started here; nothing large goes through it"
+    )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a module-level function, what it is called with, and on how many workers."""
+
+    entry: str  # "tasks.pretrain:train_pretrain"
+    payload: dict[str, Json]
+    workers: int  # 0: this process alone, without Ray
+    gpus_per_worker: float
+    address: str | None
+    object_store_bytes: int
+    storage: str  # folder for Ray's own bookkeeping
+    threads: int  # per process; 0: what torch chooses
+
+
+class LostWorkers(Exception):
+    """Workers died more often than a run is restarted; trying again may help. Caught by the retry rule of the flows."""
+
+
+class Launcher:
+    """Starts jobs as child processes, follows their curves, and stops them all when the run is cancelled."""
+
+    def __init__(self, config: ClusterConfig, logs: Path) -> None:
+        self.config, self.logs = config, logs
+        self._children: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._local_ray = threading.Lock()  # two Rays on one machine would both think they own its GPUs
+        self._stopped = False
+
+    def launch(
+        self, entry: Entry, payload: dict[str, Json], workers: int, gpus_per_worker: float, threads: int,
+        curve: Path, follow: Callable[[Mapping[str, float]], None],
+    ) -> None:  # fmt: skip
+        """Run `entry(payload)` to its end; `follow` gets each line that rank 0 appends to `curve`.
+
+        Raises UserError for the input's faults, LostWorkers when workers kept dying, RuntimeError with the end of the
+        log for anything else.
+        """
+        job = Job(
+            f"{entry.__module__}:{entry.__qualname__}", payload, workers, gpus_per_worker, self.config.address,
+            self.config.object_store_bytes, str(self.logs / "ray"), threads,
+        )  # fmt: skip
+        if workers > 0 and self.config.address is None:
+            with self._local_ray:
+                self._run(job, curve, follow)
+        else:
+            self._run(job, curve, follow)
+
+    def stop(self) -> None:
+        """Stop every child: politely, then for good. Later launches are refused."""
+        with self._lock:
+            self._stopped = True
+            children = list(self._children)
+        for child in children:
+            child.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in children:
+            try:
+                child.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+
+    def _run(self, job: Job, curve: Path, follow: Callable[[Mapping[str, float]], None]) -> None:
+        name = f"{Path(curve).parent.parent.name}-{Path(curve).parent.name.removesuffix('.partial')}"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        spec, log = self.logs / f"{name}.job.json", self.logs / f"{name}.log"
+        verdict = spec.with_suffix(".error")
+        verdict.unlink(missing_ok=True)
+        spec.write_text(json.dumps(asdict(job)))
+        child = self._start(spec, log)
+        offset = curve.stat().st_size if curve.exists() else 0
+        while True:
+            ended = child.poll() is not None
+            offset = _follow(curve, offset, follow)
+            if ended:
+                break
+            time.sleep(0.25)
+        with self._lock:
+            self._children.discard(child)
+        if child.returncode != 0:
+            raise _failure(verdict, log, child.returncode)
+
+    def _start(self, spec: Path, log: Path) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._stopped:
+                raise InterruptedError("the run is being stopped")
+            with log.open("ab") as output:
+                child = subprocess.Popen(
+                    [sys.executable, "-m", "tasks.cluster", str(spec)],
+                    stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True,
+                    cwd=Path(__file__).parents[1], env={**os.environ, **_quiet_environment()},
+                )  # fmt: skip
+            self._children.add(child)
+        return child
+
+
+def _follow(curve: Path, offset: int, follow: Callable[[Mapping[str, float]], None]) -> int:
+    """Hand on the whole lines beyond `offset` bytes; the new offset."""
+    if not curve.exists():
+        return offset
+    with curve.open("rb") as file:
+        file.seek(offset)
+        data = file.read()
+    whole = data.rfind(b"\n") + 1
+    for line in data[:whole].splitlines():
+        follow(json.loads(line))
+    return offset + whole
+
+
+def read_curve(path: Path) -> list[dict[str, float | None]]:
+    """The points of a training, one per step in order; where a resumed run wrote a step again, the later one."""
+    points = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    return [point for _, point in sorted({int(point["step"]): point for point in points}.items())]
+
+
+def _failure(verdict: Path, log: Path, code: int) -> Exception:
+    tail = log.read_text(errors="replace")[-3000:]
+    if code == 130:
+        return InterruptedError("training was stopped; it goes on from its last checkpoint")
+    if not verdict.exists():
+        return LostWorkers(f"the training process ended with code {code}; log: {log}\n{tail}")
+    found = json.loads(verdict.read_text())
+    if found["kind"] == "UserError":
+        return UserError(found["message"])
+    if found["kind"] == "LostWorkers":
+        return LostWorkers(f"{found['message']}; log: {log}")
+    return RuntimeError(f"training failed: {found['message']}; log: {log}\n{tail}")
+
+
+def _quiet_environment() -> dict[str, str]:
+    return {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TRAIN_METRICS_ENABLED": "0",
+        "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The child's side: `python -m tasks.cluster JOB.json`
+
+
+def main(spec: Path) -> int:
+    """Run one job; what went wrong is left beside the spec for the parent."""
+    job = Job(**json.loads(spec.read_text()))
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+    try:
+        if job.workers == 0:
+            _call(job)
+        else:
+            _run_on_ray(job)
+    except KeyboardInterrupt:
+        return 130
+    except (UserError, LostWorkers) as error:
+        _leave_verdict(spec, type(error).__name__, str(error))
+        return 2
+    except Exception as error:
+        _leave_verdict(spec, "error", f"{type(error).__name__}: {error}")
+        raise
+    return 0
+
+
+def _call(job: Job) -> None:
+    if job.threads:
+        import torch
+
+        torch.set_num_threads(job.threads)
+    module, name = job.entry.split(":")
+    entry: Entry = getattr(importlib.import_module(module), name)
+    entry(job.payload)
+
+
+def _call_on_worker(config: dict[str, Json]) -> None:
+    """What each Ray worker runs: torch.distributed is set up, the entry finds its rank there."""
+    _call(Job(**config))  # type: ignore[arg-type]
+
+
+def _run_on_ray(job: Job) -> None:
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+    if job.address is None:
+        cpus = max(job.workers, os.cpu_count() or 1)
+        ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=job.object_store_bytes, log_to_driver=False)
+    else:
+        try:
+            ray.init(address=job.address, log_to_driver=False)
+        except ConnectionError as error:
+            raise UserError(
+                f"cluster.address {job.address}: no Ray answers there. Start one (ray start --head) or leave it out."
+            ) from error
+    gpus = job.gpus_per_worker
+    trainer = TorchTrainer(
+        _call_on_worker,
+        train_loop_config=asdict(job),
+        torch_config=TorchConfig(timeout_s=600),
+        scaling_config=ScalingConfig(
+            num_workers=job.workers, use_gpu=gpus > 0, resources_per_worker={"CPU": 1, **({"GPU": gpus} if gpus else {})}
+        ),
+        run_config=RunConfig(
+            name=f"run-{os.getpid()}-{time.time_ns()}", storage_path=str(Path(job.storage).absolute()),
+            failure_config=FailureConfig(max_failures=MAX_RESTARTS),
+        ),
+    )  # fmt: skip
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:
+        raise _worker_fault(error.worker_failures) from error
+    except TrainingFailedError as error:
+        raise LostWorkers(str(error)[-2000:]) from error
+    finally:
+        ray.shutdown()
+
+
+def _worker_fault(failures: Mapping[int, Exception]) -> Exception:
+    """A worker's own error is passed on as it is; only workers that vanished make trying again worth while."""
+    for failure in failures.values():
+        cause = failure.__cause__ or failure
+        if "UserError" in type(cause).__name__ or "UserError" in str(failure):
+            return UserError(str(cause))
+        if "ActorDied" not in type(failure).__name__ and "HealthCheck" not in type(failure).__name__:
+            return RuntimeError(f"{type(failure).__name__}: {failure}")
+    return LostWorkers("; ".join(f"rank {rank}: {error}" for rank, error in failures.items())[:2000])
+
+
+def _leave_verdict(spec: Path, kind: str, message: str) -> None:
+    spec.with_suffix(".error").write_text(json.dumps({"kind": kind, "message": message}))
+
+
+def _die_with(parent: int) -> None:
+    """End this process when the one that started it is gone: two runs must not write one artifact."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(STOP_SECONDS)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,250 @@
+"""The contract of every table that crosses a stage boundary: which columns, and what their values may be.
+
+Tables are read a batch at a time into eager Polars frames, for on lazy ones pandera would check dtypes alone.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.ledger import Receipt
+
+if TYPE_CHECKING:
+    import pandera.polars as pandera
+    import polars as pl
+
+ContractName = Literal[
+    "Documents", "Dropped", "InstructionExamples", "ClassificationExamples", "TokenLabelExamples", "Scores", "TokenRows"
+]
+LANGUAGES = ("en", "zh", "code", "und")
+BATCH_ROWS = 2_000
+
+
+def check_table(contract: ContractName, path: Path, labels: Sequence[str] | None = None) -> Receipt:
+    """Proof that each row of a Parquet file keeps its contract; `labels` is the label set of labelled examples.
+
+    A broken contract is our bug, so it is an AssertionError: file, row (from 0), column, found, expected.
+    """
+    schema = _schema(contract, labels)
+    seen = _Uniqueness(path)
+    rows = 0
+    for batch in _batches(path):
+        _check_encoding(path, rows, batch)
+        _check_batch(schema, path, rows, batch)
+        if "id" in batch.schema.names:
+            seen.add(batch.column("id"))
+        rows += batch.num_rows
+    seen.check()
+    columns = [check for column in schema.columns.values() for check in column.checks]
+    return Receipt(contract, path.name, rows, len(columns) + len(schema.checks) + len(schema.columns) + 1)
+
+
+def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Batches of the file; of an empty one a batch without rows, so that its columns are checked too."""
+    with pq.ParquetFile(path) as file:
+        if file.metadata.num_rows == 0:
+            yield pa.RecordBatch.from_pylist([], schema=file.schema_arrow)
+        yield from file.iter_batches(batch_size=BATCH_ROWS)
+
+
+def _check_encoding(path: Path, first_row: int, batch: pa.RecordBatch) -> None:
+    """Every string is UTF-8, which also rules out lone surrogates; Polars would take the bytes on trust."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise AssertionError(f"{path}, rows from {first_row}: {error}; expected UTF-8 without lone surrogates") from error
+
+
+def _check_batch(schema: "pandera.DataFrameSchema", path: Path, first_row: int, batch: pa.RecordBatch) -> None:
+    import pandera.errors
+    import polars as pl
+
+    frame = pl.from_arrow(pa.table({name: _plain(batch.column(name)) for name in batch.schema.names}))
+    assert isinstance(frame, pl.DataFrame)
+    try:
+        schema.validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        case = error.failure_cases.row(0, named=True)
+        row = "" if case["index"] is None else f", row {first_row + case['index']}"
+        raise AssertionError(
+            f"{path}{row}: contract {schema.name}, {case['column']}: found {str(case['failure_case'])[:200]}, "
+            f"expected {case['check']}"
+        ) from error
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """A map as the list of entries it is, for not every Polars has maps."""
+    if not pa.types.is_map(column.type):
+        return column
+    entry = pa.struct([pa.field("key", column.type.key_type, nullable=False), pa.field("value", column.type.item_type)])
+    return column.cast(pa.list_(pa.field("entries", entry, nullable=False)))
+
+
+class _Uniqueness:
+    """Ids of one file, eight bytes each: none may occur twice."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._hashes: list[np.ndarray] = []
+
+    def add(self, ids: pa.Array) -> None:
+        import polars as pl
+
+        self._hashes.append(pl.Series(ids).cast(pl.String).hash().to_numpy())
+
+    def check(self) -> None:
+        if self._hashes:
+            hashes = np.concatenate(self._hashes)
+            _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
+            twice = first[counts > 1]
+            assert not len(twice), f"{self.path}, row {twice.min()}: id: found again in a later row, expected unique ids"
+
+
+def _schema(contract: ContractName, labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
+    """The pandera schema of a contract. Importing pandera takes a second, hence not at the top."""
+    builders: dict[ContractName, Callable[[], pandera.DataFrameSchema]] = {
+        "Documents": _documents,
+        "Dropped": _dropped,
+        "InstructionExamples": _instruction_examples,
+        "ClassificationExamples": lambda: _classification_examples(labels),
+        "TokenLabelExamples": lambda: _token_label_examples(labels),
+        "Scores": _scores,
+        "TokenRows": _token_rows,
+    }
+    return builders[contract]()
+
+
+def _column(dtype: object, *checks: "pandera.Check", nullable: bool = False, required: bool = True) -> "pandera.Column":
+    import pandera.polars as pandera
+
+    return pandera.Column(dtype, list(checks), nullable=nullable, required=required)
+
+
+def _text(expected: str = "a non-empty text") -> "pandera.Column":
+    """A string column without nulls and empty strings."""
+    import pandera.polars as pandera
+    import polars as pl
+
+    return _column(pl.String, pandera.Check.str_length(min_value=1, error=expected))
+
+
+def _rows(expression: "pl.Expr", expected: str) -> "pandera.Check":
+    """A rule over several columns of a row."""
+    import pandera.polars as pandera
+
+    return pandera.Check(lambda data: data.lazyframe.select(expression), error=expected)
+
+
+def _table(name: ContractName, columns: "dict[str, pandera.Column]", *checks: "pandera.Check") -> "pandera.DataFrameSchema":
+    import pandera.polars as pandera
+
+    return pandera.DataFrameSchema(columns, checks=list(checks), strict=name != "TokenRows", name=name)
+
+
+def _document_columns(least_bytes: int) -> "dict[str, pandera.Column]":
+    import pandera.polars as pandera
+    import polars as pl
+
+    return {
+        "id": _text("a non-empty id"),
+        "text": _text() if least_bytes else _column(pl.String),
+        "source": _text("the source's name"),
+        "path": _text("the file it came from"),
+        "language": _column(pl.String, pandera.Check.isin(LANGUAGES, error=f"one of {', '.join(LANGUAGES)}")),
+        "bytes": _column(pl.Int64, pandera.Check.ge(least_bytes, error=f"{least_bytes} or more")),
+        "meta": _column(pl.List(pl.Struct({"key": pl.String, "value": pl.String})), nullable=True),
+    }
+
+
+def _byte_rule() -> "pandera.Check":
+    import polars as pl
+
+    return _rows(pl.col("bytes") == pl.col("text").str.len_bytes(), "bytes equal to the UTF-8 length of text")
+
+
+def _documents() -> "pandera.DataFrameSchema":
+    return _table("Documents", _document_columns(1), _byte_rule())
+
+
+def _dropped() -> "pandera.DataFrameSchema":
+    """Like Documents, but what was dropped may be empty."""
+    import pandera.polars as pandera
+    import polars as pl
+
+    added = {
+        "stage": _text("the stage's name"),
+        "reason": _column(pl.String, pandera.Check.str_matches(r"^[a-z][a-z0-9_]*$", error="a reason like min_chars")),
+        "value": _column(pl.Float64, _finite(), nullable=True),
+    }
+    return _table("Dropped", {**_document_columns(0), **added}, _byte_rule())
+
+
+def _finite() -> "pandera.Check":
+    import pandera.polars as pandera
+    import polars as pl
+
+    return pandera.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), error="a finite number or null")
+
+
+def _example_columns() -> "dict[str, pandera.Column]":
+    return {"id": _text("a non-empty id"), "group": _text("a non-empty group")}
+
+
+def _instruction_examples() -> "pandera.DataFrameSchema":
+    return _table("InstructionExamples", {**_example_columns(), "prompt": _text(), "response": _text()})
+
+
+def _classification_examples(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
+    import pandera.polars as pandera
+    import polars as pl
+
+    label = _text("a label") if labels is None else _column(pl.String, pandera.Check.isin(labels, error=_one_of(labels)))
+    return _table("ClassificationExamples", {**_example_columns(), "text": _text(), "label": label})
+
+
+def _token_label_examples(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
+    import polars as pl
+
+    columns = {**_example_columns(), "tokens": _column(pl.List(pl.String)), "labels": _column(pl.List(pl.String))}
+    tokens, named = pl.col("tokens").list, pl.col("labels").list
+    checks = [
+        _rows(tokens.len() == named.len(), "as many labels as tokens"),
+        _rows(tokens.len() > 0, "at least one token"),
+        _rows(tokens.eval((pl.element().str.len_bytes() > 0).fill_null(False)).list.all(), "no empty token"),
+    ]
+    allowed = pl.element().is_not_null() if labels is None else pl.element().is_in(list(labels)).fill_null(False)
+    checks.append(_rows(named.eval(allowed).list.all(), "a label" if labels is None else _one_of(labels)))
+    return _table("TokenLabelExamples", columns, *checks)
+
+
+def _one_of(labels: Sequence[str]) -> str:
+    return f"one of the {len(labels)} labels {', '.join(labels)}"[:300]
+
+
+def _scores() -> "pandera.DataFrameSchema":
+    import pandera.polars as pandera
+    import polars as pl
+
+    columns = {name: _text() for name in ("model", "suite", "task", "metric")}
+    columns |= {name: _column(pl.Float64, _finite()) for name in ("value", "ci_low", "ci_high")}
+    columns["n"] = _column(pl.Int64, pandera.Check.ge(1, error="a sample count of 1 or more"))
+    columns["seed"] = _column(pl.Int64, pandera.Check.ge(0, error="a seed of 0 or more"))
+    inside = (pl.col("ci_low") <= pl.col("value")) & (pl.col("value") <= pl.col("ci_high"))
+    return _table("Scores", columns, _rows(inside, "ci_low <= value <= ci_high"))
+
+
+def _token_rows() -> "pandera.DataFrameSchema":
+    """Rows of a token shard (layout: model/shards.py); columns beside `tokens` are free but for those named here."""
+    import pandera.polars as pandera
+    import polars as pl
+
+    columns = {
+        "tokens": _column(pl.Binary),
+        "n_tokens": _column(pl.Int32, pandera.Check.ge(1, error="1 token or more"), required=False),
+    }
+    width = pl.col("tokens").bin.size()
+    return _table("TokenRows", columns, _rows((width > 0) & (width == width.first()) & (width % 2 == 0), "rows of one width"))

@@ -1,0 +1,131 @@
+"""Evaluation: a model on a suite of tasks, beside baselines on the same items, every figure with interval, n and seed."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import pyarrow as pa
+
+from tasks.artifacts import Corpus, Examples, FinetunedModel, PretrainedModel, Tokenizer
+from tasks.documents import TableWriter
+from tasks.errors import UserError
+from tasks.example_rows import read_examples
+from tasks.ledger import Ledger, StageOutcome
+from tasks.scoring import Score, Subject, score_classes, score_documents, score_instructions, score_token_labels
+from tasks.settings import Json
+from tasks.suite import EvaluateConfig, TaskName, suite_digests
+
+if TYPE_CHECKING:
+    from model.heads import Model
+
+__all__ = ["EvaluateConfig", "evaluate", "load_suite", "score_model", "suite_digests"]
+
+EXAMPLE_TASKS = {"instruction": score_instructions, "classification": score_classes, "token_labels": score_token_labels}
+SCORES = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("model", "suite", "task", "metric")]
+    + [pa.field(name, pa.float64(), nullable=False) for name in ("value", "ci_low", "ci_high")]
+    + [pa.field(name, pa.int64(), nullable=False) for name in ("n", "seed")]
+)
+
+
+def load_suite(path: Path) -> EvaluateConfig:
+    """A suite file (YAML). UserError naming the key that is wrong."""
+    import yaml
+    from pydantic import ValidationError
+
+    try:
+        return EvaluateConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such suite. Fix: name a file such as configs/suites/quick.yaml.") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML ({error}). Fix: see configs/suites/quick.yaml.") from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']}" for one in error.errors())
+        known = ", ".join(sorted(EvaluateConfig.model_fields))
+        raise UserError(f"{path}: {faults}. Known keys: {known}.") from error
+
+
+def draw_samples(config: EvaluateConfig, subject: Subject, is_chat: bool) -> list[dict[str, Json]]:
+    """Continuations of the prompts, each with the seed and temperature that give it again."""
+    from tasks.models import continue_text
+
+    samples: list[dict[str, Json]] = []
+    for prompt in config.prompts:
+        texts = continue_text(
+            subject.model, subject.tokenizer, prompt, config.samples, config.temperature, config.sample_tokens,
+            seed=config.seed, is_chat=is_chat,
+        )  # fmt: skip
+        samples += [
+            {"prompt": prompt, "text": text, "seed": config.seed, "temperature": config.temperature} for text in texts
+        ]
+    return samples
+
+
+def chosen_tasks(config: EvaluateConfig, model: "Model", corpus: Path | None, examples: Path | None) -> list[TaskName]:
+    """The suite's tasks in the order of the table, the examples' first. UserError for one that lacks what it needs."""
+    from model.heads import LanguageModel
+
+    kind = None if examples is None else read_examples(examples, "heldout").kind
+    has_text = corpus is not None or config.documents == "python"
+    if config.tasks is None:
+        suited: list[TaskName] = [] if kind is None else [kind]
+        if isinstance(model, LanguageModel):
+            suited += ["bits_per_byte", "samples"] if has_text else ["samples"]
+        return suited
+    for task in config.tasks:
+        if task == "bits_per_byte" and not has_text:
+            raise UserError("evaluate.tasks: bits_per_byte needs text. Fix: set evaluate.documents to python, or give a corpus.")
+        if task in EXAMPLE_TASKS and task != kind:
+            raise UserError(f"evaluate.tasks: {task} needs examples of that kind, found {kind or 'none'}. Fix: leave it out.")
+    return [task for task in get_args(TaskName) if task in config.tasks]
+
+
+def score_model(
+    config: EvaluateConfig, folder: Path, out: Path, corpus: Path | None = None, examples: Path | None = None
+) -> StageOutcome:
+    """Score the Hugging Face folder `folder`; `corpus` and `examples` are folders of their artifacts.
+
+    Writes scores.parquet and samples.json (empty when the suite draws none).
+    """
+    from model.device import choose_device
+    from tasks.models import load, read_task
+
+    model, tokenizer = load(folder)
+    subject = Subject(model.to(choose_device()), tokenizer)
+    task = read_task(folder)
+    scores: list[Score] = []
+    samples: list[dict[str, Json]] = []
+    for name in chosen_tasks(config, subject.model, corpus, examples):
+        if name == "samples":
+            samples = draw_samples(config, subject, is_chat=task is not None and task.kind == "instruction")
+        elif name == "bits_per_byte":
+            scores += score_documents(config, subject, corpus)
+        else:
+            assert examples is not None
+            scores += EXAMPLE_TASKS[name](config, subject, examples)
+    _write(config, scores, samples, out)
+    own = [score for score in scores if score.model == "model"]
+    figures = {f"{score.task}.{score.metric}": score.estimate.value for score in own}
+    return StageOutcome(Ledger(rows_out=len(scores)), (), figures)
+
+
+def evaluate(
+    config: EvaluateConfig, model: PretrainedModel | FinetunedModel, tokenizer: Tokenizer, corpus: Corpus | None,
+    examples: Examples | None, out: Path,
+) -> StageOutcome:  # fmt: skip
+    """Write scores.parquet (contract Scores) and samples.json. `tokenizer` is the one inside the model's folder."""
+    return score_model(
+        config, model.path / "model", out, None if corpus is None else corpus.path, None if examples is None else examples.path
+    )
+
+
+def _write(config: EvaluateConfig, scores: Sequence[Score], samples: Sequence[dict[str, Json]], out: Path) -> None:
+    rows = [
+        {"model": s.model, "suite": config.suite, "task": s.task, "metric": s.metric, "value": s.estimate.value,
+         "ci_low": s.estimate.low, "ci_high": s.estimate.high, "n": s.estimate.n, "seed": config.seed}
+        for s in scores
+    ]  # fmt: skip
+    with TableWriter(out / "scores.parquet", SCORES) as writer:
+        writer.write(pa.RecordBatch.from_pylist(rows, SCORES))
+    (out / "samples.json").write_text(json.dumps(samples, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

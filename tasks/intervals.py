@@ -1,0 +1,67 @@
+"""How sure a score is: 95 % intervals by the bootstrap, drawing whole documents or items with replacement.
+
+n items, R resamples, K classes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+COVERAGE = (2.5, 97.5)  # percentiles
+CHUNK_CELLS = 2**22  # of the R x n matrix of draws held at a time
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure over `n` items with its percentile interval, widened where need be to hold the figure."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def ratio(numerators: Floats, denominators: Floats, resamples: int, seed: int) -> Estimate:
+    """sum(numerators) / sum(denominators), each [n]: a mean when the denominators are 1. Items are drawn as pairs."""
+    totals = _resampled_totals(np.stack([numerators, denominators], axis=1), resamples, seed)  # (R, 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = totals[:, 0] / totals[:, 1]
+    return _estimate(float(numerators.sum() / denominators.sum()), drawn, len(numerators))
+
+
+def macro_f1(hits: Floats, predicted: Floats, actual: Floats, resamples: int, seed: int) -> Estimate:
+    """Mean F1 over the classes, from each item's counts per class: [n, K]. Classes that do not occur do not count."""
+    classes = hits.shape[1]
+    totals = _resampled_totals(np.concatenate([hits, predicted, actual], axis=1), resamples, seed)  # (R, 3K)
+    drawn = _mean_f1(totals[:, :classes], totals[:, classes : 2 * classes], totals[:, 2 * classes :])
+    value = _mean_f1(hits.sum(0)[None], predicted.sum(0)[None], actual.sum(0)[None])
+    return _estimate(float(value[0]), drawn, len(hits))
+
+
+def _mean_f1(hits: Floats, predicted: Floats, actual: Floats) -> Floats:
+    """[R, K] each -> [R]; F1 = 2 hits / (predicted + actual)."""
+    occurring = predicted + actual
+    f1 = np.divide(2 * hits, occurring, out=np.zeros_like(hits), where=occurring > 0)
+    return f1.sum(axis=1) / np.maximum((occurring > 0).sum(axis=1), 1)
+
+
+def _resampled_totals(values: Floats, resamples: int, seed: int) -> Floats:
+    """Column sums of `resamples` draws of n rows with replacement: [n, C] -> [R, C]."""
+    n = len(values)
+    generator = np.random.default_rng(seed)
+    step = max(1, CHUNK_CELLS // n)
+    pieces: list[Floats] = []
+    for start in range(0, resamples, step):
+        drawn = generator.integers(0, n, size=(min(step, resamples - start), n))
+        rows = np.arange(len(drawn))[:, None] * n
+        counts = np.bincount((drawn + rows).ravel(), minlength=len(drawn) * n).reshape(len(drawn), n)
+        pieces.append(counts.astype(np.float64) @ values)
+    return np.concatenate(pieces)
+
+
+def _estimate(value: float, drawn: Floats, n: int) -> Estimate:
+    low, high = np.nanpercentile(drawn, COVERAGE) if np.isfinite(drawn).any() else (value, value)
+    return Estimate(value, min(float(low), value), max(float(high), value), n)

@@ -1,0 +1,144 @@
+"""What is measured on a model: nats of given tokens, classes of given rows; and the baselines to hold them against.
+
+B rows, T tokens, V vocabulary.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.example_rows import IGNORED
+
+if TYPE_CHECKING:
+    from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
+
+Floats = NDArray[np.float64]
+
+BATCH_TOKENS = 4096  # of one forward pass
+LOGITS = 2**24  # held at a time
+
+
+def bits_per_byte(nats: float, size: int) -> float:
+    """Nats for a text of `size` UTF-8 bytes, as bits for each of them: comparable between tokenizers."""
+    return nats / math.log(2) / size
+
+
+def windows(ids: Sequence[int], context: int) -> list[tuple[list[int], list[int]]]:
+    """(inputs, targets) that score every token but the first once; each window begins with the last token before it."""
+    return [
+        (list(ids[start : start + context][: len(ids) - 1 - start]), list(ids[start + 1 : start + context + 1]))
+        for start in range(0, len(ids) - 1, context)
+    ]
+
+
+def document_nats(model: "LanguageModel", documents: Sequence[Sequence[int]]) -> Floats:
+    """Nats of each document's tokens but the first, which is given: [documents]."""
+    rows = [(number, *window) for number, ids in enumerate(documents) for window in windows(ids, model.trunk.config.context)]
+    nats = row_nats(model, [row[1] for row in rows], [row[2] for row in rows])
+    return np.bincount([row[0] for row in rows], weights=nats, minlength=len(documents)) if rows else np.zeros(len(documents))
+
+
+def row_nats(model: "LanguageModel", inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> Floats:
+    """Nats of each row's targets: the target at t is what comes after the input at t, IGNORED is not scored. [rows]."""
+    import torch
+    import torch.nn.functional as F
+
+    total = np.zeros(len(inputs))
+    device = model.trunk.embedding.weight.device
+    with torch.inference_mode():
+        for numbers in _batches([len(row) for row in inputs]):
+            ids = torch.from_numpy(_padded([inputs[i] for i in numbers], 0)).to(device)
+            wanted = torch.from_numpy(_padded([targets[i] for i in numbers], IGNORED)).to(device)
+            is_scored = wanted != IGNORED
+            hidden, goals = model.trunk(ids)[is_scored], wanted[is_scored]  # (scored, C), (scored)
+            chunk = max(1, LOGITS // model.trunk.vocab_size)
+            pieces = [
+                F.cross_entropy(model.logits(hidden[i : i + chunk]).float(), goals[i : i + chunk], reduction="none")
+                for i in range(0, len(goals), chunk)
+            ]
+            owners = is_scored.nonzero()[:, 0].cpu().numpy()
+            found = torch.cat(pieces).double().cpu().numpy() if pieces else np.zeros(0)
+            total[numbers] = np.bincount(owners, weights=found, minlength=len(numbers))
+    return total
+
+
+def predict_rows(model: "SequenceClassifier", rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """The likeliest class of each row: [rows]."""
+    import torch
+
+    best = np.zeros(len(rows), dtype=np.int64)
+    device = model.trunk.embedding.weight.device
+    with torch.inference_mode():
+        for numbers in _batches([len(row) for row in rows]):
+            ids = torch.from_numpy(_padded([rows[i] for i in numbers], 0)).to(device)
+            lengths = torch.tensor([len(rows[i]) for i in numbers], device=device)
+            best[numbers] = model(ids, lengths).argmax(dim=-1).cpu().numpy()
+    return best
+
+
+def predict_tokens(model: "TokenClassifier", rows: Sequence[Sequence[int]]) -> list[NDArray[np.int64]]:
+    """The likeliest class of each token of each row."""
+    import torch
+
+    best = [np.zeros(0, dtype=np.int64)] * len(rows)
+    device = model.trunk.embedding.weight.device
+    with torch.inference_mode():
+        for numbers in _batches([len(row) for row in rows]):
+            classes = model(torch.from_numpy(_padded([rows[i] for i in numbers], 0)).to(device)).argmax(dim=-1).cpu().numpy()
+            for place, number in enumerate(numbers):
+                best[number] = classes[place, : len(rows[number])]
+    return best
+
+
+def unigram_nats(counts: NDArray[np.int64]) -> Floats:
+    """Nats of each token from its frequency alone, one added to every count: [V]."""
+    return np.log(counts.sum() + len(counts)) - np.log(counts + 1.0)
+
+
+def count_tokens(documents: Iterable[Sequence[int]], vocab_size: int) -> NDArray[np.int64]:
+    """How often each token occurs: [V]."""
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for ids in documents:
+        counts += np.bincount(np.asarray(ids, dtype=np.int64), minlength=vocab_size)
+    return counts
+
+
+def commonest(values: Iterable[str]) -> str:
+    """The value that occurs most often, of several the first in the alphabet."""
+    counts = Counter(values)
+    return min(counts, key=lambda value: (-counts[value], value))
+
+
+def rouge_l(found: Sequence[int], expected: Sequence[int]) -> float:
+    """F1 of the longest common subsequence of two token sequences. Source: Lin, ROUGE, 2004, section 3, with beta 1."""
+    if not found or not expected:
+        return float(list(found) == list(expected))
+    row = np.zeros(len(expected) + 1, dtype=np.int64)
+    goal = np.asarray(expected)
+    for token in found:
+        step = np.where(goal == token, row[:-1] + 1, row[1:])
+        row[1:] = np.maximum.accumulate(step)
+    return 2 * float(row[-1]) / (len(found) + len(expected))
+
+
+def _batches(lengths: Sequence[int]) -> Iterable[list[int]]:
+    """Row numbers, shortest rows first, as many at a time as BATCH_TOKENS allow."""
+    batch: list[int] = []
+    for number in np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
+        if batch and (len(batch) + 1) * lengths[number] > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def _padded(rows: Sequence[Sequence[int]], value: int) -> NDArray[np.int64]:
+    padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+    for place, row in zip(padded, rows, strict=True):
+        place[: len(row)] = row
+    return padded

@@ -1,0 +1,263 @@
+"""Trained models: from what a user calls one to its folder, from the folder to a model that answers."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.artifacts import Workspace
+from tasks.encoding import BOS, SpecialIds, decode_text, encode_documents, load_tokenizer, special_ids
+from tasks.errors import UserError
+from tasks.example_rows import Kind, classification_row, prompt_ids, token_label_row
+
+if TYPE_CHECKING:
+    import tokenizers
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+    from model.heads import LanguageModel, Model, SequenceClassifier, TokenClassifier
+
+START_TOKENS = (BOS, "<|begin_of_text|>", "<s>", "<|endoftext|>")  # ours, then those of other families
+STOP_TOKENS = ("<|eos|>", "<|end|>", "<|end_of_text|>", "</s>", "<|endoftext|>")
+MODEL_STAGES = ("pretrain", "finetune", "champion")  # of which a run of several shows the first
+FORMS = "an artifact or Hugging Face folder, a run id, a fingerprint, or models:/NAME@ALIAS"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a fine-tuned model was made for, from `task.json` beside its weights."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+
+
+def resolve_model(reference: str, workspace: Workspace, tracking_uri: str) -> Path:
+    """The Hugging Face folder that `reference` means. UserError, listing what was tried, when it means none."""
+    if reference.startswith(("models:/", "runs:/")):
+        return _download(reference, tracking_uri)
+    folder = Path(reference).expanduser()
+    if folder.exists():
+        return check_folder(folder / "model" if (folder / "model" / "config.json").is_file() else folder)
+    tried = [f"no folder {folder}"]
+    if re.fullmatch(r"[0-9a-f]{4,16}", reference):
+        found = _by_fingerprint(reference, workspace)
+        if found is not None:
+            return found
+        tried.append(f"no model with fingerprint {reference}… in {workspace.root}")
+    if re.fullmatch(r"[0-9a-f]{32}", reference):
+        found = _by_run(reference, workspace, tracking_uri)
+        if found is not None:
+            return found
+        tried.append(f"no run of that id with a model at {tracking_uri}")
+    raise UserError(f"MODEL {reference!r}: {'; '.join(tried)}. Expected {FORMS}. Fix: wordmill run makes one.")
+
+
+def check_folder(folder: Path) -> Path:
+    """`folder` itself when it holds a whole Hugging Face model. UserError naming what it lacks."""
+    if not folder.is_dir():
+        raise UserError(f"MODEL {folder}: a file, expected {FORMS}.")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"MODEL {folder}: no config.json, so it is neither a Hugging Face folder nor a model's artifact.")
+    if not any(folder.glob("*.safetensors")):
+        pickled = sorted(path.name for kind in ("*.bin", "*.pt", "*.pth", "*.pkl") for path in folder.glob(kind))
+        if pickled:
+            raise UserError(
+                f"MODEL {folder}: {pickled[0]} is pickled, and a pickle can run code, so it is not read. "
+                "Fix: convert the weights to model.safetensors."
+            )
+        raise UserError(f"MODEL {folder}: no model.safetensors. Fix: copy the folder again, with its weights.")
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(f"MODEL {folder}: no tokenizer.json. Fix: save a fast tokenizer into the folder.")
+    return folder
+
+
+def load(folder: Path) -> "tuple[Model, tokenizers.Tokenizer]":
+    """Model (CPU, float32, eval mode) and tokenizer of a Hugging Face folder. UserError for what cannot be read."""
+    from model.huggingface import load_folder
+
+    check_folder(folder)
+    tokenizer = load_tokenizer(folder)
+    try:
+        model = load_folder(folder)
+    except ValueError as error:
+        raise UserError(f"MODEL {error}") from error
+    if tokenizer.get_vocab_size() > model.trunk.vocab_size:
+        raise UserError(
+            f"MODEL {folder}: tokenizer.json has {tokenizer.get_vocab_size()} tokens, but the weights are for "
+            f"{model.trunk.vocab_size}. Fix: put the tokenizer there that the model was trained with."
+        )
+    return model, tokenizer
+
+
+def read_task(folder: Path) -> Task | None:
+    """The task of a fine-tuned model's folder; None for a model that was only pretrained, or comes from elsewhere."""
+    path = folder / "task.json"
+    if not path.is_file():
+        return None
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    return Task(raw["name"], raw["kind"], tuple(raw["labels"]))
+
+
+def start_id(tokenizer: "tokenizers.Tokenizer") -> int:
+    """The token that stands in front of a text. UserError when the tokenizer has none that we know."""
+    for token in START_TOKENS:
+        number = tokenizer.token_to_id(token)
+        if number is not None:
+            return number
+    raise UserError(f"the tokenizer has none of {', '.join(START_TOKENS)}: nothing to begin a text with.")
+
+
+def stop_ids(tokenizer: "tokenizers.Tokenizer") -> frozenset[int]:
+    """The tokens that end a text."""
+    return frozenset(number for token in STOP_TOKENS if (number := tokenizer.token_to_id(token)) is not None)
+
+
+def as_language_model(model: "Model", what: str) -> "LanguageModel":
+    """`model` itself. UserError for a classifier, which cannot do `what`."""
+    from model.heads import LanguageModel
+
+    if not isinstance(model, LanguageModel):
+        raise UserError(f"MODEL is a {type(model).__name__}: it cannot {what}. Fix: give a language model.")
+    return model
+
+
+def continue_text(
+    model: "Model", tokenizer: "tokenizers.Tokenizer", prompt: str, count: int, temperature: float, max_tokens: int,
+    top_k: int = 0, top_p: float = 1.0, seed: int = 1, is_chat: bool = False,
+) -> list[str]:  # fmt: skip
+    """`count` continuations, without the prompt; an empty prompt begins a text. The same seed gives the same texts.
+
+    Past the context the model reads on with the last part of what is there. `is_chat`: the prompt is a question to a
+    model that was tuned on instructions.
+    """
+    from model.heads import LanguageModel
+
+    speaker: LanguageModel = as_language_model(model, "generate text")
+    if count < 1:
+        raise UserError(f"count {count}: expected 1 or more")
+    (ids,) = encode_documents(tokenizer, [prompt])
+    start = prompt_ids(ids, special_ids(tokenizer, "MODEL")) if is_chat else [start_id(tokenizer), *ids]
+    ends = stop_ids(tokenizer)
+    texts = _continue(speaker, start, count, temperature, max_tokens, top_k, top_p, seed, ends)
+    return [_spell(tokenizer, text, ends) for text in texts]
+
+
+def _continue(
+    model: "LanguageModel", prompt: list[int], count: int, temperature: float, max_tokens: int, top_k: int,
+    top_p: float, seed: int, ends: frozenset[int],
+) -> list[list[int]]:  # fmt: skip
+    """Rounds of generation: each goes on until the context is full, the next begins with the last part of the texts."""
+    from model.generate import generate
+
+    texts = [list[int]() for _ in range(count)]
+    alive, done, rounds = list(range(count)), 0, 0
+    while alive:
+        left = max_tokens - done
+        reach = max(1, model.trunk.config.context - max(1, min(left, model.trunk.config.context // 2)))
+        prompts = [(prompt + texts[row])[-reach:] for row in alive]
+        try:
+            steps = generate(model, prompts, left, temperature, top_k, top_p, seed + 1_000_003 * rounds, ends)
+        except ValueError as error:
+            raise UserError(f"generate: {error}") from error
+        for tokens in steps:
+            for row, token in zip(alive, tokens, strict=True):
+                if token is not None:
+                    texts[row].append(token)
+        done = max(len(texts[row]) for row in alive)
+        alive = [row for row in alive if len(texts[row]) == done < max_tokens and texts[row][-1] not in ends]
+        rounds += 1
+    return texts
+
+
+def _spell(tokenizer: "tokenizers.Tokenizer", ids: list[int], ends: frozenset[int]) -> str:
+    """The text; a last character whose bytes are not all there is left out."""
+    text = decode_text(tokenizer, [number for number in ids if number not in ends])
+    return text.rstrip("\ufffd") if ids and ids[-1] not in ends else text
+
+
+def classify_text(
+    model: "SequenceClassifier | TokenClassifier", tokenizer: "tokenizers.Tokenizer", labels: tuple[str, ...], text: str
+) -> str:
+    """The label of a text; from a token classifier the labels of its words, separated by spaces."""
+    import torch
+
+    from model.heads import SequenceClassifier
+
+    special, context = special_ids(tokenizer, "MODEL"), model.trunk.config.context
+    device = model.trunk.embedding.weight.device
+    if isinstance(model, SequenceClassifier):
+        row = classification_row(encode_documents(tokenizer, [text])[0], special, context)
+        with torch.no_grad():
+            scores = model(torch.tensor([row], device=device), torch.tensor([len(row)], device=device))
+        return labels[int(scores.argmax())]
+    pieces = encode_documents(tokenizer, text.split())
+    row, first = token_label_row(pieces, [0] * len(pieces), special, context)
+    with torch.no_grad():
+        best = model(torch.tensor([row], device=device))[0].argmax(dim=-1).tolist()
+    return " ".join(labels[number] for number, target in zip(best, first, strict=True) if target == 0)
+
+
+def _by_fingerprint(prefix: str, workspace: Workspace) -> Path | None:
+    found = sorted(path.parent.parent for path in workspace.root.glob(f"*/{prefix}*/model/config.json"))
+    whole = [folder for folder in found if (folder / "manifest.json").is_file()]
+    if len(whole) > 1:
+        names = ", ".join(f"{folder.parent.name}/{folder.name}" for folder in whole)
+        raise UserError(f"MODEL {prefix!r}: several models begin so: {names}. Fix: give more digits.")
+    return check_folder(whole[0] / "model") if whole else None
+
+
+def _by_run(run_id: str, workspace: Workspace, tracking_uri: str) -> Path | None:
+    """The model that an MLflow run, or one of its stages, made or took from the workspace; else the one it logged."""
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri, tracking_uri)
+    run = _find_run(client, run_id)
+    if run is None:
+        return None
+    children = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+    for candidate in sorted([run, *children], key=_place):
+        mark = candidate.data.tags.get("wordmill.fingerprint", "")
+        if candidate.data.tags.get("wordmill.stage") in MODEL_STAGES and mark:
+            found = _by_fingerprint(mark, workspace)
+            if found is not None:
+                return found
+    logged = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    return _download(f"models:/{logged[0].model_id}", tracking_uri) if logged else None
+
+
+def _find_run(client: "MlflowClient", run_id: str) -> "Run | None":
+    """The run with this MLflow id, or with this key in its journal."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException:
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        found = client.search_runs(experiments, f"tags.`wordmill.key` = '{run_id}'", max_results=1)
+        return found[0] if found else None
+
+
+def _place(run: "Run") -> tuple[int, int]:
+    stage = run.data.tags.get("wordmill.stage", "")
+    return (MODEL_STAGES.index(stage) if stage in MODEL_STAGES else len(MODEL_STAGES), run.info.start_time or 0)
+
+
+def _download(uri: str, tracking_uri: str) -> Path:
+    """The folder below a registered or logged model. UserError when nothing is registered so."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    mlflow.set_tracking_uri(tracking_uri)
+    try:
+        local = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"MODEL {uri}: not found at {tracking_uri} ({str(error)[:200]}). Fix: wordmill run registers a model, or name "
+            "another tracking server."
+        ) from error
+    found = sorted(path.parent for path in local.rglob("config.json") if any(path.parent.glob("*.safetensors")))
+    if not found:
+        raise UserError(f"MODEL {uri}: holds no Hugging Face folder (config.json and safetensors). Expected {FORMS}.")
+    return check_folder(found[0])

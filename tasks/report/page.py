@@ -1,0 +1,263 @@
+"""The report: one self-contained HTML page per run, built from a `RunStory`.
+
+Nothing is fetched when the page is opened: plotly.js, style and script are inside, and a content security policy that
+names their hashes lets nothing else run, whatever a model wrote.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.ledger import StageOutcome
+from tasks.report import charts, diagrams, wording
+from tasks.report.charts import Chart
+from tasks.report.palette import LIGHT_AND_DARK
+from tasks.report.story import BASELINES, DroppedSample, RunStory, ScoreRow, StageStory
+from tasks.settings import Section
+
+HERE = Path(__file__).parent
+LINK_SCHEMES = ("https://", "http://")
+
+
+class ReportConfig(Section):
+    """What the page shows, and how much of it."""
+
+    revision: Literal[1] = 1
+    currency_per_hour: float = Field(0.0, ge=0, description="Price of an hour of this machine, wall time; 0: no cost shown")
+    currency: str = Field("USD", min_length=1, max_length=8, description="Unit of currency_per_hour, as shown")
+    samples: int = Field(12, ge=0, le=200, description="Generations shown at most")
+    sample_chars: int = Field(1_200, ge=40, le=100_000, description="Characters of a generation shown at most")
+    excerpts: int = Field(3, ge=0, le=20, description="Excerpts of dropped text for a stage and reason, at most")
+    excerpt_chars: int = Field(280, ge=40, le=10_000, description="Characters of such an excerpt, at most")
+    curve_points: int = Field(500, ge=10, le=20_000, description="Points of a curve at most; more are thinned evenly")
+    score_panels: int = Field(12, ge=1, le=100, description="Scores drawn at most; the table has all of them")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A key figure."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Why a stage dropped rows, and some of their text."""
+
+    stage: str
+    reason: str
+    rows: str
+    bytes: str
+    share: str
+    excerpts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Every chart of the page, by section."""
+
+    run: tuple[Chart, ...]
+    flow: tuple[Chart, ...]
+    tokenizer: tuple[Chart, ...]
+    curves: tuple[Chart, ...]
+    scores: tuple[Chart, ...]
+
+    def all(self) -> tuple[Chart, ...]:
+        """In page order."""
+        return (*self.run, *self.flow, *self.tokenizer, *self.curves, *self.scores)
+
+
+def draw_charts(config: ReportConfig, story: RunStory) -> Charts:
+    """The figures that this run has data for."""
+    flow = diagrams.text_flow(story.stages)
+    fit = story.tokenizer.bytes_per_token if story.tokenizer else {}
+    trainings = [(name, points) for name, points in story.curves.items() if points]
+    panels = wording.score_panels(story.scores)[: config.score_panels]
+    return Charts(
+        run=(diagrams.stage_graph(story.stages), charts.stage_times(story.stages)) if story.stages else (),
+        flow=(flow,) if flow else (),
+        tokenizer=(charts.tokenizer_fit(fit),) if fit else (),
+        curves=tuple(
+            charts.learning_curve(f"curve-{at}", name, points, config.curve_points)
+            for at, (name, points) in enumerate(trainings)
+        ),
+        scores=tuple(charts.score_panel(f"score-{at}", rows) for at, rows in enumerate(panels)),
+    )
+
+
+def tiles(config: ReportConfig, story: RunStory) -> list[Tile]:
+    """The figures a reader looks for first."""
+    return [*_corpus_tiles(story), *_model_tiles(story), *_score_tiles(story), *_time_tiles(config, story)]
+
+
+def _corpus_tiles(story: RunStory) -> Iterator[Tile]:
+    chain = wording.corpus_chain(story.stages)
+    if chain:
+        read, kept = chain[0].ledger, chain[-1].ledger
+        note = f"{wording.share_text(kept.bytes_out, read.bytes_in)} of {wording.bytes_text(read.bytes_in)}"
+        yield Tile("text kept", wording.bytes_text(kept.bytes_out), note)
+        yield Tile("documents", wording.count_text(kept.rows_out), f"of {wording.count_text(read.rows_in)} read")
+
+
+def _model_tiles(story: RunStory) -> Iterator[Tile]:
+    if story.model:
+        yield Tile("parameters", wording.short_count(story.model.parameters), story.model.shape)
+        yield Tile("training tokens", wording.short_count(story.model.training_tokens), "repetitions counted")
+
+
+def _score_tiles(story: RunStory) -> Iterator[Tile]:
+    """One tile for each task, the first metric it was measured by; four at most."""
+    shown: set[tuple[str, str]] = set()
+    for panel in wording.score_panels(story.scores):
+        row = wording.own(panel)
+        task = (panel[0].suite, panel[0].task)
+        if row is None or task in shown or len(shown) == 4:
+            continue
+        shown.add(task)
+        yield Tile(f"{wording.words(row.metric)}, {wording.words(row.task)}", wording.score_text(row.value), _compared(panel))
+
+
+def _compared(panel: tuple[ScoreRow, ...]) -> str:
+    baseline = next((row for row in panel if row.model in BASELINES), None)
+    return f"{baseline.model}: {wording.score_text(baseline.value)}" if baseline else ""
+
+
+def _time_tiles(config: ReportConfig, story: RunStory) -> Iterator[Tile]:
+    saved = sum(stage.seconds for stage in story.stages if stage.status == "cached")
+    yield Tile("wall time", wording.seconds_text(story.seconds), f"reuse saved {wording.seconds_text(saved)}" if saved else "")
+    if config.currency_per_hour > 0:
+        rate = f"{config.currency_per_hour:g} {config.currency} per hour"
+        yield Tile("cost", _cost(config, story), rate)
+
+
+def _cost(config: ReportConfig, story: RunStory) -> str:
+    return f"{wording.significant(story.seconds / 3600 * config.currency_per_hour)} {config.currency}"
+
+
+def losses(config: ReportConfig, story: RunStory) -> list[Losses]:
+    """Every reason for which a stage dropped rows, largest loss of a stage first, with excerpts where there are any."""
+    found: list[Losses] = []
+    for stage in story.stages:
+        ledger = stage.ledger
+        for reason, rows in sorted(ledger.dropped.items(), key=lambda item: (-item[1], item[0])):
+            if rows > 0:
+                lost = wording.bytes_text(ledger.dropped_bytes[reason]) if reason in ledger.dropped_bytes else "–"
+                share = wording.share_text(rows, ledger.rows_in)
+                texts = tuple(_excerpts(config, story.dropped, stage, reason))
+                found.append(Losses(stage.label, wording.words(reason), wording.count_text(rows), lost, share, texts))
+    return found
+
+
+def _excerpts(config: ReportConfig, dropped: tuple[DroppedSample, ...], stage: StageStory, reason: str) -> list[str]:
+    texts = [sample.text for sample in dropped if (sample.stage, sample.reason) == (stage.name, reason)]
+    return [shortened(text, config.excerpt_chars) for text in texts[: config.excerpts]]
+
+
+def shortened(text: str, limit: int) -> str:
+    """The first `limit` characters, with an ellipsis when there were more."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def visible(text: str) -> str:
+    """Text safe to show: control characters and lone surrogates, which HTML cannot hold, as their Unicode pictures."""
+    return "".join(_visible(character) for character in text)
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    if character in "\n\t" or code >= 0xA0 or 0x20 <= code < 0x7F:
+        return "\N{REPLACEMENT CHARACTER}" if 0xD800 <= code < 0xE000 else character
+    return chr(0x2400 + code) if code < 0x20 else "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
+
+
+def spelled(token: str) -> str:
+    """A token with its spaces and line breaks made visible."""
+    return visible(token.replace(" ", "·").replace("\n", "↵").replace("\t", "⇥"))
+
+
+def chart_data(drawn: Charts) -> str:
+    """All figures as JSON that is safe inside a script element: no `<` in it."""
+    parts: list[str] = []
+    for chart in drawn.all():
+        narrow = f',"narrow":{chart.narrow.to_json(engine="json")}' if chart.narrow else ""
+        parts.append(f'{json.dumps(chart.key)}:{{"wide":{chart.figure.to_json(engine="json")}{narrow}}}')
+    return ("{" + ",".join(parts) + "}").replace("<", "\\u003c")
+
+
+def style() -> str:
+    """The style sheet, every colour in its light and dark form."""
+    colors = "".join(f"  --{name}: light-dark({light}, {dark});\n" for name, (light, dark) in LIGHT_AND_DARK.items())
+    return f":root {{\n{colors}}}\n{(HERE / 'page.css').read_text()}"
+
+
+def policy(*scripts: str) -> str:
+    """The content security policy under which exactly these inline scripts run, and nothing is fetched."""
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
+
+
+def render(config: ReportConfig, story: RunStory) -> str:
+    """The page. Equal configs and stories give equal text."""
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "visible": visible,
+        "spelled": spelled,
+        "shortened": shortened,
+        "words": wording.words,
+        "count": wording.count_text,
+        "bytes": wording.bytes_text,
+        "seconds": wording.seconds_text,
+        "score": wording.score_text,
+        "figure": wording.figure_text,
+        "interval": charts.interval_text,
+    }
+    drawn = draw_charts(config, story)
+    plotly, script = get_plotlyjs(), (HERE / "page.js").read_text()
+    return environment.get_template("page.html.jinja").render(
+        story=story,
+        config=config,
+        verdict=wording.verdict(story),
+        tiles=tiles(config, story),
+        charts=drawn,
+        corpus=wording.corpus_stages(story.stages),
+        detailed=[stage for stage in story.stages if stage.figures or stage.notes],
+        losses=losses(config, story),
+        samples=story.samples[: config.samples],
+        panels=wording.score_panels(story.scores),
+        baselines=BASELINES,
+        links={name: url for name, url in story.links.items() if url.lower().startswith(LINK_SCHEMES)},
+        cost=_cost(config, story) if config.currency_per_hour > 0 else "",
+        style=style(),
+        policy=policy(plotly, script),
+        plotly=plotly,
+        script=script,
+        chart_data=chart_data(drawn),
+        palette=json.dumps(dict(LIGHT_AND_DARK.values())),
+    )
+
+
+def write_report(config: ReportConfig, story: RunStory, out: Path) -> StageOutcome:
+    """Tell the run in `out/report.html`: one page that opens anywhere, offline."""
+    page = render(config, story)
+    path = out / "report.html"
+    path.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+    figures = {"page_bytes": float(path.stat().st_size), "charts": float(len(draw_charts(config, story).all()))}
+    return StageOutcome(figures=figures, notes={"verdict": wording.verdict(story)})

@@ -1,0 +1,23 @@
+"""Colours of the page and its charts, each for a light and a dark ground. Charts are built in the light ones.
+
+Series colours follow Okabe and Ito (https://jfly.uni-koeln.de/color/), darkened or lightened until each has a contrast
+of at least 3 against its card; text colours have at least 4.5.
+"""
+
+LIGHT_AND_DARK = {
+    "ground": ("#f6f6f4", "#101216"),
+    "card": ("#ffffff", "#191c22"),
+    "ink": ("#1b1f24", "#e9ebee"),
+    "muted": ("#586069", "#a6aeb9"),
+    "line": ("#dcdfe3", "#343a44"),
+    "soft": ("#eef0f2", "#23272f"),
+    "accent": ("#0a62a5", "#6db5f0"),
+    "tint": ("#cfe0ee", "#24405a"),
+    "loss": ("#c4500a", "#f59457"),
+    "lost": ("#f3d9c8", "#553421"),
+    "green": ("#0b7a5b", "#45c79f"),
+    "purple": ("#9a4a86", "#d993c4"),
+}
+GROUND, CARD, INK, MUTED, LINE, SOFT, ACCENT, TINT, LOSS, LOST, GREEN, PURPLE = (
+    light for light, _ in LIGHT_AND_DARK.values()
+)

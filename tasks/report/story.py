@@ -1,0 +1,117 @@
+"""What a report tells: the facts of one run, gathered by the flow. Plain, frozen, JSON-able; `page.py` turns them into HTML."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tasks.ledger import Ledger
+
+MAJORITY = "majority"  # always answers with the most frequent label
+UNIGRAM = "unigram"  # token frequencies alone
+PREVIOUS = "previous run"  # the same recipe's model before this one
+BASELINES = (MAJORITY, UNIGRAM, PREVIOUS)
+
+
+@dataclass(frozen=True)
+class StageStory:
+    """One stage of the run, in the order the flow started them.
+
+    `seconds` is wall time of the build: of this run's, or for a cached stage of the one that made the artifact, so that
+    the page can say what caching saved. `inputs` are names of other stages; a name that is not among them is ignored.
+    """
+
+    name: str  # unique: "finetune-areas"
+    label: str  # as shown: "finetune: areas"
+    status: Literal["ran", "cached"]
+    seconds: float
+    fingerprint: str
+    inputs: tuple[str, ...] = ()
+    ledger: Ledger = field(default_factory=Ledger)
+    figures: Mapping[str, float] = field(default_factory=dict[str, float])
+    notes: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class ModelStory:
+    """The pretrained model. `shape` is one phrase: "4 layers, 192 channels, 6 heads"."""
+
+    parameters: int
+    training_tokens: int  # tokens seen, repetitions counted
+    shape: str = ""
+
+
+@dataclass(frozen=True)
+class TokenizerStory:
+    """How well the tokenizer fits. `longest_tokens` are decoded text, longest first."""
+
+    vocabulary_size: int
+    never_used: int  # entries that occur nowhere in the training text
+    bytes_per_token: Mapping[str, float]  # by language, on held-out text
+    longest_tokens: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A training at one step. Losses in nats per token; None where nothing was measured at this step."""
+
+    step: int
+    loss: float | None
+    learning_rate: float
+    validation_loss: float | None = None
+    tokens_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One score with its 95 % interval (None: unknown); the model is a baseline when its name is in `BASELINES`."""
+
+    model: str
+    suite: str
+    task: str
+    metric: str
+    value: float
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A generation: `text` continues `prompt` and does not repeat it."""
+
+    model: str
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True)
+class DroppedSample:
+    """Text of a row that `stage` (a stage's name) dropped for `reason` (a key of its ledger)."""
+
+    stage: str
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True)
+class RunStory:
+    """Everything the page shows of a run. What is empty has no section."""
+
+    title: str
+    recipe_name: str
+    flow_run: str
+    started: str  # ISO 8601, with offset
+    seconds: float  # wall time from the start of the flow to this report
+    stages: tuple[StageStory, ...]
+    model: ModelStory | None = None
+    tokenizer: TokenizerStory | None = None
+    curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict[str, tuple[CurvePoint, ...]])
+    scores: tuple[ScoreRow, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    dropped: tuple[DroppedSample, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])  # machine, processor, cores, memory, ...
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])  # library -> version
+    processor_seconds: float = 0.0  # user and system time of this run, all processes; 0: not measured
+    configuration: str = ""  # the whole recipe as YAML
+    links: Mapping[str, str] = field(default_factory=dict[str, str])  # "MLflow" -> URL; only http and https are shown

@@ -1,0 +1,208 @@
+"""Numbers and sentences of the report: one way to write a size, a time or a score, and the verdict on top."""
+
+import math
+from itertools import groupby
+
+from tasks.report.story import BASELINES, MAJORITY, PREVIOUS, UNIGRAM, RunStory, ScoreRow, StageStory
+
+LOWER_IS_BETTER = frozenset({"bits_per_byte", "loss", "perplexity", "nll", "brier", "ece", "mae", "rmse"})
+MINUS = "\N{MINUS SIGN}"
+
+
+def count_text(count: int) -> str:
+    """12,345."""
+    return f"{count:,}"
+
+
+def short_count(count: float) -> str:
+    """Three significant digits with a unit: 842, 12.3 k, 3.10 M, 1.25 G."""
+    return _scaled(count, ("", " k", " M", " G", " T"))
+
+
+def bytes_text(size: float) -> str:
+    """Decimal units: 842 B, 1.20 MB."""
+    return _scaled(size, (" B", " kB", " MB", " GB", " TB"))
+
+
+def _scaled(value: float, units: tuple[str, ...]) -> str:
+    if value < 0:
+        return MINUS + _scaled(-value, units)
+    power = 0
+    while value >= 999.5 and power < len(units) - 1:
+        value, power = value / 1000, power + 1
+    if power == 0:
+        return f"{value:.0f}{units[0]}"
+    return f"{significant(value)}{units[power]}"
+
+
+def significant(value: float) -> str:
+    """Three significant digits without an exponent: 123, 12.3, 1.23."""
+    return f"{value:.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"
+
+
+def seconds_text(seconds: float) -> str:
+    """85 ms, 3.4 s, 4 min 10 s, 2 h 05 min."""
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
+def score_text(value: float | None) -> str:
+    """Three decimals below 1, then fewer; a dash for what is unknown."""
+    if value is None or is_missing(value):
+        return "–"
+    size = abs(value)
+    decimals = 3 if size < 1 else 2 if size < 10 else 1 if size < 100 else 0
+    return f"{value:,.{decimals}f}".replace("-", MINUS)
+
+
+def is_missing(value: float | None) -> bool:
+    """Whether there is no such number: None, NaN or infinite."""
+    return value is None or not math.isfinite(value)
+
+
+def figure_text(value: float) -> str:
+    """A stage's figure: whole numbers with separators, very small ones with an exponent."""
+    if not math.isfinite(value):
+        return "–"
+    if float(value).is_integer():
+        return f"{int(value):,}".replace("-", MINUS)
+    if abs(value) < 0.001:
+        return f"{value:.2e}".replace("-", MINUS)
+    return score_text(value)
+
+
+def share_text(part: float, whole: float) -> str:
+    """A percentage that never rounds to 0 % or 100 % unless it is."""
+    if whole <= 0 or part <= 0:
+        return "0 %"
+    percent = 100 * part / whole
+    if percent < 0.1:
+        return "< 0.1 %"
+    return f"{percent:.1f} %" if part == whole or percent < 99.95 else "> 99.9 %"
+
+
+def words(name: str) -> str:
+    """`bits_per_byte` -> `bits per byte`."""
+    return name.replace("_", " ")
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a smaller value of this metric is the better one."""
+    return metric in LOWER_IS_BETTER or metric.endswith(("_loss", "_error"))
+
+
+def score_panels(scores: tuple[ScoreRow, ...]) -> list[tuple[ScoreRow, ...]]:
+    """Rows of one suite, task and metric together, first seen first; this run's models before the baselines."""
+    first = {key: at for at, key in reversed(list(enumerate(map(_panel, scores))))}
+    ordered = sorted(scores, key=lambda row: (first[_panel(row)], row.model in BASELINES))
+    return [tuple(rows) for _, rows in groupby(ordered, key=_panel)]
+
+
+def _panel(row: ScoreRow) -> tuple[str, str, str]:
+    return row.suite, row.task, row.metric
+
+
+def own(panel: tuple[ScoreRow, ...]) -> ScoreRow | None:
+    """The best of this run's models in a panel."""
+    rows = [row for row in panel if row.model not in BASELINES and not is_missing(row.value)]
+    if not rows:
+        return None
+    best = min if lower_is_better(rows[0].metric) else max
+    return best(rows, key=lambda row: row.value)
+
+
+def named(panel: tuple[ScoreRow, ...], model: str) -> ScoreRow | None:
+    """The row of one model in a panel."""
+    return next((row for row in panel if row.model == model), None)
+
+
+def advantage(row: ScoreRow, other: ScoreRow) -> int:
+    """1 when `row` is better than the value of `other` by more than its 95 % interval, -1 when worse, 0 when neither."""
+    low = row.value if row.ci_low is None or is_missing(row.ci_low) else row.ci_low
+    high = row.value if row.ci_high is None or is_missing(row.ci_high) else row.ci_high
+    sign = -1 if lower_is_better(row.metric) else 1
+    if low > other.value:
+        return sign
+    return -sign if high < other.value else 0
+
+
+def corpus_stages(stages: tuple[StageStory, ...]) -> list[StageStory]:
+    """Stages whose rows in and out can be compared: those that filter text."""
+    return [stage for stage in stages if stage.ledger.rows_in > 0]
+
+
+def corpus_chain(stages: tuple[StageStory, ...]) -> list[StageStory]:
+    """The longest line of stages that hand on the same rows, starting from most bytes: raw text to what models learn from."""
+    corpus = corpus_stages(stages)
+    roots = [stage for stage in corpus if not _feeders(stage, corpus)]
+    if not roots:
+        return []
+    chain = [max(roots, key=lambda stage: stage.ledger.bytes_in)]
+    while True:
+        following = [stage for stage in corpus if chain[-1] in _feeders(stage, corpus) and stage not in chain]
+        if not following:
+            return chain
+        chain.append(following[0])
+
+
+def _feeders(stage: StageStory, corpus: list[StageStory]) -> list[StageStory]:
+    """Inputs whose rows `stage` filters, as opposed to those it only consults: as many went out as came in."""
+    return [other for other in corpus if other.name in stage.inputs and other.ledger.rows_out == stage.ledger.rows_in]
+
+
+def verdict(story: RunStory) -> str:
+    """The run in one paragraph of plain words."""
+    panels = score_panels(story.scores)
+    sentences = [_what_became(story), _bits_per_byte(panels), _against_majority(panels), _against_previous(panels)]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _what_became(story: RunStory) -> str:
+    chain = corpus_chain(story.stages)
+    size = f"{bytes_text(chain[0].ledger.bytes_in)} of text" if chain else "The text"
+    made = f"a {short_count(story.model.parameters)}-parameter model" if story.model else "a finished artifact each stage"
+    ran = sum(stage.status == "ran" for stage in story.stages)
+    if ran == 0:
+        return f"Everything was built before and reused within {seconds_text(story.seconds)}: {size} had become {made}."
+    reused = len(story.stages) - ran
+    note = f", {reused} of {len(story.stages)} stages reused from earlier runs" if reused else ""
+    return f"{size} became {made} in {seconds_text(story.seconds)}{note}."
+
+
+def _bits_per_byte(panels: list[tuple[ScoreRow, ...]]) -> str:
+    panel = next((panel for panel in panels if panel[0].metric == "bits_per_byte" and own(panel)), None)
+    row = own(panel) if panel else None
+    if panel is None or row is None:
+        return ""
+    unigram = named(panel, UNIGRAM)
+    against = f"; the unigram model needs {score_text(unigram.value)}" if unigram else ""
+    return f"It needs {score_text(row.value)} bits per byte on {words(row.task)}{against}."
+
+
+def _against_majority(panels: list[tuple[ScoreRow, ...]]) -> str:
+    tasks: dict[tuple[str, str], bool] = {}
+    for panel in panels:
+        row, majority = own(panel), named(panel, MAJORITY)
+        if row and majority:  # a task counts once, by the metric that comes first
+            tasks.setdefault((row.suite, row.task), advantage(row, majority) > 0)
+    if not tasks:
+        return ""
+    noun = "task" if len(tasks) == 1 else "tasks"
+    return f"It beats the majority class on {sum(tasks.values())} of {len(tasks)} {noun}, by more than the 95 % interval."
+
+
+def _against_previous(panels: list[tuple[ScoreRow, ...]]) -> str:
+    results = [advantage(row, before) for panel in panels if (row := own(panel)) and (before := named(panel, PREVIOUS))]
+    if not results:
+        return ""
+    better, worse = results.count(1), results.count(-1)
+    if not better and not worse:
+        return "No score differs from the previous run's by more than its interval."
+    return f"Against the previous run, {better} of {len(results)} scores are clearly better and {worse} clearly worse."

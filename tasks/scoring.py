@@ -1,0 +1,213 @@
+"""Scoring a model on one task of a suite, beside baselines on the same items."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.encoding import decode_text, encode_documents, special_ids
+from tasks.errors import UserError
+from tasks.example_rows import IGNORED, encode_examples, prompt_ids, read_examples
+from tasks.intervals import Estimate, macro_f1, ratio
+from tasks.suite import EvaluateConfig, TaskName, heldout_examples, heldout_texts, training_texts
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from model.heads import LanguageModel, Model, SequenceClassifier, TokenClassifier
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One figure: `model` is "model" for the one that is judged, else the baseline's name."""
+
+    model: str
+    task: TaskName
+    metric: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is judged."""
+
+    model: "Model"
+    tokenizer: "tokenizers.Tokenizer"
+
+
+def score_documents(config: EvaluateConfig, subject: Subject, corpus: Path | None) -> list[Score]:
+    """Bits per byte of held-out text, of the model and of a unigram model over the same tokens; also by language."""
+    from tasks.measures import count_tokens, document_nats, unigram_nats
+    from tasks.models import as_language_model, start_id
+
+    model = as_language_model(subject.model, "be scored in bits per byte")
+    texts = heldout_texts(config, corpus)
+    if not texts:
+        raise UserError("evaluate: no held-out documents. Fix: keep some for validation, or leave out bits_per_byte.")
+    ids = encode_documents(subject.tokenizer, [text.text for text in texts])
+    sizes = np.array([len(text.text.encode()) for text in texts], dtype=np.float64)
+    counts = count_tokens(
+        encode_documents(subject.tokenizer, list(training_texts(config, corpus))), subject.tokenizer.get_vocab_size()
+    )
+    frequency = unigram_nats(counts)
+    start = start_id(subject.tokenizer)
+    nats = {
+        "model": document_nats(model, [[start, *one] for one in ids]),
+        "unigram": np.array([frequency[one].sum() for one in ids]),
+    }
+    languages = np.array([text.language for text in texts])
+    parts = {"bits_per_byte": np.ones(len(texts), dtype=np.bool_)}
+    if len(np.unique(languages)) > 1:
+        parts |= {f"bits_per_byte_{language}": languages == language for language in np.unique(languages).tolist()}
+    return [
+        Score(name, "bits_per_byte", metric, _bits(values[part], sizes[part], config))
+        for name, values in nats.items()
+        for metric, part in parts.items()
+    ]
+
+
+def score_instructions(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
+    """Bits per byte of held-out responses, and greedy answers compared with them.
+
+    Baselines: a unigram model over the training responses, and the commonest training response as everyone's answer.
+    """
+    from tasks.measures import commonest, count_tokens, row_nats, unigram_nats
+    from tasks.models import as_language_model
+
+    model = as_language_model(subject.model, "follow instructions")
+    train, held = read_examples(examples, "train"), heldout_examples(config, examples)
+    encoded = encode_examples(held, subject.tokenizer, model.trunk.config.context).table
+    end = special_ids(subject.tokenizer, "evaluate").end
+    rows, targets = encoded["ids"].to_pylist(), encoded["targets"].to_pylist()
+    scored = [[IGNORED if token == end else token for token in row] for row in targets]
+    responses = [[token for token in row if token != IGNORED] for row in scored]
+    sizes = np.array([len(decode_text(subject.tokenizer, ids).encode()) for ids in responses], dtype=np.float64)
+    learned = encode_documents(subject.tokenizer, train.table["response"].to_pylist())
+    frequency = unigram_nats(count_tokens(learned, subject.tokenizer.get_vocab_size()))
+    nats = row_nats(model, [row[:-1] for row in rows], [row[1:] for row in scored])
+    unigram = np.array([frequency[ids].sum() for ids in responses])
+    compared = held.table.slice(0, config.max_responses)
+    answers = _answers(config, model, subject, compared["prompt"].to_pylist())
+    usual = commonest(train.table["response"].to_pylist())
+    expected: list[str] = compared["response"].to_pylist()
+    return [
+        Score("model", "instruction", "bits_per_byte", _bits(nats, sizes, config)),
+        Score("unigram", "instruction", "bits_per_byte", _bits(unigram, sizes, config)),
+        *_compare(config, "model", subject, answers, expected),
+        *_compare(config, "majority", subject, [usual] * len(expected), expected),
+    ]
+
+
+def score_classes(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
+    """Accuracy and macro F1 on held-out texts, beside the commonest training label for all."""
+    from model.heads import SequenceClassifier
+    from tasks.measures import commonest, predict_rows
+
+    held = heldout_examples(config, examples)
+    if not isinstance(subject.model, SequenceClassifier):
+        raise _wrong_head(subject.model, "classification")
+    order = _class_order(subject.model, held.labels)
+    encoded = encode_examples(held, subject.tokenizer, subject.model.trunk.config.context).table
+    actual = encoded["label"].to_numpy().astype(np.int64)
+    predicted = predict_rows(subject.model, encoded["ids"].to_pylist())
+    usual = order.index(commonest(read_examples(examples, "train").table["label"].to_pylist()))
+    one_each = [np.array([number]) for number in actual]
+    return [
+        *_label_scores(config, "model", "classification", [np.array([n]) for n in predicted], one_each, len(order)),
+        *_label_scores(config, "majority", "classification", [np.array([usual])] * len(actual), one_each, len(order)),
+    ]
+
+
+def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
+    """Accuracy and macro F1 over the tokens of held-out examples, each by its first piece; drawn by whole examples.
+
+    A token that lies behind the model's context has no prediction, which counts as a wrong one.
+    """
+    from model.heads import TokenClassifier
+    from tasks.measures import commonest, predict_tokens
+
+    held = heldout_examples(config, examples)
+    if not isinstance(subject.model, TokenClassifier):
+        raise _wrong_head(subject.model, "token_labels")
+    order = _class_order(subject.model, held.labels)
+    encoded = encode_examples(held, subject.tokenizer, subject.model.trunk.config.context).table
+    rows, targets = encoded["ids"].to_pylist(), [np.asarray(row) for row in encoded["targets"].to_pylist()]
+    actual = [np.array([order.index(name) for name in names]) for names in held.table["labels"].to_pylist()]
+    predicted: list[NDArray[np.int64]] = []
+    for classes, target, wanted in zip(predict_tokens(subject.model, rows), targets, actual, strict=True):
+        found = classes[target != IGNORED]
+        predicted.append(np.concatenate([found, np.full(len(wanted) - len(found), -1)]))
+    train = read_examples(examples, "train").table["labels"].to_pylist()
+    usual = order.index(commonest(name for names in train for name in names))
+    return [
+        *_label_scores(config, "model", "token_labels", predicted, actual, len(order)),
+        *_label_scores(config, "majority", "token_labels", [np.full(len(one), usual) for one in actual], actual, len(order)),
+    ]
+
+
+def _bits(nats: Floats, sizes: Floats, config: EvaluateConfig) -> Estimate:
+    return ratio(nats / np.log(2), sizes, config.resamples, config.seed)
+
+
+def _answers(config: EvaluateConfig, model: "LanguageModel", subject: Subject, prompts: Sequence[str]) -> list[str]:
+    """Greedy answers; a prompt that leaves no room loses its beginning."""
+    from model.generate import generate
+
+    special = special_ids(subject.tokenizer, "evaluate")
+    room = max(1, model.trunk.config.context - 3 - config.response_tokens)
+    given = [prompt_ids(ids[-room:], special) for ids in encode_documents(subject.tokenizer, prompts)]
+    answers = [list[int]() for _ in given]
+    for tokens in generate(model, given, config.response_tokens, temperature=0, stop_ids=frozenset({special.end, special.eos})):
+        for answer, token in zip(answers, tokens, strict=True):
+            if token is not None:
+                answer.append(token)
+    return [decode_text(subject.tokenizer, answer) for answer in answers]
+
+
+def _compare(
+    config: EvaluateConfig, name: str, subject: Subject, answers: Sequence[str], expected: Sequence[str]
+) -> list[Score]:
+    """Answers against responses: equal but for space around them, and ROUGE-L over the tokenizer's tokens."""
+    from tasks.measures import rouge_l
+
+    ones = np.ones(len(expected))
+    equal = np.array([float(a.strip() == e.strip()) for a, e in zip(answers, expected, strict=True)])
+    pairs = zip(*(encode_documents(subject.tokenizer, [t.strip() for t in texts]) for texts in (answers, expected)), strict=True)
+    overlap = np.array([rouge_l(found, wanted) for found, wanted in pairs])
+    return [
+        Score(name, "instruction", "exact_match", ratio(equal, ones, config.resamples, config.seed)),
+        Score(name, "instruction", "rouge_l", ratio(overlap, ones, config.resamples, config.seed)),
+    ]
+
+
+def _label_scores(
+    config: EvaluateConfig, name: str, task: TaskName, predicted: Sequence[NDArray[np.int64]],
+    actual: Sequence[NDArray[np.int64]], classes: int,
+) -> list[Score]:  # fmt: skip
+    """Accuracy and macro F1 from the classes of each item's tokens; a prediction of -1 is none."""
+
+    def counts(item: NDArray[np.int64]) -> Floats:
+        return np.bincount(item[item >= 0], minlength=classes).astype(np.float64)
+
+    right = [a[p == a] for p, a in zip(predicted, actual, strict=True)]
+    hits, guesses, truths = (np.stack([counts(item) for item in items]) for items in (right, predicted, actual))
+    accuracy = ratio(hits.sum(1), truths.sum(1), config.resamples, config.seed)
+    return [
+        Score(name, task, "accuracy", accuracy),
+        Score(name, task, "macro_f1", macro_f1(hits, guesses, truths, config.resamples, config.seed)),
+    ]
+
+
+def _class_order(model: "SequenceClassifier | TokenClassifier", labels: tuple[str, ...]) -> list[str]:
+    if model.score.out_features != len(labels):
+        raise UserError(f"evaluate: the model has {model.score.out_features} classes, the examples {len(labels)}.")
+    return list(labels)
+
+
+def _wrong_head(model: "Model", task: str) -> UserError:
+    return UserError(f"evaluate: {task} needs a model that was tuned for it, found a {type(model).__name__}.")

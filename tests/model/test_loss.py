@@ -1,0 +1,62 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model.loss import IGNORED, linear_cross_entropy
+
+
+def make_case(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(rows)
+    hidden = torch.randn(rows, 24, generator=generator, requires_grad=True)
+    weight = torch.randn(37, 24, generator=generator, requires_grad=True)
+    targets = torch.randint(37, (rows,), generator=generator)
+    targets[::5] = IGNORED
+    return hidden, weight, targets
+
+
+@pytest.mark.parametrize("chunk_rows", [0, 1, 7, 40, 100])
+def test_chunked_loss_equals_the_plain_one_in_value_and_gradient(chunk_rows: int):
+    hidden, weight, targets = make_case(40)
+    plain = F.cross_entropy(hidden @ weight.T, targets, ignore_index=IGNORED, reduction="sum")
+    expected = torch.autograd.grad(plain * 0.3, (hidden, weight))
+    loss = linear_cross_entropy(hidden, weight, targets, chunk_rows)
+    found = torch.autograd.grad(loss.nats * 0.3, (hidden, weight))
+    assert loss.nats.item() == pytest.approx(plain.item(), rel=1e-6)
+    assert loss.count.item() == 32
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_loss_without_gradients_is_the_same():
+    hidden, weight, targets = make_case(40)
+    with torch.no_grad():
+        without = linear_cross_entropy(hidden, weight, targets, 7)
+    assert without.nats.item() == linear_cross_entropy(hidden, weight, targets, 7).nats.item()
+    assert not without.nats.requires_grad
+
+
+def test_frozen_head_gets_no_gradient():
+    hidden, weight, targets = make_case(40)
+    loss = linear_cross_entropy(hidden, weight.detach(), targets, 7)
+    plain = F.cross_entropy(hidden @ weight.T, targets, ignore_index=IGNORED, reduction="sum")
+    found, expected = (torch.autograd.grad(value, hidden)[0] for value in (loss.nats, plain))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_loss_in_bfloat16_is_close_and_its_gradients_are_float32():
+    hidden, weight, targets = make_case(40)
+    exact = linear_cross_entropy(hidden, weight, targets).nats
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = linear_cross_entropy(hidden, weight, targets)
+    assert loss.nats.dtype == torch.float32
+    assert loss.nats.item() == pytest.approx(exact.item(), rel=0.01)
+    assert all(gradient.dtype == torch.float32 for gradient in torch.autograd.grad(loss.nats, (hidden, weight)))
+
+
+def test_batch_without_a_target_costs_nothing():
+    hidden, weight, targets = make_case(10)
+    loss = linear_cross_entropy(hidden, weight, torch.full_like(targets, IGNORED))
+    loss.nats.backward()
+    assert (loss.nats.item(), loss.count.item()) == (0.0, 0)
+    assert weight.grad is not None
+    assert not weight.grad.any()
