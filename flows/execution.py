@@ -102,8 +102,10 @@ class Execution:
             fn=partial(self._make, stage, config, record),
             name=stage.name,
             task_run_name=record.label.replace("{", "(").replace("}", ")"),
-            cache_policy=CacheKeyFnPolicy(cache_key_fn=partial(self._cache_key, stage, config, record)).configure(
-                isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=self._locks
+            cache_policy=CacheKeyFnPolicy(
+                cache_key_fn=partial(self._cache_key, stage, config, record),
+                isolation_level=IsolationLevel.SERIALIZABLE,
+                lock_manager=self._locks,
             ),
             result_storage=self.results,
             result_serializer="json",

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import platform
 import threading
 import time
@@ -25,11 +26,12 @@ from tasks.cluster import Launcher
 from tasks.register import Registry
 from tasks.settings import Json, identity
 from tasks.tracking.address import registry_mark, require_answer, tracking_address
-from tasks.tracking.journal import Journal, Sender, mlflow_run, start_sender
+from tasks.tracking.journal import DRAIN_SECONDS, Journal, Sender, mlflow_run, start_sender
 
 logger = logging.getLogger("wordmill")
 
 METRICS_SECONDS = 5.0
+LEAVE_SECONDS = 5.0
 
 
 def run_dag(
@@ -64,8 +66,8 @@ def run_dag(
             execution.finish()
         status = "FINISHED"
         return close_run(execution, outcome, recipe, uri, time.monotonic() - clock)
-    except KeyboardInterrupt:
-        status = "KILLED"
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"  # Ctrl-C, or Prefect's TerminationSignal
         raise
     finally:
         launcher.stop()
@@ -74,7 +76,9 @@ def run_dag(
                 journal.end(record.mlflow_run, status if status != "FINISHED" else "FAILED")
         journal.end(journal.run, status)
         journal.close()
-        report_unsent(sender, uri)
+        report_unsent(sender, uri, DRAIN_SECONDS if status == "FINISHED" else 5.0)
+        if status == "KILLED":
+            leave_soon()
 
 
 @dataclass(frozen=True)
@@ -155,9 +159,17 @@ def run_tags(flow_name: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def report_unsent(sender: Sender, uri: str) -> None:
+def leave_soon() -> None:
+    """End this process in a few seconds, come what may: the Ctrl-C that ended us ended Prefect's temporary server too,
+    and its client would wait for it for minutes."""
+    timer = threading.Timer(LEAVE_SECONDS, os._exit, (130,))
+    timer.daemon = True
+    timer.start()
+
+
+def report_unsent(sender: Sender, uri: str, seconds: float) -> None:
     """Say so when MLflow did not take everything."""
-    left = sender.drain()
+    left = sender.drain(seconds)
     if left:
         logger.warning("MLflow at %s has not taken %d entries yet; they wait in %s and the next run sends them", uri, left, sender.folder)
 

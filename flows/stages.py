@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from tasks.artifacts import (
@@ -32,7 +33,8 @@ from tasks.ingest import ingest, source_digests
 from tasks.ledger import StageOutcome
 from tasks.pretrain import pretrain_model
 from tasks.register import champion_digest, fetch_champion, register_model
-from tasks.report.page import write_report
+from tasks.report.page import ReportConfig, write_report
+from tasks.report.story import RunStory
 from tasks.settings import Json, identity
 from tasks.shards import write_shards
 from tasks.tokenizer import existing_digests, train_tokenizer
@@ -54,7 +56,15 @@ class Stage(Generic[AnyArtifact]):
     contracts: Mapping[str, ContractName] = field(default_factory=dict[str, ContractName])  # files it writes -> contract they are held to
 
 
-DOCUMENTS = {"dropped.parquet": "Dropped"}
+DOCUMENTS: Mapping[str, ContractName] = {"dropped.parquet": "Dropped"}
+
+
+def build_report(
+    config: ReportConfig, base: PretrainedModel, scores: tuple[Scores, ...], story: RunStory, out: Path
+) -> StageOutcome:
+    """The page is written from the story, which the run gathers once `base` and all `scores` are there."""
+    return write_report(config, story, out)
+
 
 INGEST = Stage("ingest", RawCorpus, ingest, source_digests, contracts={"documents-*.parquet": "Documents", "rejects.parquet": "Dropped"})
 CLEAN = Stage("clean", CleanCorpus, clean_documents, contracts={"documents-*.parquet": "Documents", **DOCUMENTS})
@@ -67,7 +77,7 @@ PRETRAIN = Stage("pretrain", PretrainedModel, pretrain_model, continues=True, pr
 FINETUNE = Stage("finetune", FinetunedModel, finetune, continues=True, provided=("launch",))
 EVALUATE = Stage("evaluate", Scores, evaluate, suite_digests, contracts={"scores.parquet": "Scores"})
 CHAMPION = Stage("champion", PretrainedModel, fetch_champion, provided=("registry",))
-REPORT = Stage("report", Report, write_report, provided=("story",))
+REPORT = Stage("report", Report, build_report, provided=("story",))
 REGISTER = Stage("register", RegisteredModel, register_model, provided=("registry",))
 
 

@@ -102,7 +102,7 @@ def tokenizer_story(records: list[Record]) -> TokenizerStory | None:
         if record.stage == "tokenizer":
             quality = json.loads((path_of(record) / "quality.json").read_text())
             return TokenizerStory(
-                int(quality["vocabulary_size"]), int(quality["never_used"]), quality["bytes_per_token"],
+                int(quality["vocab_size"]), int(quality["never_used"]), quality["bytes_per_token"],
                 tuple(quality["longest_tokens"]),
             )  # fmt: skip
     return None

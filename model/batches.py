@@ -15,18 +15,7 @@ from torch import Tensor
 
 from model.loss import IGNORED
 from model.permutation import permute
-from model.shards import TokenRows, write_token_shard
-
-__all__ = [
-    "Batch",
-    "Batches",
-    "ExampleBatches",
-    "ExampleKind",
-    "PretrainBatches",
-    "TokenRows",
-    "rank_rows",
-    "write_token_shard",
-]
+from model.shards import TokenRows
 
 ExampleKind = Literal["instruction", "classification", "token_labels"]
 PAD_MULTIPLE = 8  # few different lengths, and shapes that matrix units like

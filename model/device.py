@@ -67,4 +67,5 @@ def agree_on(value: int, device: torch.device) -> int:
 
 
 def _cpu_has_bfloat16() -> bool:
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    has_avx512 = torch.cpu._is_avx512_bf16_supported()  # pyright: ignore[reportPrivateUsage]  (torch has no public probe)
+    return has_avx512 or torch.cpu._is_amx_tile_supported()  # pyright: ignore[reportPrivateUsage]

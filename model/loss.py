@@ -82,7 +82,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: _Saved, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  (the base takes any gradients)
+        ctx: _Saved, grad_output: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         if ctx.hidden_gradient is None or ctx.weight_gradient is None:
             raise RuntimeError("backward through a loss that was computed without gradients")
         hidden_gradient = (ctx.hidden_gradient * grad_output).to(ctx.hidden_gradient.dtype)

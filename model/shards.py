@@ -60,7 +60,7 @@ def write_token_shard(path: Path, rows: TokenArray, extra: pa.Table | None, meta
         pa.Table.from_arrays(columns, schema=schema),
         path,
         row_group_size=ROW_GROUP_ROWS,
-        compression={COLUMN: "NONE", **dict.fromkeys(extra_names, "ZSTD")},
+        compression={COLUMN: "NONE", **dict.fromkeys(extra_names, "ZSTD")},  # pyright: ignore[reportArgumentType]
         use_dictionary=False,
         write_statistics=False,
         data_page_size=(ROW_GROUP_ROWS + 1) * header.row_bytes,
@@ -113,7 +113,7 @@ class TokenRows:
 
 
 def _new_header(path: Path, rows: TokenArray, extra: pa.Table | None, metadata: Mapping[str, int | str]) -> ShardHeader:
-    if rows.ndim != 2 or rows.shape[1] < 2 or rows.dtype not in (np.uint16, np.uint32):
+    if rows.ndim != 2 or rows.shape[1] < 2 or rows.dtype.kind != "u" or rows.dtype.itemsize not in (2, 4):
         raise ValueError(f"{path}: rows of {rows.dtype} {rows.shape}, expected uint16 or uint32 [n, context + 1]")
     if extra is not None and (extra.num_rows != len(rows) or COLUMN in extra.column_names):
         raise ValueError(

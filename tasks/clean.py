@@ -45,15 +45,25 @@ class CleanConfig(Section):
 
     stage: ClassVar[str] = "clean"
     revision: Literal[1] = 1
-    languages: list[Literal["en", "zh", "code", "und"]] | None = Field(None, min_length=1, description="those kept; all when null")
+    languages: list[Literal["en", "zh", "code", "und"]] | None = Field(
+        None, min_length=1, description="those kept; all when null"
+    )
     min_chars: int | None = Field(100, ge=0, description="code points of a document, white space included")
     max_chars: int | None = Field(1_000_000, ge=1, description="code points of a document")
     min_word_chars: float | None = Field(2.0, ge=0, description="mean letters of a word; English only")
     max_word_chars: float | None = Field(12.0, ge=0, description="mean letters of a word; English only")
-    min_letter_share: float | None = Field(0.3, ge=0, le=1, description="letters and Han of all characters but white space")
-    max_symbol_share: float | None = Field(0.25, ge=0, le=1, description="signs such as + = | < $ and emoji, of the same")
-    max_duplicate_line_share: float | None = Field(0.5, ge=0, le=1, description="characters in lines seen before, of all lines'")
-    max_repeated_ngram_share: float | None = Field(0.5, ge=0, le=1, description="runs of ten words or Han characters seen before")
+    min_letter_share: float | None = Field(
+        0.3, ge=0, le=1, description="letters and Han of all characters but white space"
+    )
+    max_symbol_share: float | None = Field(
+        0.25, ge=0, le=1, description="signs such as + = | < $ and emoji, of the same"
+    )
+    max_duplicate_line_share: float | None = Field(
+        0.5, ge=0, le=1, description="characters in lines seen before, of all lines'"
+    )
+    max_repeated_ngram_share: float | None = Field(
+        0.5, ge=0, le=1, description="runs of ten words or Han characters seen before"
+    )
     max_line_share: float | None = Field(
         None, ge=0, le=1, description="longest line's share of a document; off, for many a sound text is one line"
     )
@@ -61,7 +71,9 @@ class CleanConfig(Section):
     @model_validator(mode="after")
     def _bounds_are_ordered(self) -> "CleanConfig":
         if self.min_chars is not None and self.max_chars is not None and self.min_chars > self.max_chars:
-            raise ValueError(f"min_chars ({self.min_chars}) is above max_chars ({self.max_chars}): nothing would be left")
+            raise ValueError(
+                f"min_chars ({self.min_chars}) is above max_chars ({self.max_chars}): nothing would be left"
+            )
         low, high = self.min_word_chars, self.max_word_chars
         if low is not None and high is not None and low > high:
             raise ValueError(f"min_word_chars ({low}) is above max_word_chars ({high}): no English text would be left")
@@ -189,7 +201,9 @@ def _repaired(batch: pa.RecordBatch, texts: list[str]) -> pa.RecordBatch:
     """The batch with new texts and their sizes."""
     sizes = [len(text.encode()) for text in texts]
     changed = {"text": pa.array(texts, pa.large_string()), "bytes": pa.array(sizes, pa.int64())}
-    return pa.RecordBatch.from_arrays([changed.get(name, batch.column(name)) for name in DOCUMENTS.names], schema=DOCUMENTS)
+    return pa.RecordBatch.from_arrays(
+        [changed.get(name, batch.column(name)) for name in DOCUMENTS.names], schema=DOCUMENTS
+    )
 
 
 def _batches(raw: RawCorpus) -> Iterator[pa.RecordBatch]:

@@ -116,6 +116,8 @@ class Launcher:
             time.sleep(0.25)
         with self._lock:
             self._children.discard(child)
+        if self._stopped:
+            raise InterruptedError("the run was stopped; training goes on from its last checkpoint")
         if child.returncode != 0:
             raise _failure(verdict, log, child.returncode)
 
@@ -154,8 +156,6 @@ def read_curve(path: Path) -> list[dict[str, float | None]]:
 
 def _failure(verdict: Path, log: Path, code: int) -> Exception:
     tail = log.read_text(errors="replace")[-3000:]
-    if code == 130:
-        return InterruptedError("training was stopped; it goes on from its last checkpoint")
     if not verdict.exists():
         return LostWorkers(f"the training process ended with code {code}; log: {log}\n{tail}")
     found = json.loads(verdict.read_text())
@@ -175,6 +175,7 @@ def _quiet_environment() -> dict[str, str]:
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_DEDUP_LOGS": "0",
         "TOKENIZERS_PARALLELISM": "false",
+        "RAY_AUTH_MODE": "disabled",  # a cluster of this process alone, on the loopback device
         "DO_NOT_TRACK": "1",
     }
 

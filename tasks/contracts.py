@@ -16,6 +16,7 @@ from tasks.ledger import Receipt
 if TYPE_CHECKING:
     import pandera.polars as pandera
     import polars as pl
+    from polars.datatypes import DataTypeClass
 
 ContractName = Literal[
     "Documents", "Dropped", "InstructionExamples", "ClassificationExamples", "TokenLabelExamples", "Scores", "TokenRows"
@@ -40,7 +41,7 @@ def check_table(contract: ContractName, path: Path, labels: Sequence[str] | None
         rows += batch.num_rows
     seen.check()
     columns = [check for column in schema.columns.values() for check in column.checks]
-    return Receipt(contract, path.name, rows, len(columns) + len(schema.checks) + len(schema.columns) + 1)
+    return Receipt(contract, path.name, rows, len(columns) + len(schema.checks or ()) + len(schema.columns) + 1)
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
@@ -56,7 +57,9 @@ def _check_encoding(path: Path, first_row: int, batch: pa.RecordBatch) -> None:
     try:
         batch.validate(full=True)
     except pa.ArrowInvalid as error:
-        raise AssertionError(f"{path}, rows from {first_row}: {error}; expected UTF-8 without lone surrogates") from error
+        raise AssertionError(
+            f"{path}, rows from {first_row}: {error}; expected UTF-8 without lone surrogates"
+        ) from error
 
 
 def _check_batch(schema: "pandera.DataFrameSchema", path: Path, first_row: int, batch: pa.RecordBatch) -> None:
@@ -101,7 +104,9 @@ class _Uniqueness:
             hashes = np.concatenate(self._hashes)
             _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
             twice = first[counts > 1]
-            assert not len(twice), f"{self.path}, row {twice.min()}: id: found again in a later row, expected unique ids"
+            assert not len(twice), (
+                f"{self.path}, row {twice.min()}: id: found again in a later row, expected unique ids"
+            )
 
 
 def _schema(contract: ContractName, labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
@@ -118,7 +123,9 @@ def _schema(contract: ContractName, labels: Sequence[str] | None) -> "pandera.Da
     return builders[contract]()
 
 
-def _column(dtype: object, *checks: "pandera.Check", nullable: bool = False, required: bool = True) -> "pandera.Column":
+def _column(
+    dtype: "pl.DataType | DataTypeClass", *checks: "pandera.Check", nullable: bool = False, required: bool = True
+) -> "pandera.Column":
     import pandera.polars as pandera
 
     return pandera.Column(dtype, list(checks), nullable=nullable, required=required)
@@ -139,10 +146,12 @@ def _rows(expression: "pl.Expr", expected: str) -> "pandera.Check":
     return pandera.Check(lambda data: data.lazyframe.select(expression), error=expected)
 
 
-def _table(name: ContractName, columns: "dict[str, pandera.Column]", *checks: "pandera.Check") -> "pandera.DataFrameSchema":
+def _table(
+    name: ContractName, columns: "dict[str, pandera.Column]", *checks: "pandera.Check"
+) -> "pandera.DataFrameSchema":
     import pandera.polars as pandera
 
-    return pandera.DataFrameSchema(columns, checks=list(checks), strict=name != "TokenRows", name=name)
+    return pandera.DataFrameSchema(columns, checks=list(checks), strict=True, name=name)
 
 
 def _document_columns(least_bytes: int) -> "dict[str, pandera.Column]":
@@ -187,7 +196,9 @@ def _finite() -> "pandera.Check":
     import pandera.polars as pandera
     import polars as pl
 
-    return pandera.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), error="a finite number or null")
+    return pandera.Check(
+        lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), error="a finite number or null"
+    )
 
 
 def _example_columns() -> "dict[str, pandera.Column]":
@@ -202,7 +213,9 @@ def _classification_examples(labels: Sequence[str] | None) -> "pandera.DataFrame
     import pandera.polars as pandera
     import polars as pl
 
-    label = _text("a label") if labels is None else _column(pl.String, pandera.Check.isin(labels, error=_one_of(labels)))
+    label = (
+        _text("a label") if labels is None else _column(pl.String, pandera.Check.isin(labels, error=_one_of(labels)))
+    )
     return _table("ClassificationExamples", {**_example_columns(), "text": _text(), "label": label})
 
 
@@ -238,13 +251,16 @@ def _scores() -> "pandera.DataFrameSchema":
 
 
 def _token_rows() -> "pandera.DataFrameSchema":
-    """Rows of a token shard (layout: model/shards.py); columns beside `tokens` are free but for those named here."""
+    """Rows of a token shard (layout: model/shards.py) and the documents they come from."""
     import pandera.polars as pandera
     import polars as pl
 
     columns = {
         "tokens": _column(pl.Binary),
-        "n_tokens": _column(pl.Int32, pandera.Check.ge(1, error="1 token or more"), required=False),
+        "doc_first": _text("the id of the row's first document"),
+        "doc_offset": _column(pl.Int32, pandera.Check.ge(0, error="tokens of it before the row, 0 or more")),
+        "documents": _column(pl.Int32, pandera.Check.ge(1, error="1 document or more")),
     }
     width = pl.col("tokens").bin.size()
-    return _table("TokenRows", columns, _rows((width > 0) & (width == width.first()) & (width % 2 == 0), "rows of one width"))
+    even = (width > 0) & (width == width.first()) & (width % 2 == 0)
+    return _table("TokenRows", columns, _rows(even, "rows of one width, in whole tokens"))

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from tasks.contracts import check_table
 from tasks.documents import DOCUMENTS, DROPPED, TableWriter
 from tasks.ledger import Ledger, StageOutcome
 
@@ -46,7 +45,7 @@ class RollingWriter:
             return
         if self._current is None or self._is_full():
             self._current = self._next()
-        size = pc.sum(batch.column("bytes")).as_py()
+        size = sum(batch.column("bytes").to_pylist())
         self._current.write(batch)
         self._written += size
         self.rows, self.bytes = self.rows + batch.num_rows, self.bytes + size
@@ -61,10 +60,12 @@ class RollingWriter:
         self._written = 0
         return self._files.enter_context(TableWriter(self.paths[-1], DOCUMENTS))
 
-    def __enter__(self) -> "RollingWriter":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None and not self.paths:
             self._next()
         self._files.__exit__(kind, error, trace)
@@ -90,26 +91,27 @@ class DropWriter:
         columns = [batch.column(name) for name in DOCUMENTS.names] + [pa.array(column) for column in added]
         self._file.write(pa.RecordBatch.from_arrays(columns, schema=DROPPED))
 
-    def __enter__(self) -> "DropWriter":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.__exit__(kind, error, trace)
-
-    @property
-    def path(self) -> Path:
-        """The file the rows are in."""
-        return self._file.path
 
 
 def split_batch(
-    batch: pa.RecordBatch, reasons: Sequence[str | None], values: Sequence[float | None], kept: RollingWriter, dropped: DropWriter
+    batch: pa.RecordBatch,
+    reasons: Sequence[str | None],
+    values: Sequence[float | None],
+    kept: RollingWriter,
+    dropped: DropWriter,
 ) -> None:
     """Writes each row to one side: a reason of None keeps it."""
     mask = np.array([reason is None for reason in reasons], dtype=np.bool_)
     kept.write(batch.filter(pa.array(mask)))
-    gone = np.flatnonzero(~mask)
-    dropped.write(batch.take(pa.array(gone)), [reasons[i] or "" for i in gone], [values[i] for i in gone])
+    gone = np.flatnonzero(~mask).tolist()
+    dropped.write(batch.take(pa.array(gone, pa.int64())), [reasons[i] or "" for i in gone], [values[i] for i in gone])
 
 
 def outcome_of(
@@ -118,7 +120,7 @@ def outcome_of(
     repaired_bytes: int = 0,
     figures: Mapping[str, float] | None = None,
 ) -> StageOutcome:
-    """Ledger and receipts of a stage whose writers are closed: every file it wrote is checked against its contract."""
+    """Ledger of a stage: what it kept and dropped is what it read."""
     rows, size = sum(writer.rows for writer in kept), sum(writer.bytes for writer in kept)
     ledger = Ledger(
         rows_in=rows + dropped.rows.total(),
@@ -129,6 +131,4 @@ def outcome_of(
         dropped=dict(sorted(dropped.rows.items())),
         dropped_bytes=dict(sorted(dropped.bytes.items())),
     )
-    files = [path for writer in kept for path in writer.paths]
-    receipts = [check_table("Documents", path) for path in files] + [check_table("Dropped", dropped.path)]
-    return StageOutcome(ledger=ledger, receipts=tuple(receipts), figures=dict(figures or {}))
+    return StageOutcome(ledger=ledger, figures=dict(figures or {}))

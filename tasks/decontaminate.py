@@ -47,12 +47,17 @@ class DecontaminateConfig(Section):
     revision: Literal[1] = 1
     validation_share: float = Field(0.02, gt=0, lt=1, description="of the documents that belong to no group")
     seed: int = Field(1, ge=0, description="of the choice by validation_share")
-    heldout_share: float = Field(HELDOUT_SHARE, gt=0, lt=1, description="of the groups (meta.group); as in the examples")
+    heldout_share: float = Field(
+        HELDOUT_SHARE, gt=0, lt=1, description="of the groups (meta.group); as in the examples"
+    )
     heldout_seed: int = Field(HELDOUT_SEED, ge=0, description="of the choice by heldout_share; as in the examples")
     ngram_words: int = Field(13, ge=2, le=100, description="words in an n-gram")
     ngram_han: int = Field(24, ge=2, le=200, description="Han characters in an n-gram of Chinese text")
     max_overlap: float | None = Field(
-        0.3, ge=0, le=1, description="share of n-grams, of an item's or the document's own, from which it is dropped; null: none is"
+        0.3,
+        ge=0,
+        le=1,
+        description="share of n-grams, of an item's or the document's own, from which it is dropped; null: none is",
     )
 
 
@@ -67,7 +72,9 @@ def choose_validation(config: DecontaminateConfig, unique: UniqueCorpus) -> npt.
         hashes += [unit_hash(mark, config.seed) for mark in batch.column("id").to_pylist()]
         groups += [dict(meta or ()).get("group") for meta in batch.column("meta").to_pylist()]
     held = {group: is_heldout(group, config.heldout_share, config.heldout_seed) for group in set(groups) if group}
-    chosen = [held[group] if group else value < config.validation_share for group, value in zip(groups, hashes, strict=True)]
+    chosen = [
+        held[group] if group else value < config.validation_share for group, value in zip(groups, hashes, strict=True)
+    ]
     loose = [number for number, group in enumerate(groups) if not group]
     if not any(chosen) and len(loose) and len(groups) > 1:
         chosen[min(loose, key=lambda number: hashes[number])] = True
@@ -127,7 +134,9 @@ def collect_evaluation(
     number = 0
     for batch in read_batches(unique.path, "documents-*.parquet"):
         part = batch.filter(pa.array(chosen[number : number + batch.num_rows]))
-        for mark, text, language in zip(*(part.column(name).to_pylist() for name in ("id", "text", "language")), strict=True):
+        for mark, text, language in zip(
+            *(part.column(name).to_pylist() for name in ("id", "text", "language")), strict=True
+        ):
             collector.add(f"validation/{mark}", text, language)
         number += batch.num_rows
     for artifact in examples:
@@ -178,7 +187,10 @@ def find_overlap(text: str, language: str, evaluation: Evaluation, config: Decon
         item = int(np.argmax(counts / evaluation.sizes))
         own = len(common) / len(np.unique(ngrams)) if n == ngram_units(language, config) else 0.0
         found = Overlap(
-            evaluation.names[item], float(counts[item] / evaluation.sizes[item]), own, _longest_run(text, units, shared, n)
+            evaluation.names[item],
+            float(counts[item] / evaluation.sizes[item]),
+            own,
+            _longest_run(text, units, shared, n),
         )
         best = found if best is None or found.share > best.share else best
     return best
@@ -223,7 +235,9 @@ def _overlaps(
 ) -> list[tuple[str, Overlap | None]]:
     """Each document's id, and its overlap where that is enough to drop it."""
     found: list[tuple[str, Overlap | None]] = []
-    for mark, text, language in zip(*(training.column(name).to_pylist() for name in ("id", "text", "language")), strict=True):
+    for mark, text, language in zip(
+        *(training.column(name).to_pylist() for name in ("id", "text", "language")), strict=True
+    ):
         overlap = None if config.max_overlap is None else find_overlap(text, language, evaluation, config)
         is_contaminated = overlap is not None and config.max_overlap is not None and overlap.share >= config.max_overlap
         found.append((mark, overlap if is_contaminated else None))
@@ -239,7 +253,9 @@ def _evidence(overlap: Overlap) -> dict[str, object]:
     }
 
 
-def decontaminate(config: DecontaminateConfig, unique: UniqueCorpus, examples: tuple[Examples, ...], out: Path) -> StageOutcome:
+def decontaminate(
+    config: DecontaminateConfig, unique: UniqueCorpus, examples: tuple[Examples, ...], out: Path
+) -> StageOutcome:
     """Writes `train-*.parquet`, `validation.parquet`, `dropped.parquet` and the evidence, `matches.parquet`."""
     chosen = choose_validation(config, unique)
     evaluation = collect_evaluation(config, unique, chosen, examples)
@@ -254,7 +270,9 @@ def decontaminate(config: DecontaminateConfig, unique: UniqueCorpus, examples: t
             found = _overlaps(training, evaluation, config)
             matches += [{"id": mark, **_evidence(overlap)} for mark, overlap in found if overlap is not None]
             reasons = [None if overlap is None else "contaminated" for _, overlap in found]
-            split_batch(training, reasons, [None if overlap is None else overlap.share for _, overlap in found], train, dropped)
+            split_batch(
+                training, reasons, [None if overlap is None else overlap.share for _, overlap in found], train, dropped
+            )
     pq.write_table(pa.Table.from_pylist(matches, schema=MATCHES), out / "matches.parquet", compression="zstd")
     if train.rows == 0:
         raise UserError(

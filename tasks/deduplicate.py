@@ -39,7 +39,9 @@ class DeduplicateConfig(Section):
     shingle_units: int = Field(5, ge=1, le=50, description="words, or Han characters, in a shingle")
     bands: int = Field(16, ge=1, le=256, description="more bands find less similar pairs")
     rows: int = Field(8, ge=1, le=64, description="values in a band; more rows propose fewer pairs")
-    threshold: float | None = Field(0.7, ge=0, le=1, description="similarity of a near copy, inclusive; null: exact copies only")
+    threshold: float | None = Field(
+        0.7, ge=0, le=1, description="similarity of a near copy, inclusive; null: exact copies only"
+    )
     seed: int = Field(1, ge=0, description="of the hash functions")
 
 
@@ -98,7 +100,9 @@ def similarity(one: Signature, other: Signature) -> float:
     return float(np.mean(one == other))
 
 
-def join_near_copies(numbers: npt.NDArray[np.int64], signatures: Signature, config: DeduplicateConfig, clusters: Clusters) -> dict[int, float]:
+def join_near_copies(
+    numbers: npt.NDArray[np.int64], signatures: Signature, config: DeduplicateConfig, clusters: Clusters
+) -> dict[int, float]:
     """Joins pairs that meet in a band and are similar enough; gives each document's highest similarity to another.
 
     `signatures` is [documents, bands * rows]; row i belongs to document `numbers[i]`, and the numbers ascend.
@@ -108,9 +112,13 @@ def join_near_copies(numbers: npt.NDArray[np.int64], signatures: Signature, conf
         for members in _buckets(signatures[:, band * config.rows : (band + 1) * config.rows]):
             for place, row in enumerate(members[:-1]):
                 root = clusters.root(int(numbers[row]))
-                rest = np.array([other for other in members[place + 1 :] if clusters.root(int(numbers[other])) != root], np.int64)
+                rest = np.array(
+                    [other for other in members[place + 1 :] if clusters.root(int(numbers[other])) != root], np.int64
+                )
                 shares = np.mean(signatures[rest] == signatures[row], axis=1)
-                for other, share in zip(rest[shares >= config.threshold], shares[shares >= config.threshold], strict=True):
+                for other, share in zip(
+                    rest[shares >= config.threshold], shares[shares >= config.threshold], strict=True
+                ):
                     clusters.join(int(numbers[row]), int(numbers[other]))
                     for number in (int(numbers[row]), int(numbers[other])):
                         closest[number] = max(closest.get(number, 0.0), float(share))

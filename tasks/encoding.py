@@ -33,7 +33,9 @@ def load_tokenizer(folder: Path) -> "tokenizers.Tokenizer":
 
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise UserError(f"{folder}: no tokenizer.json, expected a Hugging Face tokenizer. Fix: name the folder that holds it.")
+        raise UserError(
+            f"{folder}: no tokenizer.json, expected a Hugging Face tokenizer. Fix: name the folder that holds it."
+        )
     try:
         return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the Rust side raises plain Exception
@@ -42,14 +44,14 @@ def load_tokenizer(folder: Path) -> "tokenizers.Tokenizer":
 
 def special_ids(tokenizer: "tokenizers.Tokenizer", place: str) -> SpecialIds:
     """Ids of all special tokens. UserError, naming `place`, when the tokenizer lacks one."""
-    ids = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
-    missing = [token for token, number in ids.items() if number is None]
+    ids = {token: number for token in SPECIAL_TOKENS if (number := tokenizer.token_to_id(token)) is not None}
+    missing = [token for token in SPECIAL_TOKENS if token not in ids]
     if missing:
         raise UserError(
             f"{place}: the tokenizer lacks {', '.join(missing)}. Fix: take it into a workspace with tokenizer.existing, "
             "which adds them, and train with it."
         )
-    return SpecialIds(*(ids[token] for token in SPECIAL_TOKENS))
+    return SpecialIds(ids[BOS], ids[EOS], ids[PAD], ids[USER], ids[ASSISTANT], ids[END])
 
 
 def encode_documents(tokenizer: "tokenizers.Tokenizer", texts: Sequence[str]) -> list[list[int]]:

@@ -71,14 +71,19 @@ def chosen_tasks(config: EvaluateConfig, model: "Model", corpus: Path | None, ex
     if config.tasks is None:
         suited: list[TaskName] = [] if kind is None else [kind]
         if isinstance(model, LanguageModel):
-            suited += ["bits_per_byte", "samples"] if has_text else ["samples"]
+            suited.extend(("bits_per_byte", "samples") if has_text else ("samples",))
         return suited
     for task in config.tasks:
         if task == "bits_per_byte" and not has_text:
-            raise UserError("evaluate.tasks: bits_per_byte needs text. Fix: set evaluate.documents to python, or give a corpus.")
+            raise UserError(
+                "evaluate.tasks: bits_per_byte needs text. Fix: set evaluate.documents to python, or give a corpus."
+            )
         if task in EXAMPLE_TASKS and task != kind:
-            raise UserError(f"evaluate.tasks: {task} needs examples of that kind, found {kind or 'none'}. Fix: leave it out.")
-    return [task for task in get_args(TaskName) if task in config.tasks]
+            raise UserError(
+                f"evaluate.tasks: {task} needs examples of that kind, found {kind or 'none'}. Fix: leave it out."
+            )
+    order: tuple[TaskName, ...] = get_args(TaskName)
+    return [task for task in order if task in config.tasks]
 
 
 def score_model(
@@ -105,8 +110,10 @@ def score_model(
             assert examples is not None
             scores += EXAMPLE_TASKS[name](config, subject, examples)
     _write(config, scores, samples, out)
-    own = [score for score in scores if score.model == "model"]
-    figures = {f"{score.task}.{score.metric}": score.estimate.value for score in own}
+    figures: dict[str, float] = {}
+    for score in scores:
+        if score.model == "model":
+            figures.setdefault(score.metric, score.estimate.value)  # of two tasks with one metric, the examples' counts
     return StageOutcome(Ledger(rows_out=len(scores)), (), figures)
 
 
@@ -116,7 +123,11 @@ def evaluate(
 ) -> StageOutcome:  # fmt: skip
     """Write scores.parquet (contract Scores) and samples.json. `tokenizer` is the one inside the model's folder."""
     return score_model(
-        config, model.path / "model", out, None if corpus is None else corpus.path, None if examples is None else examples.path
+        config,
+        model.path / "model",
+        out,
+        None if corpus is None else corpus.path,
+        None if examples is None else examples.path,
     )
 
 

@@ -41,23 +41,31 @@ class FinetuneConfig(Section):
     revision: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Of the task and its model, in reports and scores")
     examples: str = Field(min_length=1, description="Name of an entry of the recipe's examples")
-    epochs: float | None = Field(None, gt=0, description="Passes over the training examples; give this or steps; 3 when neither")
-    steps: int | None = Field(None, ge=1, description="Optimizer steps")
-    learning_rate: float = Field(3e-4, gt=0, description="Peak")
-    final_ratio: float = Field(0.1, ge=0, le=1, description="Rate after the last step, as a share of the peak")
-    warmup_steps: int = Field(10, ge=0, description="Steps up to the peak")
-    weight_decay: float = Field(0.01, ge=0, description="On matrices")
-    batch_rows: int = Field(16, ge=1, description="Examples of one optimizer step over all workers")
-    micro_rows: int = Field(8, ge=1, description="Examples of one forward pass on one worker, at most")
-    freeze: Literal["none", "trunk"] = Field("none", description="trunk: only the new head learns")
-    evaluate_every: int = Field(50, ge=1, description="Steps between validation losses")
-    checkpoint_every: int = Field(200, ge=1, description="Steps between checkpoints")
-    log_every: int = Field(10, ge=1, description="Steps between figures")
-    precision: Precision = Field("auto", description="Of matrix products; auto probes the processor")
-    seed: int = Field(1, ge=0, lt=2**63, description="Of the head, the order of the examples and the validation split")
-    workers: Annotated[int, Placement()] = Field(0, ge=0, description="Ray Train workers; 0: this machine, without Ray")
-    gpus_per_worker: Annotated[float, Placement()] = Field(0, ge=0, description="1 on GPU machines")
-    threads: Annotated[int, Placement()] = Field(0, ge=0, description="CPU threads per worker; 0: torch's choice")
+    epochs: float | None = Field(
+        default=None, gt=0, description="Passes over the training examples; give this or steps; 3 when neither"
+    )
+    steps: int | None = Field(default=None, ge=1, description="Optimizer steps")
+    learning_rate: float = Field(default=3e-4, gt=0, description="Peak")
+    final_ratio: float = Field(default=0.1, ge=0, le=1, description="Rate after the last step, as a share of the peak")
+    warmup_steps: int = Field(default=10, ge=0, description="Steps up to the peak")
+    weight_decay: float = Field(default=0.01, ge=0, description="On matrices")
+    batch_rows: int = Field(default=16, ge=1, description="Examples of one optimizer step over all workers")
+    micro_rows: int = Field(default=8, ge=1, description="Examples of one forward pass on one worker, at most")
+    freeze: Literal["none", "trunk"] = Field(default="none", description="trunk: only the new head learns")
+    evaluate_every: int = Field(default=50, ge=1, description="Steps between validation losses")
+    checkpoint_every: int = Field(default=200, ge=1, description="Steps between checkpoints")
+    log_every: int = Field(default=10, ge=1, description="Steps between figures")
+    precision: Precision = Field(default="auto", description="Of matrix products; auto probes the processor")
+    seed: int = Field(
+        default=1, ge=0, lt=2**63, description="Of the head, the order of the examples and the validation split"
+    )
+    workers: Annotated[int, Placement()] = Field(
+        default=0, ge=0, description="Ray Train workers; 0: this machine, without Ray"
+    )
+    gpus_per_worker: Annotated[float, Placement()] = Field(default=0, ge=0, description="1 on GPU machines")
+    threads: Annotated[int, Placement()] = Field(
+        default=0, ge=0, description="CPU threads per worker; 0: torch's choice"
+    )
 
     @model_validator(mode="after")
     def _check_length(self) -> "FinetuneConfig":
@@ -134,7 +142,9 @@ def train_finetune(payload: dict[str, Json]) -> None:
     held = validation_mask(examples.table["group"].to_pylist(), config.seed)
     learned, validation = encoded.table.filter(pa.array(~held)), encoded.table.filter(pa.array(held))
     if learned.num_rows == 0:
-        raise UserError(f"finetune {config.name}: examples {config.examples!r} has no training rows. Fix: add examples.")
+        raise UserError(
+            f"finetune {config.name}: examples {config.examples!r} has no training rows. Fix: add examples."
+        )
     special = special_ids(tokenizer, f"finetune {config.name}")
     result = _train(
         model, config, _batches(learned, config, examples.kind, model, special),
@@ -155,7 +165,7 @@ def start_model(
     """The base model itself for instructions, its trunk under a new head for classes; frozen where asked."""
     import torch
 
-    from model.heads import LanguageModel, SequenceClassifier, TokenClassifier, load_trunk
+    from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
     from model.huggingface import load_folder
 
     source = load_folder(base)
@@ -176,7 +186,7 @@ def start_model(
     else:
         head = SequenceClassifier if examples.kind == "classification" else TokenClassifier
         model = head(shape, vocab_size, len(examples.labels))
-        load_trunk(model, source)
+        model.trunk.load_state_dict(source.trunk.state_dict())  # same shape by construction; the head is new
     if config.freeze == "trunk":
         model.trunk.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -217,7 +227,12 @@ def _train(
 
 
 def _save(
-    model: "Model", tokenizer: "tokenizers.Tokenizer", special: SpecialIds, task: dict[str, Json], source: Path, folder: Path
+    model: "Model",
+    tokenizer: "tokenizers.Tokenizer",
+    special: SpecialIds,
+    task: dict[str, Json],
+    source: Path,
+    folder: Path,
 ) -> None:
     """The Hugging Face folder. Its tokenizer adds to a text what the model has learned to see around it."""
     from tokenizers import processors

@@ -3,7 +3,9 @@
 import hashlib
 
 HELDOUT_SHARE = 0.12
-HELDOUT_SEED = 575  # with it every area of tasks/stdlib_examples.py has two held-out modules or more, from Python 3.11 to 3.13
+HELDOUT_SEED = (
+    575  # with it every area of tasks/stdlib_examples.py has two held-out modules or more, from Python 3.11 to 3.13
+)
 
 
 def unit_hash(text: str, seed: int) -> float:

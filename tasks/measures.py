@@ -37,9 +37,13 @@ def windows(ids: Sequence[int], context: int) -> list[tuple[list[int], list[int]
 
 def document_nats(model: "LanguageModel", documents: Sequence[Sequence[int]]) -> Floats:
     """Nats of each document's tokens but the first, which is given: [documents]."""
-    rows = [(number, *window) for number, ids in enumerate(documents) for window in windows(ids, model.trunk.config.context)]
+    rows = [
+        (number, *window) for number, ids in enumerate(documents) for window in windows(ids, model.trunk.config.context)
+    ]
     nats = row_nats(model, [row[1] for row in rows], [row[2] for row in rows])
-    return np.bincount([row[0] for row in rows], weights=nats, minlength=len(documents)) if rows else np.zeros(len(documents))
+    total = np.zeros(len(documents))
+    np.add.at(total, np.array([row[0] for row in rows], dtype=np.int64), nats)
+    return total
 
 
 def row_nats(model: "LanguageModel", inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> Floats:
@@ -88,7 +92,9 @@ def predict_tokens(model: "TokenClassifier", rows: Sequence[Sequence[int]]) -> l
     device = model.trunk.embedding.weight.device
     with torch.inference_mode():
         for numbers in _batches([len(row) for row in rows]):
-            classes = model(torch.from_numpy(_padded([rows[i] for i in numbers], 0)).to(device)).argmax(dim=-1).cpu().numpy()
+            classes = (
+                model(torch.from_numpy(_padded([rows[i] for i in numbers], 0)).to(device)).argmax(dim=-1).cpu().numpy()
+            )
             for place, number in enumerate(numbers):
                 best[number] = classes[place, : len(rows[number])]
     return best

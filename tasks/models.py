@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.artifacts import Workspace
-from tasks.encoding import BOS, SpecialIds, decode_text, encode_documents, load_tokenizer, special_ids
+from tasks.encoding import BOS, decode_text, encode_documents, load_tokenizer, special_ids
 from tasks.errors import UserError
 from tasks.example_rows import Kind, classification_row, prompt_ids, token_label_row
 
@@ -59,7 +59,9 @@ def check_folder(folder: Path) -> Path:
     if not folder.is_dir():
         raise UserError(f"MODEL {folder}: a file, expected {FORMS}.")
     if not (folder / "config.json").is_file():
-        raise UserError(f"MODEL {folder}: no config.json, so it is neither a Hugging Face folder nor a model's artifact.")
+        raise UserError(
+            f"MODEL {folder}: no config.json, so it is neither a Hugging Face folder nor a model's artifact."
+        )
     if not any(folder.glob("*.safetensors")):
         pickled = sorted(path.name for kind in ("*.bin", "*.pt", "*.pth", "*.pkl") for path in folder.glob(kind))
         if pickled:
@@ -140,15 +142,18 @@ def continue_text(
     (ids,) = encode_documents(tokenizer, [prompt])
     start = prompt_ids(ids, special_ids(tokenizer, "MODEL")) if is_chat else [start_id(tokenizer), *ids]
     ends = stop_ids(tokenizer)
-    texts = _continue(speaker, start, count, temperature, max_tokens, top_k, top_p, seed, ends)
+    texts = continue_ids(speaker, start, count, temperature, max_tokens, top_k, top_p, seed, ends)
     return [_spell(tokenizer, text, ends) for text in texts]
 
 
-def _continue(
+def continue_ids(
     model: "LanguageModel", prompt: list[int], count: int, temperature: float, max_tokens: int, top_k: int,
     top_p: float, seed: int, ends: frozenset[int],
 ) -> list[list[int]]:  # fmt: skip
-    """Rounds of generation: each goes on until the context is full, the next begins with the last part of the texts."""
+    """Rounds of generation: each goes on until the context is full, the next begins with the last part of the texts.
+
+    A stop id ends a text and is part of it.
+    """
     from model.generate import generate
 
     texts = [list[int]() for _ in range(count)]
@@ -247,11 +252,12 @@ def _place(run: "Run") -> tuple[int, int]:
 def _download(uri: str, tracking_uri: str) -> Path:
     """The folder below a registered or logged model. UserError when nothing is registered so."""
     import mlflow
+    from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     mlflow.set_tracking_uri(tracking_uri)
     try:
-        local = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+        local = Path(download_artifacts(artifact_uri=uri))
     except (MlflowException, OSError) as error:
         raise UserError(
             f"MODEL {uri}: not found at {tracking_uri} ({str(error)[:200]}). Fix: wordmill run registers a model, or name "

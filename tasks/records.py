@@ -174,7 +174,9 @@ def _read_json(place: str, file: SourceFile) -> Iterator[Record | Fault]:
             "Fix: repair the file; for one object a line use kind: jsonl."
         ) from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{place}: {file.url}: byte {error.start} is not UTF-8. Fix: convert the file to UTF-8.") from error
+        raise UserError(
+            f"{place}: {file.url}: byte {error.start} is not UTF-8. Fix: convert the file to UTF-8."
+        ) from error
     entries = cast("list[object]", value) if isinstance(value, list) else [value]
     for number, entry in enumerate(entries, 1):
         yield _as_record(number, entry, b"" if isinstance(entry, dict) else json.dumps(entry).encode())
@@ -190,7 +192,9 @@ def _read_csv(place: str, file: SourceFile, table: Table) -> Iterator[Record | F
     rows = csv.reader(_whole_lines(file, broken), delimiter=delimiter, quoting=quoting)
     names = next(rows, None) if table.header else None
     if table.header and names is None:
-        raise UserError(f"{place}: {file.url}: the file is empty, expected a header line. Fix: leave it out or fill it.")
+        raise UserError(
+            f"{place}: {file.url}: the file is empty, expected a header line. Fix: leave it out or fill it."
+        )
     while True:
         try:
             row = next(rows)
@@ -219,7 +223,9 @@ def _read_parquet(place: str, file: SourceFile) -> Iterator[Record | Fault]:
         try:
             table = pq.ParquetFile(stream)
         except pa.ArrowInvalid as error:
-            raise UserError(f"{place}: {file.url}: {error}, expected a Parquet file. Fix: name Parquet files only.") from error
+            raise UserError(
+                f"{place}: {file.url}: {error}, expected a Parquet file. Fix: name Parquet files only."
+            ) from error
         number = 0
         for batch in table.iter_batches(batch_size=1_000):
             for fields in batch.to_pylist():
@@ -236,7 +242,7 @@ def _chunks(file: SourceFile) -> Iterator[bytes | Fault]:
             try:
                 chunk = stream.read1(CHUNK_BYTES)
             except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-                if not started:
+                if not started and not isinstance(error, EOFError):  # not even its head is what the ending says
                     raise UserError(
                         f"{file.url}: cannot be unpacked ({error}). Fix: fetch the file again, or correct its ending."
                     ) from error
@@ -278,7 +284,8 @@ def _open_stored(file: SourceFile) -> BinaryIO:
             return Path(file.url).open("rb", buffering=0)
         import fsspec
 
-        return cast("BinaryIO", fsspec.open(file.url, "rb").open())
+        files, path = fsspec.core.url_to_fs(file.url)
+        return files.open(path, "rb")
     except OSError as error:
         raise UserError(f"{file.url}: {error.strerror or error}. Fix: check the path and who may read it.") from error
 
@@ -286,7 +293,9 @@ def _open_stored(file: SourceFile) -> BinaryIO:
 def _matches(place: str, pattern: str) -> list[str]:
     found = _remote_matches(place, pattern) if "://" in pattern else _local_matches(pattern)
     if not found:
-        raise UserError(f"{place}: {pattern!r} matches no file. {_beside(pattern)}Fix: correct the path or the pattern.")
+        raise UserError(
+            f"{place}: {pattern!r} matches no file. {_beside(pattern)}Fix: correct the path or the pattern."
+        )
     return found
 
 
@@ -309,9 +318,13 @@ def _remote_matches(place: str, pattern: str) -> list[str]:
         names = files.find(path, maxdepth=1) if files.isdir(path) else files.glob(path)
         return [files.unstrip_protocol(name) for name in names if files.isfile(name)]
     except (ImportError, ValueError) as error:
-        raise UserError(f"{place}: {pattern!r}: {error}. Fix: install the package that reads this kind of address.") from error
+        raise UserError(
+            f"{place}: {pattern!r}: {error}. Fix: install the package that reads this kind of address."
+        ) from error
     except OSError as error:
-        raise UserError(f"{place}: {pattern!r}: {error}. Fix: check the address, the network and the credentials.") from error
+        raise UserError(
+            f"{place}: {pattern!r}: {error}. Fix: check the address, the network and the credentials."
+        ) from error
 
 
 def _beside(pattern: str) -> str:

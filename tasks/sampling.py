@@ -45,7 +45,9 @@ def sample_documents(
             size = int(sizes[row + position])
             if takes[row + position] < size:
                 text = text.encode()[: int(takes[row + position])].decode(errors="ignore")
-            yield SampledDocument(batch.column("id")[int(position)].as_py(), batch.column("language")[int(position)].as_py(), text)
+            yield SampledDocument(
+                batch.column("id")[int(position)].as_py(), batch.column("language")[int(position)].as_py(), text
+            )
         row += batch.num_rows
 
 
@@ -66,7 +68,9 @@ def sample_sizes(
     return takes
 
 
-def _read_index(folder: Path, pattern: str, seed: int) -> tuple[NDArray[np.uint64], NDArray[np.str_], NDArray[np.int64]]:
+def _read_index(
+    folder: Path, pattern: str, seed: int
+) -> tuple[NDArray[np.uint64], NDArray[np.str_], NDArray[np.int64]]:
     """Key, language and bytes of every row, in file order; no text is read."""
     keys, languages, sizes = [np.empty(0, np.uint64)], [np.empty(0, np.str_)], [np.empty(0, np.int64)]
     for path in sorted(folder.glob(pattern)):

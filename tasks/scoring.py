@@ -146,7 +146,9 @@ def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path)
     usual = order.index(commonest(name for names in train for name in names))
     return [
         *_label_scores(config, "model", "token_labels", predicted, actual, len(order)),
-        *_label_scores(config, "majority", "token_labels", [np.full(len(one), usual) for one in actual], actual, len(order)),
+        *_label_scores(
+            config, "majority", "token_labels", [np.full(len(one), usual) for one in actual], actual, len(order)
+        ),
     ]
 
 
@@ -162,7 +164,9 @@ def _answers(config: EvaluateConfig, model: "LanguageModel", subject: Subject, p
     room = max(1, model.trunk.config.context - 3 - config.response_tokens)
     given = [prompt_ids(ids[-room:], special) for ids in encode_documents(subject.tokenizer, prompts)]
     answers = [list[int]() for _ in given]
-    for tokens in generate(model, given, config.response_tokens, temperature=0, stop_ids=frozenset({special.end, special.eos})):
+    for tokens in generate(
+        model, given, config.response_tokens, temperature=0, stop_ids=frozenset({special.end, special.eos})
+    ):
         for answer, token in zip(answers, tokens, strict=True):
             if token is not None:
                 answer.append(token)
@@ -177,7 +181,9 @@ def _compare(
 
     ones = np.ones(len(expected))
     equal = np.array([float(a.strip() == e.strip()) for a, e in zip(answers, expected, strict=True)])
-    pairs = zip(*(encode_documents(subject.tokenizer, [t.strip() for t in texts]) for texts in (answers, expected)), strict=True)
+    pairs = zip(
+        *(encode_documents(subject.tokenizer, [t.strip() for t in texts]) for texts in (answers, expected)), strict=True
+    )
     overlap = np.array([rouge_l(found, wanted) for found, wanted in pairs])
     return [
         Score(name, "instruction", "exact_match", ratio(equal, ones, config.resamples, config.seed)),

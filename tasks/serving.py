@@ -1,6 +1,6 @@
 """The registered model as MLflow runs it (models from code): prompts in, texts or labels out.
 
-    curl -d '{"dataframe_split": {"columns": ["prompt"], "data": [["def "]]}, "params": {"max_tokens": 20}}' ...
+curl -d '{"dataframe_split": {"columns": ["prompt"], "data": [["def "]]}, "params": {"max_tokens": 20}}' ...
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from tasks.errors import UserError
 from tasks.models import classify_text, continue_text, load, read_task
@@ -16,7 +16,7 @@ from tasks.models import classify_text, continue_text, load, read_task
 if TYPE_CHECKING:
     import pandas
     import tokenizers
-    from mlflow.pyfunc import PythonModelContext
+    from mlflow.pyfunc.model import PythonModelContext
 
     from model.heads import Model
 
@@ -34,7 +34,7 @@ class ServedModel(PythonModel):
         self.model, self.tokenizer = load(folder)
         self.task = read_task(folder)
 
-    def predict(
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  (mlflow declares no return type)
         self, context: "PythonModelContext", model_input: "pandas.DataFrame", params: Params | None = None
     ) -> "pandas.DataFrame":
         """Column `prompt` in, column `text` out; a classifier's text is the label."""

@@ -41,11 +41,15 @@ class ShardsConfig(Section):
     """How documents become rows."""
 
     revision: Literal[1] = 1
-    context: int = Field(256, ge=8, le=2**20, description="Tokens per row that a model reads; at most its own context")
-    rows_per_shard: int = Field(16_384, ge=1, le=2**24, description="Rows per file; 16,384 rows of 256 tokens are 8 MB")
-    seed: int = Field(1, ge=0, lt=2**63, description="Shuffles the documents")
+    context: int = Field(
+        default=256, ge=8, le=2**20, description="Tokens per row that a model reads; at most its own context"
+    )
+    rows_per_shard: int = Field(
+        default=16_384, ge=1, le=2**24, description="Rows per file; 16,384 rows of 256 tokens are 8 MB"
+    )
+    seed: int = Field(default=1, ge=0, lt=2**63, description="Shuffles the documents")
     packing: Literal["concatenate"] = Field(
-        "concatenate", description="<|bos|> document <|eos|>, one behind the other, cut every `context` tokens"
+        default="concatenate", description="<|bos|> document <|eos|>, one behind the other, cut every `context` tokens"
     )
 
 
@@ -124,7 +128,9 @@ class Packer:
     def tail_bytes(self) -> float:
         """Bytes of text behind the last row. Token 0 is that row's last: a target already, if of text."""
         ends = np.append(self.starts[1:], len(self.tokens))
-        left = np.maximum(ends - 1 - np.maximum(self.starts + 1, 1), 0)  # of each document, without its <|bos|> and <|eos|>
+        left = np.maximum(
+            ends - 1 - np.maximum(self.starts + 1, 1), 0
+        )  # of each document, without its <|bos|> and <|eos|>
         return float(np.sum(self.sizes * (left / np.maximum(ends - self.starts - 2, 1))))
 
     def _forget(self, tokens: int) -> None:
@@ -166,7 +172,7 @@ def spill(
         table = pa.RecordBatch.from_arrays(columns, schema=schema)
         places = (keys >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)
         for place in np.unique(places):
-            writers[place].write_batch(table.filter(pa.array(places == place)))
+            writers[int(place)].write_batch(table.filter(pa.array(places == place)))
     for writer in writers:
         writer.close()
     return paths
@@ -180,7 +186,9 @@ def read_spilled(path: Path) -> Spilled:
         return Spilled([], np.empty(0, np.int64), np.empty(0, np.uint32), np.empty(0, np.int64))
     tokens = pa.concat_arrays(table["tokens"].chunks)
     flat = tokens.flatten().to_numpy()
-    return Spilled(table["id"].to_pylist(), table["bytes"].to_numpy(), flat, np.cumsum(tokens.value_lengths().to_numpy()))
+    return Spilled(
+        table["id"].to_pylist(), table["bytes"].to_numpy(), flat, np.cumsum(tokens.value_lengths().to_numpy())
+    )
 
 
 def pack_split(
@@ -191,7 +199,7 @@ def pack_split(
     spilled.mkdir(parents=True)
     buckets = spill(corpus, pattern, tokenizer, special_ids(tokenizer, f"tokenizer {mark}"), config.seed, spilled)
     packer, totals, shards = Packer(config.context), Totals(context=config.context), 0
-    dtype = np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32
+    is_short = tokenizer.get_vocab_size() <= 2**16
     metadata = {"vocab_size": tokenizer.get_vocab_size(), "tokenizer": mark}
     with TableWriter(out.with_name(f"documents-{out.name}.parquet"), DOCUMENT_PLACES) as places:
         for path in buckets:
@@ -202,7 +210,9 @@ def pack_split(
             packer.add(documents)
             while rows := packer.portion(config.rows_per_shard, is_last=path == buckets[-1]):
                 cut, beside = packer.take(rows)
-                write_token_shard(out / f"shard-{shards:05d}.parquet", cut.astype(dtype), beside, metadata)
+                write_token_shard(
+                    out / f"shard-{shards:05d}.parquet", cut.astype(np.uint16) if is_short else cut, beside, metadata
+                )
                 totals.rows, shards = totals.rows + rows, shards + 1
     shutil.rmtree(spilled)
     totals.tail_bytes = packer.tail_bytes()

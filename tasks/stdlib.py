@@ -4,10 +4,13 @@ Files are parsed, never imported, so the result depends on nothing but the inter
 """
 
 import ast
+import functools
 import hashlib
+import itertools
 import os
 import platform
 import sysconfig
+import textwrap
 import tokenize
 import warnings
 from collections.abc import Iterator
@@ -24,19 +27,25 @@ SKIPPED_FOLDERS = frozenset(
     | {"encodings", "pydoc_data", "lib-dynload", "__pycache__", "__phello__"}
 )
 SKIPPED_PREFIXES = ("config-", "_sysconfigdata", "_sysconfig_vars", "sitecustomize", "usercustomize")  # of this machine
+MAX_FUNCTION_LINES = 16  # of what counts as a short function
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True)
 class Module:
-    """A source file of the standard library. `group` is the top-level module it belongs to."""
+    """A source file of the standard library.
+
+    `group` is the top-level module it belongs to; `functions` are the sources of its short functions, dedented.
+    """
 
     name: str
     group: str
     path: str
     text: str
-    tree: ast.Module
+    docstring: str
+    definitions: "tuple[Definition, ...]"
+    functions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -88,20 +97,36 @@ def topics() -> Iterator[tuple[str, str]]:
     yield from sorted(texts.items())
 
 
-def modules() -> Iterator[Module]:
-    """Source files in the order of their paths. One that is not valid text or not valid Python is left out."""
-    for path in _files():
-        text = _decoded(_library().joinpath(path).read_bytes())
-        tree = _parsed(text)
-        if tree is not None and text.strip():
-            parts = [part for part in path.with_suffix("").parts if part != "__init__"]
-            yield Module(".".join(parts), parts[0], path.as_posix(), text, tree)
+@functools.cache
+def modules() -> tuple[Module, ...]:
+    """Source files in the order of their paths. One that is not valid text or not valid Python is left out.
+
+    Parsing takes seconds and four stages want it, so a process does it once (25 MB).
+    """
+    return tuple(module for path in _files() if (module := _module(path)) is not None)
+
+
+def _module(path: Path) -> Module | None:
+    text = _decoded(_library().joinpath(path).read_bytes())
+    tree = _parsed(text)
+    if tree is None or not text.strip():
+        return None
+    parts = [part for part in path.with_suffix("").parts if part != "__init__"]
+    return Module(
+        name=".".join(parts),
+        group=parts[0],
+        path=path.as_posix(),
+        text=text,
+        docstring=ast.get_docstring(tree) or "",
+        definitions=tuple(_definitions(tree)),
+        functions=tuple(_short_functions(tree, text)),
+    )
 
 
 def docstring_text(module: Module) -> str:
     """A module's documentation as one readable text; empty when nothing in it is documented."""
-    parts = [ast.get_docstring(module.tree) or ""]
-    for definition in definitions(module.tree):
+    parts = [module.docstring]
+    for definition in module.definitions:
         indent = "    " * definition.depth
         lines = [definition.signature, *("    " + line for line in definition.docstring.splitlines())]
         parts.append("\n".join(indent + line if line.strip() else "" for line in lines))
@@ -109,7 +134,7 @@ def docstring_text(module: Module) -> str:
     return f"{module.name}\n\n{body}" if body else ""
 
 
-def definitions(tree: ast.Module) -> Iterator[Definition]:
+def _definitions(tree: ast.Module) -> Iterator[Definition]:
     """Documented public classes, their documented public methods, and functions, in the order of the source."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
@@ -120,8 +145,18 @@ def definitions(tree: ast.Module) -> Iterator[Definition]:
             yield from _documented(node, 0)
 
 
+def _short_functions(tree: ast.Module, text: str) -> Iterator[str]:
+    lines = text.splitlines()
+    bodies = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef))]
+    for node in itertools.chain.from_iterable(bodies):
+        if isinstance(node, Function):
+            body = lines[node.lineno - 1 : node.end_lineno]
+            if len(body) <= MAX_FUNCTION_LINES:
+                yield textwrap.dedent("\n".join(body))
+
+
 def _documented(node: ast.stmt, depth: int) -> Iterator[Definition]:
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+    if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
         docstring = ast.get_docstring(node)
         if docstring and docstring.strip():
             yield Definition(_signature(node), docstring, depth)

@@ -1,16 +1,14 @@
 """Three labelled tasks that every machine with Python can make from its standard library."""
 
-import ast
 import io
 import keyword
 import re
-import textwrap
 import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tasks.heldout import unit_hash
-from tasks.stdlib import Module, definitions, modules
+from tasks.stdlib import modules
 
 # The library's documentation groups its modules much like this. Modules that fit nowhere are left out.
 AREAS = {
@@ -37,7 +35,6 @@ TOKEN_KINDS = ("COMMENT", "KEYWORD", "NAME", "NUMBER", "OP", "STRING")
 MIN_WORDS = 3  # of a docstring's first paragraph
 MAX_CHARS = 600
 MODULE_EXAMPLES = 60  # of one top-level module, or a few large packages would be most of every label
-MAX_CODE_LINES = 16
 MAX_CODE_TOKENS = 160
 
 
@@ -62,7 +59,7 @@ class LabelledTokens:
 def signature_examples() -> Iterator[LabelledText]:
     """A function's signature, and the first paragraph of its docstring as the answer."""
     for module in modules():
-        for definition in definitions(module.tree):
+        for definition in module.definitions:
             answer = first_paragraph(definition.docstring)
             if definition.signature.startswith(("def ", "async def ")) and _is_prose(answer):
                 yield LabelledText(module.group, definition.signature, answer)
@@ -73,7 +70,7 @@ def area_examples() -> Iterator[LabelledText]:
     held: dict[str, list[str]] = {}
     for module in modules():
         if module.group in AREA_OF:
-            docstrings = [ast.get_docstring(module.tree) or "", *(found.docstring for found in definitions(module.tree))]
+            docstrings = [module.docstring, *(found.docstring for found in module.definitions)]
             texts = (without_names(docstring[:MAX_CHARS], module.name) for docstring in docstrings)
             held.setdefault(module.group, []).extend(text for text in texts if _is_prose(text))
     for group, texts in sorted(held.items()):
@@ -84,7 +81,7 @@ def area_examples() -> Iterator[LabelledText]:
 def token_kind_examples() -> Iterator[LabelledTokens]:
     """Short functions, each token with its kind; at most a few of one module file."""
     for module in modules():
-        found = sorted(set(_functions(module)), key=lambda text: (unit_hash(text, 0), text))
+        found = sorted(set(module.functions), key=lambda text: (unit_hash(text, 0), text))
         for text in found[: MODULE_EXAMPLES // 6]:
             example = token_kinds(text)
             if example is not None and 4 <= len(example[0]) <= MAX_CODE_TOKENS:
@@ -117,7 +114,10 @@ def token_kinds(text: str) -> tuple[list[str], list[str]] | None:
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             name = tokenize.tok_name[token.type]
-            begin, end = (starts[row - 1] + column if row <= len(starts) else len(text) for row, column in (token.start, token.end))
+            begin, end = (
+                starts[row - 1] + column if row <= len(starts) else len(text)
+                for row, column in (token.start, token.end)
+            )
             if name.endswith("STRING_START"):  # FSTRING_START of 3.12, TSTRING_START of 3.14
                 opened, depth = (begin, 1) if depth == 0 else (opened, depth + 1)
             elif name.endswith("STRING_END"):
@@ -135,13 +135,3 @@ def token_kinds(text: str) -> tuple[list[str], list[str]] | None:
 
 def _is_prose(text: str) -> bool:
     return len(text) <= MAX_CHARS and len(re.findall(r"[A-Za-z]{2,}", text)) >= MIN_WORDS
-
-
-def _functions(module: Module) -> Iterator[str]:
-    """Sources of the module's short functions and methods, dedented."""
-    lines = module.text.splitlines()
-    bodies = [module.tree.body, *(node.body for node in module.tree.body if isinstance(node, ast.ClassDef))]
-    for node in (node for body in bodies for node in body):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
-            if node.end_lineno - node.lineno < MAX_CODE_LINES:
-                yield textwrap.dedent("\n".join(lines[node.lineno - 1 : node.end_lineno]))

@@ -29,22 +29,31 @@ class EvaluateConfig(Section):
     """A suite: what is asked of a model, and of how many documents and examples."""
 
     revision: Literal[1] = 1
-    suite: str = Field("standard", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name, in the table of scores")
-    tasks: list[TaskName] | None = Field(None, description="None: all that suit the model and what it is given")
-    documents: Literal["corpus", "python"] = Field(
-        "corpus", description="Text for bits_per_byte: the corpus' validation documents, or held-out modules of this Python"
+    suite: str = Field(
+        default="standard", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name, in the table of scores"
     )
-    max_documents: int = Field(100, ge=1, description="Documents, those with the lowest hash of their id")
-    document_bytes: int = Field(2_048, ge=64, description="UTF-8 bytes from the start of each document")
-    max_examples: int = Field(500, ge=1, description="Held-out examples for labels and for bits per byte of responses")
-    max_responses: int = Field(50, ge=1, description="Held-out examples that are answered and compared with the response")
-    response_tokens: int = Field(64, ge=1, description="Tokens of an answer, at most")
-    prompts: list[str] = Field(["", "The ", "def ", "今天"], description="Beginnings for the samples")
-    samples: int = Field(1, ge=1, description="Continuations of each prompt")
-    sample_tokens: int = Field(60, ge=1, description="Tokens of a continuation, at most")
-    temperature: float = Field(0.7, ge=0, description="Of the samples; 0: the likeliest token")
-    resamples: int = Field(1_000, ge=100, description="Bootstrap draws behind each 95 % interval")
-    seed: int = Field(1, ge=0, lt=2**31, description="Chooses documents and examples, draws samples and resamples")
+    tasks: list[TaskName] | None = Field(default=None, description="None: all that suit the model and what it is given")
+    documents: Literal["corpus", "python"] = Field(
+        default="corpus",
+        description="Text for bits_per_byte: the corpus' validation documents, or held-out modules of this Python",
+    )
+    max_documents: int = Field(default=64, ge=1, description="Documents, those with the lowest hash of their id")
+    document_bytes: int = Field(default=2_048, ge=64, description="UTF-8 bytes from the start of each document")
+    max_examples: int = Field(
+        default=500, ge=1, description="Held-out examples for labels and for bits per byte of responses"
+    )
+    max_responses: int = Field(
+        default=50, ge=1, description="Held-out examples that are answered and compared with the response"
+    )
+    response_tokens: int = Field(default=64, ge=1, description="Tokens of an answer, at most")
+    prompts: list[str] = Field(default=["", "The ", "def ", "今天"], description="Beginnings for the samples")
+    samples: int = Field(default=1, ge=1, description="Continuations of each prompt")
+    sample_tokens: int = Field(default=60, ge=1, description="Tokens of a continuation, at most")
+    temperature: float = Field(default=0.7, ge=0, description="Of the samples; 0: the likeliest token")
+    resamples: int = Field(default=1_000, ge=100, description="Bootstrap draws behind each 95 % interval")
+    seed: int = Field(
+        default=1, ge=0, lt=2**31, description="Chooses documents and examples, draws samples and resamples"
+    )
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ def head_of_text(text: str, size: int) -> str:
 
 
 def heldout_texts(config: EvaluateConfig, corpus: Path | None) -> list[HeldoutText]:
-    """The documents that are scored, in the order of their hash."""
+    """The beginnings of the documents with the lowest hash of their id."""
     if config.documents == "python":
         texts = [
             HeldoutText(f"{text.path}:{number}", "code" if text.kind == "source" else "en", text.text)
@@ -87,7 +96,9 @@ def training_texts(config: EvaluateConfig, corpus: Path | None) -> Iterator[str]
     if config.documents == "python":
         left = UNIGRAM_BYTES
         for text in python_texts(PYTHON_WINDOW):
-            if left > 0 and not (text.group and is_heldout(text.group, HELDOUT_SHARE, HELDOUT_SEED)):
+            if left <= 0:
+                return
+            if not (text.group and is_heldout(text.group, HELDOUT_SHARE, HELDOUT_SEED)):
                 left -= len(text.text)
                 yield text.text
     else:

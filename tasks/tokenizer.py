@@ -29,17 +29,15 @@ LONGEST_SHOWN = 20
 
 # Where a text may be cut into tokens. A word takes one space before it, so that a word is the same token in the middle
 # of a line and behind an indent; Chinese runs are bounded, or whole sentences would become tokens; digits go by threes.
-PIECES = "|".join(
-    (
-        r"'(?:[sdmt]|ll|re|ve)(?!\p{L})",
-        r" ?[\p{L}\p{M}&&[^\p{Han}]]+",
-        r"\p{Han}{1,8}",
-        r"\p{N}{1,3}",
-        r" ?[^\s\p{L}\p{M}\p{N}]{1,16}",
-        r"[\r\n]+(?:[^\S\r\n]*(?= [^\s\p{N}\p{Han}])|[^\S\r\n]*)",  # line breaks with the indent behind them
-        r"[^\S\r\n]+(?= [^\s\p{N}\p{Han}])",  # all but the space that the next word takes
-        r"[^\S\r\n]+",
-    )
+PIECES = (
+    r"'(?:[sdmt]|ll|re|ve)(?!\p{L})"
+    r"| ?[\p{L}\p{M}&&[^\p{Han}]]+"
+    r"|\p{Han}{1,8}"
+    r"|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{M}\p{N}]{1,16}"
+    r"|[\r\n]+(?:[^\S\r\n]*(?= [^\s\p{N}\p{Han}])|[^\S\r\n]*)"  # line breaks with the indent behind them
+    r"|[^\S\r\n]+(?= [^\s\p{N}\p{Han}])"  # all but the space that the next word takes
+    r"|[^\S\r\n]+"
 )
 
 # One turn as the fine-tuning stage writes it: <|bos|><|user|>prompt<|assistant|>response<|end|>
@@ -57,14 +55,19 @@ class TokenizerConfig(Section):
 
     revision: Literal[1] = 1
     vocab_size: int = Field(
-        4096, le=1_000_000, description="Tokens, bytes and special tokens included; a small corpus may give fewer"
+        default=4096,
+        le=1_000_000,
+        description="Tokens, bytes and special tokens included; a small corpus may give fewer",
     )
     sample_bytes: int = Field(
-        20_000_000, ge=1_000, description="Bytes of training text to learn from, shared equally by the languages"
+        default=20_000_000,
+        ge=1_000,
+        description="Bytes of training text to learn from, shared equally by the languages",
     )
-    seed: int = Field(1, ge=0, lt=2**63, description="Chooses the sample")
+    seed: int = Field(default=1, ge=0, lt=2**63, description="Chooses the sample")
     existing: Annotated[str | None, Placement()] = Field(
-        None, description="Folder with a tokenizer.json to take instead of training one; its content is the identity"
+        default=None,
+        description="Folder with a tokenizer.json to take instead of training one; its content is the identity",
     )
 
     @model_validator(mode="after")
@@ -77,7 +80,9 @@ class TokenizerConfig(Section):
             )
         useless = sorted({"vocab_size", "sample_bytes"} & self.model_fields_set) if self.existing is not None else []
         if useless:
-            raise ValueError(f"existing takes a finished tokenizer, so {' and '.join(useless)} would change nothing; leave out")
+            raise ValueError(
+                f"existing takes a finished tokenizer, so {' and '.join(useless)} would change nothing; leave out"
+            )
         return self
 
 
@@ -206,7 +211,9 @@ def quality_report(tokenizer: "tokenizers.Tokenizer", quality: Quality, unused: 
     """Content of quality.json."""
     size = tokenizer.get_vocab_size()
     spelled = [(tokenizer.decode([number], skip_special_tokens=False), number) for number in plain_ids(tokenizer)]
-    longest = sorted(spelled, key=lambda item: (-len(item[0].encode()), item[1]))[:LONGEST_SHOWN]
+    longest = sorted(spelled, key=lambda item: (-len(item[0].strip().encode()), item[1]))[
+        :LONGEST_SHOWN
+    ]  # white space aside
     return {
         "vocab_size": size,
         "sample_documents": quality.documents,

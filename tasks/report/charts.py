@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tasks.report.palette import ACCENT, CARD, GREEN, INK, LINE, LOSS, MUTED, PURPLE, TINT
 from tasks.report.story import BASELINES, CurvePoint, ScoreRow, StageStory
-from tasks.report.wording import is_missing, lower_is_better, score_text, seconds_text, short_count, words
+from tasks.report.wording import GAP, is_missing, lower_is_better, score_text, score_title, seconds_text, short_count
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,51 +22,61 @@ BAR_PIXELS = 26
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure and the line below it. `narrow` replaces `figure` on a phone; one that `scrolls` keeps its width there."""
+    """A figure and the line below it.
+
+    `narrow` replaces `figure` where there is less width than `narrow_below`; one that `scrolls` keeps its width instead.
+    """
 
     key: str  # unique on the page, the element's id
     title: str
     caption: str
     figure: go.Figure
     narrow: go.Figure | None = None
+    narrow_below: int = 560  # CSS pixels
     scrolls: bool = False
 
 
-def plain_layout(height: int) -> go.Layout:
-    """No grid, no frame, the page's font: every figure starts from this."""
+def plain_layout(height: int) -> dict[str, object]:
+    """No frame, faint grid, the page's font: every figure's layout is this and a little more."""
     import plotly.graph_objects as go
 
     axis = {"gridcolor": LINE, "zeroline": False, "linecolor": LINE, "ticks": "", "automargin": True}
-    return go.Layout(
-        template=go.layout.Template(layout={"xaxis": axis, "yaxis": axis}),
-        height=height,
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        paper_bgcolor=CARD,
-        plot_bgcolor=CARD,
-        font={"family": FONT, "size": 12, "color": MUTED},
-        hoverlabel={"bgcolor": CARD, "bordercolor": LINE, "font": {"family": FONT, "color": INK}},
-        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "font": {"color": INK}},
-        dragmode=False,
-    )
+    return {
+        "template": go.layout.Template(layout={"xaxis": axis, "yaxis": axis}),
+        "height": height,
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+        "paper_bgcolor": CARD,
+        "plot_bgcolor": CARD,
+        "font": {"family": FONT, "size": 12, "color": MUTED},
+        "hoverlabel": {"bgcolor": CARD, "bordercolor": LINE, "font": {"family": FONT, "color": INK}},
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "font": {"color": INK}},
+        "dragmode": False,
+    }
 
 
 def stage_times(stages: tuple[StageStory, ...]) -> Chart:
     """A bar a stage, in the order they ran."""
+    longest = max(stages, key=lambda stage: stage.seconds)
+    caption = f"{longest.label} took longest: {seconds_text(longest.seconds)}."
+    wide, narrow = _stage_bars(stages, room=1.25), _stage_bars(stages, room=1.8)
+    return Chart("times", "Time by stage", caption[:1].upper() + caption[1:], wide, narrow)
+
+
+def _stage_bars(stages: tuple[StageStory, ...], room: float) -> go.Figure:
     import plotly.graph_objects as go
 
     figure = go.Figure()
     for status, name, color in (("ran", "computed", ACCENT), ("cached", "reused: the time it once took", TINT)):
         shown = {at: stage.seconds for at, stage in enumerate(stages) if stage.status == status}
         if shown:
-            figure.add_trace(_bars(list(shown), list(shown.values()), list(map(seconds_text, shown.values())), color, name))
-    longest = max(stages, key=lambda stage: stage.seconds)
+            figure.add_trace(
+                _bars(list(shown), list(shown.values()), list(map(seconds_text, shown.values())), color, name)
+            )
+    names, longest = [stage.label for stage in stages], max(stage.seconds for stage in stages)
     figure.update_layout(
-        _bar_layout([stage.label for stage in stages], longest.seconds),
-        barmode="overlay",
-        showlegend=len(figure.data) > 1,
+        _bar_layout(names, longest, room), barmode="overlay", showlegend=len({stage.status for stage in stages}) > 1
     )
-    caption = f"{longest.label} took longest: {seconds_text(longest.seconds)}."
-    return Chart("times", "Time by stage", caption[:1].upper() + caption[1:], figure)
+    return figure
 
 
 def tokenizer_fit(bytes_per_token: Mapping[str, float]) -> Chart:
@@ -75,7 +85,7 @@ def tokenizer_fit(bytes_per_token: Mapping[str, float]) -> Chart:
 
     names, values = list(bytes_per_token), list(bytes_per_token.values())
     figure = go.Figure(_bars(list(range(len(names))), values, list(map(score_text, values)), ACCENT, "bytes per token"))
-    figure.update_layout(_bar_layout(names, max(values)))
+    figure.update_layout(_bar_layout(names, max(values), room=1.25))
     caption = "Bytes of held-out text that one token covers: more is better, 1 would be no compression at all."
     return Chart("fit", "Bytes per token", caption, figure)
 
@@ -98,9 +108,10 @@ def _bars(at: list[int], values: list[float], text: list[str], color: str, name:
     )
 
 
-def _bar_layout(names: list[str], longest: float) -> go.Layout:
+def _bar_layout(names: list[str], longest: float, room: float) -> go.Layout:
+    """Rows of bars; the axis is `room` times as long as the longest, for the text beside it."""
     layout = plain_layout(BAR_PIXELS * len(names) + 48)
-    layout.xaxis = {"visible": False, "range": [0, 1.25 * longest or 1], "fixedrange": True}
+    layout.xaxis = {"visible": False, "range": [0, room * longest or 1], "fixedrange": True}
     layout.yaxis = _named_rows([short_label(name) for name in names])
     return layout
 
@@ -115,6 +126,7 @@ def _named_rows(names: list[str]) -> go.layout.YAxis:
         range=[len(names) - 0.4, -0.6],
         fixedrange=True,
         showgrid=False,
+        ticklabelstandoff=6,
         tickfont={"color": INK},
     )
 
@@ -132,7 +144,7 @@ def learning_curve(key: str, name: str, points: Sequence[CurvePoint], limit: int
         y=[point.loss for point in training],
         name="training",
         mode="lines",
-        line={"color": ACCENT, "width": 1.6},
+        line={"color": ACCENT, "width": 1.6, "simplify": False},
         hovertemplate="step %{x:,}: %{y:.3f}<extra>training</extra>",
     )
     figure.add_scatter(
@@ -149,7 +161,7 @@ def learning_curve(key: str, name: str, points: Sequence[CurvePoint], limit: int
         y=[point.learning_rate for point in rates],
         name="learning rate",
         mode="lines",
-        line={"color": PURPLE, "width": 1.6},
+        line={"color": PURPLE, "width": 1.6, "simplify": False},
         yaxis="y2",
         showlegend=False,
         hovertemplate="step %{x:,}: %{y:.2e}<extra>learning rate</extra>",
@@ -198,7 +210,7 @@ def thinned(points: Sequence[CurvePoint], limit: int) -> list[CurvePoint]:
 
 
 def score_panel(key: str, rows: tuple[ScoreRow, ...]) -> Chart:
-    """Dots with 95 % intervals, this run's models filled and its baselines hollow. Rows share suite, task and metric."""
+    """Dots with 95{GAP}% intervals, this run's models filled and its baselines hollow. Rows share suite, task and metric."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -235,9 +247,10 @@ def score_panel(key: str, rows: tuple[ScoreRow, ...]) -> Chart:
         xaxis={"fixedrange": True, "nticks": 5, "range": _score_range(rows)},
         yaxis=_named_rows(names),
     )
-    better = "lower" if lower_is_better(rows[0].metric) else "higher"
-    caption = f"{words(rows[0].metric)}, {better} is better; {_measured(rows)}."
-    return Chart(key, words(rows[0].task), caption[:1].upper() + caption[1:], figure)
+    better = "Lower" if lower_is_better(rows[0].metric) else "Higher"
+    return Chart(
+        key, score_title(rows[0]), f"{better} is better; bars are 95{GAP}% intervals; {_measured(rows)}.", figure
+    )
 
 
 def _measured(rows: tuple[ScoreRow, ...]) -> str:
@@ -257,7 +270,9 @@ def _distance(high: float | None, low: float | None) -> float:
 
 
 def _score_range(rows: tuple[ScoreRow, ...]) -> list[float]:
-    ends = [end for row in rows for end in (row.value, row.ci_low, row.ci_high) if end is not None and not is_missing(end)]
+    ends = [
+        end for row in rows for end in (row.value, row.ci_low, row.ci_high) if end is not None and not is_missing(end)
+    ]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     margin = 0.08 * (high - low) or 0.05 * abs(high) or 0.5
     return [low - margin, high + margin]

@@ -6,7 +6,6 @@
   const dark = JSON.parse(read("palette")); // light colour -> dark colour
   const root = document.documentElement;
   const prefersDark = matchMedia("(prefers-color-scheme: dark)");
-  const NARROW = 560; // CSS pixels
   let isPrinting = false;
 
   const isDark = () => !isPrinting && (root.dataset.theme ? root.dataset.theme === "dark" : prefersDark.matches);
@@ -16,9 +15,9 @@
     for (const [id, chart] of Object.entries(charts)) {
       const element = document.getElementById(id);
       const width = element.clientWidth;
-      const figure = chart.narrow && width < NARROW ? chart.narrow : chart.wide;
+      const figure = chart.narrow && width < chart.narrowBelow ? chart.narrow : chart.wide;
       const { data, layout } = JSON.parse(JSON.stringify(figure), recolour);
-      Plotly.react(element, data, { ...layout, width }, { displayModeBar: false, showTips: false });
+      Plotly.newPlot(element, data, { ...layout, width }, { displayModeBar: false, showTips: false });
     }
     root.dataset.drawn = isDark() ? "dark" : "light";
   }

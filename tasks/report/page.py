@@ -15,10 +15,12 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.ledger import StageOutcome
-from tasks.report import charts, diagrams, wording
+from tasks.report import charts, wording
 from tasks.report.charts import Chart
 from tasks.report.palette import LIGHT_AND_DARK
+from tasks.report.stage_graph import stage_graph
 from tasks.report.story import BASELINES, DroppedSample, RunStory, ScoreRow, StageStory
+from tasks.report.text_flow import text_flow
 from tasks.settings import Section
 
 HERE = Path(__file__).parent
@@ -29,7 +31,9 @@ class ReportConfig(Section):
     """What the page shows, and how much of it."""
 
     revision: Literal[1] = 1
-    currency_per_hour: float = Field(0.0, ge=0, description="Price of an hour of this machine, wall time; 0: no cost shown")
+    currency_per_hour: float = Field(
+        0.0, ge=0, description="Price of an hour of this machine, wall time; 0: no cost shown"
+    )
     currency: str = Field("USD", min_length=1, max_length=8, description="Unit of currency_per_hour, as shown")
     samples: int = Field(12, ge=0, le=200, description="Generations shown at most")
     sample_chars: int = Field(1_200, ge=40, le=100_000, description="Characters of a generation shown at most")
@@ -77,12 +81,12 @@ class Charts:
 
 def draw_charts(config: ReportConfig, story: RunStory) -> Charts:
     """The figures that this run has data for."""
-    flow = diagrams.text_flow(story.stages)
+    flow = text_flow(story.stages)
     fit = story.tokenizer.bytes_per_token if story.tokenizer else {}
     trainings = [(name, points) for name, points in story.curves.items() if points]
     panels = wording.score_panels(story.scores)[: config.score_panels]
     return Charts(
-        run=(diagrams.stage_graph(story.stages), charts.stage_times(story.stages)) if story.stages else (),
+        run=(stage_graph(story.stages), charts.stage_times(story.stages)) if story.stages else (),
         flow=(flow,) if flow else (),
         tokenizer=(charts.tokenizer_fit(fit),) if fit else (),
         curves=tuple(
@@ -100,11 +104,15 @@ def tiles(config: ReportConfig, story: RunStory) -> list[Tile]:
 
 def _corpus_tiles(story: RunStory) -> Iterator[Tile]:
     chain = wording.corpus_chain(story.stages)
-    if chain:
-        read, kept = chain[0].ledger, chain[-1].ledger
-        note = f"{wording.share_text(kept.bytes_out, read.bytes_in)} of {wording.bytes_text(read.bytes_in)}"
-        yield Tile("text kept", wording.bytes_text(kept.bytes_out), note)
-        yield Tile("documents", wording.count_text(kept.rows_out), f"of {wording.count_text(read.rows_in)} read")
+    if not chain:
+        return
+    read, kept = chain[0].ledger.bytes_in, chain[-1].ledger.bytes_out
+    note = f"{wording.share_text(kept, read)} of {wording.bytes_text(read)}"
+    yield Tile("text kept", wording.bytes_text(kept), note)
+    documents = [stage.ledger for stage in chain if stage.ledger.rows_in]  # the last stage may count token rows
+    if documents:
+        note = f"of {wording.count_text(documents[0].rows_in)} read"
+        yield Tile("documents", wording.count_text(documents[-1].rows_out), note)
 
 
 def _model_tiles(story: RunStory) -> Iterator[Tile]:
@@ -122,7 +130,9 @@ def _score_tiles(story: RunStory) -> Iterator[Tile]:
         if row is None or task in shown or len(shown) == 4:
             continue
         shown.add(task)
-        yield Tile(f"{wording.words(row.metric)}, {wording.words(row.task)}", wording.score_text(row.value), _compared(panel))
+        yield Tile(
+            f"{wording.words(row.metric)}, {wording.words(row.task)}", wording.score_text(row.value), _compared(panel)
+        )
 
 
 def _compared(panel: tuple[ScoreRow, ...]) -> str:
@@ -132,14 +142,17 @@ def _compared(panel: tuple[ScoreRow, ...]) -> str:
 
 def _time_tiles(config: ReportConfig, story: RunStory) -> Iterator[Tile]:
     saved = sum(stage.seconds for stage in story.stages if stage.status == "cached")
-    yield Tile("wall time", wording.seconds_text(story.seconds), f"reuse saved {wording.seconds_text(saved)}" if saved else "")
+    yield Tile(
+        "wall time", wording.seconds_text(story.seconds), f"reuse saved {wording.seconds_text(saved)}" if saved else ""
+    )
     if config.currency_per_hour > 0:
         rate = f"{config.currency_per_hour:g} {config.currency} per hour"
         yield Tile("cost", _cost(config, story), rate)
 
 
 def _cost(config: ReportConfig, story: RunStory) -> str:
-    return f"{wording.significant(story.seconds / 3600 * config.currency_per_hour)} {config.currency}"
+    price = story.seconds / 3600 * config.currency_per_hour
+    return f"{wording.significant(price) if price >= 0.01 else f'<{wording.GAP}0.01'}{wording.GAP}{config.currency}"
 
 
 def losses(config: ReportConfig, story: RunStory) -> list[Losses]:
@@ -147,12 +160,14 @@ def losses(config: ReportConfig, story: RunStory) -> list[Losses]:
     found: list[Losses] = []
     for stage in story.stages:
         ledger = stage.ledger
-        for reason, rows in sorted(ledger.dropped.items(), key=lambda item: (-item[1], item[0])):
-            if rows > 0:
-                lost = wording.bytes_text(ledger.dropped_bytes[reason]) if reason in ledger.dropped_bytes else "–"
-                share = wording.share_text(rows, ledger.rows_in)
+        dropped = {reason: ledger.dropped.get(reason, 0) for reason in {**ledger.dropped, **ledger.dropped_bytes}}
+        for reason, rows in sorted(dropped.items(), key=lambda item: (-item[1], item[0])):
+            lost = ledger.dropped_bytes.get(reason, 0)
+            if rows or lost:
+                share = wording.share_text(rows, ledger.rows_in) if rows else wording.share_text(lost, ledger.bytes_in)
                 texts = tuple(_excerpts(config, story.dropped, stage, reason))
-                found.append(Losses(stage.label, wording.words(reason), wording.count_text(rows), lost, share, texts))
+                counts = (wording.count_text(rows) if rows else "–", wording.bytes_text(lost) if lost else "–")
+                found.append(Losses(stage.label, wording.words(reason), *counts, share, texts))
     return found
 
 
@@ -175,7 +190,9 @@ def _visible(character: str) -> str:
     code = ord(character)
     if character in "\n\t" or code >= 0xA0 or 0x20 <= code < 0x7F:
         return "\N{REPLACEMENT CHARACTER}" if 0xD800 <= code < 0xE000 else character
-    return chr(0x2400 + code) if code < 0x20 else "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
+    return (
+        chr(0x2400 + code) if code < 0x20 else "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
+    )
 
 
 def spelled(token: str) -> str:
@@ -187,8 +204,9 @@ def chart_data(drawn: Charts) -> str:
     """All figures as JSON that is safe inside a script element: no `<` in it."""
     parts: list[str] = []
     for chart in drawn.all():
-        narrow = f',"narrow":{chart.narrow.to_json(engine="json")}' if chart.narrow else ""
-        parts.append(f'{json.dumps(chart.key)}:{{"wide":{chart.figure.to_json(engine="json")}{narrow}}}')
+        narrow = chart.narrow.to_json(engine="json") if chart.narrow else "null"
+        wide = chart.figure.to_json(engine="json")
+        parts.append(f'"{chart.key}":{{"wide":{wide},"narrow":{narrow},"narrowBelow":{chart.narrow_below}}}')
     return ("{" + ",".join(parts) + "}").replace("<", "\\u003c")
 
 
@@ -205,7 +223,7 @@ def policy(*scripts: str) -> str:
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
 
 
-def render(config: ReportConfig, story: RunStory) -> str:
+def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
     """The page. Equal configs and stories give equal text."""
     import jinja2
     from plotly.offline import get_plotlyjs
@@ -225,11 +243,11 @@ def render(config: ReportConfig, story: RunStory) -> str:
         "count": wording.count_text,
         "bytes": wording.bytes_text,
         "seconds": wording.seconds_text,
+        "moment": wording.time_text,
         "score": wording.score_text,
         "figure": wording.figure_text,
         "interval": charts.interval_text,
     }
-    drawn = draw_charts(config, story)
     plotly, script = get_plotlyjs(), (HERE / "page.js").read_text()
     return environment.get_template("page.html.jinja").render(
         story=story,
@@ -256,8 +274,8 @@ def render(config: ReportConfig, story: RunStory) -> str:
 
 def write_report(config: ReportConfig, story: RunStory, out: Path) -> StageOutcome:
     """Tell the run in `out/report.html`: one page that opens anywhere, offline."""
-    page = render(config, story)
+    drawn = draw_charts(config, story)
     path = out / "report.html"
-    path.write_text(page, encoding="utf-8", errors="replace", newline="\n")
-    figures = {"page_bytes": float(path.stat().st_size), "charts": float(len(draw_charts(config, story).all()))}
+    path.write_text(render(config, story, drawn), encoding="utf-8", errors="replace", newline="\n")
+    figures = {"page_bytes": float(path.stat().st_size), "charts": float(len(drawn.all()))}
     return StageOutcome(figures=figures, notes={"verdict": wording.verdict(story)})

@@ -45,7 +45,7 @@ class TokenizerStory:
     """How well the tokenizer fits. `longest_tokens` are decoded text, longest first."""
 
     vocabulary_size: int
-    never_used: int  # entries that occur nowhere in the training text
+    never_used: int  # entries that do not occur in a sample of the training text
     bytes_per_token: Mapping[str, float]  # by language, on held-out text
     longest_tokens: tuple[str, ...] = ()
 
@@ -63,7 +63,11 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One score with its 95 % interval (None: unknown); the model is a baseline when its name is in `BASELINES`."""
+    """One score with its 95 % interval (None: unknown); the model is a baseline when its name is in `BASELINES`.
+
+    Rows of one subject, suite, task and metric are held against one another. `subject` tells evaluations apart that
+    share a suite and a task, such as those of two classifiers: "base", "areas".
+    """
 
     model: str
     suite: str
@@ -74,6 +78,7 @@ class ScoreRow:
     ci_high: float | None
     n: int
     seed: int
+    subject: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Numbers and sentences of the report: one way to write a size, a time or a score, and the verdict on top."""
 
 import math
+from datetime import datetime
 from itertools import groupby
 
 from tasks.report.story import BASELINES, MAJORITY, PREVIOUS, UNIGRAM, RunStory, ScoreRow, StageStory
 
-LOWER_IS_BETTER = frozenset({"bits_per_byte", "loss", "perplexity", "nll", "brier", "ece", "mae", "rmse"})
+LOWER_IS_BETTER = ("bits_per_byte", "loss", "perplexity")  # and what begins so: bits_per_byte_en
+GAP = "\N{NO-BREAK SPACE}"  # between a number and its unit
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -16,12 +18,12 @@ def count_text(count: int) -> str:
 
 def short_count(count: float) -> str:
     """Three significant digits with a unit: 842, 12.3 k, 3.10 M, 1.25 G."""
-    return _scaled(count, ("", " k", " M", " G", " T"))
+    return _scaled(count, ("", f"{GAP}k", f"{GAP}M", f"{GAP}G", f"{GAP}T"))
 
 
 def bytes_text(size: float) -> str:
     """Decimal units: 842 B, 1.20 MB."""
-    return _scaled(size, (" B", " kB", " MB", " GB", " TB"))
+    return _scaled(size, (f"{GAP}B", f"{GAP}kB", f"{GAP}MB", f"{GAP}GB", f"{GAP}TB"))
 
 
 def _scaled(value: float, units: tuple[str, ...]) -> str:
@@ -43,14 +45,14 @@ def significant(value: float) -> str:
 def seconds_text(seconds: float) -> str:
     """85 ms, 3.4 s, 4 min 10 s, 2 h 05 min."""
     if seconds < 0.0995:
-        return f"{seconds * 1000:.0f} ms"
+        return f"{seconds * 1000:.0f}{GAP}ms"
     if seconds < 59.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f}{GAP}s"
     whole = round(seconds)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
+        return f"{whole // 60}{GAP}min {whole % 60:02d}{GAP}s"
     minutes = round(seconds / 60)
-    return f"{minutes // 60:,} h {minutes % 60:02d} min"
+    return f"{minutes // 60:,}{GAP}h {minutes % 60:02d}{GAP}min"
 
 
 def score_text(value: float | None) -> str:
@@ -81,11 +83,11 @@ def figure_text(value: float) -> str:
 def share_text(part: float, whole: float) -> str:
     """A percentage that never rounds to 0 % or 100 % unless it is."""
     if whole <= 0 or part <= 0:
-        return "0 %"
+        return f"0{GAP}%"
     percent = 100 * part / whole
     if percent < 0.1:
-        return "< 0.1 %"
-    return f"{percent:.1f} %" if part == whole or percent < 99.95 else "> 99.9 %"
+        return f"<{GAP}0.1{GAP}%"
+    return f"{percent:.1f}{GAP}%" if part == whole or percent < 99.95 else f">{GAP}99.9{GAP}%"
 
 
 def words(name: str) -> str:
@@ -95,18 +97,29 @@ def words(name: str) -> str:
 
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller value of this metric is the better one."""
-    return metric in LOWER_IS_BETTER or metric.endswith(("_loss", "_error"))
+    return metric.startswith(LOWER_IS_BETTER)
 
 
 def score_panels(scores: tuple[ScoreRow, ...]) -> list[tuple[ScoreRow, ...]]:
-    """Rows of one suite, task and metric together, first seen first; this run's models before the baselines."""
+    """Rows that are held against one another, together, first seen first; this run's models before the baselines."""
     first = {key: at for at, key in reversed(list(enumerate(map(_panel, scores))))}
     ordered = sorted(scores, key=lambda row: (first[_panel(row)], row.model in BASELINES))
     return [tuple(rows) for _, rows in groupby(ordered, key=_panel)]
 
 
-def _panel(row: ScoreRow) -> tuple[str, str, str]:
-    return row.suite, row.task, row.metric
+def _panel(row: ScoreRow) -> tuple[str, ...]:
+    return (*scored(row), row.metric)
+
+
+def scored(row: ScoreRow) -> tuple[str, ...]:
+    """What a score is of, whatever the metric."""
+    return row.subject, row.suite, row.task
+
+
+def score_title(row: ScoreRow) -> str:
+    """`areas: macro f1`; the task stands in for a subject that has no name."""
+    of = row.subject or row.task
+    return words(row.metric) if of == row.metric else f"{words(of)}: {words(row.metric)}"
 
 
 def own(panel: tuple[ScoreRow, ...]) -> ScoreRow | None:
@@ -134,27 +147,27 @@ def advantage(row: ScoreRow, other: ScoreRow) -> int:
 
 
 def corpus_stages(stages: tuple[StageStory, ...]) -> list[StageStory]:
-    """Stages whose rows in and out can be compared: those that filter text."""
-    return [stage for stage in stages if stage.ledger.rows_in > 0]
+    """Stages that filter: what comes in and what goes out can be compared, in rows or in bytes."""
+    return [stage for stage in stages if stage.ledger.rows_in or stage.ledger.bytes_in]
 
 
 def corpus_chain(stages: tuple[StageStory, ...]) -> list[StageStory]:
-    """The longest line of stages that hand on the same rows, starting from most bytes: raw text to what models learn from."""
-    corpus = corpus_stages(stages)
-    roots = [stage for stage in corpus if not _feeders(stage, corpus)]
+    """Stages that hand on one another's text, from what was read (the most bytes) to what models learn from."""
+    measured = [stage for stage in stages if stage.ledger.bytes_in]
+    roots = [stage for stage in measured if not any(_hands_on(other, stage) for other in measured)]
     if not roots:
         return []
     chain = [max(roots, key=lambda stage: stage.ledger.bytes_in)]
     while True:
-        following = [stage for stage in corpus if chain[-1] in _feeders(stage, corpus) and stage not in chain]
-        if not following:
+        following = next((stage for stage in measured if _hands_on(chain[-1], stage) and stage not in chain), None)
+        if following is None:
             return chain
-        chain.append(following[0])
+        chain.append(following)
 
 
-def _feeders(stage: StageStory, corpus: list[StageStory]) -> list[StageStory]:
-    """Inputs whose rows `stage` filters, as opposed to those it only consults: as many went out as came in."""
-    return [other for other in corpus if other.name in stage.inputs and other.ledger.rows_out == stage.ledger.rows_in]
+def _hands_on(before: StageStory, after: StageStory) -> bool:
+    """Whether `after` filters the output of `before`, not only consults it: exactly that went in."""
+    return before.name in after.inputs and before.ledger.bytes_out == after.ledger.bytes_in
 
 
 def verdict(story: RunStory) -> str:
@@ -166,14 +179,17 @@ def verdict(story: RunStory) -> str:
 
 def _what_became(story: RunStory) -> str:
     chain = corpus_chain(story.stages)
-    size = f"{bytes_text(chain[0].ledger.bytes_in)} of text" if chain else "The text"
-    made = f"a {short_count(story.model.parameters)}-parameter model" if story.model else "a finished artifact each stage"
-    ran = sum(stage.status == "ran" for stage in story.stages)
-    if ran == 0:
-        return f"Everything was built before and reused within {seconds_text(story.seconds)}: {size} had become {made}."
-    reused = len(story.stages) - ran
+    text = f"{bytes_text(chain[0].ledger.bytes_in)} of text" if chain else ""
+    model = f"model of {short_count(story.model.parameters)} parameters" if story.model else ""
+    if text:
+        made = f"{text} became a {model}" if model else f"{text} was prepared"
+    else:
+        made = f"A {model} was trained" if model else f"{len(story.stages)} stages were completed"
+    reused = sum(stage.status == "cached" for stage in story.stages)
+    if reused and reused == len(story.stages):
+        return f"{made}. All of it was built before and reused; this run took {seconds_text(story.seconds)}."
     note = f", {reused} of {len(story.stages)} stages reused from earlier runs" if reused else ""
-    return f"{size} became {made} in {seconds_text(story.seconds)}{note}."
+    return f"{made} in {seconds_text(story.seconds)}{note}."
 
 
 def _bits_per_byte(panels: list[tuple[ScoreRow, ...]]) -> str:
@@ -183,19 +199,20 @@ def _bits_per_byte(panels: list[tuple[ScoreRow, ...]]) -> str:
         return ""
     unigram = named(panel, UNIGRAM)
     against = f"; the unigram model needs {score_text(unigram.value)}" if unigram else ""
-    return f"It needs {score_text(row.value)} bits per byte on {words(row.task)}{against}."
+    return f"It needs {score_text(row.value)} bits per byte on held-out text{against}."
 
 
 def _against_majority(panels: list[tuple[ScoreRow, ...]]) -> str:
-    tasks: dict[tuple[str, str], bool] = {}
+    tasks: dict[tuple[str, ...], bool] = {}
     for panel in panels:
         row, majority = own(panel), named(panel, MAJORITY)
         if row and majority:  # a task counts once, by the metric that comes first
-            tasks.setdefault((row.suite, row.task), advantage(row, majority) > 0)
+            tasks.setdefault(scored(row), advantage(row, majority) > 0)
     if not tasks:
         return ""
     noun = "task" if len(tasks) == 1 else "tasks"
-    return f"It beats the majority class on {sum(tasks.values())} of {len(tasks)} {noun}, by more than the 95 % interval."
+    won = f"{sum(tasks.values())} of {len(tasks)} {noun}"
+    return f"It beats always giving the commonest answer on {won}, by more than the 95{GAP}% interval."
 
 
 def _against_previous(panels: list[tuple[ScoreRow, ...]]) -> str:
@@ -205,4 +222,14 @@ def _against_previous(panels: list[tuple[ScoreRow, ...]]) -> str:
     better, worse = results.count(1), results.count(-1)
     if not better and not worse:
         return "No score differs from the previous run's by more than its interval."
-    return f"Against the previous run, {better} of {len(results)} scores are clearly better and {worse} clearly worse."
+    return f"Of {len(results)} scores that the previous run has too, {_how_many(better)} better and {_how_many(worse)} worse."
+
+
+def _how_many(count: int) -> str:
+    return f"{count or 'none'} {'is' if count < 2 else 'are'} clearly"
+
+
+def time_text(started: str) -> str:
+    """`2026-03-02T09:14:07+00:00` -> `2026-03-02 09:14 UTC`."""
+    moment = datetime.fromisoformat(started)
+    return f"{moment:%Y-%m-%d %H:%M} {moment.tzname() or ''}".rstrip()

@@ -65,14 +65,16 @@ class Journal:
     def close(self) -> None:
         """No more entries will come."""
         self._write("close", self.run)
-        self._file.close()
+        with self._lock:
+            self._file.close()
 
     def _write(self, kind: str, run: str, **fields: object) -> None:
         entry = {"kind": kind, "run": run, "time": time.time_ns() // 1_000_000, **fields}
         line = json.dumps(entry, ensure_ascii=False) + "\n"
         with self._lock:
-            self._file.write(line)
-            self._file.flush()
+            if not self._file.closed:  # a stage that outlives a cancelled run has nobody left to tell
+                self._file.write(line)
+                self._file.flush()
 
 
 @dataclass(frozen=True)

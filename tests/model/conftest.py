@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.batches import PretrainBatches, TokenRows, write_token_shard
+from model.batches import PretrainBatches
 from model.config import ModelConfig
+from model.shards import TokenRows, write_token_shard
 
 VOCAB = 61
 CONTEXT = 16

@@ -5,14 +5,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 
-from model.batches import Batch, PretrainBatches, TokenRows
+from model.batches import Batch, ExampleBatches, PretrainBatches
 from model.config import ModelConfig, OptimizerConfig, TrainingConfig
 from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
 from model.loss import LossSum
 from model.objectives import causal_language_model, sequence_classification, token_classification
+from model.shards import TokenRows
 from model.training import TrainingFigures, TrainingResult, train
 
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, final_learning_rate=3e-4, warmup_steps=2)
@@ -38,19 +40,24 @@ def run_training(
     return result, figures, model
 
 
-def run_in_new_process(shard: Path, checkpoints: Path, stop_step: int) -> list[str]:
+def start_process(shard: Path, checkpoints: Path, stop_step: int) -> subprocess.Popen[str]:
     script = Path(__file__).with_name("training_run.py")
     command = [sys.executable, str(script), str(shard), str(checkpoints), str(stop_step)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=120)
-    return done.stdout.splitlines()
+    settings = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | settings)
+
+
+def lines_of(process: subprocess.Popen[str]) -> list[str]:
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    return output.splitlines()
 
 
 def test_resumed_training_matches_uninterrupted_training(tmp_path: Path, make_shard: MakeShard):
     shard = make_shard("train.parquet", 50)
-    whole = run_in_new_process(shard, tmp_path / "whole", 0)
-    first = run_in_new_process(shard, tmp_path / "parts", 4)
-    second = run_in_new_process(shard, tmp_path / "parts", 0)
+    processes = [start_process(shard, tmp_path / "whole", 0), start_process(shard, tmp_path / "parts", 4)]
+    whole, first = map(lines_of, processes)
+    second = lines_of(start_process(shard, tmp_path / "parts", 0))
     assert first[-1].startswith("4 False 512 ")
     assert second[-1].startswith("8 True 1024 ")
     assert first[:-1] + second == whole
@@ -153,3 +160,28 @@ def test_classifiers_count_their_targets(tiny: ModelConfig):
     assert (rows.count.item(), tokens.count.item()) == (3, 5)
     assert rows.nats.item() / 3 == pytest.approx(math.log(4), abs=0.2)
     assert tokens.nats.item() / 5 == pytest.approx(math.log(4), abs=0.2)
+
+
+def test_frozen_trunk_is_not_changed_and_its_run_resumes(tmp_path: Path, tiny: ModelConfig):
+    table = pa.table({"ids": pa.array([[1, 2, 3], [4, 5]] * 4, pa.list_(pa.int32())), "label": pa.array([0, 1] * 4)})
+    batches = ExampleBatches(table, "classification", 4, 1, context=16, pad_id=0)
+    training = TrainingConfig(steps=4, batch_rows=4, log_every=2, precision="float32")
+    model = SequenceClassifier(tiny, 61, 2)
+    model.trunk.requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for stop, step in ((True, 2), (False, 4)):
+        result = train(
+            model,
+            sequence_classification,
+            batches,
+            None,
+            training,
+            OPTIMIZER,
+            tmp_path,
+            "data",
+            lambda figures: None,
+            stop=lambda stop=stop: stop,
+        )
+        assert result.step == step
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"score.weight"}

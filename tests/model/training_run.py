@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
-from model.batches import PretrainBatches, TokenRows
+from model.batches import PretrainBatches
 from model.config import ModelConfig, OptimizerConfig, TrainingConfig
 from model.heads import LanguageModel
 from model.objectives import causal_language_model
+from model.shards import TokenRows
 from model.training import TrainingFigures, train
 
 
@@ -53,7 +54,7 @@ def main(shard: str, checkpoints: str, stop_step: str) -> None:
     )
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.numpy().tobytes())
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     print(result.step, result.finished, result.tokens, digest.hexdigest())
 
 

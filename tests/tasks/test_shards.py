@@ -19,12 +19,20 @@ from tasks.sampling import hash_keys
 from tasks.shards import Packer, ShardsConfig, Spilled, write_shards
 from tasks.tokenizer import TokenizerConfig, train_tokenizer
 
-WORDS = "river stone cloud 山 水 云 def return lamp <|eos|> 42 night".split()
+WORDS = ["river", "stone", "cloud", "山", "水", "云", "def", "return", "lamp", "<|eos|>", "42", "night"]
 
 
 def write_documents(path: Path, texts: dict[str, str]) -> None:
     rows = [
-        {"id": id, "text": text, "source": "made", "path": id, "language": "en", "bytes": len(text.encode()), "meta": []}
+        {
+            "id": id,
+            "text": text,
+            "source": "made",
+            "path": id,
+            "language": "en",
+            "bytes": len(text.encode()),
+            "meta": [],
+        }
         for id, text in texts.items()
     ]
     with TableWriter(path, DOCUMENTS) as writer:
@@ -65,7 +73,9 @@ def expected_stream(tokenizer: Tokenizer, texts: dict[str, str], seed: int) -> t
     return ids, [t for id in ids for t in (special.bos, *encode_documents(encoder, [texts[id]])[0], special.eos)]
 
 
-def test_rows_are_the_shuffled_documents_one_behind_the_other(corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_rows_are_the_shuffled_documents_one_behind_the_other(
+    corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
     config = ShardsConfig(context=32, rows_per_shard=50, seed=7)
     outcome = write_shards(config, corpus, tokenizer, tmp_path)
     rows = read_rows(tmp_path / "train")
@@ -130,7 +140,9 @@ def test_validation_bytes_are_those_of_the_rows_kept(corpus: Corpus, tokenizer: 
 def test_corpus_smaller_than_a_row_is_refused_with_both_numbers(tokenizer: Tokenizer, tmp_path: Path) -> None:
     for name in ("train-00000.parquet", "validation.parquet"):
         write_documents(tmp_path / name, {"only": "river"})
-    with pytest.raises(UserError, match=r"corpus gives \d+ tokens, fewer than one row of 257. Fix: lower shards.context"):
+    with pytest.raises(
+        UserError, match=r"corpus gives \d+ tokens, fewer than one row of 257. Fix: lower shards.context"
+    ):
         write_shards(ShardsConfig(), Corpus(str(tmp_path), "c0ffee"), tokenizer, tmp_path / "out")
 
 

@@ -1,4 +1,4 @@
-"""Pictures of the run as a whole: the stages and what they wait for, and where the text went."""
+"""The stages of a run and what they waited for, as a picture."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from tasks.report.charts import Chart, plain_layout
-from tasks.report.palette import ACCENT, CARD, INK, LOSS, LOST, MUTED, TINT
+from tasks.report.palette import ACCENT, CARD, INK, MUTED
 from tasks.report.story import StageStory
-from tasks.report.wording import bytes_text, corpus_chain, count_text, seconds_text, share_text, words
+from tasks.report.wording import count_text, seconds_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-REASONS = 5  # shown per stage in the flow, largest first; the rest are one stream
-CURVE_POINTS = 21  # a connection is drawn as this many straight pieces less one
+LANE_PIXELS = 92  # between lanes, left to right
+COLUMN_PIXELS = 84  # what a stage's name needs beside the next one
+ROW_PIXELS = 80  # between stages, top to bottom
+BEND_POINTS = 33  # from one column to the next
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,9 @@ def places(stages: tuple[StageStory, ...]) -> dict[str, Place]:
     depth: dict[str, int] = {}
     for name in topological(inputs):
         depth[name] = 1 + max((depth[other] for other in inputs[name]), default=-1)
-    for name in inputs:
+    for name, needed in inputs.items():
         users = [depth[user] for user in inputs if name in inputs[user]]
-        if not inputs[name] and users:
+        if not needed and users:
             depth[name] = min(users) - 1
     placed: dict[str, Place] = {}
     for column in range(max(depth.values(), default=-1) + 1):
@@ -62,12 +64,13 @@ def _known_inputs(stage: StageStory, stages: tuple[StageStory, ...]) -> tuple[st
 def _wanted_lanes(
     column: list[str], inputs: Mapping[str, tuple[str, ...]], placed: Mapping[str, Place]
 ) -> dict[str, float]:
-    """The mean lane of a stage's inputs in the previous column; a stage without any goes below the others."""
+    """The lane nearest the middle among a stage's latest inputs; stages without any go beside: -1, 1, -2, 2."""
     wanted: dict[str, float] = {}
-    for name in column:
-        nearest = max((placed[other].depth for other in inputs[name]), default=0)
-        lanes = [placed[other].lane for other in inputs[name] if placed[other].depth == nearest]
-        wanted[name] = sum(lanes) / len(lanes) if lanes else float(len(wanted))
+    for name in sorted(column, key=lambda name: not inputs[name]):
+        latest = max((placed[other].depth for other in inputs[name]), default=0)
+        lanes = [placed[other].lane for other in inputs[name] if placed[other].depth == latest]
+        beside = (len(wanted) + 1) // 2 * (-1 if len(wanted) % 2 else 1)
+        wanted[name] = min(lanes, key=abs) if lanes else float(beside)
     return wanted
 
 
@@ -83,20 +86,21 @@ def _spread(wanted: Mapping[str, float]) -> dict[str, float]:
 
 
 def stage_graph(stages: tuple[StageStory, ...]) -> Chart:
-    """The stages as dots, left to right on a wide screen and top to bottom on a narrow one."""
+    """The stages as dots: left to right, or top to bottom where that would not fit."""
+    placed = places(stages)
     return Chart(
         "stages",
         "Stages of the run",
         "Each dot is a stage, each line a result that it waited for. Filled: computed in this run. Hollow: reused.",
-        _graph(stages, across=True),
-        _graph(stages, across=False),
+        _graph(stages, placed, across=True),
+        _graph(stages, placed, across=False),
+        narrow_below=COLUMN_PIXELS * (2 + max(place.depth for place in placed.values())),
     )
 
 
-def _graph(stages: tuple[StageStory, ...], across: bool) -> go.Figure:
+def _graph(stages: tuple[StageStory, ...], placed: Mapping[str, Place], across: bool) -> go.Figure:
     import plotly.graph_objects as go
 
-    placed = places(stages)
     figure = go.Figure([_connections(stages, placed, across)])
     for status, name in (("ran", "computed"), ("cached", "reused")):
         shown = [stage for stage in stages if stage.status == status]
@@ -104,46 +108,57 @@ def _graph(stages: tuple[StageStory, ...], across: bool) -> go.Figure:
             figure.add_trace(_dots(shown, placed, across, status == "ran", name))
     depths = [place.depth for place in placed.values()]
     lanes = [place.lane for place in placed.values()]
-    along, beside = [min(depths) - 0.55, max(depths) + 0.55], [max(lanes) + 0.75, min(lanes) - 0.55]
     if across:
-        height, x_range, y_range = 120 + round(92 * (beside[0] - beside[1] - 0.5)), along, beside
+        x_range, y_range = [min(depths) - 0.55, max(depths) + 0.55], [max(lanes) + 0.75, min(lanes) - 0.3]
+        height = 30 + round(LANE_PIXELS * (y_range[0] - y_range[1]))
     else:
-        height, x_range, y_range = 60 + 66 * (max(depths) + 1), [beside[1] + 0.35, beside[0] + 0.25], along[::-1]
+        x_range, y_range = [min(lanes) - 0.5, max(lanes) + 0.5], [max(depths) + 0.75, min(depths) - 0.3]
+        height = 30 + round(ROW_PIXELS * (y_range[0] - y_range[1]))
     figure.update_layout(
         plain_layout(height),
-        showlegend=len(figure.data) > 2,
+        showlegend=len({stage.status for stage in stages}) > 1,
         xaxis={"visible": False, "range": x_range, "fixedrange": True},
         yaxis={"visible": False, "range": y_range, "fixedrange": True},
         hovermode="closest",
+        annotations=[_dot_label(stage, placed[stage.name], across) for stage in stages],
     )
     return figure
 
 
-def _dots(
-    stages: list[StageStory], placed: Mapping[str, Place], across: bool, filled: bool, name: str
-) -> go.Scatter:
+def _dots(stages: list[StageStory], placed: Mapping[str, Place], across: bool, filled: bool, name: str) -> go.Scatter:
     import plotly.graph_objects as go
 
     depths, lanes = [placed[stage.name].depth for stage in stages], [placed[stage.name].lane for stage in stages]
     return go.Scatter(
         x=depths if across else lanes,
         y=lanes if across else depths,
-        mode="markers+text",
+        mode="markers",
         name=name,
         marker={"size": 17, "color": ACCENT if filled else CARD, "line": {"width": 2.5, "color": ACCENT}},
-        text=[_dot_label(stage) for stage in stages],
-        textposition="bottom center" if across else "middle right",
-        textfont={"size": 11.5, "color": INK},
         hovertext=[_dot_hover(stage) for stage in stages],
         hoverinfo="text",
         cliponaxis=False,
     )
 
 
-def _dot_label(stage: StageStory) -> str:
+def _dot_label(stage: StageStory, place: Place, across: bool) -> go.layout.Annotation:
+    """Name and time below the dot, on a ground of its own, so that no line runs through the words."""
+    import plotly.graph_objects as go
+
     name, _, detail = escape(stage.label).partition(": ")
     second = f"<br>{detail}" if detail else ""
-    return f"{name}{second}<br><span style='font-size:10.5px;fill:{MUTED}'>{seconds_text(stage.seconds)}</span>"
+    time = f"<br><span style='font-size:10.5px;color:{MUTED}'>{seconds_text(stage.seconds)}</span>"
+    return go.layout.Annotation(
+        x=place.depth if across else place.lane,
+        y=place.lane if across else place.depth,
+        text=name + second + time,
+        showarrow=False,
+        bgcolor=CARD,
+        borderpad=1,
+        font={"size": 11.5, "color": INK},
+        yanchor="top",
+        yshift=-12,
+    )
 
 
 def _dot_hover(stage: StageStory) -> str:
@@ -164,7 +179,7 @@ def _connections(stages: tuple[StageStory, ...], placed: Mapping[str, Place], ac
         for source in sources:
             if _follows(source, sources, inputs):
                 continue
-            for step, lane in _bend(placed[source], placed[target], placed):
+            for step, lane in _bend(placed[source], placed[target], placed, (0.15, 0.6) if across else (0.55, 1.0)):
                 along.append(step)
                 beside.append(lane)
             along.append(None)
@@ -192,96 +207,18 @@ def _follows(source: str, sources: tuple[str, ...], inputs: Mapping[str, tuple[s
     return False
 
 
-def _bend(start: Place, end: Place, placed: Mapping[str, Place]) -> list[tuple[float, float]]:
-    """Straight along the first lane, an S in the last column; an arch where a stage stands in the way."""
+def _bend(
+    start: Place, end: Place, placed: Mapping[str, Place], turn: tuple[float, float]
+) -> list[tuple[float, float]]:
+    """Straight along the first lane, an S in the part `turn` of the last column; an arch where a stage is in the way."""
     between = [place for place in placed.values() if start.depth < place.depth < end.depth]
-    blocked = any(abs(place.lane - start.lane) < 0.5 for place in between)
-    lift = 0.45 if blocked else 0.0
+    lift = 0.45 if any(abs(place.lane - start.lane) < 0.5 for place in between) else 0.0
     span = end.depth - start.depth
     points: list[tuple[float, float]] = []
-    for index in range(CURVE_POINTS):
-        part = index / (CURVE_POINTS - 1)
-        late = max(0.0, (part * span - (span - 1)))  # 0 until the last column, there 0 to 1
-        turn = late * late * (3 - 2 * late)
+    for index in range(BEND_POINTS * span):
+        part = index / (BEND_POINTS * span - 1)
+        late = min(1.0, max(0.0, (part * span - (span - 1) - turn[0]) / (turn[1] - turn[0])))
         arch = 4 * part * (1 - part) * lift
-        points.append((start.depth + part * span, start.lane + (end.lane - start.lane) * turn - arch))
+        smooth = late**3 * (10 - 15 * late + 6 * late**2)
+        points.append((start.depth + part * span, start.lane + (end.lane - start.lane) * smooth - arch))
     return points
-
-
-def text_flow(stages: tuple[StageStory, ...]) -> Chart | None:
-    """The corpus as a stream, from raw text to what models learn from; None when no stage filtered text."""
-    chain = corpus_chain(stages)
-    if not chain or chain[0].ledger.bytes_in == 0:
-        return None
-    import plotly.graph_objects as go
-
-    labels: list[str] = []
-    streams: list[Stream] = []
-    before = -1
-    for stage in chain:
-        here = len(labels)
-        labels.append(f"{escape(stage.label)}<br>{bytes_text(stage.ledger.bytes_in)}")
-        if before >= 0:
-            streams.append(Stream(before, here, stage.ledger.bytes_in, is_lost=False))
-        for reason, lost in _largest(_losses(stage)):
-            streams.append(Stream(here, len(labels), lost, is_lost=True))
-            labels.append(f"{escape(words(reason))} {bytes_text(lost)}")
-        before = here
-    kept = chain[-1].ledger.bytes_out
-    streams.append(Stream(before, len(labels), kept, is_lost=False))
-    labels.append(f"kept<br>{bytes_text(kept)}")
-    most = max(len(_largest(_losses(stage))) for stage in chain)
-    figure = go.Figure(_sankey(labels, streams), plain_layout(240 + 26 * most))
-    read = chain[0].ledger.bytes_in
-    caption = f"Widths are bytes of text: of {bytes_text(read)} read, {share_text(kept, read)} were kept."
-    return Chart("flow", "Where the text went", caption, figure, scrolls=True)
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Bytes that go from one node of the flow to another."""
-
-    source: int
-    target: int
-    bytes: int
-    is_lost: bool
-
-
-def _sankey(labels: list[str], streams: list[Stream]) -> go.Sankey:
-    import plotly.graph_objects as go
-
-    lost = {stream.target for stream in streams if stream.is_lost}
-    return go.Sankey(
-        arrangement="snap",
-        node={
-            "label": labels,
-            "color": [LOSS if at in lost else ACCENT for at in range(len(labels))],
-            "line": {"width": 0},
-            "thickness": 10,
-            "pad": 16,
-            "hovertemplate": "%{label}<extra></extra>",
-        },
-        link={
-            "source": [stream.source for stream in streams],
-            "target": [stream.target for stream in streams],
-            "value": [stream.bytes for stream in streams],
-            "color": [LOST if stream.is_lost else TINT for stream in streams],
-            "hovertemplate": "%{source.label} → %{target.label}<extra></extra>",
-        },
-        textfont={"size": 11.5, "color": INK},
-    )
-
-
-def _losses(stage: StageStory) -> dict[str, int]:
-    losses = dict(stage.ledger.dropped_bytes)
-    if stage.ledger.repaired_bytes > 0:
-        losses["taken off by repairs"] = stage.ledger.repaired_bytes
-    return {reason: lost for reason, lost in losses.items() if lost > 0}
-
-
-def _largest(losses: Mapping[str, int]) -> list[tuple[str, int]]:
-    ranked = sorted(losses.items(), key=lambda item: (-item[1], item[0]))
-    if len(ranked) <= REASONS + 1:
-        return ranked
-    rest = ranked[REASONS:]
-    return [*ranked[:REASONS], (f"{len(rest)} other reasons", sum(lost for _, lost in rest))]

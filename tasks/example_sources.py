@@ -1,0 +1,257 @@
+"""Sources of labelled examples: the standard library, or files of the user, each row checked as it is read."""
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tasks.corpus import stable_id
+from tasks.errors import UserError
+from tasks.records import Fault, Record, RecordFormat, Table, find_files, read_records, read_text, shown, text_fault
+from tasks.settings import Placement, Section
+from tasks.stdlib_examples import LabelledTokens, area_examples, signature_examples, token_kind_examples
+
+TaskKind = Literal["instruction", "classification", "token_labels"]
+FIELD_KEYS: Mapping[TaskKind, tuple[str, ...]] = {
+    "instruction": ("prompt_field", "input_field", "response_field"),
+    "classification": ("text_field", "label_field"),
+    "token_labels": ("tokens_field", "labels_field"),
+}
+
+
+class PythonSignatures(Section):
+    """Signature of a function of the standard library -> first paragraph of its docstring. Kind: instruction."""
+
+    kind: Literal["python_signatures"]
+
+
+class PythonAreas(Section):
+    """Docstring of the standard library -> area of the library. Kind: classification."""
+
+    kind: Literal["python_areas"]
+
+
+class PythonTokenKinds(Section):
+    """Token of a function of the standard library -> its kind. Kind: token_labels."""
+
+    kind: Literal["python_token_kinds"]
+
+
+class ExampleFiles(Section):
+    """Labelled files of the user."""
+
+    paths: Annotated[list[str], Placement()] = Field(min_length=1, description="files, folders, globs or URLs")
+    heldout_paths: Annotated[list[str] | None, Placement()] = Field(
+        None, min_length=1, description="files to judge on; without them a share of `paths` is held out"
+    )
+
+
+class RowExamples(ExampleFiles):
+    """Rows of JSON Lines, JSON, CSV (or TSV by its ending) or Parquet; only the fields of the task's kind may be set."""
+
+    kind: Literal["jsonl", "json", "csv", "parquet"]
+    delimiter: str | None = Field(None, min_length=1, max_length=1, description="CSV only; by the ending when absent")
+    header: bool = Field(True, description="CSV only; without a header, fields are named 0, 1, 2")
+    group_field: str | None = Field(None, description="rows of one group are never split over both sides")
+    prompt_field: str = Field("prompt", min_length=1)
+    input_field: str | None = Field(None, min_length=1, description="put below the prompt where it is not empty")
+    response_field: str = Field("response", min_length=1)
+    text_field: str = Field("text", min_length=1)
+    label_field: str = Field("label", min_length=1)
+    tokens_field: str = Field("tokens", min_length=1, description="a list of strings")
+    labels_field: str = Field("labels", min_length=1, description="a list of labels, one a token")
+
+
+class ConllExamples(ExampleFiles):
+    """A token and its label a line, columns set apart by white space, a blank line after each sentence. Kind: token_labels."""
+
+    kind: Literal["conll"]
+    token_column: int = Field(0, description="counted from 0; -1 is the last")
+    label_column: int = Field(-1, description="counted from 0; -1 is the last")
+
+
+ExampleSource = PythonSignatures | PythonAreas | PythonTokenKinds | RowExamples | ConllExamples
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row of the table to be; `values` are its columns but for id and group."""
+
+    group: str
+    values: Mapping[str, str | Sequence[str]]
+    place: str
+
+    @cached_property
+    def id(self) -> str:
+        """Equal for equal examples, so that copies can be found."""
+        return stable_id(*(part if isinstance(part, str) else "\x01".join(part) for part in self.values.values()))
+
+    @cached_property
+    def question(self) -> str:
+        """Equal for examples that differ in their answer alone, so that they always fall on one side."""
+        text = next(iter(self.values.values()))
+        return stable_id(text if isinstance(text, str) else "\x01".join(text))
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """The label or labels; none for an instruction."""
+        label = self.values.get("label")
+        return [label] if isinstance(label, str) else self.values.get("labels", ())
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """What is no example, or may not be used as one: reason, and how it begins."""
+
+    place: str
+    reason: str
+    evidence: str
+
+
+def read_examples(
+    place: str, kind: TaskKind, source: ExampleSource, paths: Sequence[str]
+) -> Iterator[Example | Rejected]:
+    """Everything the source holds, in a fixed order; `paths` is not used for examples of the standard library."""
+    match source:
+        case PythonSignatures():
+            for found in signature_examples():
+                yield Example(found.group, {"prompt": found.text, "response": found.answer}, found.group)
+        case PythonAreas():
+            for found in area_examples():
+                yield Example(found.group, {"text": found.text, "label": found.answer}, found.group)
+        case PythonTokenKinds():
+            for tokens in token_kind_examples():
+                yield _token_example(tokens)
+        case ConllExamples():
+            for file in find_files(place, paths):
+                yield from _read_conll(source, file.name, read_text(file))
+        case RowExamples():
+            yield from _read_rows(place, kind, source, paths)
+
+
+def _token_example(found: LabelledTokens) -> Example:
+    return Example(found.group, {"tokens": found.tokens, "labels": found.labels}, found.group)
+
+
+def _read_conll(source: ConllExamples, name: str, lines: Iterable[str | Fault]) -> Iterator[Example | Rejected]:
+    """One example a sentence. A line with too few columns, or bytes that are no UTF-8, refuse the whole sentence."""
+    held: list[str] = []
+    number = 0
+    for number, line in enumerate(lines, 1):
+        if isinstance(line, Fault):
+            yield Rejected(f"{name}:{number}", line.reason, line.evidence)
+        elif line.strip():
+            held.append(line)
+        elif held:
+            yield _conll_sentence(source, f"{name}:{number - len(held)}", held)
+            held = []
+    if held:
+        yield _conll_sentence(source, f"{name}:{number - len(held) + 1}", held)
+
+
+def _conll_sentence(source: ConllExamples, place: str, lines: Sequence[str]) -> Example | Rejected:
+    text = "".join(lines)
+    fault = text_fault(text)
+    if fault is not None:
+        return Rejected(place, fault.reason, fault.evidence)
+    rows = [line.split() for line in lines if not line.startswith("-DOCSTART-")]
+    least = max(column + 1 if column >= 0 else -column for column in (source.token_column, source.label_column))
+    if not rows or any(len(row) < max(2, least) for row in rows):
+        return Rejected(place, "malformed", text[:256])
+    tokens = spaced([row[source.token_column] for row in rows])
+    return Example("", {"tokens": tokens, "labels": [row[source.label_column] for row in rows]}, place)
+
+
+def spaced(tokens: Sequence[str]) -> list[str]:
+    """Tokens with a space before each but the first, save beside wide characters, as in Chinese, and between single ones.
+
+    So all token tables read alike: the text is the concatenation of the tokens.
+    """
+    if all(len(token) == 1 for token in tokens):  # tagged by character: the digits of a year are no words
+        return list(tokens)
+    return [
+        token if place == 0 or _is_wide(token[0]) or _is_wide(tokens[place - 1][-1]) else " " + token
+        for place, token in enumerate(tokens)
+    ]
+
+
+def _is_wide(character: str) -> bool:
+    return unicodedata.east_asian_width(character) in "WF"
+
+
+def _read_rows(place: str, kind: TaskKind, source: RowExamples, paths: Sequence[str]) -> Iterator[Example | Rejected]:
+    form: RecordFormat = source.kind
+    for file in find_files(place, paths):
+        wrong: list[Record] = []
+        rows = 0
+        for rows, record in enumerate(read_records(place, file, form, Table(source.delimiter, source.header)), 1):
+            if isinstance(record, Fault):
+                yield Rejected(f"{file.name}:{rows}", record.reason, record.evidence)
+                continue
+            found = row_example(kind, source, f"{file.name}:{record.number}", record.fields)
+            if isinstance(found, Rejected) and found.reason == "missing_field":
+                wrong.append(record)
+            yield found
+        if len(wrong) * 2 > rows:
+            settings = source.model_dump()
+            needed = [str(settings[key]) for key in FIELD_KEYS[kind] if key != "input_field"]
+            raise UserError(
+                f"{place}: {file.url}:{wrong[0].number}: {len(wrong)} of {rows} rows lack one of "
+                f"{', '.join(needed)}; this row has {', '.join(map(str, wrong[0].fields)) or 'no fields'}. "
+                f"Fix: set {', '.join(FIELD_KEYS[kind])} to the fields of the file."
+            )
+
+
+def row_example(kind: TaskKind, source: RowExamples, place: str, fields: Mapping[str, object]) -> Example | Rejected:
+    """The example of one row, by the fields that the source names."""
+    group = fields.get(source.group_field) if source.group_field else None
+    match kind:
+        case "instruction":
+            prompt, extra = fields.get(source.prompt_field), fields.get(source.input_field or "")
+            joined = (
+                f"{prompt}\n{extra}" if isinstance(prompt, str) and isinstance(extra, str) and extra.strip() else prompt
+            )
+            values = {"prompt": joined, "response": fields.get(source.response_field)}
+        case "classification":
+            label = fields.get(source.label_field)
+            values = {
+                "text": fields.get(source.text_field),
+                "label": str(label) if isinstance(label, int | str) else label,
+            }
+        case "token_labels":
+            values = {"tokens": fields.get(source.tokens_field), "labels": fields.get(source.labels_field)}
+    evidence = shown(str(dict(fields)).encode("utf-8", "replace"))
+    if any(value is None for value in values.values()):
+        return Rejected(place, "missing_field", evidence)
+    checked = _token_values(values) if kind == "token_labels" else _text_values(values)
+    return Rejected(place, checked, evidence) if isinstance(checked, str) else Example(str(group or ""), checked, place)
+
+
+def _text_values(values: Mapping[str, object]) -> dict[str, str] | str:
+    """The values when all are texts that can be stored, else the reason they are not."""
+    kept: dict[str, str] = {}
+    for name, value in values.items():
+        if not isinstance(value, str):
+            return "not_text"
+        if not value.strip():
+            return "empty_text"
+        if text_fault(value) is not None:
+            return "not_utf8"
+        kept[name] = value.strip() if name == "label" else value
+    return kept
+
+
+def _token_values(values: Mapping[str, object]) -> dict[str, list[str]] | str:
+    """Tokens and labels when they are lists of the same length, of texts that can be stored, else the reason."""
+    tokens, labels = values["tokens"], values["labels"]
+    if not isinstance(tokens, list) or not isinstance(labels, list) or len(tokens) != len(labels):
+        return "uneven_labels"
+    words = [str(token) for token in tokens]
+    if not words or not all(words):
+        return "empty_text"
+    if any(text_fault(word) for word in words):
+        return "not_utf8"
+    return {"tokens": spaced(words), "labels": [str(label) for label in labels]}

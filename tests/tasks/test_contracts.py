@@ -1,0 +1,132 @@
+"""Contracts look at values, not at types alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.contracts import ContractName, check_table
+from tasks.documents import DOCUMENTS, DROPPED
+
+TEXTS = pa.list_(pa.string())
+SCHEMAS: dict[ContractName, pa.Schema] = {
+    "Documents": DOCUMENTS,
+    "Dropped": DROPPED,
+    "InstructionExamples": pa.schema([(name, pa.string()) for name in ("id", "group", "prompt", "response")]),
+    "ClassificationExamples": pa.schema([(name, pa.string()) for name in ("id", "group", "text", "label")]),
+    "TokenLabelExamples": pa.schema(
+        [("id", pa.string()), ("group", pa.string()), ("tokens", TEXTS), ("labels", TEXTS)]
+    ),
+    "Scores": pa.schema(
+        [(name, pa.string()) for name in ("model", "suite", "task", "metric")]
+        + [(name, pa.float64()) for name in ("value", "ci_low", "ci_high")]
+        + [("n", pa.int64()), ("seed", pa.int64())]
+    ),
+    "TokenRows": pa.schema(
+        [("tokens", pa.binary(6)), ("doc_first", pa.string()), ("doc_offset", pa.int32()), ("documents", pa.int32())]
+    ),
+}
+DOCUMENT = {"id": "a", "text": "é", "source": "s", "path": "p", "language": "en", "bytes": 2, "meta": [("group", "g")]}
+GOOD: dict[ContractName, dict[str, object]] = {
+    "Documents": DOCUMENT,
+    "Dropped": {**DOCUMENT, "stage": "clean", "reason": "min_chars", "value": 1.0},
+    "InstructionExamples": {"id": "a", "group": "g", "prompt": "p", "response": "r"},
+    "ClassificationExamples": {"id": "a", "group": "g", "text": "t", "label": "yes"},
+    "TokenLabelExamples": {"id": "a", "group": "g", "tokens": ["x", " y"], "labels": ["yes", "no"]},
+    "Scores": {
+        "model": "m",
+        "suite": "s",
+        "task": "t",
+        "metric": "accuracy",
+        "value": 0.5,
+        "ci_low": 0.4,
+        "ci_high": 0.6,
+    }
+    | {"n": 10, "seed": 0},
+    "TokenRows": {"tokens": b"123456", "doc_first": "a", "doc_offset": 0, "documents": 1},
+}
+
+
+def write(folder: Path, contract: ContractName, *rows: Mapping[str, object]) -> Path:
+    path = folder / "table.parquet"
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMAS[contract]), path)
+    return path
+
+
+@pytest.mark.parametrize("contract", list(GOOD))
+def test_a_sound_table_gets_a_receipt_for_every_row(contract: ContractName, tmp_path: Path):
+    second = GOOD[contract] | ({"id": "b"} if "id" in GOOD[contract] else {})
+    labels = ("yes", "no") if contract.endswith("LabelExamples") or contract == "ClassificationExamples" else None
+    receipt = check_table(contract, write(tmp_path, contract, GOOD[contract], second), labels)
+    assert (receipt.contract, receipt.file, receipt.rows) == (contract, "table.parquet", 2)
+    assert receipt.checks > 1
+
+
+@pytest.mark.parametrize("contract", list(GOOD))
+def test_an_empty_table_is_sound(contract: ContractName, tmp_path: Path):
+    assert check_table(contract, write(tmp_path, contract)).rows == 0
+
+
+WRONG: list[tuple[ContractName, dict[str, object], str]] = [
+    ("Documents", {"id": ""}, "non-empty id"),
+    ("Documents", {"text": "", "bytes": 0}, "non-empty text"),
+    ("Documents", {"bytes": 1}, "UTF-8 length"),
+    ("Documents", {"language": "fr"}, "one of en, zh"),
+    ("Documents", {"source": ""}, "source"),
+    ("Dropped", {"reason": ""}, "a reason"),
+    ("Dropped", {"reason": "Too Short!"}, "a reason"),
+    ("Dropped", {"bytes": 7}, "UTF-8 length"),
+    ("Dropped", {"value": float("inf")}, "finite"),
+    ("InstructionExamples", {"response": ""}, "non-empty text"),
+    ("InstructionExamples", {"group": ""}, "group"),
+    ("ClassificationExamples", {"label": "maybe"}, "one of the 2 labels"),
+    ("TokenLabelExamples", {"labels": ["yes"]}, "as many labels"),
+    ("TokenLabelExamples", {"labels": ["yes", "maybe"]}, "one of the 2 labels"),
+    ("TokenLabelExamples", {"labels": ["yes", None]}, "one of the 2 labels"),
+    ("TokenLabelExamples", {"tokens": ["x", ""]}, "no empty token"),
+    ("TokenLabelExamples", {"tokens": [], "labels": []}, "at least one token"),
+    ("Scores", {"value": 0.7}, "ci_low <= value <= ci_high"),
+    ("Scores", {"ci_high": float("inf")}, "finite"),
+    ("Scores", {"n": 0}, "sample count"),
+    ("TokenRows", {"documents": 0}, "1 document"),
+    ("TokenRows", {"doc_offset": -1}, "0 or more"),
+]
+
+
+@pytest.mark.parametrize(("contract", "change", "expected"), WRONG)
+def test_a_wrong_value_is_found_and_named(
+    contract: ContractName, change: dict[str, object], expected: str, tmp_path: Path
+):
+    wrong = GOOD[contract] | ({"id": "b"} if "id" in GOOD[contract] else {}) | change
+    labels = ("yes", "no") if "label" in GOOD[contract] or "labels" in GOOD[contract] else None
+    with pytest.raises(AssertionError, match="table.parquet, row 1: ") as caught:
+        check_table(contract, write(tmp_path, contract, GOOD[contract], wrong), labels)
+    assert expected in str(caught.value)
+
+
+def test_ids_are_compared_over_the_whole_file(tmp_path: Path):
+    rows = [DOCUMENT | {"id": str(number % 2_500)} for number in range(2_501)]
+    with pytest.raises(AssertionError, match="row 0: id: found again"):
+        check_table("Documents", write(tmp_path, "Documents", *rows))
+
+
+def test_a_missing_column_and_a_foreign_one_are_refused(tmp_path: Path):
+    path = tmp_path / "t.parquet"
+    table = pa.Table.from_pylist([GOOD["InstructionExamples"]])
+    pq.write_table(table.drop_columns(["prompt"]), path)
+    with pytest.raises(AssertionError, match="prompt"):
+        check_table("InstructionExamples", path)
+    pq.write_table(table.append_column("extra", pa.array(["x"])), path)
+    with pytest.raises(AssertionError, match="extra"):
+        check_table("InstructionExamples", path)
+
+
+def test_a_lone_surrogate_in_the_bytes_of_a_string_is_found(tmp_path: Path):
+    raw = b"\xed\xa0\x80"
+    text = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\3\0\0\0"), pa.py_buffer(raw)])
+    table = pa.table({"id": ["a"], "group": ["g"], "prompt": text, "response": ["r"]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(AssertionError, match="UTF-8"):
+        check_table("InstructionExamples", tmp_path / "t.parquet")

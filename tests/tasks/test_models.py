@@ -1,0 +1,198 @@
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pandas
+import pytest
+import tokenizers
+import torch
+
+import tasks.serving
+from model.config import ModelConfig
+from model.heads import LanguageModel, SequenceClassifier
+from model.huggingface import save_folder
+from tasks.artifacts import Workspace
+from tasks.errors import UserError
+from tasks.models import check_folder, classify_text, continue_ids, continue_text, load, read_task, resolve_model
+from tasks.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
+
+TINY = ModelConfig(layers=1, width=16, heads=2, context=16)
+
+
+def write_model(folder: Path, model: LanguageModel | SequenceClassifier, trained: tokenizers.Tokenizer) -> Path:
+    save_folder(folder, model, {})
+    trained.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_settings()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained() -> tokenizers.Tokenizer:
+    tokenizer = new_tokenizer()
+    learn_merges(tokenizer, iter(["rain falls on stone, stone by stone"] * 3), 280)
+    complete(tokenizer)
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def artifact(trained: tokenizers.Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """WORKSPACE/pretrain/<fingerprint>, published."""
+    folder = tmp_path_factory.mktemp("workspace") / "pretrain" / "0123456789abcdef"
+    torch.manual_seed(3)
+    write_model(folder / "model", LanguageModel(TINY, trained.get_vocab_size()), trained)
+    (folder / "manifest.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workspace(artifact: Path) -> Workspace:
+    return Workspace(artifact.parent.parent)
+
+
+@pytest.mark.parametrize("form", ["artifact", "hugging face", "fingerprint", "prefix"])
+def test_every_name_of_a_local_model_leads_to_its_folder(artifact: Path, workspace: Workspace, form: str) -> None:
+    names = {"artifact": str(artifact), "hugging face": str(artifact / "model"), "fingerprint": artifact.name}
+    assert resolve_model(names.get(form, artifact.name[:5]), workspace, "unused") == artifact / "model"
+
+
+def test_unknown_name_lists_what_was_tried(workspace: Workspace) -> None:
+    with pytest.raises(
+        UserError, match=r"'feedface': no folder feedface; no model with fingerprint feedface… in .*models:/"
+    ):
+        resolve_model("feedface", workspace, "unused")
+
+
+def test_prefix_of_two_models_is_refused_with_both_names(artifact: Path, workspace: Workspace) -> None:
+    other = artifact.parent.parent / "finetune" / "0123ffff00000000"
+    write_model(other / "model", LanguageModel(TINY, 300), load(artifact / "model")[1])
+    (other / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match="finetune/0123ffff00000000, pretrain/0123456789abcdef. Fix: give more digits"):
+        resolve_model("0123", workspace, "unused")
+    (other / "manifest.json").unlink()  # unfinished: it does not exist
+    assert resolve_model("0123", workspace, "unused") == artifact / "model"
+
+
+def test_folder_with_pickled_weights_alone_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(UserError, match=r"pytorch_model\.bin is pickled"):
+        check_folder(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_folder_that_lacks_a_file_is_refused_by_name(
+    missing: str, trained: tokenizers.Tokenizer, tmp_path: Path
+) -> None:
+    write_model(tmp_path, LanguageModel(TINY, trained.get_vocab_size()), trained)
+    (tmp_path / missing).unlink()
+    with pytest.raises(UserError, match=re.escape(f"no {missing}")):
+        check_folder(tmp_path)
+
+
+def test_tokenizer_of_another_model_is_refused(trained: tokenizers.Tokenizer, tmp_path: Path) -> None:
+    write_model(tmp_path, LanguageModel(TINY, 100), trained)
+    with pytest.raises(UserError, match=rf"has {trained.get_vocab_size()} tokens, but the weights are for 100"):
+        load(tmp_path)
+
+
+def test_same_seed_continues_alike_and_another_differently(artifact: Path) -> None:
+    model, tokenizer = load(artifact / "model")
+    first, again, other = (continue_text(model, tokenizer, "rain", 2, 1.0, 12, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
+    assert first[0] != first[1]
+
+
+def test_empty_prompt_begins_a_text(artifact: Path) -> None:
+    model, tokenizer = load(artifact / "model")
+    (text,) = continue_text(model, tokenizer, "", 1, 1.0, 12)
+    assert text
+    assert "<|" not in text
+
+
+@pytest.mark.parametrize("length", [1, 10, 15, 16, 100])
+def test_text_goes_on_past_the_context(length: int, artifact: Path) -> None:
+    model, _ = load(artifact / "model")
+    assert isinstance(model, LanguageModel)
+    texts = continue_ids(model, [7] * length, 3, 1.0, 50, 0, 1.0, 1, frozenset())
+    assert [len(ids) for ids in texts] == [50, 50, 50]
+
+
+def test_text_ends_behind_a_stop_token(artifact: Path) -> None:
+    model, _ = load(artifact / "model")
+    assert isinstance(model, LanguageModel)
+    stops = frozenset(range(0, model.trunk.vocab_size, 4))
+    texts = continue_ids(model, [7], 20, 1.0, 60, 0, 1.0, 1, stops)
+    assert len({len(ids) for ids in texts}) > 1
+    for ids in texts:
+        assert not stops.intersection(ids[:-1])
+        assert ids[-1] in stops or len(ids) == 60
+
+
+@pytest.mark.parametrize(
+    ("count", "temperature", "max_tokens", "top_k", "top_p", "message"),
+    [
+        (1, -1.0, 5, 0, 1.0, "temperature -1.0: expected 0"),
+        (1, float("nan"), 5, 0, 1.0, "temperature nan"),
+        (1, 1.0, 0, 0, 1.0, "max_tokens 0: expected 1 or more"),
+        (0, 1.0, 5, 0, 1.0, "count 0: expected 1 or more"),
+        (1, 1.0, 5, 0, 0.0, "top_p 0.0: expected above 0"),
+        (1, 1.0, 5, -1, 1.0, "top_k -1: expected 0"),
+    ],
+)
+def test_impossible_sampling_is_refused(
+    count: int, temperature: float, max_tokens: int, top_k: int, top_p: float, message: str, artifact: Path
+) -> None:
+    model, tokenizer = load(artifact / "model")
+    with pytest.raises(UserError, match=re.escape(message)):
+        continue_text(model, tokenizer, "rain", count, temperature, max_tokens, top_k, top_p)
+
+
+def test_classifier_gives_a_label_and_refuses_to_write(trained: tokenizers.Tokenizer, tmp_path: Path) -> None:
+    write_model(tmp_path, SequenceClassifier(TINY, trained.get_vocab_size(), 2), trained)
+    (tmp_path / "task.json").write_text(json.dumps({"name": "wet", "kind": "classification", "labels": ["dry", "wet"]}))
+    model, tokenizer = load(tmp_path)
+    task = read_task(tmp_path)
+    assert task is not None
+    assert isinstance(model, SequenceClassifier)
+    assert classify_text(model, tokenizer, task.labels, "rain falls " * 30) in ("dry", "wet")
+    with pytest.raises(UserError, match="a SequenceClassifier: it cannot generate text"):
+        continue_text(model, tokenizer, "rain", 1, 1.0, 5)
+
+
+@pytest.fixture(scope="module")
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    before = mlflow.get_tracking_uri()
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment("toy", artifact_location=(folder / "files").as_uri()))
+    yield uri
+    mlflow.set_tracking_uri(before)
+
+
+def test_registered_model_answers_and_is_found_by_alias_and_run(
+    artifact: Path, workspace: Workspace, tracking_uri: str
+) -> None:
+    code = str(tasks.serving.__file__)
+    with mlflow.start_run() as parent, mlflow.start_run(nested=True) as child:
+        mlflow.set_tags({"wordmill.stage": "pretrain", "wordmill.fingerprint": artifact.name, "wordmill.key": "a" * 32})
+        mlflow.pyfunc.log_model(
+            name="toy", python_model=code, artifacts={"model": str(artifact / "model")}, registered_model_name="toy",
+            pip_requirements=["torch"],
+        )  # fmt: skip
+    mlflow.MlflowClient().set_registered_model_alias("toy", "champion", "1")
+    for name in ("models:/toy@champion", "models:/toy/1"):
+        found = resolve_model(name, workspace, tracking_uri)
+        assert (found / "model.safetensors").read_bytes() == (artifact / "model" / "model.safetensors").read_bytes()
+    for run in (parent.info.run_id, child.info.run_id, "a" * 32):
+        assert resolve_model(run, workspace, tracking_uri) == artifact / "model"
+    elsewhere = resolve_model(child.info.run_id, Workspace(workspace.root / "empty"), tracking_uri)
+    assert (elsewhere / "config.json").is_file()
+    with pytest.raises(UserError, match="models:/toy@nobody: not found"):
+        resolve_model("models:/toy@nobody", workspace, tracking_uri)
+    served = mlflow.pyfunc.load_model("models:/toy@champion")
+    answer = served.predict(pandas.DataFrame({"prompt": ["rain", ""]}))
+    assert list(answer.columns) == ["text"]
+    assert len(answer) == 2
