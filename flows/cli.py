@@ -15,8 +15,16 @@ if TYPE_CHECKING:
     from flows.plan import Planned
     from flows.recipe import FinetuneRecipe, Recipe
 
-WORKSPACE = click.option("--workspace", default=None, metavar="DIR", help="Where artifacts live; default: the recipe's, else ./workspace.")
-SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a recipe key, such as model.layers=4. Repeatable.")
+WORKSPACE = click.option(
+    "--workspace", default=None, metavar="DIR", help="Where artifacts live; default: the recipe's, else ./workspace."
+)
+SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a recipe key, such as model.layers=4. Repeatable.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, everything else on stderr.")
 
 
@@ -95,10 +103,10 @@ def _planned(loaded: "Recipe | FinetuneRecipe") -> "list[Planned]":
     from flows.plan import Plan
     from flows.recipe import Recipe
     from tasks.artifacts import Workspace
-    from tasks.tracking.address import registry_mark, tracking_address
+    from tasks.tracking.address import tracking_address
 
     workspace = Workspace(loaded.workspace)
-    planned = Plan(workspace, registry_mark(tracking_address(loaded.tracking.uri, workspace)))
+    planned = Plan(workspace, tracking_address(loaded.tracking.uri, workspace))
     if isinstance(loaded, Recipe):
         from flows.pretrain import pretrain
 
@@ -110,7 +118,9 @@ def _planned(loaded: "Recipe | FinetuneRecipe") -> "list[Planned]":
     return planned.rows
 
 
-def _load(recipe: str, overrides: tuple[str, ...], workspace: str | None) -> "tuple[str, Recipe | FinetuneRecipe, list[str]]":
+def _load(
+    recipe: str, overrides: tuple[str, ...], workspace: str | None
+) -> "tuple[str, Recipe | FinetuneRecipe, list[str]]":
     from flows.recipe import Recipe, load_recipe, recipe_kind
     from flows.recipe_file import read_recipe
 
@@ -147,15 +157,19 @@ def generate(
 
     settle()
     from tasks.artifacts import Workspace
-    from tasks.models import continue_text, load, resolve_model
+    from tasks.models import continue_text, load, read_task, resolve_model
     from tasks.tracking.address import tracking_address
 
     place = Workspace(workspace or "workspace")
-    loaded, tokenizer = load(resolve_model(model, place, tracking_address(None, place)))
-    for number, text in enumerate(continue_text(loaded, tokenizer, prompt, count, temperature, max_tokens, top_k, top_p, seed), 1):
+    folder = resolve_model(model, place, tracking_address(None, place))
+    loaded, tokenizer = load(folder)
+    task = read_task(folder)
+    is_chat = task is not None and task.kind == "instruction"
+    texts = continue_text(loaded, tokenizer, prompt, count, temperature, max_tokens, top_k, top_p, seed, is_chat)
+    for number, text in enumerate(texts, 1):
         if count > 1:
             click.echo(click.style(f"--- {number} ---", dim=True))
-        click.echo(prompt + text)
+        click.echo(text if is_chat else prompt + text)
 
 
 @cli.command()
@@ -191,7 +205,9 @@ def doctor(workspace: str | None, as_json: bool) -> None:
         click.echo(json.dumps({"checks": [asdict(check) for check in checks]}, indent=1))
     for check in [] if as_json else checks:
         mark = click.style("ok  ", fg="green") if check.fine else click.style("FAIL", fg="red")
-        click.echo(f"{mark} {check.name:<10} {check.found}" + ("" if check.fine else f"\n     {'':<10} fix: {check.fix}"))
+        click.echo(
+            f"{mark} {check.name:<10} {check.found}" + ("" if check.fine else f"\n     {'':<10} fix: {check.fix}")
+        )
     if not all(check.fine for check in checks):
         sys.exit(2)
 
@@ -210,7 +226,10 @@ def verify(workspace: str | None, as_json: bool) -> None:
     else:
         for entry in faults:
             click.echo(f"FAIL {entry.problem}")
-        click.echo(f"{len(found)} artifacts, {len(faults)} with faults" + ("; the next run builds those again" if faults else ""))
+        click.echo(
+            f"{len(found)} artifacts, {len(faults)} with faults"
+            + ("; the next run builds those again" if faults else "")
+        )
     if faults:
         sys.exit(2)
 

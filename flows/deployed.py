@@ -25,7 +25,9 @@ def pretrain(recipe: str = "configs/demo.yaml", overrides: list[str] | None = No
     recipe: a YAML file, seen from the project folder. overrides: such as "model.layers=4", a line each.
     """
     loaded = load_recipe(Recipe, recipe, overrides or [])
-    return run_dag("pretrain", loaded, partial(pretrain_dag, recipe=loaded), partial(tell, recipe=loaded, flow_name="pretrain")).as_json()
+    return run_dag(
+        "pretrain", loaded, partial(pretrain_dag, recipe=loaded), partial(tell, recipe=loaded, flow_name="pretrain")
+    ).as_json()
 
 
 @flow(name="finetune", flow_run_name="{recipe}")
@@ -35,7 +37,9 @@ def finetune(recipe: str = "configs/nightly.yaml", overrides: list[str] | None =
     recipe: a YAML file, seen from the project folder. overrides: such as "finetune.0.steps=200", a line each.
     """
     loaded = load_recipe(FinetuneRecipe, recipe, overrides or [])
-    return run_dag("finetune", loaded, partial(finetune_dag, recipe=loaded), partial(tell, recipe=loaded, flow_name="finetune")).as_json()
+    return run_dag(
+        "finetune", loaded, partial(finetune_dag, recipe=loaded), partial(tell, recipe=loaded, flow_name="finetune")
+    ).as_json()
 
 
 @flow(name="evaluate", flow_run_name="{model}")

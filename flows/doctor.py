@@ -33,7 +33,16 @@ class Check:
 
 def examine(workspace: Path) -> list[Check]:
     """Every check, the cheap ones first."""
-    return [python(), *libraries(), processor(), memory(), disk(workspace), workspace_opens(workspace), gpu(), *servers()]
+    return [
+        python(),
+        *libraries(),
+        processor(),
+        memory(),
+        disk(workspace),
+        workspace_opens(workspace),
+        gpu(),
+        *servers(),
+    ]
 
 
 def python() -> Check:
@@ -46,28 +55,41 @@ def libraries() -> list[Check]:
     """What is installed of what we stand on."""
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     found = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES if name not in missing)
-    return [Check("libraries", not missing, found, f"install {', '.join(missing)}: make demo sets up a whole environment")]
+    return [
+        Check("libraries", not missing, found, f"install {', '.join(missing)}: make demo sets up a whole environment")
+    ]
 
 
 def processor() -> Check:
     """Cores, and whether matrix products in bfloat16 are fast."""
     import torch
 
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return Check("processor", True, f"{os.cpu_count()} cores; bfloat16 {'fast' if fast else 'not supported, float32 is used'}")
+    from model.device import choose_precision
+
+    fast = choose_precision("auto", torch.device("cpu")) == torch.bfloat16
+    return Check(
+        "processor", True, f"{os.cpu_count()} cores; bfloat16 {'fast' if fast else 'not supported, float32 is used'}"
+    )
 
 
 def memory() -> Check:
     """Free memory against what the demo takes."""
     free = psutil.virtual_memory().available
-    return Check("memory", free >= MEMORY_BYTES, f"{free / 2**30:.1f} GiB available", "the demo takes up to 4 GiB: close something")
+    return Check(
+        "memory",
+        free >= MEMORY_BYTES,
+        f"{free / 2**30:.1f} GiB available",
+        "the demo takes up to 4 GiB: close something",
+    )
 
 
 def disk(workspace: Path) -> Check:
     """Free space where the workspace is."""
     there = next(folder for folder in (workspace.absolute(), *workspace.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
-    return Check("disk", free >= DISK_BYTES, f"{free / 2**30:.1f} GiB free at {there}", "free 2 GiB, or use --workspace DIR")
+    return Check(
+        "disk", free >= DISK_BYTES, f"{free / 2**30:.1f} GiB free at {there}", "free 2 GiB, or use --workspace DIR"
+    )
 
 
 def workspace_opens(workspace: Path) -> Check:
@@ -94,13 +116,18 @@ def gpu() -> Check:
 def servers() -> list[Check]:
     """Whether the servers that the environment names answer; none named is fine."""
     checks: list[Check] = []
-    for name, variable, path in (("prefect", "PREFECT_API_URL", "/health"), ("mlflow", "MLFLOW_TRACKING_URI", "/health")):
+    for name, variable, path in (
+        ("prefect", "PREFECT_API_URL", "/health"),
+        ("mlflow", "MLFLOW_TRACKING_URI", "/health"),
+    ):
         url = os.environ.get(variable, "")
         if not url.startswith("http"):
             checks.append(Check(name, True, f"no server named ({variable} is not set); one is not needed"))
             continue
         problem = silent(url.rstrip("/") + path)
-        checks.append(Check(name, problem is None, f"{url} {problem or 'answers'}", f"start it (make up) or unset {variable}"))
+        checks.append(
+            Check(name, problem is None, f"{url} {problem or 'answers'}", f"start it (make up) or unset {variable}")
+        )
     return checks
 
 

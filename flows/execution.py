@@ -1,6 +1,7 @@
 """Runs a DAG with Prefect: every stage a task, its fingerprint the cache key, its result and lock in the workspace."""
 
 import errno
+import json
 import logging
 import shutil
 import threading
@@ -9,14 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, Protocol
+from typing import Generic, NoReturn, cast
 
 from prefect import Task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
-from prefect.states import State
 from prefect.transactions import IsolationLevel
 from tqdm import tqdm
 
@@ -27,7 +28,9 @@ from tasks.artifacts import AnyArtifact, Artifact, Workspace, as_artifact, descr
 from tasks.cluster import Launcher, LostWorkers
 from tasks.contracts import ContractName, check_table
 from tasks.errors import UserError
+from tasks.finetune import FinetuneConfig
 from tasks.ledger import Receipt
+from tasks.pretrain import PretrainConfig, Pretraining
 from tasks.settings import Json
 from tasks.tracking.journal import Journal
 
@@ -69,7 +72,7 @@ class Provided:
 
     registry: Callable[[], object]  # built when the register stage runs: it waits for the tracking run
     story: Callable[[], object]
-    registry_mark: str  # which registry it is, for the fingerprint
+    address: str  # of the registry, for fingerprints
 
 
 @dataclass
@@ -99,7 +102,7 @@ class Execution:
         self.records.append(record)
         futures = {name: _futures(value) for name, value in inputs.items()}
         task = Task(
-            fn=partial(self._make, stage, config, record),
+            fn=self._maker(stage, config, record),
             name=stage.name,
             task_run_name=record.label.replace("{", "(").replace("}", ")"),
             cache_policy=CacheKeyFnPolicy(
@@ -115,7 +118,7 @@ class Execution:
             retry_condition_fn=may_retry,
         )
         node = Node(record, task.submit(futures))
-        self._nodes.append(node)
+        self._nodes.append(cast("Node[Artifact]", node))
         return node
 
     def finish(self) -> None:
@@ -137,7 +140,12 @@ class Execution:
                 self._tell_cached(record)
 
     def _cache_key(
-        self, stage: Stage[AnyArtifact], config: object, record: Record, context: TaskRunContext, parameters: Mapping[str, Inputs]
+        self,
+        stage: Stage[AnyArtifact],
+        config: object,
+        record: Record,
+        context: TaskRunContext,
+        parameters: Mapping[str, Inputs],
     ) -> str:
         """The fingerprint; a stored result whose files are gone or altered is forgotten first, and said so."""
         record.identity = found = self._identify(stage, config, parameters["inputs"])
@@ -147,6 +155,10 @@ class Execution:
         wrong = f"{folder} is missing" if manifest is None else fault(folder, manifest)
         if wrong is None and manifest is not None:
             record.artifact = as_artifact(stage.artifact, folder, manifest)
+            if written_elsewhere(self.results / key):
+                (self.results / key).unlink(
+                    missing_ok=True
+                )  # the workspace was moved or copied: `_make` adopts the artifact
         elif (self.results / key).exists() or manifest is not None:
             logger.warning("%s: %s; it is built again", record.label, wrong)
             (self.results / key).unlink(missing_ok=True)
@@ -154,8 +166,17 @@ class Execution:
         return key
 
     def _identify(self, stage: Stage[AnyArtifact], config: object, inputs: Inputs) -> Identity:
-        extra = {"registry": self.provided.registry_mark} if "registry" in stage.provided else {}
-        return identify(stage, config, inputs, extra)
+        return identify(stage, config, inputs, self.provided.address)
+
+    def _maker(
+        self, stage: Stage[AnyArtifact], config: object, record: Record
+    ) -> Callable[[Mapping[str, object]], AnyArtifact]:
+        """The task's function; Prefect has put artifacts where the futures were."""
+
+        def make(inputs: Mapping[str, object]) -> AnyArtifact:
+            return self._make(stage, config, record, cast(Inputs, inputs))
+
+        return make
 
     def _make(self, stage: Stage[AnyArtifact], config: object, record: Record, inputs: Inputs) -> AnyArtifact:
         """The task: runs only where Prefect found no result. Adopts an artifact whose result record was lost."""
@@ -171,7 +192,9 @@ class Execution:
         self, stage: Stage[AnyArtifact], config: object, record: Record, inputs: Inputs, found: Identity
     ) -> AnyArtifact:
         started = time.monotonic()
-        record.mlflow_run = self.journal.child(record.label, {"wordmill.stage": stage.name, "wordmill.fingerprint": found.fingerprint})
+        record.mlflow_run = self.journal.child(
+            record.label, {"wordmill.stage": stage.name, "wordmill.fingerprint": found.fingerprint}
+        )
         self.journal.params(record.mlflow_run, flattened(found.config))
         for name, mark in found.inputs.items():
             self.journal.dataset(record.mlflow_run, name[:200], mark[:36], str(self.workspace.root), {})
@@ -185,7 +208,9 @@ class Execution:
             raise
         outcome = replace(outcome, receipts=outcome.receipts + receipts(stage.contracts, partial_folder))
         record.seconds = time.monotonic() - started
-        manifest = describe(stage.name, found.fingerprint, found.config, found.inputs, partial_folder, outcome, record.seconds)
+        manifest = describe(
+            stage.name, found.fingerprint, found.config, found.inputs, partial_folder, outcome, record.seconds
+        )
         folder = self.workspace.publish(manifest)
         record.artifact = artifact = as_artifact(stage.artifact, folder, manifest)
         record.status = "ran"
@@ -195,39 +220,49 @@ class Execution:
     def _provide(self, stage: Stage[AnyArtifact], config: object, record: Record) -> dict[str, object]:
         given: dict[str, object] = {}
         if "launch" in stage.provided:
-            given["launch"] = partial(self._launch, getattr(config, "pretrain", config), record)
+            given["launch"] = partial(self._launch, config, record)
         if "registry" in stage.provided:
             given["registry"] = self.provided.registry()
         if "story" in stage.provided:
             given["story"] = self.provided.story()
         return given
 
-    def _launch(self, placement: "HasPlacement", record: Record, entry: Callable[[dict[str, Json]], None], payload: dict[str, Json]) -> None:
+    def _launch(
+        self, config: object, record: Record, entry: Callable[[dict[str, Json]], None], payload: dict[str, Json]
+    ) -> None:
         """Run a training in its own process or on Ray; its figures go to the progress bar and the journal."""
         assert record.mlflow_run is not None
+        placement = config.pretrain if isinstance(config, Pretraining) else config
+        assert isinstance(placement, PretrainConfig | FinetuneConfig)
         with tqdm(desc=record.label, unit="step", disable=None, leave=False) as bar:
             self.launcher.launch(
                 entry, payload, placement.workers, placement.gpus_per_worker, placement.threads,
                 Path(str(payload["out"])) / "curve.jsonl", partial(self._follow, record.mlflow_run, bar),
             )  # fmt: skip
 
-    def _follow(self, run: str, bar: "tqdm[None]", figures: Mapping[str, float | None]) -> None:
+    def _follow(self, run: str, bar: "tqdm[NoReturn]", figures: Mapping[str, float | None]) -> None:
         known = {name: float(value) for name, value in figures.items() if value is not None}
         step = int(known.pop("step"))
         bar.total = int(known.pop("steps"))
         bar.n = step
-        bar.set_postfix_str(f"loss {known['loss']:.3f}, {known['tokens_per_second']:,.0f} tokens/s, {known['seconds_left']:.0f} s left")
+        bar.set_postfix_str(
+            f"loss {known['loss']:.3f}, {known['tokens_per_second']:,.0f} tokens/s, {known['seconds_left']:.0f} s left"
+        )
         self.journal.metrics(run, known, step)
 
     def _tell(self, record: Record, artifact: Artifact) -> None:
         """One line for people, figures for MLflow, a table for the Prefect UI."""
         logger.info("%s: %s", record.label, summary_line(artifact.ledger, record.seconds))
         assert record.mlflow_run is not None
-        self.journal.metrics(record.mlflow_run, {**ledger_figures(artifact.ledger), **artifact.figures, "seconds": record.seconds})
+        self.journal.metrics(
+            record.mlflow_run, {**ledger_figures(artifact.ledger), **artifact.figures, "seconds": record.seconds}
+        )
         self.journal.tags(record.mlflow_run, dict(artifact.notes))
         self.journal.artifact(record.mlflow_run, artifact.path / "manifest.json")
         self.journal.end(record.mlflow_run, "FINISHED")
-        create_table_artifact(table=ledger_table(artifact), key=f"ledger-{slug(record.label)}", description=f"Ledger of {record.label}")
+        create_table_artifact(
+            table=ledger_table(artifact), key=f"ledger-{slug(record.label)}", description=f"Ledger of {record.label}"
+        )
 
     def _tell_cached(self, record: Record) -> None:
         assert record.artifact is not None
@@ -248,6 +283,16 @@ class Execution:
         )
 
 
+def written_elsewhere(result: Path) -> bool:
+    """Whether a stored result is torn, or was stored at another path and so names another folder."""
+    try:
+        return json.loads(result.read_text())["metadata"]["storage_key"] != str(result)
+    except FileNotFoundError:
+        return False
+    except (json.JSONDecodeError, KeyError):
+        return True
+
+
 def _nodes(value: Handle[Artifact] | tuple[Handle[Artifact], ...] | None) -> tuple[Node[Artifact], ...]:
     group = value if isinstance(value, tuple) else (value,)
     return tuple(node for node in group if isinstance(node, Node))
@@ -259,17 +304,6 @@ def _futures(
     """What Prefect waits for and hands to the task as artifacts."""
     futures = tuple(node.future for node in _nodes(value))
     return futures if isinstance(value, tuple) else (futures[0] if futures else None)
-
-
-class HasPlacement(Protocol):
-    """The placement fields of a training's config."""
-
-    @property
-    def workers(self) -> int: ...
-    @property
-    def gpus_per_worker(self) -> float: ...
-    @property
-    def threads(self) -> int: ...
 
 
 def may_retry(task: object, run: object, state: State[object]) -> bool:

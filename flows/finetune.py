@@ -12,7 +12,12 @@ def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
     examples = {entry.name: run.stage(EXAMPLES, entry, f"examples: {entry.name}") for entry in recipe.examples}
     tuned = {
         task.name: run.stage(
-            FINETUNE, task, f"finetune: {task.name}", base=champion, tokenizer=champion, examples=examples[task.examples]
+            FINETUNE,
+            task,
+            f"finetune: {task.name}",
+            base=champion,
+            tokenizer=champion,
+            examples=examples[task.examples],
         )
         for task in recipe.finetune
     }

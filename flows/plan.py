@@ -35,8 +35,8 @@ class Expected(Generic[AnyArtifact]):
 class Plan:
     """A builder that identifies every node and runs none."""
 
-    def __init__(self, workspace: Workspace, registry_mark: str) -> None:
-        self.workspace, self.registry_mark = workspace, registry_mark
+    def __init__(self, workspace: Workspace, address: str) -> None:
+        self.workspace, self.address = workspace, address
         self.rows: list[Planned] = []
 
     def stage(
@@ -45,8 +45,7 @@ class Plan:
     ) -> Expected[AnyArtifact]:  # fmt: skip
         """Identify a node and note whether its artifact is there and whole."""
         known = {name: _artifacts(value) for name, value in inputs.items()}
-        extra = {"registry": self.registry_mark} if "registry" in stage.provided else {}
-        found = identify(stage, config, known, extra)
+        found = identify(stage, config, known, self.address)
         folder = self.workspace.folder(stage.name, found.fingerprint)
         manifest = read_manifest(folder)
         wrong = None if manifest is None else fault(folder, manifest)
@@ -80,7 +79,11 @@ def _artifacts(value: Handle[Artifact] | tuple[Handle[Artifact], ...] | None) ->
 def differences(found: Identity, manifest: Manifest) -> list[str]:
     """Fields in which an identity differs from an earlier artifact's, each as `field: before → now`."""
     now, before = flattened(found.config), flattened(manifest.config)
-    lines = [f"{key}: {before.get(key, 'absent')} → {now.get(key, 'absent')}" for key in sorted({*now, *before}) if now.get(key) != before.get(key)]
+    lines = [
+        f"{key}: {before.get(key, 'absent')} → {now.get(key, 'absent')}"
+        for key in sorted({*now, *before})
+        if now.get(key) != before.get(key)
+    ]
     inputs = sorted({*found.inputs, *manifest.inputs})
     return lines + [
         f"{name}: {_input_change(manifest.inputs.get(name), found.inputs.get(name))}"

@@ -32,7 +32,9 @@ def pretrain(run: Builder, recipe: Recipe) -> Outcome:
     tokenizer = run.stage(TOKENIZER, recipe.tokenizer, corpus=corpus)
     shards = run.stage(SHARDS, recipe.shards, corpus=corpus, tokenizer=tokenizer)
     base = run.stage(PRETRAIN, Pretraining(recipe.model, recipe.pretrain), shards=shards, tokenizer=tokenizer)
-    base_scores = run.stage(EVALUATE, recipe.evaluate, "evaluate: base", model=base, tokenizer=tokenizer, corpus=corpus, examples=None)
+    base_scores = run.stage(
+        EVALUATE, recipe.evaluate, "evaluate: base", model=base, tokenizer=tokenizer, corpus=corpus, examples=None
+    )
     tuned = {
         task.name: run.stage(
             FINETUNE, task, f"finetune: {task.name}", base=base, tokenizer=tokenizer, examples=examples[task.examples]

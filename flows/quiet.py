@@ -9,6 +9,8 @@ SILENT = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "wordmill",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # a new database on a busy machine
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",  # the journal carries them
     "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -24,7 +26,9 @@ def settle(workspace: Path | None = None) -> None:
         os.environ.setdefault(name, value)
     if workspace is not None:
         workspace.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{workspace.absolute()}/prefect.db")
+        os.environ.setdefault(
+            "PREFECT_API_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{workspace.absolute()}/prefect.db"
+        )
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # what fails is told once, by the command
         os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")

@@ -31,7 +31,7 @@ class TrackingConfig(Section):
     """Where figures go."""
 
     uri: Annotated[str | None, Placement()] = Field(
-        None, description="MLflow server; none: MLFLOW_TRACKING_URI, else a SQLite file in the workspace"
+        default=None, description="MLflow server; none: MLFLOW_TRACKING_URI, else a SQLite file in the workspace"
     )
 
 
@@ -39,8 +39,10 @@ class Recipe(Section):
     """From raw text to a registered model."""
 
     name: Name = Field(description="also the MLflow experiment")
-    workspace: Annotated[str, Placement()] = Field("workspace", description="folder of artifacts, journal and databases")
-    concurrency: Annotated[int, Placement()] = Field(2, ge=1, description="stages that may work at once")
+    workspace: Annotated[str, Placement()] = Field(
+        default="workspace", description="folder of artifacts, journal and databases"
+    )
+    concurrency: Annotated[int, Placement()] = Field(default=2, ge=1, description="stages that may work at once")
     cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
     ingest: IngestConfig
@@ -55,7 +57,7 @@ class Recipe(Section):
     finetune: tuple[FinetuneConfig, ...] = ()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
-    register_: RegisterConfig = Field(RegisterConfig(), alias="register")
+    register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
@@ -87,7 +89,7 @@ class FinetuneRecipe(Section):
 
     name: Name
     workspace: Annotated[str, Placement()] = "workspace"
-    concurrency: Annotated[int, Placement()] = Field(2, ge=1)
+    concurrency: Annotated[int, Placement()] = Field(default=2, ge=1)
     cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
     champion: ChampionConfig = ChampionConfig()
@@ -95,7 +97,7 @@ class FinetuneRecipe(Section):
     finetune: tuple[FinetuneConfig, ...] = Field(min_length=1)
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
-    register_: RegisterConfig = Field(RegisterConfig(), alias="register")
+    register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "FinetuneRecipe":
@@ -116,7 +118,9 @@ def check_tasks(examples: Sequence[ExamplesConfig], finetune: Sequence[FinetuneC
     known = [entry.name for entry in examples]
     for task in finetune:
         if task.examples not in known:
-            raise ValueError(f"finetune {task.name}: examples {task.examples!r} is none of: {', '.join(known) or 'none at all'}")
+            raise ValueError(
+                f"finetune {task.name}: examples {task.examples!r} is none of: {', '.join(known) or 'none at all'}"
+            )
 
 
 def load_recipe(kind: type[RecipeKind], path: str, overrides: Sequence[str] = ()) -> RecipeKind:
@@ -127,5 +131,7 @@ def load_recipe(kind: type[RecipeKind], path: str, overrides: Sequence[str] = ()
 def recipe_kind(text: RecipeText) -> type[Recipe] | type[FinetuneRecipe]:
     """A recipe that names a source of text pretrains; one without starts from a champion."""
     if "ingest" not in text.values and "champion" not in text.values:
-        raise UserError(f"{text.place}: found neither ingest (to pretrain) nor champion (to fine-tune). Add one of the two.")
+        raise UserError(
+            f"{text.place}: found neither ingest (to pretrain) nor champion (to fine-tune). Add one of the two."
+        )
     return Recipe if "ingest" in text.values else FinetuneRecipe

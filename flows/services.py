@@ -86,7 +86,9 @@ def up(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -
         ensure(service, folder, environment, service.name in running)
     for service in wanted[:2]:
         await_answer(service, folder)
-    SETTINGS.write_text(f'# Written by `make up`, removed by `make down`.\n[api]\nurl = "http://{HOST}:{prefect_port}/api"\n')
+    SETTINGS.write_text(
+        f'# Written by `make up`, removed by `make down`.\n[api]\nurl = "http://{HOST}:{prefect_port}/api"\n'
+    )
     prefect(("work-pool", "create", POOL, "--type", "process", "--overwrite"), folder, environment)
     prefect(("--no-prompt", "deploy", "--all"), folder, environment)
     ensure(wanted[2], folder, environment, "worker" in running)
@@ -115,7 +117,12 @@ def ensure(service: Service, folder: Path, environment: Mapping[str, str], runs:
         return
     with (folder / f"{service.name}.log").open("ab") as log:
         process = subprocess.Popen(
-            service.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, env=dict(environment)
+            service.command,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=dict(environment),
         )
     started = psutil.Process(process.pid).create_time()
     (folder / f"{service.name}.json").write_text(json.dumps({"pid": process.pid, "started": started}))
@@ -147,7 +154,9 @@ def await_answer(service: Service, folder: Path) -> None:
         if silent(service.health) is None:
             return
         if alive(folder / f"{service.name}.json") is None:
-            raise UserError(f"{service.name} ended before it answered; the end of {log}:\n{log.read_text(errors='replace')[-2000:]}")
+            raise UserError(
+                f"{service.name} ended before it answered; the end of {log}:\n{log.read_text(errors='replace')[-2000:]}"
+            )
         time.sleep(0.3)
     raise UserError(f"{service.name} did not answer at {service.health} within {START_SECONDS:.0f} s; see {log}")
 
@@ -155,7 +164,11 @@ def await_answer(service: Service, folder: Path) -> None:
 def prefect(arguments: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> None:
     """Run one command of Prefect's; RuntimeError with what it printed when it fails."""
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments], env=dict(environment), capture_output=True, text=True, check=False
+        [sys.executable, "-m", "prefect", *arguments],
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     with (folder / "deploy.log").open("a") as log:
         log.write(done.stdout + done.stderr)

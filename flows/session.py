@@ -6,7 +6,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from tasks.artifacts import Scores, Workspace
 from tasks.cluster import Launcher
 from tasks.register import Registry
 from tasks.settings import Json, identity
-from tasks.tracking.address import registry_mark, require_answer, tracking_address
+from tasks.tracking.address import require_answer, tracking_address
 from tasks.tracking.journal import DRAIN_SECONDS, Journal, Sender, mlflow_run, start_sender
 
 logger = logging.getLogger("wordmill")
@@ -51,12 +51,14 @@ def run_dag(
     def registry() -> Registry:
         found = mlflow_run(journal.path, journal.run, seconds=90.0)
         if found is None:
-            raise ConnectionError(f"MLflow at {uri} did not answer within 90 s; the model is kept, run the recipe again")
+            raise ConnectionError(
+                f"MLflow at {uri} did not answer within 90 s; the model is kept, run the recipe again"
+            )
         return Registry(uri, found, run_tags(flow_name), lock)
 
     execution = Execution(
         workspace, journal, launcher, recipe.concurrency,
-        Provided(registry, lambda: story(execution, time.monotonic() - clock), registry_mark(uri)),
+        Provided(registry, lambda: story(execution, time.monotonic() - clock), uri),
     )  # fmt: skip
     journal.params(journal.run, flattened(identity(recipe)))
     status = "FAILED"
@@ -117,13 +119,18 @@ def close_run(execution: Execution, outcome: Outcome, recipe: AnyRecipe, uri: st
     report = outcome.report.artifact().path / "report.html"
     registered = tuple(dict(handle.artifact().notes) for handle in outcome.registered)
     journal = execution.journal
-    journal.metrics(journal.run, {f"{row['task']}.{row['metric']}": float(str(row["value"])) for row in scores if row["model"] == "model"})
+    journal.metrics(
+        journal.run,
+        {f"{row['task']}.{row['metric']}": float(str(row["value"])) for row in scores if row["model"] == "model"},
+    )
     journal.artifact(journal.run, report)
     (execution.workspace.root / "runs").mkdir(exist_ok=True)
     (execution.workspace.root / "runs" / f"{recipe.name}.json").write_text(json.dumps(scores, indent=1) + "\n")
     create_link_artifact(link=report.as_uri(), link_text="report", key="report", description=f"Report of {recipe.name}")
     create_markdown_artifact(key="summary", markdown=summary_markdown(execution.records, report, scores))
-    return RunSummary(tuple(execution.records), report, registered[0]["uri"] if registered else "", registered, scores, uri, seconds)
+    return RunSummary(
+        tuple(execution.records), report, registered[0]["uri"] if registered else "", registered, scores, uri, seconds
+    )
 
 
 def score_rows(scores: Scores) -> list[dict[str, object]]:
@@ -171,11 +178,16 @@ def report_unsent(sender: Sender, uri: str, seconds: float) -> None:
     """Say so when MLflow did not take everything."""
     left = sender.drain(seconds)
     if left:
-        logger.warning("MLflow at %s has not taken %d entries yet; they wait in %s and the next run sends them", uri, left, sender.folder)
+        logger.warning(
+            "MLflow at %s has not taken %d entries yet; they wait in %s and the next run sends them",
+            uri,
+            left,
+            sender.folder,
+        )
 
 
 @contextmanager
-def sampled(journal: Journal) -> Iterator[None]:
+def sampled(journal: Journal) -> Generator[None]:
     """While open, the machine's load goes to the journal every few seconds, under MLflow's names for system metrics."""
     done = threading.Event()
 

@@ -38,6 +38,7 @@ from tasks.report.story import RunStory
 from tasks.settings import Json, identity
 from tasks.shards import write_shards
 from tasks.tokenizer import existing_digests, train_tokenizer
+from tasks.tracking.address import registry_mark
 
 Made = TypeVar("Made", bound=Artifact, covariant=True)
 Inputs = Mapping[str, Artifact | tuple[Artifact, ...] | None]
@@ -52,8 +53,11 @@ class Stage(Generic[AnyArtifact]):
     build: Callable[..., StageOutcome]
     digests: Callable[..., Mapping[str, str]] | None = None  # of files from outside that its config names
     continues: bool = False  # a killed build goes on from what it left
+    resolve: Callable[..., Mapping[str, str]] | None = None  # (config, registry address): what an alias stands for now
     provided: tuple[str, ...] = ()  # what the run hands in beside the inputs: "launch", "registry", "story"
-    contracts: Mapping[str, ContractName] = field(default_factory=dict[str, ContractName])  # files it writes -> contract they are held to
+    contracts: Mapping[str, ContractName] = field(
+        default_factory=dict[str, ContractName]
+    )  # files it writes -> contract they are held to
 
 
 DOCUMENTS: Mapping[str, ContractName] = {"dropped.parquet": "Dropped"}
@@ -66,17 +70,30 @@ def build_report(
     return write_report(config, story, out)
 
 
-INGEST = Stage("ingest", RawCorpus, ingest, source_digests, contracts={"documents-*.parquet": "Documents", "rejects.parquet": "Dropped"})
+INGEST = Stage(
+    "ingest",
+    RawCorpus,
+    ingest,
+    source_digests,
+    contracts={"documents-*.parquet": "Documents", "rejects.parquet": "Dropped"},
+)
 CLEAN = Stage("clean", CleanCorpus, clean_documents, contracts={"documents-*.parquet": "Documents", **DOCUMENTS})
-DEDUPLICATE = Stage("deduplicate", UniqueCorpus, remove_duplicates, contracts={"documents-*.parquet": "Documents", **DOCUMENTS})
+DEDUPLICATE = Stage(
+    "deduplicate", UniqueCorpus, remove_duplicates, contracts={"documents-*.parquet": "Documents", **DOCUMENTS}
+)
 EXAMPLES = Stage("examples", Examples, prepare_examples, example_digests)
-DECONTAMINATE = Stage("decontaminate", Corpus, decontaminate, contracts={"train-*.parquet": "Documents", "validation.parquet": "Documents", **DOCUMENTS})
+DECONTAMINATE = Stage(
+    "decontaminate",
+    Corpus,
+    decontaminate,
+    contracts={"train-*.parquet": "Documents", "validation.parquet": "Documents", **DOCUMENTS},
+)
 TOKENIZER = Stage("tokenizer", Tokenizer, train_tokenizer, existing_digests)
 SHARDS = Stage("shards", TokenShards, write_shards)
 PRETRAIN = Stage("pretrain", PretrainedModel, pretrain_model, continues=True, provided=("launch",))
 FINETUNE = Stage("finetune", FinetunedModel, finetune, continues=True, provided=("launch",))
 EVALUATE = Stage("evaluate", Scores, evaluate, suite_digests, contracts={"scores.parquet": "Scores"})
-CHAMPION = Stage("champion", PretrainedModel, fetch_champion, provided=("registry",))
+CHAMPION = Stage("champion", PretrainedModel, fetch_champion, resolve=champion_digest, provided=("registry",))
 REPORT = Stage("report", Report, build_report, provided=("story",))
 REGISTER = Stage("register", RegisteredModel, register_model, provided=("registry",))
 
@@ -118,9 +135,9 @@ class Identity:
     fingerprint: str
 
 
-def identify(stage: Stage[AnyArtifact], config: object, inputs: Inputs, provided: Mapping[str, str]) -> Identity:
-    """Identity from config, input artifacts, digests of outside files, and `provided` (a registry is part of one)."""
-    marks: dict[str, str] = dict(provided)
+def identify(stage: Stage[AnyArtifact], config: object, inputs: Inputs, registry: str) -> Identity:
+    """Identity from config, input artifacts, digests of outside files and, where it matters, the registry's address."""
+    marks: dict[str, str] = {}
     for name, value in inputs.items():
         if isinstance(value, tuple):
             marks.update({f"{name}.{index}": item.fingerprint for index, item in enumerate(value)})
@@ -128,5 +145,9 @@ def identify(stage: Stage[AnyArtifact], config: object, inputs: Inputs, provided
             marks[name] = value.fingerprint
     if stage.digests is not None:
         marks.update({f"file {name}": digest for name, digest in stage.digests(config).items()})
+    if stage.resolve is not None:
+        marks.update(stage.resolve(config, registry))
+    elif "registry" in stage.provided:
+        marks["registry"] = registry_mark(registry)
     said = identity(config)
     return Identity(said, marks, fingerprint(stage.name, said, marks))

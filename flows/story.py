@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -90,7 +90,9 @@ def model_story(record: Record) -> ModelStory | None:
     shape = config.get("model")
     phrase = ""
     if isinstance(shape, dict):
-        phrase = f"{shape['layers']} layers, {shape['width']} channels, {shape['heads']} heads, context {shape['context']}"
+        phrase = (
+            f"{shape['layers']} layers, {shape['width']} channels, {shape['heads']} heads, context {shape['context']}"
+        )
     if "parameters" not in artifact.figures:
         return None
     return ModelStory(int(artifact.figures["parameters"]), int(artifact.figures.get("tokens", 0)), phrase)
@@ -123,7 +125,8 @@ def score_rows(record: Record) -> list[ScoreRow]:
     """The scores of one evaluation, the suite named by what was evaluated."""
     rows = pq.read_table(path_of(record) / "scores.parquet").to_pylist()
     subject = record.label.removeprefix("evaluate: ")
-    return [ScoreRow(**{**row, "model": subject if row["model"] == "model" else row["model"]}) for row in rows]
+    scores = [ScoreRow(**row) for row in rows]
+    return [replace(row, model=subject) if row.model == "model" else row for row in scores]
 
 
 def previous_scores(execution: Execution, recipe: AnyRecipe) -> tuple[ScoreRow, ...]:
@@ -131,8 +134,8 @@ def previous_scores(execution: Execution, recipe: AnyRecipe) -> tuple[ScoreRow, 
     path = execution.workspace.root / "runs" / f"{recipe.name}.json"
     if not path.exists():
         return ()
-    rows: list[Mapping[str, object]] = json.loads(path.read_text())
-    return tuple(ScoreRow(**{**row, "model": PREVIOUS}) for row in rows if row["model"] == "model")  # type: ignore[arg-type]
+    rows = [ScoreRow(**row) for row in json.loads(path.read_text())]
+    return tuple(replace(row, model=PREVIOUS) for row in rows if row.model == "model")
 
 
 def samples(record: Record) -> list[Sample]:
@@ -178,5 +181,3 @@ def processor_seconds() -> float:
     """User and system time of this process and its finished children."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
-
-

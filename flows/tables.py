@@ -41,7 +41,13 @@ def plan_table(rows: Sequence[Planned], recipe: Recipe | FinetuneRecipe) -> str:
     table = _table("stage", "plan", "last took>", "size>", "why")
     for row in rows:
         status = Text("cached", "cyan") if row.cached else Text("will run", "green")
-        table.add_row(row.label, status, "" if row.seconds is None else duration(row.seconds), amount(row.bytes) if row.bytes else "", "\n".join(row.why))
+        table.add_row(
+            row.label,
+            status,
+            "" if row.seconds is None else duration(row.seconds),
+            amount(row.bytes) if row.bytes else "",
+            "\n".join(row.why),
+        )
     waiting = [row for row in rows if not row.cached]
     known = [row.seconds for row in waiting if row.seconds is not None]
     total = f"{len(waiting)} will run, {len(rows) - len(waiting)} cached"
@@ -90,7 +96,9 @@ def _table(*columns: str) -> Table:
 def _rendered(table: Table) -> str:
     """As text, in colour where the terminal shows it."""
     stdout = Console()
-    console = Console(file=io.StringIO(), width=max(stdout.width, 100), force_terminal=stdout.is_terminal, highlight=False)
+    console = Console(
+        file=io.StringIO(), width=max(stdout.width, 100), force_terminal=stdout.is_terminal, highlight=False
+    )
     console.print(table)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text.rstrip("\n")

@@ -28,7 +28,9 @@ def duration(seconds: float) -> str:
 
 def reasons(dropped: Mapping[str, int]) -> str:
     """Drops by reason, the most frequent first."""
-    return ", ".join(f"{name} {count:,}" for name, count in sorted(dropped.items(), key=lambda item: (-item[1], item[0])) if count)
+    return ", ".join(
+        f"{name} {count:,}" for name, count in sorted(dropped.items(), key=lambda item: (-item[1], item[0])) if count
+    )
 
 
 def summary_line(ledger: Ledger, seconds: float) -> str:
@@ -63,7 +65,9 @@ def ledger_table(artifact: Artifact) -> list[dict[str, str]]:
     ledger = artifact.ledger
     rows = [{"what": "in", "rows": f"{ledger.rows_in:,}", "bytes": amount(ledger.bytes_in)}]
     for reason, count in ledger.dropped.items():
-        rows.append({"what": f"dropped: {reason}", "rows": f"{count:,}", "bytes": amount(ledger.dropped_bytes.get(reason, 0))})
+        rows.append(
+            {"what": f"dropped: {reason}", "rows": f"{count:,}", "bytes": amount(ledger.dropped_bytes.get(reason, 0))}
+        )
     rows.append({"what": "out", "rows": f"{ledger.rows_out:,}", "bytes": amount(ledger.bytes_out)})
     return rows
 

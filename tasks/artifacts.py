@@ -1,7 +1,7 @@
 """Artifacts: what stages exchange. One immutable folder each, its manifest written last, addressed by fingerprint.
 
-    WORKSPACE/<stage>/<fingerprint>/            a finished artifact (manifest.json inside), published by one rename
-    WORKSPACE/<stage>/<fingerprint>.partial/    one being built; nobody reads it, a killed build may go on from it
+WORKSPACE/<stage>/<fingerprint>/            a finished artifact (manifest.json inside), published by one rename
+WORKSPACE/<stage>/<fingerprint>.partial/    one being built; nobody reads it, a killed build may go on from it
 """
 
 import hashlib
@@ -256,11 +256,14 @@ def as_artifact(kind: type[AnyArtifact], folder: Path, manifest: Manifest) -> An
     return kind(str(folder), manifest.fingerprint, manifest.ledger, manifest.figures, manifest.notes)
 
 
-def describe(stage: str, mark: str, config: Json, inputs: Mapping[str, str], built: Path, outcome: StageOutcome,
-             seconds: float) -> Manifest:
+def describe(
+    stage: str, mark: str, config: Json, inputs: Mapping[str, str], built: Path, outcome: StageOutcome, seconds: float
+) -> Manifest:
     """The manifest of what lies in `built`: every file listed with size, rows and digest; the ledger checked."""
     outcome.ledger.check(stage)
-    files = tuple(_entry(built, path) for path in sorted(built.rglob("*")) if path.is_file() and path != built / "manifest.json")
+    files = tuple(
+        _entry(built, path) for path in sorted(built.rglob("*")) if path.is_file() and path != built / "manifest.json"
+    )
     return Manifest(
         format=FORMAT, stage=stage, fingerprint=mark, config=config, inputs=inputs, files=files, ledger=outcome.ledger,
         receipts=outcome.receipts, figures=outcome.figures, notes=outcome.notes, versions=library_versions(),
@@ -312,6 +315,10 @@ class Inspected:
 
 def inspect_all(workspace: Workspace) -> list[Inspected]:
     """Hash every file of every finished artifact in the workspace."""
-    folders = sorted(path.parent for path in workspace.root.glob("*/*/manifest.json") if path.parent.suffix != ".partial")
+    folders = sorted(
+        path.parent for path in workspace.root.glob("*/*/manifest.json") if path.parent.suffix != ".partial"
+    )
     manifests = [(folder, read_manifest(folder)) for folder in folders]
-    return [Inspected(m.stage, m.fingerprint, fault(folder, m, thorough=True)) for folder, m in manifests if m is not None]
+    return [
+        Inspected(m.stage, m.fingerprint, fault(folder, m, thorough=True)) for folder, m in manifests if m is not None
+    ]

@@ -46,26 +46,29 @@ class CleanConfig(Section):
     stage: ClassVar[str] = "clean"
     revision: Literal[1] = 1
     languages: list[Literal["en", "zh", "code", "und"]] | None = Field(
-        None, min_length=1, description="those kept; all when null"
+        default=None, min_length=1, description="those kept; all when null"
     )
-    min_chars: int | None = Field(100, ge=0, description="code points of a document, white space included")
-    max_chars: int | None = Field(1_000_000, ge=1, description="code points of a document")
-    min_word_chars: float | None = Field(2.0, ge=0, description="mean letters of a word; English only")
-    max_word_chars: float | None = Field(12.0, ge=0, description="mean letters of a word; English only")
+    min_chars: int | None = Field(default=100, ge=0, description="code points of a document, white space included")
+    max_chars: int | None = Field(default=1_000_000, ge=1, description="code points of a document")
+    min_word_chars: float | None = Field(default=2.0, ge=0, description="mean letters of a word; English only")
+    max_word_chars: float | None = Field(default=12.0, ge=0, description="mean letters of a word; English only")
     min_letter_share: float | None = Field(
-        0.3, ge=0, le=1, description="letters and Han of all characters but white space"
+        default=0.3, ge=0, le=1, description="letters and Han of all characters but white space"
     )
     max_symbol_share: float | None = Field(
-        0.25, ge=0, le=1, description="signs such as + = | < $ and emoji, of the same"
+        default=0.25, ge=0, le=1, description="signs such as + = | < $ and emoji, of the same"
     )
     max_duplicate_line_share: float | None = Field(
-        0.5, ge=0, le=1, description="characters in lines seen before, of all lines'"
+        default=0.5, ge=0, le=1, description="characters in lines seen before, of all lines'"
     )
     max_repeated_ngram_share: float | None = Field(
-        0.5, ge=0, le=1, description="runs of ten words or Han characters seen before"
+        default=0.5, ge=0, le=1, description="runs of ten words or Han characters seen before"
     )
     max_line_share: float | None = Field(
-        None, ge=0, le=1, description="longest line's share of a document; off, for many a sound text is one line"
+        default=None,
+        ge=0,
+        le=1,
+        description="longest line's share of a document; off, for many a sound text is one line",
     )
 
     @model_validator(mode="after")

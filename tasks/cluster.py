@@ -31,10 +31,13 @@ class ClusterConfig(Section):
     """Which Ray to use. Nothing here bears on a result."""
 
     address: Annotated[str | None, Placement()] = Field(
-        None, description="Ray cluster to join, such as ray-head:6379 or auto; none: one is started for the training"
+        default=None,
+        description="Ray cluster to join, such as ray-head:6379 or auto; none: one is started for the training",
     )
     object_store_bytes: Annotated[int, Placement()] = Field(
-        128 * 2**20, ge=80 * 2**20, description="shared memory of a Ray started here; nothing large goes through it"
+        default=128 * 2**20,
+        ge=80 * 2**20,
+        description="shared memory of a Ray started here; nothing large goes through it",
     )
 
 
@@ -227,7 +230,9 @@ def _run_on_ray(job: Job) -> None:
 
     if job.address is None:
         cpus = max(job.workers, os.cpu_count() or 1)
-        ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=job.object_store_bytes, log_to_driver=False)
+        ray.init(
+            num_cpus=cpus, include_dashboard=False, object_store_memory=job.object_store_bytes, log_to_driver=False
+        )
     else:
         try:
             ray.init(address=job.address, log_to_driver=False)

@@ -45,16 +45,18 @@ class DecontaminateConfig(Section):
 
     stage: ClassVar[str] = "decontaminate"
     revision: Literal[1] = 1
-    validation_share: float = Field(0.02, gt=0, lt=1, description="of the documents that belong to no group")
-    seed: int = Field(1, ge=0, description="of the choice by validation_share")
+    validation_share: float = Field(default=0.02, gt=0, lt=1, description="of the documents that belong to no group")
+    seed: int = Field(default=1, ge=0, description="of the choice by validation_share")
     heldout_share: float = Field(
-        HELDOUT_SHARE, gt=0, lt=1, description="of the groups (meta.group); as in the examples"
+        default=HELDOUT_SHARE, gt=0, lt=1, description="of the groups (meta.group); as in the examples"
     )
-    heldout_seed: int = Field(HELDOUT_SEED, ge=0, description="of the choice by heldout_share; as in the examples")
-    ngram_words: int = Field(13, ge=2, le=100, description="words in an n-gram")
-    ngram_han: int = Field(24, ge=2, le=200, description="Han characters in an n-gram of Chinese text")
+    heldout_seed: int = Field(
+        default=HELDOUT_SEED, ge=0, description="of the choice by heldout_share; as in the examples"
+    )
+    ngram_words: int = Field(default=13, ge=2, le=100, description="words in an n-gram")
+    ngram_han: int = Field(default=24, ge=2, le=200, description="Han characters in an n-gram of Chinese text")
     max_overlap: float | None = Field(
-        0.3,
+        default=0.3,
         ge=0,
         le=1,
         description="share of n-grams, of an item's or the document's own, from which it is dropped; null: none is",

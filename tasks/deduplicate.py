@@ -36,13 +36,13 @@ class DeduplicateConfig(Section):
 
     stage: ClassVar[str] = "deduplicate"
     revision: Literal[1] = 1
-    shingle_units: int = Field(5, ge=1, le=50, description="words, or Han characters, in a shingle")
-    bands: int = Field(16, ge=1, le=256, description="more bands find less similar pairs")
-    rows: int = Field(8, ge=1, le=64, description="values in a band; more rows propose fewer pairs")
+    shingle_units: int = Field(default=5, ge=1, le=50, description="words, or Han characters, in a shingle")
+    bands: int = Field(default=16, ge=1, le=256, description="more bands find less similar pairs")
+    rows: int = Field(default=8, ge=1, le=64, description="values in a band; more rows propose fewer pairs")
     threshold: float | None = Field(
-        0.7, ge=0, le=1, description="similarity of a near copy, inclusive; null: exact copies only"
+        default=0.7, ge=0, le=1, description="similarity of a near copy, inclusive; null: exact copies only"
     )
-    seed: int = Field(1, ge=0, description="of the hash functions")
+    seed: int = Field(default=1, ge=0, description="of the hash functions")
 
 
 @dataclass

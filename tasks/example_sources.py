@@ -45,7 +45,7 @@ class ExampleFiles(Section):
 
     paths: Annotated[list[str], Placement()] = Field(min_length=1, description="files, folders, globs or URLs")
     heldout_paths: Annotated[list[str] | None, Placement()] = Field(
-        None, min_length=1, description="files to judge on; without them a share of `paths` is held out"
+        default=None, min_length=1, description="files to judge on; without them a share of `paths` is held out"
     )
 
 
@@ -53,24 +53,28 @@ class RowExamples(ExampleFiles):
     """Rows of JSON Lines, JSON, CSV (or TSV by its ending) or Parquet; only the fields of the task's kind may be set."""
 
     kind: Literal["jsonl", "json", "csv", "parquet"]
-    delimiter: str | None = Field(None, min_length=1, max_length=1, description="CSV only; by the ending when absent")
-    header: bool = Field(True, description="CSV only; without a header, fields are named 0, 1, 2")
-    group_field: str | None = Field(None, description="rows of one group are never split over both sides")
-    prompt_field: str = Field("prompt", min_length=1)
-    input_field: str | None = Field(None, min_length=1, description="put below the prompt where it is not empty")
-    response_field: str = Field("response", min_length=1)
-    text_field: str = Field("text", min_length=1)
-    label_field: str = Field("label", min_length=1)
-    tokens_field: str = Field("tokens", min_length=1, description="a list of strings")
-    labels_field: str = Field("labels", min_length=1, description="a list of labels, one a token")
+    delimiter: str | None = Field(
+        default=None, min_length=1, max_length=1, description="CSV only; by the ending when absent"
+    )
+    header: bool = Field(default=True, description="CSV only; without a header, fields are named 0, 1, 2")
+    group_field: str | None = Field(default=None, description="rows of one group are never split over both sides")
+    prompt_field: str = Field(default="prompt", min_length=1)
+    input_field: str | None = Field(
+        default=None, min_length=1, description="put below the prompt where it is not empty"
+    )
+    response_field: str = Field(default="response", min_length=1)
+    text_field: str = Field(default="text", min_length=1)
+    label_field: str = Field(default="label", min_length=1)
+    tokens_field: str = Field(default="tokens", min_length=1, description="a list of strings")
+    labels_field: str = Field(default="labels", min_length=1, description="a list of labels, one a token")
 
 
 class ConllExamples(ExampleFiles):
     """A token and its label a line, columns set apart by white space, a blank line after each sentence. Kind: token_labels."""
 
     kind: Literal["conll"]
-    token_column: int = Field(0, description="counted from 0; -1 is the last")
-    label_column: int = Field(-1, description="counted from 0; -1 is the last")
+    token_column: int = Field(default=0, description="counted from 0; -1 is the last")
+    label_column: int = Field(default=-1, description="counted from 0; -1 is the last")
 
 
 ExampleSource = PythonSignatures | PythonAreas | PythonTokenKinds | RowExamples | ConllExamples

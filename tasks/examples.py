@@ -59,12 +59,14 @@ class ExamplesConfig(Section):
     kind: TaskKind
     source: Annotated[ExampleSource, Field(discriminator="kind")]
     heldout_share: float = Field(
-        HELDOUT_SHARE, gt=0, lt=1, description="of the groups; without groups, of the examples"
+        default=HELDOUT_SHARE, gt=0, lt=1, description="of the groups; without groups, of the examples"
     )
     seed: int = Field(
-        HELDOUT_SEED, ge=0, description="of the choice by heldout_share; decontaminate.heldout_seed must be the same"
+        default=HELDOUT_SEED,
+        ge=0,
+        description="of the choice by heldout_share; decontaminate.heldout_seed must be the same",
     )
-    limit: int | None = Field(None, ge=2, description="most examples of both sides together, chosen by hash")
+    limit: int | None = Field(default=None, ge=2, description="most examples of both sides together, chosen by hash")
 
     @model_validator(mode="after")
     def _source_fits_kind(self) -> "ExamplesConfig":

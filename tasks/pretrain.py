@@ -12,6 +12,7 @@ from pydantic import Field
 from model.config import ModelConfig, OptimizerConfig, Precision, TrainingConfig
 from tasks.artifacts import Tokenizer, TokenShards
 from tasks.cluster import read_curve
+from tasks.encoding import load_tokenizer, special_ids
 from tasks.ledger import Ledger, StageOutcome
 from tasks.settings import Json, Placement, Section
 
@@ -22,20 +23,26 @@ class PretrainConfig(Section):
     """How long and how fast to learn. The global batch is fixed in tokens, whatever the number of workers."""
 
     revision: Literal[1] = 1
-    steps: int = Field(1000, ge=1, description="optimizer steps")
-    batch_tokens: int = Field(16_384, ge=1, description="tokens of one optimizer step over all workers")
-    micro_rows: int = Field(8, ge=1, description="rows of one forward pass on one worker, at most")
+    steps: int = Field(default=1000, ge=1, description="optimizer steps")
+    batch_tokens: int = Field(default=16_384, ge=1, description="tokens of one optimizer step over all workers")
+    micro_rows: int = Field(default=8, ge=1, description="rows of one forward pass on one worker, at most")
     optimizer: OptimizerConfig = OptimizerConfig()
-    evaluate_every: int = Field(100, ge=1, description="steps between validation losses")
-    evaluate_batches: int = Field(4, ge=1, description="global batches of the validation rows, from the first")
-    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
-    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept")
-    log_every: int = Field(10, ge=1, description="steps between figures")
-    precision: Precision = Field("auto", description="of matrix products; auto probes the processor; weights: float32")
-    seed: int = Field(1, ge=0, description="of weights, row order and dropout")
-    workers: Annotated[int, Placement()] = Field(0, ge=0, description="Ray Train workers; 0: this machine, without Ray")
-    gpus_per_worker: Annotated[float, Placement()] = Field(0, ge=0, description="1 on GPU machines")
-    threads: Annotated[int, Placement()] = Field(0, ge=0, description="CPU threads per worker; 0: torch's choice")
+    evaluate_every: int = Field(default=100, ge=1, description="steps between validation losses")
+    evaluate_batches: int = Field(default=4, ge=1, description="global batches of the validation rows, from the first")
+    checkpoint_every: int = Field(default=200, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints kept")
+    log_every: int = Field(default=10, ge=1, description="steps between figures")
+    precision: Precision = Field(
+        default="auto", description="of matrix products; auto probes the processor; weights: float32"
+    )
+    seed: int = Field(default=1, ge=0, description="of weights, row order and dropout")
+    workers: Annotated[int, Placement()] = Field(
+        default=0, ge=0, description="Ray Train workers; 0: this machine, without Ray"
+    )
+    gpus_per_worker: Annotated[float, Placement()] = Field(default=0, ge=0, description="1 on GPU machines")
+    threads: Annotated[int, Placement()] = Field(
+        default=0, ge=0, description="CPU threads per worker; 0: torch's choice"
+    )
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,9 @@ def train_pretrain(payload: dict[str, Json]) -> None:
         training, optimizer, out / "checkpoints", str(payload["identity"]), report,
     )  # fmt: skip
     if process_rank()[0] == 0:
-        save_folder(out / "model", model, {})
+        special = special_ids(load_tokenizer(Path(str(payload["tokenizer"]))), "pretrain")
+        ids = {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}
+        save_folder(out / "model", model, ids)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(Path(str(payload["tokenizer"])) / name, out / "model" / name)
         figures = {

@@ -1,7 +1,9 @@
 """Register a model version, and move the champion alias only when the newcomer is better."""
 
 import json
+import logging
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +29,11 @@ class RegisterConfig(Section):
     """Under which name a model is registered, and when it becomes the champion."""
 
     revision: Literal[1] = 1
-    name: str = Field("wordmill", pattern=r"^[\w.-]+$", description="registry name; fine-tunes get <name>-<task>")
-    promote: Literal["better", "always", "never"] = Field("better", description="when the champion alias moves")
-    min_improvement: float = Field(0.0, ge=0, description="by how much the deciding metric must be better")
+    name: str = Field(
+        default="wordmill", pattern=r"^[\w.-]+$", description="registry name; fine-tunes get <name>-<task>"
+    )
+    promote: Literal["better", "always", "never"] = Field(default="better", description="when the champion alias moves")
+    min_improvement: float = Field(default=0.0, ge=0, description="by how much the deciding metric must be better")
 
 
 def deciding_metric(kind: str) -> str:
@@ -126,7 +130,9 @@ def register_model(
             champion = find_champion(client, config.name)
             known = standing(rival, config.metric) if rival is not None else read_standing(champion)
             promoted, why = decide(config.config, config.metric, mine, known)
-            version = find_version(client, config.name, model.fingerprint) or log_version(client, config, model, registry)
+            version = find_version(client, config.name, model.fingerprint) or log_version(
+                client, config, model, registry
+            )
             for key, value in version_tags(model, scores, report, config.metric, mine, registry).items():
                 client.set_model_version_tag(config.name, version, key, value)
             if promoted:
@@ -136,7 +142,9 @@ def register_model(
     alias = f"models:/{config.name}@{CHAMPION}" if promoted else f"models:/{config.name}/{version}"
     notes = {"name": config.name, "version": version, "uri": alias, "promoted": str(promoted).lower(), "why": why}
     (out / "registered.json").write_text(json.dumps(notes, indent=1, ensure_ascii=False) + "\n")
-    return StageOutcome(Ledger(rows_out=1), figures={config.metric: mine.value, "promoted": float(promoted)}, notes=notes)
+    return StageOutcome(
+        Ledger(rows_out=1), figures={config.metric: mine.value, "promoted": float(promoted)}, notes=notes
+    )
 
 
 def find_champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
@@ -164,7 +172,9 @@ def find_version(client: "MlflowClient", name: str, mark: str) -> str | None:
     return str(found[0].version) if found else None
 
 
-def log_version(client: "MlflowClient", config: Registration, model: PretrainedModel | FinetunedModel, registry: Registry) -> str:
+def log_version(
+    client: "MlflowClient", config: Registration, model: PretrainedModel | FinetunedModel, registry: Registry
+) -> str:
     """Log the folder as an MLflow model that answers generate requests, and register it; returns the version."""
     import mlflow
     from mlflow.models import ModelSignature
@@ -175,11 +185,13 @@ def log_version(client: "MlflowClient", config: Registration, model: PretrainedM
         Schema([ColSpec(DataType.string, "prompt")]), Schema([ColSpec(DataType.string, "text")]),
         ParamSchema([
             ParamSpec("temperature", DataType.double, 0.7), ParamSpec("max_tokens", DataType.long, 50),
+            ParamSpec("count", DataType.long, 1), ParamSpec("top_k", DataType.long, 0), ParamSpec("top_p", DataType.double, 1.0),
             ParamSpec("seed", DataType.long, 1),
         ]),
     )  # fmt: skip
     mlflow.set_tracking_uri(registry.uri)
-    with mlflow.start_run(run_id=registry.run):
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    with warnings.catch_warnings(action="ignore", category=UserWarning), mlflow.start_run(run_id=registry.run):
         info = mlflow.pyfunc.log_model(
             name=config.name, python_model=str(root / "tasks" / "serving.py"), artifacts={"model": str(model.path / "model")},
             code_paths=[str(root / "model"), str(root / "tasks")], signature=signature,
@@ -193,7 +205,14 @@ def log_version(client: "MlflowClient", config: Registration, model: PretrainedM
     return str(client.create_model_version(config.name, info.model_uri, registry.run, model_id=info.model_id).version)
 
 
-def version_tags(model: PretrainedModel | FinetunedModel, scores: Scores, report: Report, metric: str, mine: Standing, registry: Registry) -> dict[str, str]:
+def version_tags(
+    model: PretrainedModel | FinetunedModel,
+    scores: Scores,
+    report: Report,
+    metric: str,
+    mine: Standing,
+    registry: Registry,
+) -> dict[str, str]:
     """Tags that lead back to the artifacts, the run and the score."""
     score = {"value": mine.value, "low": mine.low, "high": mine.high, "measured_on": mine.measured_on}
     return {
@@ -206,17 +225,22 @@ class ChampionConfig(Section):
     """The registered model that a fine-tuning starts from."""
 
     revision: Literal[1] = 1
-    uri: str = Field("models:/wordmill@champion", pattern=r"^models:/", description="registry name with alias or version")
+    uri: str = Field(
+        default="models:/wordmill@champion", pattern=r"^models:/", description="registry name with alias or version"
+    )
 
 
 def fetch_champion(config: ChampionConfig, out: Path, registry: Registry) -> StageOutcome:
     """Copy the registered model's folder into the workspace, so that what starts from it is traceable."""
     import mlflow
+    from mlflow.artifacts import download_artifacts
 
     mlflow.set_tracking_uri(registry.uri)
     with registry.lock:
-        local = Path(mlflow.artifacts.download_artifacts(artifact_uri=config.uri))
-    folder = next(path.parent for path in sorted(local.rglob("config.json")) if (path.parent / "model.safetensors").exists())
+        local = Path(download_artifacts(artifact_uri=config.uri))
+    folder = next(
+        path.parent for path in sorted(local.rglob("config.json")) if (path.parent / "model.safetensors").exists()
+    )
     shutil.copytree(folder, out / "model")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(folder / name, out / name)

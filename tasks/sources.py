@@ -26,7 +26,9 @@ class Source(Section):
     """What all kinds of sources share."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="shown in every table; part of document ids")
-    language: Language = Field("auto", description="auto: zh when a fifth of the letters are Han characters, else en")
+    language: Language = Field(
+        default="auto", description="auto: zh when a fifth of the letters are Han characters, else en"
+    )
 
 
 class FileSource(Source):
@@ -42,10 +44,10 @@ class TextSource(FileSource):
 
     kind: Literal["text"]
     split: Split = Field(
-        "file", description="what a document is: a file, paragraphs up to window_chars, lines up to it"
+        default="file", description="what a document is: a file, paragraphs up to window_chars, lines up to it"
     )
     window_chars: int = Field(
-        16_000,
+        default=16_000,
         ge=100,
         description="most characters of a document; longer ones are cut at line ends, too long lines inside",
     )
@@ -54,10 +56,12 @@ class TextSource(FileSource):
 class RowSource(FileSource):
     """Files of rows; one of their fields holds the text."""
 
-    text_field: str = Field("text", min_length=1, description="the field that holds a document's text")
-    id_field: str | None = Field(None, description="a field that names a row for good; without one its position does")
+    text_field: str = Field(default="text", min_length=1, description="the field that holds a document's text")
+    id_field: str | None = Field(
+        default=None, description="a field that names a row for good; without one its position does"
+    )
     meta_fields: list[str] = Field(
-        [], description="fields kept in meta; one called group is never split over train and validation"
+        default=[], description="fields kept in meta; one called group is never split over train and validation"
     )
 
 
@@ -78,9 +82,9 @@ class CsvSource(RowSource):
 
     kind: Literal["csv"]
     delimiter: str | None = Field(
-        None, min_length=1, max_length=1, description="by the ending when absent: tab for .tsv"
+        default=None, min_length=1, max_length=1, description="by the ending when absent: tab for .tsv"
     )
-    header: bool = Field(True, description="without a header, fields are named 0, 1, 2")
+    header: bool = Field(default=True, description="without a header, fields are named 0, 1, 2")
 
 
 class ParquetSource(RowSource):
@@ -96,21 +100,27 @@ class HubSource(Source):
     path: Annotated[str, Placement()] = Field(
         min_length=1, description="name on the hub, a folder, or a format such as json"
     )
-    data_files: Annotated[list[str] | None, Placement()] = Field(None, min_length=1, description="files of a format")
-    subset: str | None = Field(None, description="the data set's configuration")
-    split: str = Field("train", min_length=1)
-    revision: str | None = Field(None, description="commit or tag; give one, or a changed data set goes unnoticed")
-    text_field: str = Field("text", min_length=1)
-    streaming: Annotated[bool, Placement()] = Field(False, description="read over the network without a copy on disk")
-    limit: int | None = Field(None, ge=1, description="documents taken from the start")
+    data_files: Annotated[list[str] | None, Placement()] = Field(
+        default=None, min_length=1, description="files of a format"
+    )
+    subset: str | None = Field(default=None, description="the data set's configuration")
+    split: str = Field(default="train", min_length=1)
+    revision: str | None = Field(
+        default=None, description="commit or tag; give one, or a changed data set goes unnoticed"
+    )
+    text_field: str = Field(default="text", min_length=1)
+    streaming: Annotated[bool, Placement()] = Field(
+        default=False, description="read over the network without a copy on disk"
+    )
+    limit: int | None = Field(default=None, ge=1, description="documents taken from the start")
 
 
 class PythonSource(Source):
     """This interpreter's language reference and the docstrings and sources of its standard library."""
 
     kind: Literal["python"]
-    name: str = Field("python", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    window_chars: int = Field(8_000, ge=500, description="most characters of a piece of source code")
+    name: str = Field(default="python", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    window_chars: int = Field(default=8_000, ge=500, description="most characters of a piece of source code")
 
 
 AnySource = TextSource | JsonLinesSource | JsonSource | CsvSource | ParquetSource | HubSource | PythonSource

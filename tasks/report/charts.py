@@ -24,7 +24,8 @@ BAR_PIXELS = 26
 class Chart:
     """A figure and the line below it.
 
-    `narrow` replaces `figure` where there is less width than `narrow_below`; one that `scrolls` keeps its width instead.
+    `narrow` replaces `figure` where there is less width than `narrow_below`. A chart is never drawn narrower than
+    `min_width`: it scrolls in its box instead; 0: it never scrolls. Widths are CSS pixels.
     """
 
     key: str  # unique on the page, the element's id
@@ -32,17 +33,15 @@ class Chart:
     caption: str
     figure: go.Figure
     narrow: go.Figure | None = None
-    narrow_below: int = 560  # CSS pixels
-    scrolls: bool = False
+    narrow_below: int = 560
+    min_width: int = 0
 
 
 def plain_layout(height: int) -> dict[str, object]:
-    """No frame, faint grid, the page's font: every figure's layout is this and a little more."""
-    import plotly.graph_objects as go
-
+    """No frame, a faint grid, the page's font: every figure's layout is this and a little more."""
     axis = {"gridcolor": LINE, "zeroline": False, "linecolor": LINE, "ticks": "", "automargin": True}
     return {
-        "template": go.layout.Template(layout={"xaxis": axis, "yaxis": axis}),
+        "template": {"layout": {"xaxis": axis, "yaxis": axis}},
         "height": height,
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
         "paper_bgcolor": CARD,
@@ -65,18 +64,14 @@ def stage_times(stages: tuple[StageStory, ...]) -> Chart:
 def _stage_bars(stages: tuple[StageStory, ...], room: float) -> go.Figure:
     import plotly.graph_objects as go
 
-    figure = go.Figure()
+    bars: list[go.Bar] = []
     for status, name, color in (("ran", "computed", ACCENT), ("cached", "reused: the time it once took", TINT)):
         shown = {at: stage.seconds for at, stage in enumerate(stages) if stage.status == status}
         if shown:
-            figure.add_trace(
-                _bars(list(shown), list(shown.values()), list(map(seconds_text, shown.values())), color, name)
-            )
-    names, longest = [stage.label for stage in stages], max(stage.seconds for stage in stages)
-    figure.update_layout(
-        _bar_layout(names, longest, room), barmode="overlay", showlegend=len({stage.status for stage in stages}) > 1
-    )
-    return figure
+            text = [seconds_text(seconds) for seconds in shown.values()]
+            bars.append(_bars(list(shown), list(shown.values()), text, color, name))
+    layout = _bar_layout([stage.label for stage in stages], max(stage.seconds for stage in stages), room)
+    return go.Figure(bars, layout | {"barmode": "overlay", "showlegend": len(bars) > 1})
 
 
 def tokenizer_fit(bytes_per_token: Mapping[str, float]) -> Chart:
@@ -84,8 +79,8 @@ def tokenizer_fit(bytes_per_token: Mapping[str, float]) -> Chart:
     import plotly.graph_objects as go
 
     names, values = list(bytes_per_token), list(bytes_per_token.values())
-    figure = go.Figure(_bars(list(range(len(names))), values, list(map(score_text, values)), ACCENT, "bytes per token"))
-    figure.update_layout(_bar_layout(names, max(values), room=1.25))
+    bars = _bars(list(range(len(names))), values, [score_text(value) for value in values], ACCENT, "bytes per token")
+    figure = go.Figure(bars, _bar_layout(names, max(values), room=1.25))
     caption = "Bytes of held-out text that one token covers: more is better, 1 would be no compression at all."
     return Chart("fit", "Bytes per token", caption, figure)
 
@@ -100,7 +95,7 @@ def _bars(at: list[int], values: list[float], text: list[str], color: str, name:
         text=text,
         name=name,
         width=0.62,
-        marker={"color": color, "line": {"width": 0}},
+        marker={"color": color, "line": {"width": 1, "color": ACCENT}},
         textposition="outside",
         textfont={"color": INK, "size": 11.5},
         hoverinfo="skip",
@@ -108,57 +103,71 @@ def _bars(at: list[int], values: list[float], text: list[str], color: str, name:
     )
 
 
-def _bar_layout(names: list[str], longest: float, room: float) -> go.Layout:
+def _bar_layout(names: list[str], longest: float, room: float) -> dict[str, object]:
     """Rows of bars; the axis is `room` times as long as the longest, for the text beside it."""
-    layout = plain_layout(BAR_PIXELS * len(names) + 48)
-    layout.xaxis = {"visible": False, "range": [0, room * longest or 1], "fixedrange": True}
-    layout.yaxis = _named_rows([short_label(name) for name in names])
-    return layout
+    return plain_layout(BAR_PIXELS * len(names) + 48) | {
+        "xaxis": {"visible": False, "range": [0, room * longest or 1], "fixedrange": True},
+        "yaxis": _named_rows([short_label(name) for name in names]),
+    }
 
 
-def _named_rows(names: list[str]) -> go.layout.YAxis:
+def _named_rows(names: list[str]) -> dict[str, object]:
     """Rows 0, 1, ... from the top, one name each; positions are numbers, so that equal names stay apart."""
-    import plotly.graph_objects as go
-
-    return go.layout.YAxis(
-        tickvals=list(range(len(names))),
-        ticktext=names,
-        range=[len(names) - 0.4, -0.6],
-        fixedrange=True,
-        showgrid=False,
-        ticklabelstandoff=6,
-        tickfont={"color": INK},
-    )
+    return {
+        "tickvals": list(range(len(names))),
+        "ticktext": names,
+        "range": [len(names) - 0.4, -0.6],
+        "fixedrange": True,
+        "showgrid": False,
+        "ticklabelstandoff": 6,
+        "tickfont": {"color": INK},
+    }
 
 
 def learning_curve(key: str, name: str, points: Sequence[CurvePoint], limit: int) -> Chart:
     """Loss above, learning rate below, over the same steps."""
     import plotly.graph_objects as go
 
-    training = thinned([point for point in points if point.loss is not None], limit)
-    validation = thinned([point for point in points if point.validation_loss is not None], limit)
-    rates = thinned(points, limit)
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[point.step for point in training],
-        y=[point.loss for point in training],
+    training = thinned([point for point in points if not is_missing(point.loss)], limit)
+    validation = thinned([point for point in points if not is_missing(point.validation_loss)], limit)
+    lines = [_training_line(training), _validation_line(validation), _rate_line(thinned(points, limit))]
+    figure = go.Figure(lines, _curve_layout() | {"showlegend": bool(validation)})
+    return Chart(key, name, _curve_caption(points, training, validation), figure)
+
+
+def _training_line(points: Sequence[CurvePoint]) -> go.Scatter:
+    import plotly.graph_objects as go
+
+    return go.Scatter(
+        x=[point.step for point in points],
+        y=[point.loss for point in points],
         name="training",
         mode="lines",
         line={"color": ACCENT, "width": 1.6, "simplify": False},
         hovertemplate="step %{x:,}: %{y:.3f}<extra>training</extra>",
     )
-    figure.add_scatter(
-        x=[point.step for point in validation],
-        y=[point.validation_loss for point in validation],
+
+
+def _validation_line(points: Sequence[CurvePoint]) -> go.Scatter:
+    import plotly.graph_objects as go
+
+    return go.Scatter(
+        x=[point.step for point in points],
+        y=[point.validation_loss for point in points],
         name="validation",
         mode="lines+markers",
         line={"color": LOSS, "width": 1.6, "dash": "dot"},
         marker={"size": 6, "symbol": "diamond", "color": LOSS},
         hovertemplate="step %{x:,}: %{y:.3f}<extra>validation</extra>",
     )
-    figure.add_scatter(
-        x=[point.step for point in rates],
-        y=[point.learning_rate for point in rates],
+
+
+def _rate_line(points: Sequence[CurvePoint]) -> go.Scatter:
+    import plotly.graph_objects as go
+
+    return go.Scatter(
+        x=[point.step for point in points],
+        y=[point.learning_rate for point in points],
         name="learning rate",
         mode="lines",
         line={"color": PURPLE, "width": 1.6, "simplify": False},
@@ -166,15 +175,22 @@ def learning_curve(key: str, name: str, points: Sequence[CurvePoint], limit: int
         showlegend=False,
         hovertemplate="step %{x:,}: %{y:.2e}<extra>learning rate</extra>",
     )
+
+
+def _curve_layout() -> dict[str, object]:
     title = {"font": {"size": 11.5, "color": MUTED}, "standoff": 6}
-    figure.update_layout(
-        plain_layout(330),
-        showlegend=bool(validation),
-        hovermode="closest",
-        dragmode="zoom",
-        xaxis={"anchor": "y2", "title": {"text": "step", **title}, "tickformat": ",", "showgrid": False, "nticks": 7},
-        yaxis={"domain": [0.34, 1], "title": {"text": "loss, nats per token", **title}, "nticks": 6},
-        yaxis2={
+    return plain_layout(330) | {
+        "hovermode": "closest",
+        "dragmode": "zoom",
+        "xaxis": {
+            "anchor": "y2",
+            "title": {"text": "step", **title},
+            "tickformat": ",",
+            "showgrid": False,
+            "nticks": 7,
+        },
+        "yaxis": {"domain": [0.34, 1], "title": {"text": "loss, nats per token", **title}, "nticks": 6},
+        "yaxis2": {
             "domain": [0, 0.22],
             "title": {"text": "rate", **title},
             "exponentformat": "power",
@@ -182,8 +198,7 @@ def learning_curve(key: str, name: str, points: Sequence[CurvePoint], limit: int
             "nticks": 3,
             "fixedrange": True,
         },
-    )
-    return Chart(key, name, _curve_caption(points, training, validation), figure)
+    }
 
 
 def _curve_caption(
@@ -210,52 +225,54 @@ def thinned(points: Sequence[CurvePoint], limit: int) -> list[CurvePoint]:
 
 
 def score_panel(key: str, rows: tuple[ScoreRow, ...]) -> Chart:
-    """Dots with 95{GAP}% intervals, this run's models filled and its baselines hollow. Rows share suite, task and metric."""
+    """Dots with 95 % intervals, this run's models filled and the baselines hollow. `rows` are a panel of `wording`."""
     import plotly.graph_objects as go
 
-    figure = go.Figure()
-    for at, row in enumerate(rows):
-        is_baseline = row.model in BASELINES
-        color = MUTED if is_baseline else (ACCENT, GREEN, PURPLE)[at % 3]
-        figure.add_scatter(
-            x=[row.value],
-            y=[at],
-            mode="markers",
-            marker={
-                "size": 11,
-                "color": CARD if is_baseline else color,
-                "symbol": "diamond" if is_baseline else "circle",
-                "line": {"width": 2, "color": color},
-            },
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [_distance(row.ci_high, row.value)],
-                "arrayminus": [_distance(row.value, row.ci_low)],
-                "color": color,
-                "thickness": 1.6,
-                "width": 4,
-            },
-            hovertext=f"{escape(row.model)}: {score_text(row.value)}<br>{interval_text(row)}, n = {row.n:,}",
-            hoverinfo="text",
-            showlegend=False,
-        )
     names = [f"{short_label(row.model)}  <b>{score_text(row.value)}</b>" for row in rows]
-    figure.update_layout(
-        plain_layout(34 * len(rows) + 46),
-        hovermode="closest",
-        xaxis={"fixedrange": True, "nticks": 5, "range": _score_range(rows)},
-        yaxis=_named_rows(names),
-    )
+    layout = plain_layout(34 * len(rows) + 46) | {
+        "hovermode": "closest",
+        "xaxis": {"fixedrange": True, "nticks": 5, "range": _score_range(rows)},
+        "yaxis": _named_rows(names),
+    }
+    figure = go.Figure([_score_dot(at, row) for at, row in enumerate(rows)], layout)
     better = "Lower" if lower_is_better(rows[0].metric) else "Higher"
-    return Chart(
-        key, score_title(rows[0]), f"{better} is better; bars are 95{GAP}% intervals; {_measured(rows)}.", figure
+    caption = f"{better} is better; bars are 95{GAP}% intervals; {_measured(rows)}."
+    return Chart(key, score_title(rows[0]), caption, figure)
+
+
+def _score_dot(at: int, row: ScoreRow) -> go.Scatter:
+    import plotly.graph_objects as go
+
+    is_baseline = row.model in BASELINES
+    color = MUTED if is_baseline else (ACCENT, GREEN, PURPLE)[at % 3]
+    return go.Scatter(
+        x=[row.value],
+        y=[at],
+        mode="markers",
+        marker={
+            "size": 11,
+            "color": CARD if is_baseline else color,
+            "symbol": "diamond" if is_baseline else "circle",
+            "line": {"width": 2, "color": color},
+        },
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [_distance(row.ci_high, row.value)],
+            "arrayminus": [_distance(row.value, row.ci_low)],
+            "color": color,
+            "thickness": 1.6,
+            "width": 4,
+        },
+        hovertext=f"{escape(row.model)}: {score_text(row.value)}<br>{interval_text(row)}, n = {row.n:,}",
+        hoverinfo="text",
+        showlegend=False,
     )
 
 
 def _measured(rows: tuple[ScoreRow, ...]) -> str:
     sizes = sorted({row.n for row in rows})
-    return f"n = {sizes[0]:,}" if len(sizes) == 1 else f"n = {sizes[0]:,} to {sizes[-1]:,}"
+    return f"n{GAP}={GAP}{sizes[0]:,}" + (f" to {sizes[-1]:,}" if len(sizes) > 1 else "")
 
 
 def interval_text(row: ScoreRow) -> str:
@@ -278,6 +295,6 @@ def _score_range(rows: tuple[ScoreRow, ...]) -> list[float]:
     return [low - margin, high + margin]
 
 
-def short_label(name: str) -> str:
-    """A name fit for an axis: escaped, since Plotly reads some HTML, and cut."""
-    return escape(name if len(name) <= LABEL_CHARS else name[: LABEL_CHARS - 1] + "…", quote=False)
+def short_label(name: str, limit: int = LABEL_CHARS) -> str:
+    """A name fit for a chart: escaped, since Plotly reads some HTML, and cut."""
+    return escape(name if len(name) <= limit else name[: limit - 1] + "…", quote=False)

@@ -7,10 +7,10 @@ names their hashes lets nothing else run, whatever a model wrote.
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field
 
@@ -23,6 +23,9 @@ from tasks.report.story import BASELINES, DroppedSample, RunStory, ScoreRow, Sta
 from tasks.report.text_flow import text_flow
 from tasks.settings import Section
 
+if TYPE_CHECKING:
+    import jinja2
+
 HERE = Path(__file__).parent
 LINK_SCHEMES = ("https://", "http://")
 
@@ -32,15 +35,19 @@ class ReportConfig(Section):
 
     revision: Literal[1] = 1
     currency_per_hour: float = Field(
-        0.0, ge=0, description="Price of an hour of this machine, wall time; 0: no cost shown"
+        default=0.0, ge=0, description="Price of an hour of this machine, wall time; 0: no cost shown"
     )
-    currency: str = Field("USD", min_length=1, max_length=8, description="Unit of currency_per_hour, as shown")
-    samples: int = Field(12, ge=0, le=200, description="Generations shown at most")
-    sample_chars: int = Field(1_200, ge=40, le=100_000, description="Characters of a generation shown at most")
-    excerpts: int = Field(3, ge=0, le=20, description="Excerpts of dropped text for a stage and reason, at most")
-    excerpt_chars: int = Field(280, ge=40, le=10_000, description="Characters of such an excerpt, at most")
-    curve_points: int = Field(500, ge=10, le=20_000, description="Points of a curve at most; more are thinned evenly")
-    score_panels: int = Field(12, ge=1, le=100, description="Scores drawn at most; the table has all of them")
+    currency: str = Field(default="USD", min_length=1, max_length=8, description="Unit of currency_per_hour, as shown")
+    samples: int = Field(default=12, ge=0, le=200, description="Generations shown at most")
+    sample_chars: int = Field(default=1_200, ge=40, le=100_000, description="Characters of a generation shown at most")
+    excerpts: int = Field(
+        default=3, ge=0, le=20, description="Excerpts of dropped text for a stage and reason, at most"
+    )
+    excerpt_chars: int = Field(default=280, ge=40, le=10_000, description="Characters of such an excerpt, at most")
+    curve_points: int = Field(
+        default=500, ge=10, le=20_000, description="Points of a curve at most; more are thinned evenly"
+    )
+    score_panels: int = Field(default=12, ge=1, le=100, description="Scores drawn at most; the table has all of them")
 
 
 @dataclass(frozen=True)
@@ -122,17 +129,15 @@ def _model_tiles(story: RunStory) -> Iterator[Tile]:
 
 
 def _score_tiles(story: RunStory) -> Iterator[Tile]:
-    """One tile for each task, the first metric it was measured by; four at most."""
-    shown: set[tuple[str, str]] = set()
+    """One tile for each thing that was scored, by the first metric; four at most."""
+    shown: set[tuple[str, ...]] = set()
     for panel in wording.score_panels(story.scores):
         row = wording.own(panel)
-        task = (panel[0].suite, panel[0].task)
-        if row is None or task in shown or len(shown) == 4:
+        scored = wording.scored(panel[0])
+        if row is None or scored in shown or len(shown) == 4:
             continue
-        shown.add(task)
-        yield Tile(
-            f"{wording.words(row.metric)}, {wording.words(row.task)}", wording.score_text(row.value), _compared(panel)
-        )
+        shown.add(scored)
+        yield Tile(wording.score_title(row), wording.score_text(row.value), _compared(panel))
 
 
 def _compared(panel: tuple[ScoreRow, ...]) -> str:
@@ -223,10 +228,9 @@ def policy(*scripts: str) -> str:
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
 
 
-def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
-    """The page. Equal configs and stories give equal text."""
+def template() -> "jinja2.Template":
+    """The page's template: everything put into it is escaped unless it says `safe`."""
     import jinja2
-    from plotly.offline import get_plotlyjs
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
@@ -235,7 +239,7 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    filters: dict[str, Callable[..., object]] = {
         "visible": visible,
         "spelled": spelled,
         "shortened": shortened,
@@ -248,8 +252,16 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
         "figure": wording.figure_text,
         "interval": charts.interval_text,
     }
+    cast("dict[str, Callable[..., object]]", environment.filters).update(filters)
+    return environment.get_template("page.html.jinja")
+
+
+def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
+    """The page. Equal configs and stories give equal text."""
+    from plotly.offline import get_plotlyjs
+
     plotly, script = get_plotlyjs(), (HERE / "page.js").read_text()
-    return environment.get_template("page.html.jinja").render(
+    return template().render(
         story=story,
         config=config,
         verdict=wording.verdict(story),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from tasks.report.charts import Chart, plain_layout
+from tasks.report.charts import Chart, plain_layout, short_label
 from tasks.report.palette import ACCENT, CARD, INK, MUTED
 from tasks.report.story import StageStory
 from tasks.report.wording import count_text, seconds_text
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 LANE_PIXELS = 92  # between lanes, left to right
 COLUMN_PIXELS = 84  # what a stage's name needs beside the next one
+PHONE_LANES = 4  # fit beside one another on a phone
+LABEL_CHARS = 15  # of each line of a stage's name
 ROW_PIXELS = 80  # between stages, top to bottom
 BEND_POINTS = 33  # from one column to the next
 
 
 @dataclass(frozen=True)
 class Place:
-    """A stage's place in the picture: how many stages it waits for in a row, and its lane (0: the middle, down is +)."""
+    """A stage's place in the picture: how many stages it waits for in a row; its lane, 0 the middle, down is +."""
 
     depth: int
     lane: float
@@ -75,7 +77,7 @@ def _wanted_lanes(
 
 
 def _spread(wanted: Mapping[str, float]) -> dict[str, float]:
-    """Lanes in the wanted order, at least 1 apart, shifted as a whole so that they stay centred where they were wanted."""
+    """Lanes in the wanted order, at least 1 apart, shifted together so that they stay centred there."""
     lanes: dict[str, float] = {}
     last = float("-inf")
     for name in sorted(wanted, key=lambda name: wanted[name]):
@@ -88,12 +90,14 @@ def _spread(wanted: Mapping[str, float]) -> dict[str, float]:
 def stage_graph(stages: tuple[StageStory, ...]) -> Chart:
     """The stages as dots: left to right, or top to bottom where that would not fit."""
     placed = places(stages)
+    lanes = 1 + max(place.lane for place in placed.values()) - min(place.lane for place in placed.values())
     return Chart(
         "stages",
         "Stages of the run",
         "Each dot is a stage, each line a result that it waited for. Filled: computed in this run. Hollow: reused.",
         _graph(stages, placed, across=True),
         _graph(stages, placed, across=False),
+        min_width=0 if lanes <= PHONE_LANES else round(COLUMN_PIXELS * lanes),
         narrow_below=COLUMN_PIXELS * (2 + max(place.depth for place in placed.values())),
     )
 
@@ -101,11 +105,11 @@ def stage_graph(stages: tuple[StageStory, ...]) -> Chart:
 def _graph(stages: tuple[StageStory, ...], placed: Mapping[str, Place], across: bool) -> go.Figure:
     import plotly.graph_objects as go
 
-    figure = go.Figure([_connections(stages, placed, across)])
+    traces = [_connections(stages, placed, across)]
     for status, name in (("ran", "computed"), ("cached", "reused")):
         shown = [stage for stage in stages if stage.status == status]
         if shown:
-            figure.add_trace(_dots(shown, placed, across, status == "ran", name))
+            traces.append(_dots(shown, placed, across, status == "ran", name))
     depths = [place.depth for place in placed.values()]
     lanes = [place.lane for place in placed.values()]
     if across:
@@ -114,15 +118,14 @@ def _graph(stages: tuple[StageStory, ...], placed: Mapping[str, Place], across: 
     else:
         x_range, y_range = [min(lanes) - 0.5, max(lanes) + 0.5], [max(depths) + 0.75, min(depths) - 0.3]
         height = 30 + round(ROW_PIXELS * (y_range[0] - y_range[1]))
-    figure.update_layout(
-        plain_layout(height),
-        showlegend=len({stage.status for stage in stages}) > 1,
-        xaxis={"visible": False, "range": x_range, "fixedrange": True},
-        yaxis={"visible": False, "range": y_range, "fixedrange": True},
-        hovermode="closest",
-        annotations=[_dot_label(stage, placed[stage.name], across) for stage in stages],
-    )
-    return figure
+    layout = plain_layout(height) | {
+        "showlegend": len(traces) > 2,
+        "xaxis": {"visible": False, "range": x_range, "fixedrange": True},
+        "yaxis": {"visible": False, "range": y_range, "fixedrange": True},
+        "hovermode": "closest",
+        "annotations": [_dot_label(stage, placed[stage.name], across) for stage in stages],
+    }
+    return go.Figure(traces, layout)
 
 
 def _dots(stages: list[StageStory], placed: Mapping[str, Place], across: bool, filled: bool, name: str) -> go.Scatter:
@@ -141,24 +144,21 @@ def _dots(stages: list[StageStory], placed: Mapping[str, Place], across: bool, f
     )
 
 
-def _dot_label(stage: StageStory, place: Place, across: bool) -> go.layout.Annotation:
+def _dot_label(stage: StageStory, place: Place, across: bool) -> dict[str, object]:
     """Name and time below the dot, on a ground of its own, so that no line runs through the words."""
-    import plotly.graph_objects as go
-
-    name, _, detail = escape(stage.label).partition(": ")
-    second = f"<br>{detail}" if detail else ""
+    lines = [short_label(part, LABEL_CHARS) for part in stage.label.split(": ", 1)]
     time = f"<br><span style='font-size:10.5px;color:{MUTED}'>{seconds_text(stage.seconds)}</span>"
-    return go.layout.Annotation(
-        x=place.depth if across else place.lane,
-        y=place.lane if across else place.depth,
-        text=name + second + time,
-        showarrow=False,
-        bgcolor=CARD,
-        borderpad=1,
-        font={"size": 11.5, "color": INK},
-        yanchor="top",
-        yshift=-12,
-    )
+    return {
+        "x": place.depth if across else place.lane,
+        "y": place.lane if across else place.depth,
+        "text": "<br>".join(lines) + time,
+        "showarrow": False,
+        "bgcolor": CARD,
+        "borderpad": 1,
+        "font": {"size": 11.5, "color": INK},
+        "yanchor": "top",
+        "yshift": -12,
+    }
 
 
 def _dot_hover(stage: StageStory) -> str:
@@ -210,7 +210,7 @@ def _follows(source: str, sources: tuple[str, ...], inputs: Mapping[str, tuple[s
 def _bend(
     start: Place, end: Place, placed: Mapping[str, Place], turn: tuple[float, float]
 ) -> list[tuple[float, float]]:
-    """Straight along the first lane, an S in the part `turn` of the last column; an arch where a stage is in the way."""
+    """Straight along the first lane, an S in part `turn` of the last column; an arch if a stage is in the way."""
     between = [place for place in placed.values() if start.depth < place.depth < end.depth]
     lift = 0.45 if any(abs(place.lane - start.lane) < 0.5 for place in between) else 0.0
     span = end.depth - start.depth

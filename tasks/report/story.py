@@ -1,4 +1,4 @@
-"""What a report tells: the facts of one run, gathered by the flow. Plain, frozen, JSON-able; `page.py` turns them into HTML."""
+"""What a report tells: the facts of one run, gathered by the flow. Plain and frozen; `page.py` makes HTML of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

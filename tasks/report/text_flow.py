@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STREAM_PIXELS = 200  # width of all text in the flow
 LOST_PIXELS = 18  # a line for each reason below it
+MIN_WIDTH = 660  # CSS pixels, that labels do not run into one another
 REASONS = 5  # shown per stage, largest first; the rest are one stream
 
 
@@ -32,7 +33,7 @@ def text_flow(stages: tuple[StageStory, ...]) -> Chart | None:
     figure = go.Figure(_sankey(nodes, streams), plain_layout(STREAM_PIXELS + LOST_PIXELS * (lost + 1) + 16))
     read, kept = chain[0].ledger.bytes_in, chain[-1].ledger.bytes_out
     caption = f"Widths are bytes of text: of {bytes_text(read)} read, {share_text(kept, read)} were kept."
-    return Chart("flow", "Where the text went", caption, figure, scrolls=True)
+    return Chart("flow", "Where the text went", caption, figure, min_width=MIN_WIDTH)
 
 
 @dataclass(frozen=True)

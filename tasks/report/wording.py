@@ -137,7 +137,7 @@ def named(panel: tuple[ScoreRow, ...], model: str) -> ScoreRow | None:
 
 
 def advantage(row: ScoreRow, other: ScoreRow) -> int:
-    """1 when `row` is better than the value of `other` by more than its 95 % interval, -1 when worse, 0 when neither."""
+    """1 when `row` is better than `other` by more than its own 95 % interval, -1 when worse, 0 when neither."""
     low = row.value if row.ci_low is None or is_missing(row.ci_low) else row.ci_low
     high = row.value if row.ci_high is None or is_missing(row.ci_high) else row.ci_high
     sign = -1 if lower_is_better(row.metric) else 1
@@ -222,7 +222,8 @@ def _against_previous(panels: list[tuple[ScoreRow, ...]]) -> str:
     better, worse = results.count(1), results.count(-1)
     if not better and not worse:
         return "No score differs from the previous run's by more than its interval."
-    return f"Of {len(results)} scores that the previous run has too, {_how_many(better)} better and {_how_many(worse)} worse."
+    shared = f"Of {len(results)} scores that the previous run has too"
+    return f"{shared}, {_how_many(better)} better and {_how_many(worse)} worse."
 
 
 def _how_many(count: int) -> str:

@@ -33,7 +33,7 @@ class Journal:
     def child(self, name: str, tags: Mapping[str, str]) -> str:
         """Open a child run; its key is passed to the other calls."""
         key = uuid.uuid4().hex
-        self._write("start", key, experiment=None, parent=self.run, name=name, tags=dict(tags))
+        self._write("start", key, experiment="", parent=self.run, name=name, tags=dict(tags))
         return key
 
     def params(self, run: str, values: Mapping[str, str]) -> None:
@@ -84,7 +84,7 @@ class Entry:
     kind: str
     run: str
     time: int
-    experiment: str | None = None
+    experiment: str = ""
     parent: str | None = None
     name: str = ""
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -120,7 +120,9 @@ def start_sender(folder: Path, uri: str, artifacts: Path) -> Sender:
     log = (folder / "sender.log").open("ab")
     command = [sys.executable, "-m", "tasks.tracking.sender", str(folder), uri, str(artifacts)]
     root = Path(__file__).parents[2]
-    process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=root, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=root, start_new_session=True
+    )
     log.close()
     return Sender(process, folder)
 

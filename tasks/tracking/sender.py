@@ -51,7 +51,9 @@ def send_all(folder: Path, client: "MlflowClient", artifacts: Path | None, paren
     while True:
         parent_gone = os.getppid() != parent
         try:
-            open_journals = [journal for journal in sorted(folder.glob("*.jsonl")) if not send(journal, client, artifacts)]
+            open_journals = [
+                journal for journal in sorted(folder.glob("*.jsonl")) if not send(journal, client, artifacts)
+            ]
             wait = POLL_SECONDS
         except (MlflowException, OSError) as error:
             print(f"{time.strftime('%F %T')} not sent, will try again: {str(error)[:300]}", flush=True)
@@ -153,13 +155,12 @@ def experiment_id(client: "MlflowClient", name: str, artifacts: Path | None) -> 
 
 def dataset_input(entry: Entry) -> "DatasetInput":
     """An MLflow dataset with our content digest."""
-    from mlflow.data.meta_dataset import MetaDataset
-    from mlflow.data.sources import LocalArtifactDatasetSource
-    from mlflow.entities import DatasetInput, InputTag
+    from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-    dataset = MetaDataset(LocalArtifactDatasetSource(entry.source), name=entry.name, digest=entry.digest)
-    return DatasetInput(dataset._to_mlflow_entity(), [InputTag(MLFLOW_DATASET_CONTEXT, "training")])
+    source = json.dumps({"uri": entry.source})
+    dataset = Dataset(entry.name, entry.digest, "local", source, profile=json.dumps(dict(entry.profile)))
+    return DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "input")])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The report, as a reader sees it: opened in headless Chromium through its DevTools protocol."""
 
 import base64
+import hashlib
 import json
 import math
 import random
@@ -9,14 +10,17 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from tasks.ledger import Ledger
 from tasks.report import wording
@@ -36,6 +40,21 @@ from tasks.report.story import (
 
 HOSTILE = "<script>document.title = 'owned'; fetch('https://example.com')</script><img src=x onerror=alert(1)>"
 SEED = 7
+NO_ROWS = Ledger()
+
+
+def stage(
+    label: str,
+    status: Literal["ran", "cached"],
+    seconds: float,
+    inputs: tuple[str, ...],
+    ledger: Ledger = NO_ROWS,
+    figures: Mapping[str, float] = MappingProxyType({}),
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> StageStory:
+    name = label.replace(": ", "-").replace(" ", "-")
+    mark = hashlib.sha256(label.encode()).hexdigest()[:16]
+    return StageStory(name, label, status, seconds, mark, inputs, ledger, dict(figures), dict(notes))
 
 
 def make_stages() -> tuple[StageStory, ...]:
@@ -50,24 +69,29 @@ def make_stages() -> tuple[StageStory, ...]:
     examples = Ledger(rows_in=1_204, rows_out=1_200, dropped={"no_label": 4})
     shards = Ledger(rows_out=13_200, bytes_in=11_362_012, bytes_out=11_361_301, tokens_out=3_379_200,
                     dropped_bytes={"incomplete_train_row": 711})  # fmt: skip
+    examples_read = ("examples-areas", "examples-purity")
     return (
-        StageStory("ingest", "ingest", "cached", 0.6, "3f0a91c2d4e5b6a7", (), ingest, {"files": 5204}, {"source": "python standard library"}),
-        StageStory("clean", "clean", "cached", 2.4, "9b1c55e0a2f34d18", ("ingest",), clean),
-        StageStory("deduplicate", "deduplicate", "cached", 3.1, "77d0e4b1c9a8f263", ("clean",), unique, {"clusters": 188}),
-        StageStory("examples-areas", "examples: areas", "cached", 0.3, "aa10bb20cc30dd40", (), examples),
-        StageStory("examples-purity", "examples: purity", "cached", 0.3, "ab11bc21cd31de41", (), examples),
-        StageStory("decontaminate", "decontaminate", "ran", 1.2, "c0ffee1234567890",
-                   ("deduplicate", "examples-areas", "examples-purity"), corpus),
-        StageStory("tokenizer", "train tokenizer", "ran", 6.8, "d1e2f3a4b5c6d7e8", ("decontaminate",), Ledger(rows_out=4_096)),
-        StageStory("shards", "write shards", "ran", 1.9, "0123456789abcdef", ("decontaminate", "tokenizer"), shards),
-        StageStory("pretrain", "pretrain", "ran", 163.0, "fedcba9876543210", ("shards", "tokenizer"), Ledger(),
-                   {"parameters": 3_145_728, "tokens_per_second": 41_210.4, "validation_loss": 2.6143}),
-        StageStory("finetune-areas", "finetune: areas", "ran", 21.4, "1a2b3c4d5e6f7081", ("pretrain", "examples-areas")),
-        StageStory("finetune-purity", "finetune: purity", "ran", 19.8, "2b3c4d5e6f708192", ("pretrain", "examples-purity")),
-        StageStory("evaluate-base", "evaluate: base", "ran", 9.6, "3c4d5e6f708192a3", ("pretrain", "decontaminate")),
-        StageStory("evaluate-areas", "evaluate: areas", "ran", 4.1, "4d5e6f708192a3b4", ("finetune-areas", "examples-areas")),
-        StageStory("evaluate-purity", "evaluate: purity", "ran", 3.9, "5e6f708192a3b4c5", ("finetune-purity", "examples-purity")),
-    )  # fmt: skip
+        stage("ingest", "cached", 0.6, (), ingest, {"files": 5204}, {"source": "python standard library"}),
+        stage("clean", "cached", 2.4, ("ingest",), clean),
+        stage("deduplicate", "cached", 3.1, ("clean",), unique, {"clusters": 188}),
+        stage("examples: areas", "cached", 0.3, (), examples),
+        stage("examples: purity", "cached", 0.3, (), examples),
+        stage("decontaminate", "ran", 1.2, ("deduplicate", *examples_read), corpus),
+        stage("train tokenizer", "ran", 6.8, ("decontaminate",), Ledger(rows_out=4_096)),
+        stage("write shards", "ran", 1.9, ("decontaminate", "train-tokenizer"), shards),
+        stage(
+            "pretrain",
+            "ran",
+            163.0,
+            ("write-shards", "train-tokenizer"),
+            figures={"parameters": 3_145_728, "loss": 2.61},
+        ),
+        stage("finetune: areas", "ran", 21.4, ("pretrain", "examples-areas")),
+        stage("finetune: purity", "ran", 19.8, ("pretrain", "examples-purity")),
+        stage("evaluate: base", "ran", 9.6, ("pretrain", "decontaminate")),
+        stage("evaluate: areas", "ran", 4.1, ("finetune-areas", "examples-areas")),
+        stage("evaluate: purity", "ran", 3.9, ("finetune-purity", "examples-purity")),
+    )
 
 
 def make_curve(steps: int, start: float, end: float, every: int, peak: float) -> tuple[CurvePoint, ...]:
@@ -100,10 +124,10 @@ SCORES = (
 )
 SAMPLES = (
     Sample("pretrain", "def read_lines(path):", '\n    """Read the lines of a file and return them as a list."""\n'
-           "    with open(path) as file:\n        return [line.strip() for line in file]\n\n\ndef read_lines_or_none(path):"),
+           "    with open(path) as file:\n        return [line.strip() for line in file]\n\n\ndef read_words(path):"),
     Sample("pretrain", "import ", "os\nimport sys\nimport re\n\n__all__ = ['Error', 'open', 'close', 'get', 'set']\n"),
     Sample("pretrain", "class Queue:\n", HOSTILE),
-    Sample("pretrain", "\u4e2d\u6587\uff1a", "\u8fd9\u662f\u4e00\u4e2a\u6a21\u578b\u7684\u8f93\u51fa\u3002\x00\x1b[31m"),
+    Sample("base", "\u4e2d\u6587\uff1a", "\u8fd9\u662f\u4e00\u4e2a\u6a21\u578b\u7684\u8f93\u51fa\u3002\x00\x1b[31m"),
 )  # fmt: skip
 DROPPED = (
     DroppedSample("clean", "too_short", "# empty on purpose\n"),
@@ -127,7 +151,7 @@ def story() -> RunStory:
         model=ModelStory(3_145_728, 6_720_000, "4 layers, 192 channels, 6 heads"),
         tokenizer=TokenizerStory(
             4_096, 37, {"code": 3.41, "en": 3.87, "zh": 1.92},
-            ("                                ", "NotImplementedError", "__init__(self, ", "\n        return ", "<script>"),
+            (" " * 32, "NotImplementedError", "__init__(self, ", "\n        return ", "<script>"),
         ),
         curves={
             "pretrain": make_curve(3_000, 8.3, 2.6, 250, 1e-3),
@@ -149,7 +173,7 @@ def story() -> RunStory:
 class Browser:
     """One headless Chromium; every `open` is a fresh tab."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: Connection) -> None:
         self._socket, self._calls = socket, 0
         self.events: list[dict] = []
 
@@ -235,8 +259,8 @@ def browser() -> Iterator[Browser]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             [command, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-             "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
+             "--disable-background-networking", "--disable-component-update", "--disable-sync",
+             "--disable-dev-shm-usage", "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
@@ -390,7 +414,10 @@ def test_verdict_and_tiles_name_the_figures_that_matter(page: Tab) -> None:
     assert "beats always giving the commonest answer on 2 of 2 tasks" in text
     assert "Of 2 scores that the previous run has too, 1 is clearly better and none is clearly worse" in text
     assert "86.6 % of 13.1 MB" in text
-    assert "4,386" in text
+    assert page.value("[...document.querySelectorAll('.tile dt')].map(label => label.innerText)") == [
+        "text kept", "documents", "parameters", "training tokens", "base: bits per byte", "areas: accuracy",
+        "purity: accuracy", "wall time", "cost",
+    ]  # fmt: skip
 
 
 def test_tables_have_headers_and_sections_headings(page: Tab) -> None:
@@ -463,7 +490,7 @@ def test_a_model_is_better_only_when_its_interval_leaves_the_baseline_out(
 
 def test_text_is_followed_from_stage_to_stage_but_not_into_those_that_only_consult_it() -> None:
     chain = [stage.name for stage in wording.corpus_chain(make_stages())]
-    assert chain == ["ingest", "clean", "deduplicate", "decontaminate", "shards"]
+    assert chain == ["ingest", "clean", "deduplicate", "decontaminate", "write-shards"]
 
 
 def test_stage_stands_right_of_all_it_waits_for_and_the_text_runs_straight() -> None:
