@@ -38,18 +38,16 @@ def main() -> None:
     """Entry point. Exit codes: 0 done, 1 our fault, 2 the user's input, 130 interrupted."""
     try:
         cli(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.exceptions.Abort):  # click makes an Abort of Ctrl-C
         click.echo("Interrupted. Finished stages are kept; the same command goes on from here.", err=True)
         sys.exit(130)
     except UserError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except Exception:
+    except Exception:  # noqa: BLE001 - the last resort: told with its traceback, exit code 1
         traceback.print_exc()
         click.echo("This is our fault, not yours. Please report it with the lines above.", err=True)
         sys.exit(1)
@@ -65,8 +63,12 @@ def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json:
     kind, loaded, changes = _load(recipe, overrides, workspace)
     _speak()
     from flows.quiet import settle
+    from tasks.artifacts import Workspace
+    from tasks.tracking.address import require_answer, tracking_address
 
-    settle(Path(loaded.workspace))
+    place = Workspace(loaded.workspace).open()
+    require_answer(tracking_address(loaded.tracking.uri, place))  # before a server is started
+    settle(place.root)
     from flows.deployed import finetune, pretrain, require_server
 
     require_server()

@@ -10,6 +10,7 @@ from prefect.settings import PREFECT_API_URL
 from flows.doctor import silent
 from flows.finetune import finetune as finetune_dag
 from flows.pretrain import pretrain as pretrain_dag
+from flows.quiet import settle
 from flows.recipe import FinetuneRecipe, Recipe, load_recipe
 from flows.score import score
 from flows.session import run_dag
@@ -24,6 +25,7 @@ def pretrain(recipe: str = "configs/demo.yaml", overrides: list[str] | None = No
 
     recipe: a YAML file, seen from the project folder. overrides: such as "model.layers=4", a line each.
     """
+    settle()
     loaded = load_recipe(Recipe, recipe, overrides or [])
     return run_dag(
         "pretrain", loaded, partial(pretrain_dag, recipe=loaded), partial(tell, recipe=loaded, flow_name="pretrain")
@@ -36,6 +38,7 @@ def finetune(recipe: str = "configs/nightly.yaml", overrides: list[str] | None =
 
     recipe: a YAML file, seen from the project folder. overrides: such as "finetune.0.steps=200", a line each.
     """
+    settle()
     loaded = load_recipe(FinetuneRecipe, recipe, overrides or [])
     return run_dag(
         "finetune", loaded, partial(finetune_dag, recipe=loaded), partial(tell, recipe=loaded, flow_name="finetune")
@@ -50,6 +53,7 @@ def evaluate(
 
     model: a run id, a registry name, an artifact folder or a Hugging Face folder. suite: a YAML file.
     """
+    settle()
     rows = score_task(model, suite, [], Path(workspace))
     create_table_artifact(table=rows, key="scores", description=f"{model} on {suite}")
     return {"scores": [*rows]}

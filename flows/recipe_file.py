@@ -167,7 +167,9 @@ def _present(loc: Sequence[Key], values: Json) -> tuple[Key, ...]:
             holder = holder[str(key)]
         elif isinstance(holder, list) and isinstance(key, int) and key < len(holder):
             holder = holder[key]
-        elif (position < len(loc) - 1 and isinstance(holder, dict)) or (isinstance(holder, dict) and key in (holder.get("kind"), "function-after")):
+        elif (position < len(loc) - 1 and isinstance(holder, dict)) or (
+            isinstance(holder, dict) and key in (holder.get("kind"), "function-after")
+        ):
             continue
         keys.append(key)
     return tuple(keys)

@@ -21,7 +21,7 @@ from flows.execution import Execution, Provided, Record
 from flows.recipe import AnyRecipe
 from flows.stages import Outcome
 from flows.telling import duration, flattened, reasons
-from tasks.artifacts import Scores, Workspace
+from tasks.artifacts import Workspace
 from tasks.cluster import Launcher
 from tasks.register import Registry
 from tasks.settings import Json, identity
@@ -115,13 +115,13 @@ class RunSummary:
 
 def close_run(execution: Execution, outcome: Outcome, recipe: AnyRecipe, uri: str, seconds: float) -> RunSummary:
     """Scores and report to MLflow and Prefect, and the record of this run for the next one's comparison."""
-    scores = tuple(row for handle in outcome.scores for row in score_rows(handle.artifact()))
+    scores = tuple(row for record in execution.records if record.stage == "evaluate" for row in score_rows(record))
     report = outcome.report.artifact().path / "report.html"
     registered = tuple(dict(handle.artifact().notes) for handle in outcome.registered)
     journal = execution.journal
     journal.metrics(
         journal.run,
-        {f"{row['task']}.{row['metric']}": float(str(row["value"])) for row in scores if row["model"] == "model"},
+        {f"{row['subject']}.{row['metric']}": float(str(row["value"])) for row in scores if row["model"] == "model"},
     )
     journal.artifact(journal.run, report)
     (execution.workspace.root / "runs").mkdir(exist_ok=True)
@@ -133,11 +133,13 @@ def close_run(execution: Execution, outcome: Outcome, recipe: AnyRecipe, uri: st
     )
 
 
-def score_rows(scores: Scores) -> list[dict[str, object]]:
-    """The rows of a score table."""
+def score_rows(record: Record) -> list[dict[str, object]]:
+    """The rows of an evaluation's score table, with what it is about."""
     import pyarrow.parquet as pq
 
-    return pq.read_table(scores.path / "scores.parquet").to_pylist()
+    assert record.artifact is not None
+    rows = pq.read_table(record.artifact.path / "scores.parquet").to_pylist()
+    return [{**row, "subject": record.label.removeprefix("evaluate: ")} for row in rows]
 
 
 def summary_markdown(records: list[Record], report: Path, scores: tuple[Mapping[str, object], ...]) -> str:

@@ -122,11 +122,15 @@ def curve(record: Record) -> tuple[CurvePoint, ...]:
 
 
 def score_rows(record: Record) -> list[ScoreRow]:
-    """The scores of one evaluation, the suite named by what was evaluated."""
-    rows = pq.read_table(path_of(record) / "scores.parquet").to_pylist()
-    subject = record.label.removeprefix("evaluate: ")
-    scores = [ScoreRow(**row) for row in rows]
-    return [replace(row, model=subject) if row.model == "model" else row for row in scores]
+    """The scores of one evaluation; the judged model is called by what was evaluated: base, a task, champion."""
+    subject = subject_of(record)
+    rows = [ScoreRow(**row) for row in pq.read_table(path_of(record) / "scores.parquet").to_pylist()]
+    return [replace(row, subject=subject, model=subject if row.model == "model" else row.model) for row in rows]
+
+
+def subject_of(record: Record) -> str:
+    """What an evaluation is about, from its label."""
+    return record.label.removeprefix("evaluate: ")
 
 
 def previous_scores(execution: Execution, recipe: AnyRecipe) -> tuple[ScoreRow, ...]:
@@ -142,7 +146,7 @@ def samples(record: Record) -> list[Sample]:
     """Generations of one evaluation."""
     path = path_of(record) / "samples.json"
     found = json.loads(path.read_text()) if path.exists() else []
-    return [Sample(record.label.removeprefix("evaluate: "), entry["prompt"], entry["text"]) for entry in found]
+    return [Sample(subject_of(record), entry["prompt"], entry["text"]) for entry in found]
 
 
 def dropped_samples(record: Record) -> list[DroppedSample]:

@@ -73,10 +73,10 @@ def budget_line(recipe: Recipe) -> str:
 
 def score_table(scores: Sequence[Mapping[str, object]]) -> str:
     """Scores with their 95 % intervals."""
-    table = _table("task", "metric", "model", "value>", "95 % interval>", "n>")
+    table = _table("of", "task", "metric", "model", "value>", "95 % interval>", "n>")
     for row in scores:
         table.add_row(
-            str(row["task"]), str(row["metric"]), str(row["model"]), f"{row['value']:.4f}",
+            str(row.get("subject", "")), str(row["task"]), str(row["metric"]), str(row["model"]), f"{row['value']:.4f}",
             f"{row['ci_low']:.4f} to {row['ci_high']:.4f}", _count(row["n"]),
         )  # fmt: skip
     return _rendered(table)

@@ -204,7 +204,9 @@ class Workspace:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if not marker.exists():
-                marker.write_text(json.dumps({"format": FORMAT}) + "\n")
+                temporary = marker.with_name(f"workspace.{os.getpid()}.tmp")
+                temporary.write_text(json.dumps({"format": FORMAT}) + "\n")
+                temporary.rename(marker)  # whole at once: another run may be opening it
             found = json.loads(marker.read_text()).get("format")
         except OSError as error:
             raise UserError(f"workspace {self.root}: {error.strerror}. Choose another with --workspace DIR.") from error

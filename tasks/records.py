@@ -68,7 +68,7 @@ def find_files(place: str, patterns: Sequence[str]) -> list[SourceFile]:
     """The files that paths, folders, globs and URLs name, sorted, each once. UserError where one names nothing."""
     urls = sorted({url for pattern in patterns for url in _matches(place, pattern)})
     folders = [url.split("/")[:-1] for url in urls]
-    shared = len(os.path.commonprefix(folders))
+    shared = len(os.path.commonprefix(folders))  # noqa: RUF071 - of lists of names, so name by name
     return [SourceFile("/".join(url.split("/")[shared:]), url) for url in urls]
 
 

@@ -216,8 +216,9 @@ def version_tags(
     """Tags that lead back to the artifacts, the run and the score."""
     score = {"value": mine.value, "low": mine.low, "high": mine.high, "measured_on": mine.measured_on}
     return {
-        "wordmill.fingerprint": model.fingerprint, "wordmill.artifact": model.folder, "wordmill.scores": scores.folder, "wordmill.report": report.folder,
-        "wordmill.metric": metric, "wordmill.score": json.dumps(score), **registry.tags,
+        "wordmill.fingerprint": model.fingerprint, "wordmill.artifact": model.folder, "wordmill.scores": scores.folder,
+        "wordmill.report": report.folder, "wordmill.metric": metric, "wordmill.score": json.dumps(score),
+        **registry.tags,
     }  # fmt: skip
 
 

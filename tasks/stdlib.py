@@ -11,6 +11,7 @@ import os
 import platform
 import sysconfig
 import textwrap
+import threading
 import tokenize
 import warnings
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ SKIPPED_FOLDERS = frozenset(
     | {"encodings", "pydoc_data", "lib-dynload", "__pycache__", "__phello__"}
 )
 SKIPPED_PREFIXES = ("config-", "_sysconfigdata", "_sysconfig_vars", "sitecustomize", "usercustomize")  # of this machine
+ONE_AT_A_TIME = threading.Lock()  # so that stages that start together do not each read the library
 MAX_FUNCTION_LINES = 16  # of what counts as a short function
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -81,6 +83,12 @@ def python_texts(window_chars: int) -> Iterator[PythonText]:
 
 def python_digest() -> str:
     """SHA-256 over the interpreter's version and all the text above."""
+    with ONE_AT_A_TIME:
+        return _digest()
+
+
+@functools.cache
+def _digest() -> str:
     digest = hashlib.sha256(platform.python_version().encode())
     for name, text in topics():
         digest.update(f"{name}\0{text}\0".encode())
@@ -97,12 +105,17 @@ def topics() -> Iterator[tuple[str, str]]:
     yield from sorted(texts.items())
 
 
-@functools.cache
 def modules() -> tuple[Module, ...]:
     """Source files in the order of their paths. One that is not valid text or not valid Python is left out.
 
-    Parsing takes seconds and four stages want it, so a process does it once (25 MB).
+    Parsing takes seconds and four stages want it, perhaps at once, so a process does it once (25 MB).
     """
+    with ONE_AT_A_TIME:
+        return _modules()
+
+
+@functools.cache
+def _modules() -> tuple[Module, ...]:
     return tuple(module for path in _files() if (module := _module(path)) is not None)
 
 

@@ -1,0 +1,114 @@
+"""Runs that are killed, interrupted, or share a workspace."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tasks.cluster import read_curve
+
+if TYPE_CHECKING:
+    from tests.flows.conftest import Built, Mill
+
+# Steps of many micro-batches, so that there is time to strike between two checkpoints.
+LONG = ["finetune=[]", "pretrain.steps=24", "pretrain.batch_tokens=2048", "pretrain.micro_rows=1", "register.promote=never"]
+CHECKPOINTS = 4  # steps between them
+BEFORE_TRAINING = ["ingest", "clean", "deduplicate", "decontaminate", "tokenizer", "shards"]
+
+
+def arguments(recipe: Path, workspace: Path, *overrides: str) -> list[str]:
+    changes = [part for change in (*LONG, *overrides) for part in ("--set", change)]
+    return ["run", str(recipe), "--workspace", str(workspace), "--json", *changes]
+
+
+def losses(folder: Path) -> list[tuple[float | None, ...]]:
+    """Step, loss, gradient norm and validation loss, exactly as they were written."""
+    return [
+        (point["step"], point["loss"], point["gradient_norm"], point["validation_loss"])
+        for point in read_curve(folder / "curve.jsonl")
+    ]
+
+
+def written_steps(folder: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (folder / "curve.jsonl").read_text().splitlines()]
+
+
+def model_folder(document: dict, workspace: Path) -> Path:
+    return workspace / "pretrain" / next(s["fingerprint"] for s in document["stages"] if s["stage"] == "pretrain")
+
+
+def running_in(workspace: Path) -> list[psutil.Process]:
+    """Processes with the workspace on their command line: the run, its trainings, its sender."""
+    return [p for p in psutil.process_iter(["cmdline"]) if any(str(workspace) in part for part in p.info["cmdline"] or ())]
+
+
+@pytest.fixture(scope="module")
+def whole(mill: "Mill", recipe: Path, built: "Built", tmp_path_factory: pytest.TempPathFactory) -> list[tuple[float | None, ...]]:
+    """The losses of the same training, left alone."""
+    import shutil
+
+    workspace = Path(shutil.copytree(built.workspace, tmp_path_factory.mktemp("whole") / "workspace"))
+    return losses(model_folder(mill(*arguments(recipe, workspace)).document(), workspace))
+
+
+@pytest.fixture
+def training(
+    mill: "Mill", recipe: Path, workspace: Path, wait_until: Callable[..., None]
+) -> tuple[subprocess.Popen[str], Path]:
+    """A run whose training has written its first checkpoint, and the folder that it builds in."""
+    process = mill.start(*arguments(recipe, workspace))
+    wait_until(lambda: any(workspace.glob("pretrain/*.partial/checkpoints/step-*")), "the first checkpoint", process)
+    (folder,) = workspace.glob("pretrain/*.partial")
+    return process, folder
+
+
+def test_killed_training_goes_on_with_the_losses_of_an_uninterrupted_one(
+    mill: "Mill", recipe: Path, workspace: Path, whole: list[tuple[float | None, ...]],
+    training: tuple[subprocess.Popen[str], Path], wait_until: Callable[..., None],
+) -> None:  # fmt: skip
+    process, folder = training
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    wait_until(lambda: not running_in(workspace), "the end of what the killed run had started")
+    written = len(written_steps(folder))
+    done = mill(*arguments(recipe, workspace)).document()
+    status = {stage["stage"]: stage["status"] for stage in done["stages"]}
+    assert {status[label] for label in BEFORE_TRAINING} == {"cached"}
+    assert status["pretrain"] == "ran"
+    finished = model_folder(done, workspace)
+    first = written_steps(finished)[written]
+    assert first > CHECKPOINTS
+    assert first % CHECKPOINTS == 1
+    assert losses(finished) == whole
+
+
+def test_ctrl_c_ends_a_run_with_130_and_leaves_no_process(
+    mill: "Mill", recipe: Path, workspace: Path, whole: list[tuple[float | None, ...]],
+    training: tuple[subprocess.Popen[str], Path], wait_until: Callable[..., None],
+) -> None:  # fmt: skip
+    process, _ = training
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, ""), err
+    assert "Interrupted" in err
+    assert "Traceback" not in err
+    wait_until(lambda: not running_in(workspace), "the end of what the interrupted run had started")
+    done = mill(*arguments(recipe, workspace)).document()
+    assert losses(model_folder(done, workspace)) == whole
+
+
+def test_two_runs_at_once_build_each_artifact_once(mill: "Mill", recipe: Path, tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    command = ["run", str(recipe), "--workspace", str(tmp_path / "shared"), "--json", "--set", "finetune=[]", "--set", "examples=[]"]
+    with ThreadPoolExecutor(2) as pool:
+        documents = [done.document() for done in pool.map(lambda _: mill(*command), range(2))]
+    first, second = ({stage["stage"]: (stage["status"], stage["fingerprint"]) for stage in d["stages"]} for d in documents)
+    assert {label: mark for label, (_, mark) in first.items()} == {label: mark for label, (_, mark) in second.items()}
+    assert {label: sorted((first[label][0], second[label][0])) for label in first} == dict.fromkeys(first, ["cached", "ran"])
