@@ -123,12 +123,13 @@ def _planned(loaded: "Recipe | FinetuneRecipe") -> "list[Planned]":
 def _load(
     recipe: str, overrides: tuple[str, ...], workspace: str | None
 ) -> "tuple[str, Recipe | FinetuneRecipe, list[str]]":
-    from flows.recipe import Recipe, load_recipe, recipe_kind
+    from flows.recipe import FinetuneRecipe, Recipe, load_recipe, recipe_kind
     from flows.recipe_file import read_recipe
 
     changes = [*overrides, *([f"workspace={workspace}"] if workspace else [])]
-    kind = recipe_kind(read_recipe(recipe, changes))
-    return ("pretrain" if kind is Recipe else "finetune"), load_recipe(kind, recipe, changes), changes
+    if recipe_kind(read_recipe(recipe, changes)) is Recipe:
+        return "pretrain", load_recipe(Recipe, recipe, changes), changes
+    return "finetune", load_recipe(FinetuneRecipe, recipe, changes), changes
 
 
 def _speak() -> None:

@@ -20,7 +20,7 @@ from tasks.settings import Json
 
 
 @flow(name="pretrain", flow_run_name="{recipe}")
-def pretrain(recipe: str = "configs/demo.yaml", overrides: list[str] | None = None) -> Json:
+def pretrain(recipe: str = "configs/demo.yaml", overrides: list[str] | None = None) -> dict[str, Json]:
     """Raw text in; a language model out that is trained, fine-tuned, scored, explained and registered.
 
     recipe: a YAML file, seen from the project folder. overrides: such as "model.layers=4", a line each.
@@ -33,7 +33,7 @@ def pretrain(recipe: str = "configs/demo.yaml", overrides: list[str] | None = No
 
 
 @flow(name="finetune", flow_run_name="{recipe}")
-def finetune(recipe: str = "configs/nightly.yaml", overrides: list[str] | None = None) -> Json:
+def finetune(recipe: str = "configs/nightly.yaml", overrides: list[str] | None = None) -> dict[str, Json]:
     """Start from the registered champion and new labelled data; promote the challenger only when it is better.
 
     recipe: a YAML file, seen from the project folder. overrides: such as "finetune.0.steps=200", a line each.
@@ -48,18 +48,21 @@ def finetune(recipe: str = "configs/nightly.yaml", overrides: list[str] | None =
 @flow(name="evaluate", flow_run_name="{model}")
 def evaluate(
     model: str = "models:/wordmill@champion", suite: str = "configs/suites/quick.yaml", workspace: str = "workspace"
-) -> Json:
+) -> dict[str, Json]:
     """Score any model on a suite.
 
     model: a run id, a registry name, an artifact folder or a Hugging Face folder. suite: a YAML file.
     """
     settle()
-    rows = score_task(model, suite, [], Path(workspace))
+    rows = score_task(model, suite, workspace)
     create_table_artifact(table=rows, key="scores", description=f"{model} on {suite}")
     return {"scores": [*rows]}
 
 
-score_task = task(score, name="score")
+@task(name="score")
+def score_task(model: str, suite: str, workspace: str) -> list[dict[str, Json]]:
+    """Score the model in the workspace."""
+    return score(model, suite, [], Path(workspace))
 
 
 def require_server() -> None:

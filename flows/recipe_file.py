@@ -163,8 +163,8 @@ def _present(loc: Sequence[Key], values: Json) -> tuple[Key, ...]:
     keys: list[Key] = []
     holder: Json = values
     for position, key in enumerate(loc):
-        if isinstance(holder, dict) and key in holder:
-            holder = holder[str(key)]
+        if isinstance(holder, dict) and isinstance(key, str) and key in holder:
+            holder = holder[key]
         elif isinstance(holder, list) and isinstance(key, int) and key < len(holder):
             holder = holder[key]
         elif (position < len(loc) - 1 and isinstance(holder, dict)) or (

@@ -95,7 +95,7 @@ class RunSummary:
     tracking: str
     seconds: float
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, Json]:
         """The documented form."""
         stages: list[Json] = [
             {

@@ -56,9 +56,8 @@ def draw_samples(config: EvaluateConfig, subject: Subject, is_chat: bool) -> lis
             subject.model, subject.tokenizer, prompt, config.samples, config.temperature, config.sample_tokens,
             seed=config.seed, is_chat=is_chat,
         )  # fmt: skip
-        samples += [
-            {"prompt": prompt, "text": text, "seed": config.seed, "temperature": config.temperature} for text in texts
-        ]
+        for text in texts:
+            samples.append({"prompt": prompt, "text": text, "seed": config.seed, "temperature": config.temperature})
     return samples
 
 
@@ -93,9 +92,13 @@ def score_model(
 
     Writes scores.parquet and samples.json (empty when the suite draws none).
     """
+    import torch
+
     from model.device import choose_device
     from tasks.models import load, read_task
 
+    if config.threads:
+        torch.set_num_threads(config.threads)
     model, tokenizer = load(folder)
     subject = Subject(model.to(choose_device()), tokenizer)
     task = read_task(folder)

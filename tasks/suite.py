@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from tasks.errors import UserError
 from tasks.example_rows import LabelledExamples, read_examples
 from tasks.heldout import HELDOUT_SEED, HELDOUT_SHARE, is_heldout
 from tasks.sampling import hash_keys, sample_documents
-from tasks.settings import Section
+from tasks.settings import Placement, Section
 from tasks.stdlib import python_digest, python_texts
 
 TaskName = Literal["instruction", "classification", "token_labels", "bits_per_byte", "samples"]
@@ -50,6 +50,7 @@ class EvaluateConfig(Section):
     samples: int = Field(default=1, ge=1, description="Continuations of each prompt")
     sample_tokens: int = Field(default=60, ge=1, description="Tokens of a continuation, at most")
     temperature: float = Field(default=0.7, ge=0, description="Of the samples; 0: the likeliest token")
+    threads: Annotated[int, Placement()] = Field(default=0, ge=0, description="CPU threads of the model; 0: torch's choice")
     resamples: int = Field(default=1_000, ge=100, description="Bootstrap draws behind each 95 % interval")
     seed: int = Field(
         default=1, ge=0, lt=2**31, description="Chooses documents and examples, draws samples and resamples"

@@ -54,7 +54,7 @@ def closed_port() -> int:
         ("evaluate:", "evaluat:", 25, "evaluat: unknown key. Did you mean evaluate?"),
         ("steps: 8", "steps: many", 11, "pretrain.steps: found 'many'; input should be a valid integer"),
         ("steps: 8", "steps: 0", 11, "pretrain.steps: found 0; input should be greater than or equal to 1"),
-        ("kind: text", "kind: txt", 5, "ingest.sources.1: "),
+        ("kind: text", "kind: txt", 6, "ingest.sources.1: "),
         ("context: 32}\nmodel", "context: 64}\nmodel", None, "shards.context 64 is longer than the model's positions (model.context 32)"),
         ("heads: 2", "heads: 3", 9, "heads 3 "),
         ("vocab_size: 320", "vocab_size: 200", 7, "vocab_size 200"),

@@ -1,0 +1,117 @@
+"""The deployments of prefect.yaml on a real server, and one of them run by a worker."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.responses import DeploymentResponse
+
+if TYPE_CHECKING:
+    from tests.flows.conftest import Mill
+
+ROOT = Path(__file__).parents[2]
+POOL = "wordmill"
+
+
+@pytest.fixture(scope="module")
+def prefect(mill: "Mill") -> Callable[..., str]:
+    """The `prefect` command, from the project's folder."""
+
+    def call(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", *arguments], cwd=ROOT, env=mill.environment, capture_output=True, text=True,
+            stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def client(prefect_api: str) -> Iterator[SyncPrefectClient]:
+    with SyncPrefectClient(prefect_api) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def deployments(prefect: Callable[..., str], client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
+    """As `make up` makes them, by "flow/deployment"."""
+    prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
+    prefect("--no-prompt", "deploy", "--all")
+    names = ["pretrain/demo", "pretrain/full", "finetune/nightly", "evaluate/champion"]
+    return {name: client.read_deployment_by_name(name) for name in names}
+
+
+@pytest.fixture
+def worker(mill: "Mill", tmp_path: Path, deployments: dict[str, DeploymentResponse]) -> Iterator[Path]:
+    """A worker of the pool; yields its log."""
+    log = tmp_path / "worker.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"], cwd=ROOT,
+            env={**mill.environment, "PREFECT_WORKER_QUERY_SECONDS": "1"}, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=output, start_new_session=True,
+        )  # fmt: skip
+    yield log
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for member in family:
+        member.kill()
+    psutil.wait_procs(family, timeout=10)
+
+
+def test_every_deployment_names_files_that_exist_and_parameters_its_flow_takes(
+    deployments: dict[str, DeploymentResponse],
+) -> None:
+    for name, deployment in deployments.items():
+        known = deployment.parameter_openapi_schema["properties"]
+        assert set(deployment.parameters) <= set(known), name
+        for key in ("recipe", "suite"):
+            if key in deployment.parameters:
+                assert (ROOT / deployment.parameters[key]).is_file(), f"{name}: {deployment.parameters[key]}"
+
+
+def test_nightly_finetuning_has_a_schedule_in_its_time_zone_and_runs_once_at_a_time(
+    deployments: dict[str, DeploymentResponse],
+) -> None:
+    nightly = deployments["finetune/nightly"]
+    (schedule,) = nightly.schedules
+    assert schedule.active
+    assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 3 * * *", "Europe/Berlin")
+    assert nightly.global_concurrency_limit is not None
+    assert nightly.global_concurrency_limit.limit == 1
+
+
+def test_only_the_nightly_deployment_is_scheduled(deployments: dict[str, DeploymentResponse]) -> None:
+    assert [name for name, deployment in deployments.items() if deployment.schedules] == ["finetune/nightly"]
+
+
+def test_worker_runs_a_deployment_and_leaves_ledgers_summary_and_report(
+    deployments: dict[str, DeploymentResponse], worker: Path, client: SyncPrefectClient, recipe: Path, workspace: Path,
+    wait_until: Callable[..., None],
+) -> None:  # fmt: skip
+    overrides = [f"workspace={workspace}", "register.min_improvement=0.5"]
+    parameters = {"recipe": os.fspath(recipe), "overrides": overrides}
+    started = client.create_flow_run_from_deployment(deployments["pretrain/demo"].id, parameters=parameters)
+
+    def ended() -> bool:
+        state = client.read_flow_run(started.id).state
+        return state is not None and state.is_final()
+
+    wait_until(ended, "the end of the flow run")
+    flow_run = client.read_flow_run(started.id)
+    assert flow_run.state is not None
+    assert flow_run.state.is_completed(), worker.read_text()[-4000:]
+    found = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[started.id])))
+    kinds = {artifact.key: artifact.type for artifact in found if artifact.key}
+    assert kinds == {
+        "report": "markdown", "summary": "markdown", "ledger-register-base": "table", "ledger-register-topics": "table",
+        "ledger-register-answers": "table",
+    }  # fmt: skip

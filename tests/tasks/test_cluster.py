@@ -1,0 +1,185 @@
+"""Trainings in processes of their own and on Ray: what they hand back, and what becomes of a lost worker."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import tokenizers
+from tokenizers.models import BPE
+
+from model.config import ModelConfig, OptimizerConfig
+from model.shards import write_token_shard
+from tasks.artifacts import Tokenizer, TokenShards
+from tasks.cluster import ClusterConfig, Launcher, LostWorkers, read_curve
+from tasks.encoding import SPECIAL_TOKENS
+from tasks.errors import UserError
+from tasks.pretrain import PretrainConfig, Pretraining, pretrain_model
+
+VOCAB, CONTEXT, CHECKPOINTS = 61, 16, 4
+STEPS = 24
+
+
+def refuse(payload: dict[str, object]) -> None:
+    raise UserError(f"the input {payload['name']} is at fault")
+
+
+def fail(payload: dict[str, object]) -> None:
+    raise ZeroDivisionError("a bug")
+
+
+def vanish(payload: dict[str, object]) -> None:
+    os._exit(7)
+
+
+def write_points(payload: dict[str, object]) -> None:
+    with (Path(str(payload["out"])) / "curve.jsonl").open("a") as file:
+        for step in (1, 2, 3):
+            file.write(json.dumps({"step": step, "loss": step / 2}) + "\n")
+
+
+def sleep_long(payload: dict[str, object]) -> None:
+    (Path(str(payload["out"])) / "curve.jsonl").write_text("")
+    time.sleep(600)
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Launcher:
+    return Launcher(ClusterConfig(), tmp_path / "logs")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "stage" / "0123.partial"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def launch(
+    launcher: Launcher, entry: Callable[[dict[str, object]], None], out: Path,
+    follow: Callable[[Mapping[str, float]], None] = lambda _: None,
+) -> None:  # fmt: skip
+    launcher.launch(entry, {"out": str(out), "name": "x"}, 0, 0, 0, out / "curve.jsonl", follow)
+
+
+def test_points_of_a_training_are_handed_on_in_order(launcher: Launcher, out: Path) -> None:
+    found: list[Mapping[str, float]] = []
+    launch(launcher, write_points, out, found.append)
+    assert found == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 1.5}]
+
+
+def test_points_that_an_earlier_run_wrote_are_not_handed_on_again(launcher: Launcher, out: Path) -> None:
+    launch(launcher, write_points, out)
+    found: list[Mapping[str, float]] = []
+    launch(launcher, write_points, out, found.append)
+    assert [point["step"] for point in found] == [1, 2, 3]
+
+
+def test_fault_of_the_input_comes_back_as_it_was(launcher: Launcher, out: Path) -> None:
+    with pytest.raises(UserError, match="^the input x is at fault$"):
+        launch(launcher, refuse, out)
+
+
+def test_bug_comes_back_with_the_end_of_the_log(launcher: Launcher, out: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)ZeroDivisionError: a bug; log: .*\.log\n.*Traceback"):
+        launch(launcher, fail, out)
+
+
+def test_process_that_vanished_is_worth_another_try(launcher: Launcher, out: Path) -> None:
+    with pytest.raises(LostWorkers, match="ended with code 7"):
+        launch(launcher, vanish, out)
+
+
+def test_stop_ends_a_training_and_refuses_later_ones(launcher: Launcher, out: Path) -> None:
+    stopper = threading.Thread(target=stop_once_started, args=(launcher, out / "curve.jsonl"))
+    stopper.start()
+    with pytest.raises(InterruptedError):
+        launch(launcher, sleep_long, out)
+    stopper.join()
+    with pytest.raises(InterruptedError, match="being stopped"):
+        launch(launcher, write_points, out)
+    assert not [child for child in psutil.Process().children() if "tasks.cluster" in child.cmdline()]
+
+
+def stop_once_started(launcher: Launcher, sign: Path) -> None:
+    while not sign.exists():
+        time.sleep(0.02)
+    launcher.stop()
+
+
+def test_curve_keeps_the_later_of_two_points_of_a_step(tmp_path: Path) -> None:
+    lines = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}, {"step": 3, "loss": 1.0}, {"step": 2, "loss": 2.5}]
+    (tmp_path / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + "\n")
+    assert [(p["step"], p["loss"]) for p in read_curve(tmp_path / "curve.jsonl")] == [(1, 3.0), (2, 2.5), (3, 1.0)]
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> TokenShards:
+    for name, rows in (("train", 60), ("validation", 8)):
+        tokens = np.random.default_rng(rows).integers(0, VOCAB, (rows, CONTEXT + 1)).astype(np.uint16)
+        (tmp_path / "shards" / name).mkdir(parents=True)
+        write_token_shard(tmp_path / "shards" / name / "shard-0.parquet", tokens, None, {"vocab_size": VOCAB, "tokenizer": "t"})
+    return TokenShards(str(tmp_path / "shards"), "a" * 16, figures={"context": float(CONTEXT)})
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Tokenizer:
+    (tmp_path / "tokenizer").mkdir()
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *"abcdefgh"])}
+    tokenizers.Tokenizer(BPE(vocabulary, [])).save(str(tmp_path / "tokenizer" / "tokenizer.json"))
+    (tmp_path / "tokenizer" / "tokenizer_config.json").write_text("{}")
+    return Tokenizer(str(tmp_path / "tokenizer"), "b" * 16)
+
+
+def train_on_two_workers(
+    tmp_path: Path, name: str, shards: TokenShards, tokenizer: Tokenizer, follow: Callable[[Mapping[str, float]], None]
+) -> list[tuple[float | None, ...]]:
+    """Losses by step of one small training; rows go one by one, so that there is time to strike."""
+    config = Pretraining(
+        ModelConfig(layers=2, width=32, heads=2, context=CONTEXT, dropout=0.1),
+        PretrainConfig(
+            steps=STEPS, batch_tokens=64 * CONTEXT, micro_rows=1, log_every=1, evaluate_every=8, evaluate_batches=1,
+            checkpoint_every=CHECKPOINTS, optimizer=OptimizerConfig(warmup_steps=2), precision="float32", workers=2, threads=1,
+        ),
+    )  # fmt: skip
+    out = tmp_path / name / "0123.partial"
+    out.mkdir(parents=True)
+    launcher = Launcher(ClusterConfig(), tmp_path / "logs" / name)
+
+    def started(entry: Callable[[dict[str, object]], None], payload: dict[str, object]) -> None:
+        launcher.launch(entry, payload, 2, 0, 1, out / "curve.jsonl", follow)
+
+    pretrain_model(config, shards, tokenizer, out, started)
+    return [(p["step"], p["loss"], p["gradient_norm"], p["validation_loss"]) for p in read_curve(out / "curve.jsonl")]
+
+
+def ray_workers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())]
+
+
+def kill_one_worker(killed: list[int], figures: Mapping[str, float]) -> None:
+    """Once, after the first checkpoint."""
+    if not killed and figures["step"] > CHECKPOINTS:
+        victim = max(ray_workers(), key=lambda worker: worker.pid)
+        victim.send_signal(signal.SIGKILL)
+        killed.append(int(figures["step"]))
+
+
+@pytest.mark.timeout(280)
+def test_training_that_lost_a_ray_worker_ends_with_the_losses_of_one_that_did_not(
+    tmp_path: Path, shards: TokenShards, tokenizer: Tokenizer
+) -> None:
+    whole = train_on_two_workers(tmp_path, "whole", shards, tokenizer, lambda _: None)
+    killed: list[int] = []
+    struck = train_on_two_workers(tmp_path, "struck", shards, tokenizer, partial(kill_one_worker, killed))
+    assert killed
+    assert killed[0] < STEPS
+    assert len(whole) == STEPS
+    assert struck == whole
