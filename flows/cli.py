@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -36,6 +37,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 our fault, 2 the user's input, 130 interrupted."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs inherit it ignored
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:

@@ -163,16 +163,22 @@ def _present(loc: Sequence[Key], values: Json) -> tuple[Key, ...]:
     keys: list[Key] = []
     holder: Json = values
     for position, key in enumerate(loc):
-        if isinstance(holder, dict) and isinstance(key, str) and key in holder:
-            holder = holder[key]
-        elif isinstance(holder, list) and isinstance(key, int) and key < len(holder):
-            holder = holder[key]
-        elif (position < len(loc) - 1 and isinstance(holder, dict)) or (
-            isinstance(holder, dict) and key in (holder.get("kind"), "function-after")
-        ):
+        inner = _entry(holder, key)
+        is_union_member = isinstance(holder, dict) and (position < len(loc) - 1 or key == holder.get("kind"))
+        if inner is None and is_union_member:
             continue
+        holder = holder if inner is None else inner
         keys.append(key)
     return tuple(keys)
+
+
+def _entry(holder: Json, key: Key) -> Json:
+    """What stands at `key`; None where there is nothing."""
+    if isinstance(holder, dict):
+        return holder.get(str(key))
+    if isinstance(holder, list) and isinstance(key, int) and key < len(holder):
+        return holder[key]
+    return None
 
 
 def _known_keys(kind: object, loc: Sequence[Key]) -> list[str]:

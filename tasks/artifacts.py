@@ -207,7 +207,8 @@ class Workspace:
                 temporary = marker.with_name(f"workspace.{os.getpid()}.tmp")
                 temporary.write_text(json.dumps({"format": FORMAT}) + "\n")
                 temporary.rename(marker)  # whole at once: another run may be opening it
-            found = json.loads(marker.read_text()).get("format")
+            noted = json.loads(marker.read_text())
+            found = noted.get("format") if isinstance(noted, dict) else type(noted).__name__
         except OSError as error:
             raise UserError(f"workspace {self.root}: {error.strerror}. Choose another with --workspace DIR.") from error
         except json.JSONDecodeError as error:

@@ -190,6 +190,7 @@ def _quiet_environment() -> dict[str, str]:
 def main(spec: Path) -> int:
     """Run one job; what went wrong is left beside the spec for the parent."""
     job = Job(**json.loads(spec.read_text()))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs inherit it ignored
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     try:
         if job.workers == 0:

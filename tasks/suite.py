@@ -50,7 +50,9 @@ class EvaluateConfig(Section):
     samples: int = Field(default=1, ge=1, description="Continuations of each prompt")
     sample_tokens: int = Field(default=60, ge=1, description="Tokens of a continuation, at most")
     temperature: float = Field(default=0.7, ge=0, description="Of the samples; 0: the likeliest token")
-    threads: Annotated[int, Placement()] = Field(default=0, ge=0, description="CPU threads of the model; 0: torch's choice")
+    threads: Annotated[int, Placement()] = Field(
+        default=0, ge=0, description="CPU threads of the model; 0: torch's choice"
+    )
     resamples: int = Field(default=1_000, ge=100, description="Bootstrap draws behind each 95 % interval")
     seed: int = Field(
         default=1, ge=0, lt=2**31, description="Chooses documents and examples, draws samples and resamples"

@@ -220,7 +220,9 @@ def prefect_api(clean_environment: dict[str, str]) -> Iterator[str]:
             cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
-        wait_for(lambda: answers(f"http://127.0.0.1:{port}/api/health") or server.poll() is not None, "Prefect's server")
+        wait_for(
+            lambda: answers(f"http://127.0.0.1:{port}/api/health") or server.poll() is not None, "Prefect's server"
+        )
         assert server.poll() is None, (Path(home) / "server.log").read_text()[-2000:]
         yield f"http://127.0.0.1:{port}/api"
     finally:

@@ -109,7 +109,9 @@ def test_worker_runs_a_deployment_and_leaves_ledgers_summary_and_report(
     flow_run = client.read_flow_run(started.id)
     assert flow_run.state is not None
     assert flow_run.state.is_completed(), worker.read_text()[-4000:]
-    found = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[started.id])))
+    found = client.read_artifacts(
+        artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[started.id]))
+    )
     kinds = {artifact.key: artifact.type for artifact in found if artifact.key}
     assert kinds == {
         "report": "markdown", "summary": "markdown", "ledger-register-base": "table", "ledger-register-topics": "table",

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from tests.flows.conftest import Built, Mill
 
 # Steps of many micro-batches, so that there is time to strike between two checkpoints.
-LONG = ["finetune=[]", "pretrain.steps=24", "pretrain.batch_tokens=2048", "pretrain.micro_rows=1", "register.promote=never"]
+LONG = [
+    "finetune=[]",
+    "pretrain.steps=24",
+    "pretrain.batch_tokens=2048",
+    "pretrain.micro_rows=1",
+    "register.promote=never",
+]
 CHECKPOINTS = 4  # steps between them
 BEFORE_TRAINING = ["ingest", "clean", "deduplicate", "decontaminate", "tokenizer", "shards"]
 
@@ -45,11 +51,15 @@ def model_folder(document: dict, workspace: Path) -> Path:
 
 def running_in(workspace: Path) -> list[psutil.Process]:
     """Processes with the workspace on their command line: the run, its trainings, its sender."""
-    return [p for p in psutil.process_iter(["cmdline"]) if any(str(workspace) in part for part in p.info["cmdline"] or ())]
+    return [
+        p for p in psutil.process_iter(["cmdline"]) if any(str(workspace) in part for part in p.info["cmdline"] or ())
+    ]
 
 
 @pytest.fixture(scope="module")
-def whole(mill: "Mill", recipe: Path, built: "Built", tmp_path_factory: pytest.TempPathFactory) -> list[tuple[float | None, ...]]:
+def whole(
+    mill: "Mill", recipe: Path, built: "Built", tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[float | None, ...]]:
     """The losses of the same training, left alone."""
     import shutil
 
@@ -106,9 +116,23 @@ def test_ctrl_c_ends_a_run_with_130_and_leaves_no_process(
 def test_two_runs_at_once_build_each_artifact_once(mill: "Mill", recipe: Path, tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    command = ["run", str(recipe), "--workspace", str(tmp_path / "shared"), "--json", "--set", "finetune=[]", "--set", "examples=[]"]
+    command = [
+        "run",
+        str(recipe),
+        "--workspace",
+        str(tmp_path / "shared"),
+        "--json",
+        "--set",
+        "finetune=[]",
+        "--set",
+        "examples=[]",
+    ]
     with ThreadPoolExecutor(2) as pool:
         documents = [done.document() for done in pool.map(lambda _: mill(*command), range(2))]
-    first, second = ({stage["stage"]: (stage["status"], stage["fingerprint"]) for stage in d["stages"]} for d in documents)
+    first, second = (
+        {stage["stage"]: (stage["status"], stage["fingerprint"]) for stage in d["stages"]} for d in documents
+    )
     assert {label: mark for label, (_, mark) in first.items()} == {label: mark for label, (_, mark) in second.items()}
-    assert {label: sorted((first[label][0], second[label][0])) for label in first} == dict.fromkeys(first, ["cached", "ran"])
+    assert {label: sorted((first[label][0], second[label][0])) for label in first} == dict.fromkeys(
+        first, ["cached", "ran"]
+    )

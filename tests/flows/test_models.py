@@ -50,8 +50,12 @@ def test_classifier_cannot_generate(command: Command, built: "Built") -> None:
 
 def test_evaluate_scores_a_model_on_a_suite(command: Command, built: "Built", workspace: Path, tmp_path: Path) -> None:
     suite = tmp_path / "suite.yaml"
-    suite.write_text("suite: small\ndocuments: python\ntasks: [bits_per_byte]\nmax_documents: 2\ndocument_bytes: 64\nresamples: 100\n")
-    done = command("evaluate", str(built.folder("pretrain")), "--suite", str(suite), "--workspace", str(workspace), "--json")
+    suite.write_text(
+        "suite: small\ndocuments: python\ntasks: [bits_per_byte]\nmax_documents: 2\ndocument_bytes: 64\nresamples: 100\n"
+    )
+    done = command(
+        "evaluate", str(built.folder("pretrain")), "--suite", str(suite), "--workspace", str(workspace), "--json"
+    )
     rows = {row["model"]: row for row in done.document()["scores"]}
     assert set(rows) == {"model", "unigram"}
     row = rows["model"]

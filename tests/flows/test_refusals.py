@@ -68,7 +68,13 @@ def closed_port() -> int:
     ],
 )  # fmt: skip
 def test_fault_in_a_recipe_is_named_with_its_line(
-    command: Command, edited: Callable[[str, str], Path], tmp_path: Path, before: str, after: str, line: int | None, message: str
+    command: Command,
+    edited: Callable[[str, str], Path],
+    tmp_path: Path,
+    before: str,
+    after: str,
+    line: int | None,
+    message: str,
 ) -> None:
     copy = edited(before, after)
     said = command("run", str(copy), "--workspace", str(tmp_path / "workspace")).refusal()
@@ -113,7 +119,10 @@ def test_empty_recipe_is_refused(command: Command, tmp_path: Path) -> None:
 
 def test_recipe_without_source_or_champion_is_refused(command: Command, tmp_path: Path) -> None:
     (tmp_path / "idle.yaml").write_text("name: idle\n")
-    assert "found neither ingest (to pretrain) nor champion (to fine-tune)" in command("plan", str(tmp_path / "idle.yaml")).refusal()
+    assert (
+        "found neither ingest (to pretrain) nor champion (to fine-tune)"
+        in command("plan", str(tmp_path / "idle.yaml")).refusal()
+    )
 
 
 def test_missing_source_file_is_named(command: Command, recipe: Path, tmp_path: Path) -> None:
@@ -137,7 +146,9 @@ def test_corpus_that_cleaning_empties_names_the_rule_to_loosen(mill: "Mill", rec
 
 
 def test_source_that_vanished_is_refused_by_a_run_in_one_message(mill: "Mill", recipe: Path, workspace: Path) -> None:
-    said = mill.run(recipe, workspace, "ingest.sources.0.paths=[/absent/stories.jsonl]", "examples=[]", "finetune=[]").refusal()
+    said = mill.run(
+        recipe, workspace, "ingest.sources.0.paths=[/absent/stories.jsonl]", "examples=[]", "finetune=[]"
+    ).refusal()
     assert "/absent/stories.jsonl" in said
 
 
@@ -160,7 +171,10 @@ def test_manifest_of_another_format_is_refused(
     manifest = workspace / "clean" / built.stage("clean")["fingerprint"] / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 99}))
     called = [str(recipe) if part == "RECIPE" else part for part in arguments]
-    assert f"{manifest}: written by another version of Wordmill" in command(*called, "--workspace", str(workspace)).refusal()
+    assert (
+        f"{manifest}: written by another version of Wordmill"
+        in command(*called, "--workspace", str(workspace)).refusal()
+    )
 
 
 def test_mlflow_that_does_not_answer_is_named(
@@ -206,7 +220,9 @@ def test_unknown_model_is_refused_with_what_was_tried(command: Command, built: "
 def test_suite_with_an_unknown_key_is_refused(command: Command, built: "Built", tmp_path: Path) -> None:
     suite = tmp_path / "suite.yaml"
     suite.write_text("suite: small\nmax_document: 3\n")
-    said = command("evaluate", str(built.folder("pretrain")), "--suite", str(suite), "--workspace", str(tmp_path)).refusal()
+    said = command(
+        "evaluate", str(built.folder("pretrain")), "--suite", str(suite), "--workspace", str(tmp_path)
+    ).refusal()
     assert f"{suite}:2: max_document: unknown key. Did you mean max_documents?" in said
 
 

@@ -47,7 +47,9 @@ def children(client: MlflowClient, parent: Run) -> dict[str, Run]:
 
 
 def test_every_stage_of_the_recipe_runs(built: "Built") -> None:
-    assert [(stage["stage"], stage["status"]) for stage in built.document["stages"]] == [(name, "ran") for name in STAGES]
+    assert [(stage["stage"], stage["status"]) for stage in built.document["stages"]] == [
+        (name, "ran") for name in STAGES
+    ]
 
 
 @pytest.mark.parametrize("label", CORPUS_STAGES)
@@ -116,7 +118,10 @@ def test_recipe_is_logged_as_flat_parameters(parent: Run, children: dict[str, Ru
 
 def test_stages_are_logged_with_the_fingerprints_of_what_they_read(built: "Built", children: dict[str, Run]) -> None:
     inputs = {entry.dataset.name: entry.dataset.digest for entry in children["shards"].inputs.dataset_inputs}
-    assert inputs == {name: built.stage(label)["fingerprint"] for name, label in (("corpus", "decontaminate"), ("tokenizer", "tokenizer"))}
+    assert inputs == {
+        name: built.stage(label)["fingerprint"]
+        for name, label in (("corpus", "decontaminate"), ("tokenizer", "tokenizer"))
+    }
 
 
 def test_sources_are_logged_with_their_content_digest(children: dict[str, Run]) -> None:
@@ -133,4 +138,6 @@ def test_ledger_is_logged_as_metrics(children: dict[str, Run]) -> None:
 def test_second_run_of_a_recipe_builds_nothing(mill: "Mill", recipe: Path, workspace: Path, built: "Built") -> None:
     again = mill.run(recipe, workspace).document()
     assert [(stage["stage"], stage["status"]) for stage in again["stages"]] == [(name, "cached") for name in STAGES]
-    assert [stage["fingerprint"] for stage in again["stages"]] == [stage["fingerprint"] for stage in built.document["stages"]]
+    assert [stage["fingerprint"] for stage in again["stages"]] == [
+        stage["fingerprint"] for stage in built.document["stages"]
+    ]

@@ -125,7 +125,9 @@ def shards(tmp_path: Path) -> TokenShards:
     for name, rows in (("train", 60), ("validation", 8)):
         tokens = np.random.default_rng(rows).integers(0, VOCAB, (rows, CONTEXT + 1)).astype(np.uint16)
         (tmp_path / "shards" / name).mkdir(parents=True)
-        write_token_shard(tmp_path / "shards" / name / "shard-0.parquet", tokens, None, {"vocab_size": VOCAB, "tokenizer": "t"})
+        write_token_shard(
+            tmp_path / "shards" / name / "shard-0.parquet", tokens, None, {"vocab_size": VOCAB, "tokenizer": "t"}
+        )
     return TokenShards(str(tmp_path / "shards"), "a" * 16, figures={"context": float(CONTEXT)})
 
 
@@ -161,7 +163,9 @@ def train_on_two_workers(
 
 
 def ray_workers() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())]
+    return [
+        child for child in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())
+    ]
 
 
 def kill_one_worker(killed: list[int], figures: Mapping[str, float]) -> None:

@@ -1,0 +1,100 @@
+"""What the documents promise exists: commands, options, make targets, recipes; and shipped recipes load."""
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from flows.cli import cli
+from flows.recipe import load_recipe, recipe_kind
+from flows.recipe_file import checked, read_recipe
+from tasks.evaluate import EvaluateConfig
+
+if TYPE_CHECKING:
+    from tests.flows.conftest import Done
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").glob("*.yaml"))
+SUITES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs" / "suites").glob("*.yaml"))
+
+
+def shell_lines(text: str) -> list[str]:
+    """Lines of code blocks without a language, comments cut off."""
+    blocks = re.findall(r"^```(?:sh|bash|console)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [line.partition(" # ")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+COMMANDS = [shlex.split(line)[1:] for line in shell_lines(README) if line.startswith("wordmill ")]
+
+
+@pytest.fixture(autouse=True)
+def in_the_project_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_shipped_recipe_loads(recipe: str) -> None:
+    load_recipe(recipe_kind(read_recipe(recipe, [])), recipe)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_shipped_suite_loads(suite: str) -> None:
+    checked(EvaluateConfig, read_recipe(suite, []))
+
+
+@pytest.mark.parametrize("path", [*RECIPES, *SUITES])
+def test_shipped_recipe_says_how_to_run_it(path: str) -> None:
+    heading = [line for line in (ROOT / path).read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    assert any(path in line for line in heading)
+
+
+def test_help_lists_every_command_with_what_it_does(command: Callable[..., "Done"]) -> None:
+    done = command("--help")
+    assert done.code == 0
+    for name, entry in cli.commands.items():
+        assert entry.help, name
+        assert re.search(rf"^  {name}  +\w", done.out, re.MULTILINE), name
+
+
+def test_help_of_every_command_names_its_options(command: Callable[..., "Done"]) -> None:
+    for name, entry in cli.commands.items():
+        shown = command(name, "--help").out
+        assert all(option in shown for part in entry.params if isinstance(part, click.Option) for option in part.opts)
+
+
+def test_readme_has_commands_to_check() -> None:
+    assert len(COMMANDS) >= 4
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_command_of_the_readme_is_understood(arguments: list[str]) -> None:
+    name, *rest = arguments
+    context = cli.commands[name].make_context(name, rest)
+    if name in ("run", "plan"):
+        recipe, overrides = context.params["recipe"], context.params["overrides"]
+        load_recipe(recipe_kind(read_recipe(recipe, overrides)), recipe, overrides)
+
+
+def test_every_command_that_the_readme_mentions_exists() -> None:
+    mentioned = set(re.findall(r"`wordmill ([a-z]+)", README)) | {arguments[0] for arguments in COMMANDS}
+    assert mentioned <= set(cli.commands)
+
+
+def test_every_command_is_in_the_readme() -> None:
+    assert set(cli.commands) <= set(re.findall(r"wordmill ([a-z]+)", README))
+
+
+def test_every_make_target_that_the_readme_mentions_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    mentioned = {line.split()[1] for line in shell_lines(README) if line.startswith("make ")}
+    assert mentioned | set(re.findall(r"`make ([a-z]+)", README)) <= targets
+
+
+def test_every_file_that_the_readme_links_to_exists() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert [link for link in links if not (ROOT / link).exists()] == []

@@ -1,0 +1,101 @@
+"""Overrides, and which parts of a recipe make up a stage's identity."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.recipe import FinetuneRecipe, Recipe, load_recipe, recipe_kind
+from flows.recipe_file import read_recipe
+from flows.telling import flattened
+from tasks.settings import identity
+
+KEYS = st.text("abcdefghij_", min_size=1, max_size=6)
+VALUES = st.one_of(st.integers(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False), st.just("word"))
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A recipe with one section, which no override below touches."""
+    path = tmp_path_factory.mktemp("recipe") / "empty.yaml"
+    path.write_text("NAME: x\n")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        ("pretrain.steps=20", 20),
+        ("clean.max_line_share=0.5", 0.5),
+        ("clean.max_line_share=null", None),
+        ("model.tie_embeddings=false", False),
+        ("evaluate.prompts=[a, b]", ["a", "b"]),
+        ("finetune.1.steps=9", 9),
+        ("ingest.sources.1.window_chars=200", 200),
+    ],
+)
+def test_override_is_read_as_yaml(recipe: Path, override: str, found: object) -> None:
+    loaded = load_recipe(Recipe, str(recipe), [override])
+    holder: object = loaded
+    for key in override.partition("=")[0].split("."):
+        holder = holder[int(key)] if key.isdigit() else getattr(holder, key)  # type: ignore[index]
+    assert holder == found
+
+
+def test_later_override_wins(recipe: Path) -> None:
+    assert load_recipe(Recipe, str(recipe), ["pretrain.steps=2", "pretrain.steps=3"]).pretrain.steps == 3
+
+
+def test_override_adds_an_entry_at_the_end_of_a_list(recipe: Path) -> None:
+    loaded = load_recipe(Recipe, str(recipe), ["finetune.2={name: more, examples: topics}"])
+    assert [task.name for task in loaded.finetune] == ["topics", "answers", "more"]
+
+
+def test_override_makes_the_sections_on_its_way(recipe: Path) -> None:
+    assert load_recipe(Recipe, str(recipe), ["cluster.address=auto"]).cluster.address == "auto"
+
+
+@given(st.lists(KEYS, min_size=1, max_size=4), VALUES)
+def test_override_puts_its_value_where_its_keys_lead(empty: str, keys: list[str], value: object) -> None:
+    import yaml
+
+    text = yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+    recipe = read_recipe(empty, [f"{'.'.join(keys)}={text}"])
+    holder: object = recipe.values
+    for key in keys:
+        holder = holder[key]  # type: ignore[index]
+    assert holder == value
+    assert recipe.values["NAME"] == "x"
+
+
+def test_recipe_with_a_source_pretrains_and_one_without_fine_tunes(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "tune.yaml").write_text("champion: {}\n")
+    assert recipe_kind(read_recipe(str(recipe), [])) is Recipe
+    assert recipe_kind(read_recipe(str(tmp_path / "tune.yaml"), [])) is FinetuneRecipe
+
+
+PLACEMENT = [
+    "workspace=elsewhere", "concurrency=1", "cluster.address=auto", "tracking.uri=http://other", "pretrain.workers=2",
+    "pretrain.threads=2", "pretrain.gpus_per_worker=1", "finetune.0.workers=2", "finetune.0.threads=2",
+    "ingest.sources.0.paths=[elsewhere]", "examples.0.source.paths=[elsewhere]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("override", PLACEMENT)
+def test_placement_is_no_part_of_the_identity(recipe: Path, override: str) -> None:
+    changed = load_recipe(Recipe, str(recipe), [override])
+    assert changed != load_recipe(Recipe, str(recipe))
+    assert identity(changed) == identity(load_recipe(Recipe, str(recipe)))
+
+
+def test_every_other_field_of_a_recipe_is_part_of_the_identity(recipe: Path) -> None:
+    placed = {override.partition("=")[0] for override in PLACEMENT} | {
+        "ingest.sources.1.paths",
+        "examples.1.source.paths",
+    }
+    shown = flattened(identity(load_recipe(Recipe, str(recipe))))
+    every = flattened(load_recipe(Recipe, str(recipe)).model_dump(mode="json"))
+    hidden = {key for key in every if not any(key == name or name.startswith(f"{key}.") for name in shown)}
+    names = ("workers", "threads", "gpus_per_worker", "paths", "heldout_paths", "existing")
+    assert {key for key in hidden if not key.endswith(names)} <= {*placed, "cluster.object_store_bytes", "tracking.uri"}
