@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from filelock import FileLock
+
 DRAIN_SECONDS = 20.0  # how long the end of a run waits for the sender before it leaves the rest to the next run
 
 
@@ -26,6 +28,8 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self.run = uuid.uuid4().hex
         self.path = folder / f"{self.run}.jsonl"
+        self._writer = writer_lock(self.path)
+        self._writer.acquire()  # before the file is there: who finds it unlocked takes its writer for dead
         self._file: TextIO = self.path.open("a", encoding="utf-8")
         self._lock = threading.Lock()
         self._write("start", self.run, experiment=experiment, parent=None, name=name, tags=dict(tags))
@@ -67,6 +71,7 @@ class Journal:
         self._write("close", self.run)
         with self._lock:
             self._file.close()
+        self._writer.release()
 
     def _write(self, kind: str, run: str, **fields: object) -> None:
         entry = {"kind": kind, "run": run, "time": time.time_ns() // 1_000_000, **fields}
@@ -75,6 +80,11 @@ class Journal:
             if not self._file.closed:  # a stage that outlives a cancelled run has nobody left to tell
                 self._file.write(line)
                 self._file.flush()
+
+
+def writer_lock(journal: Path) -> FileLock:
+    """Held by the journal's writer; the operating system frees it when that process ends, however it ends."""
+    return FileLock(journal.with_suffix(".lock"), thread_local=False)
 
 
 @dataclass(frozen=True)
@@ -106,11 +116,16 @@ class Sender:
     folder: Path
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> int:
-        """Wait until the closed journals are sent, at most `seconds`. Returns how many entries are still unsent."""
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.process.terminate()
+        """Wait until everything is sent, at most `seconds`. Returns how many entries are still unsent.
+
+        The sender ends when its journals are closed, or with this process: another run may still need it until then.
+        """
+        deadline = time.monotonic() + seconds
+        while unsent_entries(self.folder) and self.process.poll() is None:
+            if time.monotonic() >= deadline:
+                self.process.terminate()
+                break
+            time.sleep(0.1)
         return unsent_entries(self.folder)
 
 

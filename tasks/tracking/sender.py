@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from tasks.tracking.journal import Entry, Mark, pending, read_mark, write_mark
+from tasks.tracking.journal import Entry, Mark, pending, read_mark, write_mark, writer_lock
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -27,11 +27,20 @@ def main(folder: Path, uri: str, artifacts: Path) -> None:
     """Send until all journals are closed and sent."""
     os.nice(10)
     parent = os.getppid()
+    lock = FileLock(folder / "sender.lock")
+    while not taken(lock):  # another run's sender serves this folder, ours included, for as long as that run lasts
+        if os.getppid() != parent:
+            return
+    send_all(folder, connect(uri), artifacts if "://" not in uri or uri.startswith("sqlite") else None, parent)
+
+
+def taken(lock: FileLock) -> bool:
+    """Try for a second to take the lock."""
     try:
-        with FileLock(folder / "sender.lock", timeout=5):
-            send_all(folder, connect(uri), artifacts if "://" not in uri or uri.startswith("sqlite") else None, parent)
+        lock.acquire(timeout=1)
     except Timeout:
-        return  # another run's sender serves this folder, ours included
+        return False
+    return True
 
 
 def connect(uri: str) -> "MlflowClient":
@@ -68,9 +77,10 @@ def send_all(folder: Path, client: "MlflowClient", artifacts: Path | None, paren
 
 
 def send(journal: Path, client: "MlflowClient", artifacts: Path | None) -> bool:
-    """Send what is pending in one journal; True when it is closed and all is sent."""
+    """Send what is pending in one journal; True when it is closed, or its writer is gone, and all is sent."""
     mark = read_mark(journal)
     closed = mark.offset > 0 and "closed" in mark.runs
+    ended = not closed and is_abandoned(journal)  # asked before what is pending is read
     while lines := pending(journal)[:BATCH]:
         runs = dict(mark.runs)
         for group in grouped([Entry(**json.loads(line)) for line in lines]):
@@ -80,7 +90,22 @@ def send(journal: Path, client: "MlflowClient", artifacts: Path | None) -> bool:
             runs["closed"] = "yes"
         mark = Mark(mark.offset + sum(len(line.encode()) + 1 for line in lines), runs)
         write_mark(journal, mark)
-    return closed
+    if ended and not closed:
+        for run in mark.runs.values():
+            if client.get_run(run).info.status == "RUNNING":
+                client.set_terminated(run, "KILLED")
+        write_mark(journal, Mark(mark.offset, {**mark.runs, "closed": "yes"}))
+    return closed or ended
+
+
+def is_abandoned(journal: Path) -> bool:
+    """Whether no process writes the journal any more: it was closed, or its writer was killed."""
+    lock = writer_lock(journal)
+    try:
+        with lock.acquire(timeout=0):
+            return True
+    except Timeout:
+        return False
 
 
 def grouped(entries: list[Entry]) -> list[list[Entry]]:

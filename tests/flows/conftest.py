@@ -172,7 +172,7 @@ def kill_family(pid: int) -> None:
 
 def wait_for(claim: Callable[[], bool], what: str, process: subprocess.Popen[str] | None = None) -> None:
     """Returns once `claim` is true; fails when it never is, or when `process` ended before."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not claim():
         if process is not None and process.poll() is not None and not claim():
             _, err = process.communicate()

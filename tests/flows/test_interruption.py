@@ -2,14 +2,17 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from mlflow import MlflowClient
 
 from tasks.cluster import read_curve
 
@@ -49,6 +52,15 @@ def model_folder(document: dict, workspace: Path) -> Path:
     return workspace / "pretrain" / next(s["fingerprint"] for s in document["stages"] if s["stage"] == "pretrain")
 
 
+def run_statuses(workspace: Path) -> list[str]:
+    """How MLflow says that the runs of the recipe ended, the first one first."""
+    client = MlflowClient(f"sqlite:///{workspace}/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    return [run.info.status for run in runs if "mlflow.parentRunId" not in run.data.tags]
+
+
 def running_in(workspace: Path) -> list[psutil.Process]:
     """Processes with the workspace on their command line: the run, its trainings, its sender."""
     return [
@@ -61,8 +73,6 @@ def whole(
     mill: "Mill", recipe: Path, built: "Built", tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[float | None, ...]]:
     """The losses of the same training, left alone."""
-    import shutil
-
     workspace = Path(shutil.copytree(built.workspace, tmp_path_factory.mktemp("whole") / "workspace"))
     return losses(model_folder(mill(*arguments(recipe, workspace)).document(), workspace))
 
@@ -96,6 +106,7 @@ def test_killed_training_goes_on_with_the_losses_of_an_uninterrupted_one(
     assert first > CHECKPOINTS
     assert first % CHECKPOINTS == 1
     assert losses(finished) == whole
+    assert run_statuses(workspace) == ["FINISHED", "KILLED", "FINISHED"]
 
 
 def test_ctrl_c_ends_a_run_with_130_and_leaves_no_process(
@@ -111,11 +122,10 @@ def test_ctrl_c_ends_a_run_with_130_and_leaves_no_process(
     wait_until(lambda: not running_in(workspace), "the end of what the interrupted run had started")
     done = mill(*arguments(recipe, workspace)).document()
     assert losses(model_folder(done, workspace)) == whole
+    assert run_statuses(workspace) == ["FINISHED", "KILLED", "FINISHED"]
 
 
 def test_two_runs_at_once_build_each_artifact_once(mill: "Mill", recipe: Path, tmp_path: Path) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     command = [
         "run",
         str(recipe),

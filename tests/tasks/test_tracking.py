@@ -1,0 +1,231 @@
+"""Figures reach MLflow by way of the journal: none is lost, none counts twice, and no run waits for a server."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from tasks.artifacts import Workspace
+from tasks.errors import UserError
+from tasks.tracking.address import registry_mark, require_answer, tracking_address
+from tasks.tracking.journal import Journal, Mark, mlflow_run, pending, read_mark, start_sender, unsent_entries, write_mark
+from tasks.tracking.sender import send
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal", "experiment", "run", {"colour": "red"})
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
+    """Of a database without a server."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+    return MlflowClient(uri, uri)
+
+
+def points(client: MlflowClient, run: str, metric: str) -> list[tuple[int, float]]:
+    return sorted((point.step, point.value) for point in client.get_metric_history(run, metric))
+
+
+def test_every_kind_of_entry_arrives(journal: Journal, client: MlflowClient, tmp_path: Path) -> None:
+    child = journal.child("stage", {"wordmill.stage": "clean"})
+    journal.params(child, {"steps": "8"})
+    journal.metrics(child, {"loss": 2.5}, step=3)
+    journal.tags(child, {"device": "cpu"})
+    journal.dataset(child, "raw", "0123456789abcdef", "/somewhere", {})
+    (tmp_path / "note.txt").write_text("hello")
+    journal.artifact(child, tmp_path / "note.txt")
+    journal.end(child, "FINISHED")
+    journal.end(journal.run, "KILLED")
+    journal.close()
+    assert send(journal.path, client, tmp_path / "artifacts")
+    runs = read_mark(journal.path).runs
+    parent, found = client.get_run(runs[journal.run]), client.get_run(runs[child])
+    assert (parent.info.status, parent.info.run_name, parent.data.tags["colour"]) == ("KILLED", "run", "red")
+    assert (found.info.status, found.data.tags["mlflow.parentRunId"]) == ("FINISHED", runs[journal.run])
+    assert (found.data.params["steps"], found.data.tags["device"]) == ("8", "cpu")
+    assert points(client, runs[child], "loss") == [(3, 2.5)]
+    assert [(d.dataset.name, d.dataset.digest) for d in found.inputs.dataset_inputs] == [("raw", "0123456789abcdef")]
+    assert [file.path for file in client.list_artifacts(runs[child])] == ["note.txt"]
+
+
+def test_sending_a_journal_twice_changes_nothing(journal: Journal, client: MlflowClient, tmp_path: Path) -> None:
+    journal.params(journal.run, {"steps": "8"})
+    for step in range(5):
+        journal.metrics(journal.run, {"loss": step / 2}, step)
+    journal.close()
+    send(journal.path, client, tmp_path)
+    run = read_mark(journal.path).runs[journal.run]
+    write_mark(journal.path, Mark(0, {}))  # as if the sender had died before it wrote the mark
+    send(journal.path, client, tmp_path)
+    assert read_mark(journal.path).runs[journal.run] == run
+    assert points(client, run, "loss") == [(step, step / 2) for step in range(5)]
+
+
+def test_figures_that_are_not_finite_are_left_out(journal: Journal, client: MlflowClient, tmp_path: Path) -> None:
+    journal.metrics(journal.run, {"a": float("nan"), "b": float("inf"), "c": 1.0})
+    journal.metrics(journal.run, {"a": float("-inf")})
+    journal.close()
+    send(journal.path, client, tmp_path)
+    assert client.get_run(read_mark(journal.path).runs[journal.run]).data.metrics == {"c": 1.0}
+
+
+def test_torn_last_line_waits_for_its_rest(journal: Journal) -> None:
+    with journal.path.open("a") as file:
+        file.write('{"kind": "metrics", ')
+    assert len(pending(journal.path)) == 1
+    assert unsent_entries(journal.path.parent) == 1
+
+
+def test_closed_journal_takes_no_more(journal: Journal) -> None:
+    journal.close()
+    before = journal.path.read_bytes()
+    journal.metrics(journal.run, {"loss": 1.0})
+    assert journal.path.read_bytes() == before
+
+
+def test_journal_that_is_still_open_is_not_done(journal: Journal, client: MlflowClient, tmp_path: Path) -> None:
+    assert not send(journal.path, client, tmp_path)
+    assert pending(journal.path) == []
+    journal.close()
+    assert send(journal.path, client, tmp_path)
+
+
+WRITE = """
+import sys, time
+from pathlib import Path
+from tasks.tracking.journal import Journal
+journal = Journal(Path(sys.argv[1]), "experiment", "run", {})
+journal.metrics(journal.child("stage", {}), {"loss": 1.0})
+journal.end(journal.child("done", {}), "FINISHED")
+print(journal.path, flush=True)
+time.sleep(600)
+"""
+
+
+def test_runs_of_a_killed_writer_are_closed_as_killed(client: MlflowClient, tmp_path: Path) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", WRITE, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    path = Path(writer.stdout.readline().strip())
+    assert not send(path, client, tmp_path)
+    writer.kill()
+    writer.communicate()
+    assert send(path, client, tmp_path)
+    found = [client.get_run(mark).info for key, mark in read_mark(path).runs.items() if key != "closed"]
+    assert {info.run_name: info.status for info in found} == {"run": "KILLED", "stage": "KILLED", "done": "FINISHED"}
+
+
+def test_end_of_a_run_does_not_wait_for_another_and_its_sender_is_relieved(tmp_path: Path) -> None:
+    folder, uri = tmp_path / "journal", f"sqlite:///{tmp_path}/mlflow.db"
+    first, second = Journal(folder, "experiment", "first", {}), Journal(folder, "experiment", "second", {})
+    sender = start_sender(folder, uri, tmp_path)
+    first.close()
+    assert sender.drain(seconds=200) == 0
+    assert sender.process.poll() is None
+    relief = start_sender(folder, uri, tmp_path)
+    sender.process.kill()  # as it ends with the first run
+    sender.process.wait()
+    second.metrics(second.run, {"loss": 1.0})
+    second.close()
+    assert relief.drain(seconds=200) == 0
+    assert points(MlflowClient(uri), read_mark(second.path).runs[second.run], "loss") == [(0, 1.0)]
+
+
+def test_recipe_goes_before_environment_goes_before_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking_address(None, workspace) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://environment")
+    assert tracking_address(None, workspace) == "http://environment"
+    assert tracking_address("http://recipe", workspace) == "http://recipe"
+
+
+def test_workspaces_registry_is_the_same_wherever_the_workspace_lies() -> None:
+    assert registry_mark("sqlite:////a/mlflow.db") == registry_mark("sqlite:////b/mlflow.db")
+    assert registry_mark("http://host/") == registry_mark("http://host") != registry_mark("http://other")
+
+
+def test_silent_server_is_refused_and_a_database_is_not_asked() -> None:
+    require_answer("sqlite:////absent/mlflow.db")
+    with pytest.raises(UserError, match="MLflow at http://127.0.0.1:1 does not answer"):
+        require_answer("http://127.0.0.1:1")
+
+
+class Server:
+    """An MLflow server that can be killed and started again on the same port and database."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.folder, self.uri = folder, f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
+                 "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--default-artifact-root", str(self.folder)],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            )  # fmt: skip
+        while True:
+            assert self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
+            try:
+                urlopen(f"{self.uri}/health", timeout=2).close()
+                return
+            except (URLError, OSError):
+                time.sleep(0.1)
+
+    def kill(self) -> None:
+        if self.process is None:
+            return
+        family = [*psutil.Process(self.process.pid).children(recursive=True), psutil.Process(self.process.pid)]
+        for member in family:
+            member.kill()
+        psutil.wait_procs(family, timeout=10)
+        self.process.wait()
+        self.process = None
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    (tmp_path / "mlflow").mkdir()
+    found = Server(tmp_path / "mlflow")
+    found.start()
+    yield found
+    found.kill()
+
+
+def test_figures_written_while_the_server_is_dead_are_sent_once_it_is_back(server: Server, journal: Journal) -> None:
+    folder = journal.path.parent
+    child = journal.child("pretrain", {})
+    sender = start_sender(folder, server.uri, folder / "artifacts")
+    for step in range(300):
+        journal.metrics(child, {"loss": step / 7, "rate": 1.0}, step)
+    assert mlflow_run(journal.path, child, seconds=100) is not None
+    server.kill()
+    for step in range(300, 600):
+        journal.metrics(child, {"loss": step / 7, "rate": 1.0}, step)
+    journal.end(child, "FINISHED")
+    journal.close()
+    assert unsent_entries(folder) >= 302
+    assert sender.drain(seconds=0.1) >= 302
+    server.start()
+    assert start_sender(folder, server.uri, folder / "artifacts").drain(seconds=100) == 0
+    client = MlflowClient(server.uri)
+    run = read_mark(journal.path).runs[child]
+    assert points(client, run, "loss") == [(step, step / 7) for step in range(600)]
+    assert client.get_run(run).info.status == "FINISHED"
+    assert len(client.search_runs([client.get_run(run).info.experiment_id])) == 2
