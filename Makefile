@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check up down lock clean
+.PHONY: help demo test check up down lock
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,14 +10,15 @@ help:  ## this list
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"Python {v[0]}.{v[1]} found, 3.11 to 3.13 expected: make PYTHON=python3.12 …")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo "Setting up .venv, once; this takes a few minutes."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet -r requirements.lock
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(INSTALLED)  ## train, fine-tune, score and register a small model on text that every machine has
-	$(BIN)/wordmill run configs/demo.yaml
+	@$(BIN)/wordmill run configs/demo.yaml
 
 test: check  ## every check and every test
 	$(BIN)/python -m pytest
@@ -29,10 +30,10 @@ check: $(INSTALLED)  ## formatting, lint, types, import layers
 	$(BIN)/lint-imports
 
 up: $(INSTALLED)  ## Prefect server, MLflow server and a worker in the background; deploys the flows
-	$(BIN)/wordmill up
+	@$(BIN)/wordmill up
 
 down: $(INSTALLED)  ## stop what `make up` started
-	$(BIN)/wordmill down
+	@$(BIN)/wordmill down
 
 lock: $(INSTALLED)  ## refresh requirements.lock from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv

@@ -85,7 +85,7 @@ def run_dag(
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What `wordmill run` prints: DESIGN of the JSON is in docs/architecture.md."""
+    """What `wordmill run` prints; docs/architecture.md describes the JSON form."""
 
     stages: tuple[Record, ...]
     report: Path
@@ -169,11 +169,20 @@ def run_tags(flow_name: str) -> dict[str, str]:
 
 
 def leave_soon() -> None:
-    """End this process in a few seconds, come what may: the Ctrl-C that ended us ended Prefect's temporary server too,
-    and its client would wait for it for minutes."""
-    timer = threading.Timer(LEAVE_SECONDS, os._exit, (130,))
+    """End this process in a few seconds, come what may: the Ctrl-C that ended us may have ended Prefect's temporary
+    server too, and its client would wait for it for minutes."""
+    timer = threading.Timer(LEAVE_SECONDS, leave)
     timer.daemon = True
     timer.start()
+
+
+def leave() -> None:
+    """End what this process started, Prefect's temporary server among it, and then the process."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        child.terminate()
+    psutil.wait_procs(children, timeout=3)
+    os._exit(130)
 
 
 def report_unsent(sender: Sender, uri: str, seconds: float) -> None:
