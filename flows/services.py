@@ -80,6 +80,7 @@ def up(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -
         "PREFECT_LOGGING_LEVEL": "INFO",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "MLFLOW_TRACKING_URI": f"http://{HOST}:{mlflow_port}",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that nothing here uses
         "PWD": str(Path.cwd()),
     }
     for service in wanted[:2]:
@@ -177,14 +178,31 @@ def prefect(arguments: tuple[str, ...], folder: Path, environment: Mapping[str, 
 
 
 def stop_tree(process: psutil.Process) -> None:
-    """Interrupt a process and its descendants, innermost last; kill what is left after a while."""
+    """Interrupt a service and its descendants, innermost first; kill what is left of its session after a while.
+
+    A service leads a session of its own (`ensure`), so what a dying member started meanwhile is found by it.
+    """
+    session = os.getsid(process.pid)
     family = [*process.children(recursive=True), process]
     for member in reversed(family):
         _signal(member, signal.SIGINT)
-    _, left = psutil.wait_procs(family, timeout=STOP_SECONDS)
+    psutil.wait_procs(family, timeout=STOP_SECONDS)
+    left = [member for member in family if member.is_running()] + session_members(session)
     for member in left:
         _signal(member, signal.SIGKILL)
     psutil.wait_procs(left, timeout=5)
+
+
+def session_members(session: int) -> list[psutil.Process]:
+    """The processes of a session."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == session:
+                found.append(process)
+        except ProcessLookupError:
+            continue  # it ended while we looked
+    return found
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:

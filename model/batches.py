@@ -125,11 +125,13 @@ class ExampleBatches:
         self._targets = None if kind == "classification" else _Lists.read(table, "targets")
         self._labels = table["label"].to_numpy().astype(np.int64) if kind == "classification" else None
         self.examples = table.num_rows
+        self._lengths = np.minimum(self._ids.sizes(), context)
         self._check_lengths()
 
     def rows_at(self, step: int) -> NDArray[np.int64]:
-        """Row numbers of the global batch of `step`: [batch_rows]."""
-        return shuffled_rows(step, self.batch_rows, self.examples, self.seed)
+        """Row numbers of the global batch of `step`, shortest row first, so that little of a slice is padding: [batch_rows]."""
+        numbers = shuffled_rows(step, self.batch_rows, self.examples, self.seed)
+        return numbers[np.argsort(self._lengths[numbers], kind="stable")]
 
     def batch(self, step: int, start: int, stop: int) -> Batch:
         """Rows [start, stop) of the global batch of `step`."""

@@ -219,8 +219,19 @@ def _call(job: Job) -> None:
 
 
 def _call_on_worker(config: dict[str, Json]) -> None:
-    """What each Ray worker runs: torch.distributed is set up, the entry finds its rank there."""
-    _call(Job(**config))  # type: ignore[arg-type]
+    """What each Ray worker runs: torch.distributed is set up, the entry finds its rank there.
+
+    A fault of the input is noted and not raised: Ray would start the workers again for it, which cannot help.
+    """
+    job = Job(**config)  # type: ignore[arg-type]
+    try:
+        _call(job)
+    except UserError as error:
+        _input_fault(job).write_text(str(error))
+
+
+def _input_fault(job: Job) -> Path:
+    return Path(job.storage).absolute() / f"{Path(str(job.payload['out'])).name}.fault"
 
 
 def _run_on_ray(job: Job) -> None:
@@ -254,8 +265,13 @@ def _run_on_ray(job: Job) -> None:
             failure_config=FailureConfig(max_failures=MAX_RESTARTS),
         ),
     )  # fmt: skip
+    fault = _input_fault(job)
+    fault.parent.mkdir(parents=True, exist_ok=True)
+    fault.unlink(missing_ok=True)
     try:
         trainer.fit()
+        if fault.exists():
+            raise UserError(fault.read_text())
     except WorkerGroupError as error:
         raise _worker_fault(error.worker_failures) from error
     except TrainingFailedError as error:

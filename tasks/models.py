@@ -57,7 +57,7 @@ def resolve_model(reference: str, workspace: Workspace, tracking_uri: str) -> Pa
 def check_folder(folder: Path) -> Path:
     """`folder` itself when it holds a whole Hugging Face model. UserError naming what it lacks."""
     if not folder.is_dir():
-        raise UserError(f"MODEL {folder}: a file, expected {FORMS}.")
+        raise UserError(f"MODEL {folder}: {'a file' if folder.exists() else 'no such folder'}, expected {FORMS}.")
     if not (folder / "config.json").is_file():
         raise UserError(
             f"MODEL {folder}: no config.json, so it is neither a Hugging Face folder nor a model's artifact."

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,7 @@ def send(journal: Path, client: "MlflowClient", artifacts: Path | None) -> bool:
     while lines := pending(journal)[:BATCH]:
         runs = dict(mark.runs)
         for group in grouped([Entry(**json.loads(line)) for line in lines]):
-            apply(group, client, runs, artifacts)
+            apply_or_set_aside(journal, group, client, runs, artifacts)
         closed = closed or any('"kind": "close"' in line for line in lines)
         if closed:
             runs["closed"] = "yes"
@@ -118,6 +119,22 @@ def grouped(entries: list[Entry]) -> list[list[Entry]]:
         else:
             groups.append([entry])
     return groups
+
+
+def apply_or_set_aside(
+    journal: Path, group: list[Entry], client: "MlflowClient", runs: dict[str, str], artifacts: Path | None
+) -> None:
+    """Send a group; what MLflow refuses for good is kept beside the journal, so that it does not hold up the rest."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        apply(group, client, runs, artifacts)
+    except MlflowException as error:
+        if not 400 <= error.get_http_status_code() < 500 or error.get_http_status_code() in (408, 429):
+            raise
+        with journal.with_suffix(".refused").open("a", encoding="utf-8") as file:
+            for entry in group:
+                file.write(json.dumps({"refused": str(error)[:500], "entry": asdict(entry)}, ensure_ascii=False) + "\n")
 
 
 def apply(group: list[Entry], client: "MlflowClient", runs: dict[str, str], artifacts: Path | None) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Steps of many micro-batches, so that there is time to strike between two checkpoints.
 LONG = [
     "finetune=[]",
-    "pretrain.steps=24",
+    "pretrain.steps=16",
     "pretrain.batch_tokens=2048",
     "pretrain.micro_rows=1",
     "register.promote=never",
@@ -143,6 +143,5 @@ def test_two_runs_at_once_build_each_artifact_once(mill: "Mill", recipe: Path, t
         {stage["stage"]: (stage["status"], stage["fingerprint"]) for stage in d["stages"]} for d in documents
     )
     assert {label: mark for label, (_, mark) in first.items()} == {label: mark for label, (_, mark) in second.items()}
-    assert {label: sorted((first[label][0], second[label][0])) for label in first} == dict.fromkeys(
-        first, ["cached", "ran"]
-    )
+    both = {label: sorted((first[label][0], second[label][0])) for label in first}
+    assert [label for label, found in both.items() if found != ["cached", "ran"]] == []

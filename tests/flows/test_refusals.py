@@ -195,7 +195,7 @@ def test_prefect_that_does_not_answer_is_named(mill: "Mill", recipe: Path, tmp_p
 def test_taken_port_is_named_with_the_option_that_chooses_another(
     command: Command, tmp_path: Path, taken_port: int, service: str
 ) -> None:
-    ports = {name: "0" for name in ("prefect", "mlflow", "worker")} | {service: str(taken_port)}
+    ports = dict.fromkeys(("prefect", "mlflow", "worker"), "0") | {service: str(taken_port)}
     options = [part for name, port in ports.items() for part in (f"--{name}-port", port)]
     said = command("up", "--workspace", str(tmp_path), *options).refusal()
     assert f"port {taken_port}, for {service}, is taken" in said

@@ -24,7 +24,7 @@ from tasks.errors import UserError
 from tasks.pretrain import PretrainConfig, Pretraining, pretrain_model
 
 VOCAB, CONTEXT, CHECKPOINTS = 61, 16, 4
-STEPS = 24
+STEPS = 12
 
 
 def refuse(payload: dict[str, object]) -> None:

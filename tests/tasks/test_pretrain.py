@@ -32,7 +32,9 @@ def shards(folder: Path) -> TokenShards:
     for name, rows in (("train", 20), ("validation", 4)):
         tokens = np.random.default_rng(rows).integers(0, VOCAB, (rows, CONTEXT + 1)).astype(np.uint16)
         (folder / "shards" / name).mkdir(parents=True)
-        write_token_shard(folder / "shards" / name / "shard-0.parquet", tokens, None, {"vocab_size": VOCAB, "tokenizer": "t"})
+        write_token_shard(
+            folder / "shards" / name / "shard-0.parquet", tokens, None, {"vocab_size": VOCAB, "tokenizer": "t"}
+        )
     return TokenShards(str(folder / "shards"), "a" * 16, figures={"context": float(CONTEXT)})
 
 

@@ -17,7 +17,16 @@ from mlflow import MlflowClient
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
 from tasks.tracking.address import registry_mark, require_answer, tracking_address
-from tasks.tracking.journal import Journal, Mark, mlflow_run, pending, read_mark, start_sender, unsent_entries, write_mark
+from tasks.tracking.journal import (
+    Journal,
+    Mark,
+    mlflow_run,
+    pending,
+    read_mark,
+    start_sender,
+    unsent_entries,
+    write_mark,
+)
 from tasks.tracking.sender import send
 
 ROOT = Path(__file__).parents[2]
