@@ -230,7 +230,8 @@ def test_instruction_row_fits_and_keeps_the_nearest_parts(prompt: int, response:
     assert len(ids) == len(targets) <= context + 1
     assert ids[:2] == [SPECIAL.bos, SPECIAL.user]
     kept = [token for token in targets if token != IGNORED]
-    assert kept and kept[: len(wanted)] == wanted[: len(kept)]
+    assert kept
+    assert kept[: len(wanted)] == wanted[: len(kept)]
     assert (kept[-1] == SPECIAL.end) == (len(kept) == response + 1)
     if prompt + response + 4 <= context + 1:
         assert ids == [SPECIAL.bos, SPECIAL.user, *given_ids, SPECIAL.assistant, *wanted, SPECIAL.end]
