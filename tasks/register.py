@@ -191,7 +191,8 @@ def log_version(
     )  # fmt: skip
     mlflow.set_tracking_uri(registry.uri)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    with warnings.catch_warnings(action="ignore", category=UserWarning), mlflow.start_run(run_id=registry.run):
+    warnings.filterwarnings("ignore", message=".*Add type hints to the", category=UserWarning)  # the signature is given
+    with mlflow.start_run(run_id=registry.run):
         info = mlflow.pyfunc.log_model(
             name=config.name, python_model=str(root / "tasks" / "serving.py"), artifacts={"model": str(model.path / "model")},
             code_paths=[str(root / "model"), str(root / "tasks")], signature=signature,
