@@ -53,6 +53,7 @@ class Stage(Generic[AnyArtifact]):
     build: Callable[..., StageOutcome]
     digests: Callable[..., Mapping[str, str]] | None = None  # of files from outside that its config names
     continues: bool = False  # a killed build goes on from what it left
+    waits_for: tuple[str, ...] = ()  # inputs that must be there first but do not bear on the output
     resolve: Callable[..., Mapping[str, str]] | None = None  # (config, registry address): what an alias stands for now
     provided: tuple[str, ...] = ()  # what the run hands in beside the inputs: "launch", "registry", "story"
     contracts: Mapping[str, ContractName] = field(
@@ -95,7 +96,7 @@ FINETUNE = Stage("finetune", FinetunedModel, finetune, continues=True, provided=
 EVALUATE = Stage("evaluate", Scores, evaluate, suite_digests, contracts={"scores.parquet": "Scores"})
 CHAMPION = Stage("champion", PretrainedModel, fetch_champion, resolve=champion_digest, provided=("registry",))
 REPORT = Stage("report", Report, build_report, provided=("story",))
-REGISTER = Stage("register", RegisteredModel, register_model, provided=("registry",))
+REGISTER = Stage("register", RegisteredModel, register_model, waits_for=("report",), provided=("registry",))
 
 
 class Handle(Protocol[Made]):
@@ -139,6 +140,8 @@ def identify(stage: Stage[AnyArtifact], config: object, inputs: Inputs, registry
     """Identity from config, input artifacts, digests of outside files and, where it matters, the registry's address."""
     marks: dict[str, str] = {}
     for name, value in inputs.items():
+        if name in stage.waits_for:
+            continue
         if isinstance(value, tuple):
             marks.update({f"{name}.{index}": item.fingerprint for index, item in enumerate(value)})
         elif value is not None:
