@@ -14,7 +14,7 @@ from tasks.errors import UserError
 
 if TYPE_CHECKING:
     from flows.plan import Planned
-    from flows.recipe import FinetuneRecipe, Recipe
+    from flows.recipe import AnyRecipe
 
 WORKSPACE = click.option(
     "--workspace", default=None, metavar="DIR", help="Where artifacts live; default: the recipe's, else ./workspace."
@@ -71,11 +71,11 @@ def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json:
     place = Workspace(loaded.workspace).open()
     require_answer(tracking_address(loaded.tracking.uri, place))  # before a server is started
     settle(place.root)
-    from flows.deployed import finetune, pretrain, require_server
+    from flows.deployed import corpus, finetune, pretrain, require_server
 
     require_server()
-    flow = pretrain if kind == "pretrain" else finetune
-    summary = flow(recipe=recipe, overrides=changes)
+    flows = {"pretrain": pretrain, "corpus": corpus, "finetune": finetune}
+    summary = flows[kind](recipe=recipe, overrides=changes)
     if as_json:
         click.echo(json.dumps(summary, ensure_ascii=False, indent=1))
     else:
@@ -103,9 +103,9 @@ def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json
         click.echo(plan_table(rows, loaded))
 
 
-def _planned(loaded: "Recipe | FinetuneRecipe") -> "list[Planned]":
+def _planned(loaded: "AnyRecipe") -> "list[Planned]":
     from flows.plan import Plan
-    from flows.recipe import Recipe
+    from flows.recipe import CorpusRecipe, Recipe
     from tasks.artifacts import Workspace
     from tasks.tracking.address import tracking_address
 
@@ -115,6 +115,10 @@ def _planned(loaded: "Recipe | FinetuneRecipe") -> "list[Planned]":
         from flows.pretrain import pretrain
 
         pretrain(planned, loaded)
+    elif isinstance(loaded, CorpusRecipe):
+        from flows.corpus import corpus
+
+        corpus(planned, loaded)
     else:
         from flows.finetune import finetune
 
@@ -122,15 +126,16 @@ def _planned(loaded: "Recipe | FinetuneRecipe") -> "list[Planned]":
     return planned.rows
 
 
-def _load(
-    recipe: str, overrides: tuple[str, ...], workspace: str | None
-) -> "tuple[str, Recipe | FinetuneRecipe, list[str]]":
-    from flows.recipe import FinetuneRecipe, Recipe, load_recipe, recipe_kind
+def _load(recipe: str, overrides: tuple[str, ...], workspace: str | None) -> "tuple[str, AnyRecipe, list[str]]":
+    from flows.recipe import CorpusRecipe, FinetuneRecipe, Recipe, load_recipe, recipe_kind
     from flows.recipe_file import read_recipe
 
     changes = [*overrides, *([f"workspace={workspace}"] if workspace else [])]
-    if recipe_kind(read_recipe(recipe, changes)) is Recipe:
+    kind = recipe_kind(read_recipe(recipe, changes))
+    if kind is Recipe:
         return "pretrain", load_recipe(Recipe, recipe, changes), changes
+    if kind is CorpusRecipe:
+        return "corpus", load_recipe(CorpusRecipe, recipe, changes), changes
     return "finetune", load_recipe(FinetuneRecipe, recipe, changes), changes
 
 

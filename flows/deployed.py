@@ -7,11 +7,12 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.settings import PREFECT_API_URL
 
+from flows.corpus import corpus as corpus_dag
 from flows.doctor import silent
 from flows.finetune import finetune as finetune_dag
 from flows.pretrain import pretrain as pretrain_dag
 from flows.quiet import settle
-from flows.recipe import FinetuneRecipe, Recipe, load_recipe
+from flows.recipe import CorpusRecipe, FinetuneRecipe, Recipe, load_recipe
 from flows.score import score
 from flows.session import run_dag
 from flows.story import tell
@@ -29,6 +30,19 @@ def pretrain(recipe: str = "configs/demo.yaml", overrides: list[str] | None = No
     loaded = load_recipe(Recipe, recipe, overrides or [])
     return run_dag(
         "pretrain", loaded, partial(pretrain_dag, recipe=loaded), partial(tell, recipe=loaded, flow_name="pretrain")
+    ).as_json()
+
+
+@flow(name="corpus", flow_run_name="{recipe}")
+def corpus(recipe: str = "configs/corpus/mixed.yaml", overrides: list[str] | None = None) -> dict[str, Json]:
+    """Raw text in; a corpus out that is mended, measured, without copies and clear of what models are judged on.
+
+    recipe: a YAML file, seen from the project folder. overrides: such as "clean.select.presets=[gopher]", a line each.
+    """
+    settle()
+    loaded = load_recipe(CorpusRecipe, recipe, overrides or [])
+    return run_dag(
+        "corpus", loaded, partial(corpus_dag, recipe=loaded), partial(tell, recipe=loaded, flow_name="corpus")
     ).as_json()
 
 

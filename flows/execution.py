@@ -28,6 +28,7 @@ from tasks.artifacts import AnyArtifact, Artifact, Workspace, as_artifact, descr
 from tasks.cluster import Launcher, LostWorkers
 from tasks.contracts import ContractName, check_table
 from tasks.errors import UserError
+from tasks.filetasks import FileTasks
 from tasks.finetune import FinetuneConfig
 from tasks.ledger import Receipt
 from tasks.pretrain import PretrainConfig, Pretraining
@@ -82,6 +83,7 @@ class Execution:
     workspace: Workspace
     journal: Journal
     launcher: Launcher
+    files: FileTasks
     concurrency: int
     provided: Provided
     records: list[Record] = field(default_factory=list[Record])
@@ -221,6 +223,8 @@ class Execution:
         given: dict[str, object] = {}
         if "launch" in stage.provided:
             given["launch"] = partial(self._launch, config, record)
+        if "files" in stage.provided:
+            given["files"] = self.files
         if "registry" in stage.provided:
             given["registry"] = self.provided.registry()
         if "story" in stage.provided:

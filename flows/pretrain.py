@@ -1,14 +1,10 @@
 """The whole chain of a recipe, as a table of contents: every line is a stage, its config and what it reads."""
 
+from flows.corpus import build_corpus
 from flows.recipe import Recipe
 from flows.stages import (
-    CLEAN,
-    DECONTAMINATE,
-    DEDUPLICATE,
     EVALUATE,
-    EXAMPLES,
     FINETUNE,
-    INGEST,
     PRETRAIN,
     REGISTER,
     REPORT,
@@ -23,12 +19,8 @@ from tasks.register import Registration, deciding_metric
 
 def pretrain(run: Builder, recipe: Recipe) -> Outcome:
     """Raw text in; a model out that is trained, fine-tuned, scored, explained and registered."""
-    raw = run.stage(INGEST, recipe.ingest)
-    clean = run.stage(CLEAN, recipe.clean, raw=raw)
-    unique = run.stage(DEDUPLICATE, recipe.deduplicate, clean=clean)
+    corpus, examples = build_corpus(run, recipe)
     kinds = {entry.name: entry.kind for entry in recipe.examples}
-    examples = {entry.name: run.stage(EXAMPLES, entry, f"examples: {entry.name}") for entry in recipe.examples}
-    corpus = run.stage(DECONTAMINATE, recipe.decontaminate, unique=unique, examples=tuple(examples.values()))
     tokenizer = run.stage(TOKENIZER, recipe.tokenizer, corpus=corpus)
     shards = run.stage(SHARDS, recipe.shards, corpus=corpus, tokenizer=tokenizer)
     base = run.stage(PRETRAIN, Pretraining(recipe.model, recipe.pretrain), shards=shards, tokenizer=tokenizer)

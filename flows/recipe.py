@@ -2,24 +2,27 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
 from flows.recipe_file import RecipeText, checked, read_recipe
 from model.config import ModelConfig
-from tasks.clean import CleanConfig
+from tasks.annotate import AnnotateConfig
 from tasks.cluster import ClusterConfig
 from tasks.decontaminate import DecontaminateConfig
 from tasks.deduplicate import DeduplicateConfig
 from tasks.errors import UserError
 from tasks.evaluate import EvaluateConfig
 from tasks.examples import ExamplesConfig
+from tasks.filetasks import FilesConfig
 from tasks.finetune import FinetuneConfig
 from tasks.ingest import IngestConfig
 from tasks.pretrain import PretrainConfig
+from tasks.quality import QualityConfig
 from tasks.register import ChampionConfig, RegisterConfig
 from tasks.report.page import ReportConfig
+from tasks.select import SelectConfig
 from tasks.settings import Placement, Section
 from tasks.shards import ShardsConfig
 from tasks.tokenizer import TokenizerConfig
@@ -35,8 +38,15 @@ class TrackingConfig(Section):
     )
 
 
-class Recipe(Section):
-    """From raw text to a registered model."""
+class CleanConfig(Section):
+    """Cleaning in two steps: what is mended and measured, and which rules over the figures decide."""
+
+    annotate: AnnotateConfig = AnnotateConfig()
+    select: SelectConfig = SelectConfig()
+
+
+class CorpusSections(Section):
+    """What the recipes that start from raw text share."""
 
     name: Name = Field(description="also the MLflow experiment")
     workspace: Annotated[str, Placement()] = Field(
@@ -44,19 +54,33 @@ class Recipe(Section):
     )
     concurrency: Annotated[int, Placement()] = Field(default=2, ge=1, description="stages that may work at once")
     cluster: ClusterConfig = ClusterConfig()
+    files: FilesConfig = FilesConfig()
     tracking: TrackingConfig = TrackingConfig()
     ingest: IngestConfig
+    quality: QualityConfig | None = Field(default=None, description="a classifier whose score is a statistic")
     clean: CleanConfig = CleanConfig()
     deduplicate: DeduplicateConfig = DeduplicateConfig()
     decontaminate: DecontaminateConfig = DecontaminateConfig()
+    examples: tuple[ExamplesConfig, ...] = ()
+    report: ReportConfig = ReportConfig()
+
+
+class CorpusRecipe(CorpusSections):
+    """From raw text to a corpus, and no further."""
+
+    makes: Literal["corpus"] = Field(description="says that there is no model in this recipe")
+
+
+class Recipe(CorpusSections):
+    """From raw text to a registered model."""
+
+    makes: Literal["model"] = "model"
     tokenizer: TokenizerConfig = TokenizerConfig()
     shards: ShardsConfig = ShardsConfig()
     model: ModelConfig = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()
-    examples: tuple[ExamplesConfig, ...] = ()
     finetune: tuple[FinetuneConfig, ...] = ()
     evaluate: EvaluateConfig = EvaluateConfig()
-    report: ReportConfig = ReportConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
 
     @model_validator(mode="after")
@@ -105,8 +129,8 @@ class FinetuneRecipe(Section):
         return self
 
 
-AnyRecipe = Recipe | FinetuneRecipe
-RecipeKind = TypeVar("RecipeKind", Recipe, FinetuneRecipe)
+AnyRecipe = Recipe | CorpusRecipe | FinetuneRecipe
+RecipeKind = TypeVar("RecipeKind", Recipe, CorpusRecipe, FinetuneRecipe)
 
 
 def check_tasks(examples: Sequence[ExamplesConfig], finetune: Sequence[FinetuneConfig]) -> None:
@@ -128,10 +152,12 @@ def load_recipe(kind: type[RecipeKind], path: str, overrides: Sequence[str] = ()
     return checked(kind, read_recipe(path, overrides))
 
 
-def recipe_kind(text: RecipeText) -> type[Recipe] | type[FinetuneRecipe]:
-    """A recipe that names a source of text pretrains; one without starts from a champion."""
+def recipe_kind(text: RecipeText) -> type[Recipe] | type[CorpusRecipe] | type[FinetuneRecipe]:
+    """A recipe that names a source of text pretrains, or `makes: corpus` and stops there; one without starts from a champion."""
     if "ingest" not in text.values and "champion" not in text.values:
         raise UserError(
             f"{text.place}: found neither ingest (to pretrain) nor champion (to fine-tune). Add one of the two."
         )
-    return Recipe if "ingest" in text.values else FinetuneRecipe
+    if "ingest" not in text.values:
+        return FinetuneRecipe
+    return CorpusRecipe if text.values.get("makes") == "corpus" else Recipe

@@ -18,11 +18,12 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 
 from flows.execution import Execution, Provided, Record
-from flows.recipe import AnyRecipe
+from flows.recipe import AnyRecipe, FinetuneRecipe
 from flows.stages import Outcome
 from flows.telling import duration, flattened, reasons
 from tasks.artifacts import Workspace
 from tasks.cluster import Launcher
+from tasks.filetasks import FilesConfig, FileTasks
 from tasks.register import Registry
 from tasks.settings import Json, identity
 from tasks.tracking.address import require_answer, tracking_address
@@ -46,6 +47,9 @@ def run_dag(
     journal = Journal(journals, recipe.name, f"{flow_name} {started:%Y-%m-%d %H:%M:%S}", run_tags(flow_name))
     sender = start_sender(journals, uri, workspace.root / "mlartifacts")
     launcher = Launcher(recipe.cluster, workspace.root / "logs")
+    files = FileTasks(
+        workspace.root / "parts", files_config(recipe), recipe.cluster.address, recipe.cluster.object_store_bytes
+    )
     lock = Lock()
 
     def registry() -> Registry:
@@ -57,7 +61,7 @@ def run_dag(
         return Registry(uri, found, run_tags(flow_name), lock)
 
     execution = Execution(
-        workspace, journal, launcher, recipe.concurrency,
+        workspace, journal, launcher, files, recipe.concurrency,
         Provided(registry, lambda: story(execution, time.monotonic() - clock), uri),
     )  # fmt: skip
     journal.params(journal.run, flattened(identity(recipe)))
@@ -73,6 +77,7 @@ def run_dag(
         raise
     finally:
         launcher.stop()
+        files.close()
         for record in execution.records:
             if record.mlflow_run is not None and record.status != "ran":
                 journal.end(record.mlflow_run, status if status != "FINISHED" else "FAILED")
@@ -81,6 +86,11 @@ def run_dag(
         report_unsent(sender, uri, DRAIN_SECONDS if status == "FINISHED" else 5.0)
         if status == "KILLED":
             leave_soon()
+
+
+def files_config(recipe: AnyRecipe) -> FilesConfig:
+    """Where the corpus is worked on; a recipe without one needs nothing."""
+    return FilesConfig(workers=0) if isinstance(recipe, FinetuneRecipe) else recipe.files
 
 
 @dataclass(frozen=True)

@@ -5,36 +5,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from tasks.annotate import annotate, list_digests
 from tasks.artifacts import (
+    AnnotatedCorpus,
     AnyArtifact,
     Artifact,
-    CleanCorpus,
     Corpus,
     Examples,
     FinetunedModel,
     PretrainedModel,
+    QualityModel,
     RawCorpus,
     RegisteredModel,
     Report,
     Scores,
+    Selection,
     Tokenizer,
     TokenShards,
     UniqueCorpus,
     fingerprint,
 )
-from tasks.clean import clean_documents
 from tasks.contracts import ContractName
-from tasks.decontaminate import decontaminate
-from tasks.deduplicate import remove_duplicates
+from tasks.decontaminate import benchmark_and_allow_digests, decontaminate
+from tasks.deduplicate import earlier_digests, remove_duplicates
 from tasks.evaluate import evaluate, suite_digests
 from tasks.examples import example_digests, prepare_examples
 from tasks.finetune import finetune
 from tasks.ingest import ingest, source_digests
 from tasks.ledger import StageOutcome
 from tasks.pretrain import pretrain_model
+from tasks.quality import quality_digests, train_quality
 from tasks.register import champion_digest, fetch_champion, register_model
 from tasks.report.page import ReportConfig, write_report
 from tasks.report.story import RunStory
+from tasks.select import preset_digests, select_documents
 from tasks.settings import Json, identity
 from tasks.shards import write_shards
 from tasks.tokenizer import existing_digests, train_tokenizer
@@ -55,40 +59,27 @@ class Stage(Generic[AnyArtifact]):
     continues: bool = False  # a killed build goes on from what it left
     waits_for: tuple[str, ...] = ()  # inputs that must be there first but do not bear on the output
     resolve: Callable[..., Mapping[str, str]] | None = None  # (config, registry address): what an alias stands for now
-    provided: tuple[str, ...] = ()  # what the run hands in beside the inputs: "launch", "registry", "story"
+    provided: tuple[str, ...] = ()  # what the run hands in beside the inputs: "launch", "files", "registry", "story"
     contracts: Mapping[str, ContractName] = field(
         default_factory=dict[str, ContractName]
     )  # files it writes -> contract they are held to
 
 
-DOCUMENTS: Mapping[str, ContractName] = {"dropped.parquet": "Dropped"}
-
-
 def build_report(
-    config: ReportConfig, base: PretrainedModel, scores: tuple[Scores, ...], story: RunStory, out: Path
+    config: ReportConfig, base: Artifact, scores: tuple[Scores, ...], story: RunStory, out: Path
 ) -> StageOutcome:
-    """The page is written from the story, which the run gathers once `base` and all `scores` are there."""
+    """The page is written from the story, which the run gathers once `base` (model or corpus) and all `scores` are there."""
     return write_report(config, story, out)
 
 
-INGEST = Stage(
-    "ingest",
-    RawCorpus,
-    ingest,
-    source_digests,
-    contracts={"documents-*.parquet": "Documents", "rejects.parquet": "Dropped"},
-)
-CLEAN = Stage("clean", CleanCorpus, clean_documents, contracts={"documents-*.parquet": "Documents", **DOCUMENTS})
-DEDUPLICATE = Stage(
-    "deduplicate", UniqueCorpus, remove_duplicates, contracts={"documents-*.parquet": "Documents", **DOCUMENTS}
-)
+# The corpus stages hold each table to its contract themselves, in the task that writes it.
+INGEST = Stage("ingest", RawCorpus, ingest, source_digests, provided=("files",))
+QUALITY = Stage("quality", QualityModel, train_quality, quality_digests)
+ANNOTATE = Stage("annotate", AnnotatedCorpus, annotate, list_digests, provided=("files",))
+SELECT = Stage("select", Selection, select_documents, preset_digests, provided=("files",))
+DEDUPLICATE = Stage("deduplicate", UniqueCorpus, remove_duplicates, earlier_digests, provided=("files",))
 EXAMPLES = Stage("examples", Examples, prepare_examples, example_digests)
-DECONTAMINATE = Stage(
-    "decontaminate",
-    Corpus,
-    decontaminate,
-    contracts={"train-*.parquet": "Documents", "validation.parquet": "Documents", **DOCUMENTS},
-)
+DECONTAMINATE = Stage("decontaminate", Corpus, decontaminate, benchmark_and_allow_digests, provided=("files",))
 TOKENIZER = Stage("tokenizer", Tokenizer, train_tokenizer, existing_digests)
 SHARDS = Stage("shards", TokenShards, write_shards)
 PRETRAIN = Stage("pretrain", PretrainedModel, pretrain_model, continues=True, provided=("launch",))

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.plan import Planned
-from flows.recipe import FinetuneRecipe, Recipe
+from flows.recipe import AnyRecipe, Recipe
 from flows.telling import amount, duration, reasons
 
 COLORS = {"ran": "green", "cached": "cyan", "failed": "red"}
@@ -28,15 +28,16 @@ def run_table(summary: Mapping[str, object]) -> str:
         )  # fmt: skip
     ran = sum(stage["status"] == "ran" for stage in stages)
     scores: list[Mapping[str, object]] = summary["scores"]  # type: ignore[assignment]
-    lines = [
-        _rendered(table), score_table(scores), "",
-        f"{ran} ran, {len(stages) - ran} cached, {duration(float(str(summary['seconds'])))}",
-        f"report: {summary['report']}", f"model:  {summary['model']}", f"MLflow: {summary['tracking']}",
-    ]  # fmt: skip
+    lines = [_rendered(table), *([score_table(scores)] if scores else []), ""]
+    lines.append(f"{ran} ran, {len(stages) - ran} cached, {duration(float(str(summary['seconds'])))}")
+    lines.append(f"report: {summary['report']}")
+    if summary["model"]:
+        lines.append(f"model:  {summary['model']}")
+    lines.append(f"MLflow: {summary['tracking']}")
     return "\n".join(lines)
 
 
-def plan_table(rows: Sequence[Planned], recipe: Recipe | FinetuneRecipe) -> str:
+def plan_table(rows: Sequence[Planned], recipe: AnyRecipe) -> str:
     """What a run would do and why, then what the model takes."""
     table = _table("stage", "plan", "last took>", "size>", "why")
     for row in rows:

@@ -42,17 +42,30 @@ class Artifact:
 
 @dataclass(frozen=True)
 class RawCorpus(Artifact):
-    """Documents as read: `documents-*.parquet` (contract Documents), `rejects.parquet` (contract Dropped)."""
+    """Documents as read: `documents-*.parquet` (contract Documents), `rejects-*.parquet` (contract Dropped)."""
 
 
 @dataclass(frozen=True)
-class CleanCorpus(Artifact):
-    """Documents that passed the rules, repaired, input order preserved; `dropped.parquet` beside."""
+class QualityModel(Artifact):
+    """A classifier of documents that the recipe trained: `weights.npz` (tasks/text/quality.py)."""
+
+
+@dataclass(frozen=True)
+class AnnotatedCorpus(Artifact):
+    """Documents mended, in the order read: `documents-*.parquet`, and beside each table, row for row, `statistics-*.parquet`.
+
+    `dropped-*.parquet` holds what could not be mended.
+    """
+
+
+@dataclass(frozen=True)
+class Selection(Artifact):
+    """`verdicts-*.parquet` (contract Verdicts): which documents of an AnnotatedCorpus are kept, row for row of each table."""
 
 
 @dataclass(frozen=True)
 class UniqueCorpus(Artifact):
-    """Documents without exact and near copies (the smallest document of a cluster stays); `dropped.parquet` beside."""
+    """A Selection without exact and near copies; `clusters.parquet` and `signatures-*.arrow` beside."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,8 @@ class Examples(Artifact):
 class Corpus(Artifact):
     """What models learn from and are judged on: `train-*.parquet` and `validation.parquet` (contract Documents).
 
-    No document of `train` holds text of the validation set or of a held-out example; `dropped.parquet` beside.
+    No document of `train` holds text of the validation set, of a held-out example or of a benchmark that the recipe names;
+    `test.parquet` if asked for, `dropped-*.parquet` and `matches-*.parquet` beside.
     """
 
 

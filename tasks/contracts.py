@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from polars.datatypes import DataTypeClass
 
 ContractName = Literal[
-    "Documents", "Dropped", "InstructionExamples", "ClassificationExamples", "TokenLabelExamples", "Scores", "TokenRows"
+    "Documents", "Dropped", "Statistics", "Verdicts", "Clusters", "Matches",
+    "InstructionExamples", "ClassificationExamples", "TokenLabelExamples", "Scores", "TokenRows"
 ]
-LANGUAGES = ("en", "zh", "code", "und")
+LANGUAGE = r"^([a-z]{2,3}|code|und)$"
+REASON = r"^[a-z][a-z0-9_]*$"
 BATCH_ROWS = 2_000
 
 
@@ -114,6 +116,10 @@ def _schema(contract: ContractName, labels: Sequence[str] | None) -> "pandera.Da
     builders: dict[ContractName, Callable[[], pandera.DataFrameSchema]] = {
         "Documents": _documents,
         "Dropped": _dropped,
+        "Statistics": _statistics,
+        "Verdicts": _verdicts,
+        "Clusters": _clusters,
+        "Matches": _matches,
         "InstructionExamples": _instruction_examples,
         "ClassificationExamples": lambda: _classification_examples(labels),
         "TokenLabelExamples": lambda: _token_label_examples(labels),
@@ -163,7 +169,7 @@ def _document_columns(least_bytes: int) -> "dict[str, pandera.Column]":
         "text": _text() if least_bytes else _column(pl.String),
         "source": _text("the source's name"),
         "path": _text("the file it came from"),
-        "language": _column(pl.String, pandera.Check.isin(LANGUAGES, error=f"one of {', '.join(LANGUAGES)}")),
+        "language": _language(),
         "bytes": _column(pl.Int64, pandera.Check.ge(least_bytes, error=f"{least_bytes} or more")),
         "meta": _column(pl.List(pl.Struct({"key": pl.String, "value": pl.String})), nullable=True),
     }
@@ -186,10 +192,80 @@ def _dropped() -> "pandera.DataFrameSchema":
 
     added = {
         "stage": _text("the stage's name"),
-        "reason": _column(pl.String, pandera.Check.str_matches(r"^[a-z][a-z0-9_]*$", error="a reason like min_chars")),
+        "reason": _column(pl.String, pandera.Check.str_matches(REASON, error="a reason like min_chars")),
         "value": _column(pl.Float64, _finite(), nullable=True),
     }
     return _table("Dropped", {**_document_columns(0), **added}, _byte_rule())
+
+
+def _statistics() -> "pandera.DataFrameSchema":
+    """Figures of documents (tasks/text/names.py): counts are whole and not negative, shares lie in 0..1."""
+    import pandera.polars as pandera
+    import polars as pl
+
+    from tasks.text.names import COUNTS, OTHERS, SHARES, UNBOUNDED
+
+    columns = {"id": _text("a non-empty id"), "source": _text("the source's name"), "language": _language()}
+    columns |= {name: _column(pl.Int64, pandera.Check.ge(0, error="0 or more")) for name in COUNTS}
+    for name in SHARES:
+        most = pandera.Check.ge(0, error="0 or more") if name in UNBOUNDED else _share()
+        columns[name] = _column(pl.Float32, _finite(), most)
+    columns |= {name: _column(pl.Float32, _finite(), nullable=True) for name in OTHERS}
+    return _table("Statistics", columns)
+
+
+def _share() -> "pandera.Check":
+    import pandera.polars as pandera
+
+    return pandera.Check.in_range(0, 1, error="a share in 0..1")
+
+
+def _language() -> "pandera.Column":
+    import pandera.polars as pandera
+    import polars as pl
+
+    return _column(pl.String, pandera.Check.str_matches(LANGUAGE, error="an ISO 639 code, code or und"))
+
+
+def _verdicts() -> "pandera.DataFrameSchema":
+    """What became of each document so far."""
+    import pandera.polars as pandera
+    import polars as pl
+
+    columns = {
+        "id": _text("a non-empty id"),
+        "kept": _column(pl.Boolean),
+        "cluster": _column(pl.String, nullable=True),
+        "stage": _column(pl.String, nullable=True),
+        "reason": _column(pl.String, pandera.Check.str_matches(REASON, error="a reason like min_chars"), nullable=True),
+        "value": _column(pl.Float64, _finite(), nullable=True),
+    }
+    told = pl.col("reason").is_null() == pl.col("kept")
+    return _table("Verdicts", columns, _rows(told, "a reason for each document that is not kept, and for no other"))
+
+
+def _clusters() -> "pandera.DataFrameSchema":
+    import pandera.polars as pandera
+    import polars as pl
+
+    columns = {
+        "id": _text("a non-empty id"),
+        "root_id": _text("the id of the cluster's first"),
+        "size": _column(pl.Int64, pandera.Check.ge(2, error="2 or more")),
+        "similarity": _column(pl.Float32, _finite(), _share()),
+    }
+    return _table("Clusters", columns)
+
+
+def _matches() -> "pandera.DataFrameSchema":
+    import pandera.polars as pandera
+    import polars as pl
+
+    columns = {name: _text() for name in ("id", "item", "text")}
+    columns["units"] = _column(pl.Int64, pandera.Check.ge(1, error="1 or more"))
+    columns |= {name: _column(pl.Float64, _finite(), _share()) for name in ("item_share", "document_share")}
+    columns["action"] = _column(pl.String, pandera.Check.isin(("drop", "cut", "mark"), error="drop, cut or mark"))
+    return _table("Matches", columns)
 
 
 def _finite() -> "pandera.Check":

@@ -1,4 +1,4 @@
-"""What every corpus stage writes: kept documents in files of bounded size, dropped rows beside them, and the count of both."""
+"""What every corpus task writes: kept documents in files of bounded size, dropped rows beside them, and the count of both."""
 
 import hashlib
 from collections import Counter
@@ -12,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tasks.artifacts import Artifact, read_manifest
+from tasks.contracts import ContractName, check_table
 from tasks.documents import DOCUMENTS, DROPPED, TableWriter
+from tasks.filetasks import TableFile
 from tasks.ledger import Ledger, StageOutcome
 
 FILE_BYTES = 256 * 2**20  # of text in one file
@@ -25,13 +28,22 @@ def stable_id(*parts: str) -> str:
     return hashlib.blake2b("\x00".join(parts).encode(), digest_size=10).hexdigest()
 
 
+def tables_of(artifact: Artifact, pattern: str = "documents-*.parquet") -> list[TableFile]:
+    """The artifact's tables in order, with the digests that its manifest has of them."""
+    manifest = read_manifest(artifact.path)
+    assert manifest is not None, f"{artifact.folder}: no manifest"
+    names = {path.name for path in artifact.path.glob(pattern)}
+    return [
+        TableFile(str(artifact.path / entry.path), entry.sha256, entry.bytes, entry.rows)
+        for entry in sorted(manifest.files, key=lambda entry: entry.path)
+        if entry.path in names
+    ]
+
+
 class RollingWriter:
-    """Document files `<prefix>-00000.parquet`, `-00001`, …: a new one after each `file_bytes` of text, and at least one.
+    """Document files `<prefix>-000.parquet`, `-001`, …: a new one after each `file_bytes` of text; none without documents."""
 
-    With `file_bytes` None all goes into the one file `<prefix>.parquet`.
-    """
-
-    def __init__(self, folder: Path, prefix: str, file_bytes: int | None = FILE_BYTES) -> None:
+    def __init__(self, folder: Path, prefix: str, file_bytes: int = FILE_BYTES) -> None:
         self.folder, self.prefix, self.file_bytes = folder, prefix, file_bytes
         self.paths: list[Path] = []
         self.rows = self.bytes = 0
@@ -43,20 +55,16 @@ class RollingWriter:
         """Add a batch of documents; batches are never split over files."""
         if not batch.num_rows:
             return
-        if self._current is None or self._is_full():
+        if self._current is None or self._written >= self.file_bytes:
             self._current = self._next()
-        size = sum(batch.column("bytes").to_pylist())
+        size = _total(batch)
         self._current.write(batch)
         self._written += size
         self.rows, self.bytes = self.rows + batch.num_rows, self.bytes + size
 
-    def _is_full(self) -> bool:
-        return self.file_bytes is not None and self._written >= self.file_bytes
-
     def _next(self) -> TableWriter:
         self._files.close()
-        number = "" if self.file_bytes is None else f"-{len(self.paths):05d}"
-        self.paths.append(self.folder / f"{self.prefix}{number}.parquet")
+        self.paths.append(self.folder / f"{self.prefix}-{len(self.paths):03d}.parquet")
         self._written = 0
         return self._files.enter_context(TableWriter(self.paths[-1], DOCUMENTS))
 
@@ -66,24 +74,32 @@ class RollingWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and not self.paths:
-            self._next()
         self._files.__exit__(kind, error, trace)
 
 
 class DropWriter:
-    """Dropped rows with stage, reason and value, and how many rows and bytes each reason took."""
+    """Dropped rows with stage, reason and value, in `<name>-000.parquet`, and how many rows and bytes each reason took.
 
-    def __init__(self, path: Path, stage: str) -> None:
+    Without a dropped row there is no file.
+    """
+
+    def __init__(self, folder: Path, stage: str, name: str = "dropped") -> None:
         self.stage = stage
+        self.path = folder / f"{name}-000.parquet"
         self.rows: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
-        self._file = TableWriter(path, DROPPED)
+        self._file: TableWriter | None = None
+
+    @property
+    def paths(self) -> list[Path]:
+        """The file, if there is one."""
+        return [] if self._file is None else [self.path]
 
     def write(self, batch: pa.RecordBatch, reasons: Sequence[str], values: Sequence[float | None]) -> None:
         """Add documents, each with its reason and the figure that broke the rule."""
         if not batch.num_rows:
             return
+        self._file = self._file or TableWriter(self.path, DROPPED)
         self.rows.update(reasons)
         for reason, size in zip(reasons, batch.column("bytes").to_pylist(), strict=True):
             self.bytes[reason] += size
@@ -97,7 +113,12 @@ class DropWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.__exit__(kind, error, trace)
+        if self._file is not None:
+            self._file.__exit__(kind, error, trace)
+
+
+def _total(batch: pa.RecordBatch) -> int:
+    return int(np.sum(batch.column("bytes").to_numpy(), dtype=np.int64))
 
 
 def split_batch(
@@ -106,12 +127,13 @@ def split_batch(
     values: Sequence[float | None],
     kept: RollingWriter,
     dropped: DropWriter,
-) -> None:
-    """Writes each row to one side: a reason of None keeps it."""
+) -> Mask:
+    """Writes each row to one side: a reason of None keeps it. Gives the mask of those kept."""
     mask = np.array([reason is None for reason in reasons], dtype=np.bool_)
-    kept.write(batch.filter(pa.array(mask)))
+    kept.write(batch if mask.all() else batch.filter(pa.array(mask)))
     gone = np.flatnonzero(~mask).tolist()
     dropped.write(batch.take(pa.array(gone, pa.int64())), [reasons[i] or "" for i in gone], [values[i] for i in gone])
+    return mask
 
 
 def outcome_of(
@@ -119,8 +141,12 @@ def outcome_of(
     dropped: DropWriter,
     repaired_bytes: int = 0,
     figures: Mapping[str, float] | None = None,
+    contracts: Mapping[Path, ContractName] | None = None,
 ) -> StageOutcome:
-    """Ledger of a stage: what it kept and dropped is what it read."""
+    """Outcome of one task: what it kept and dropped is what it read, and every table it wrote keeps its contract.
+
+    Documents and dropped rows are held to theirs; `contracts` names that of other tables. Call it when all are closed.
+    """
     rows, size = sum(writer.rows for writer in kept), sum(writer.bytes for writer in kept)
     ledger = Ledger(
         rows_in=rows + dropped.rows.total(),
@@ -131,4 +157,8 @@ def outcome_of(
         dropped=dict(sorted(dropped.rows.items())),
         dropped_bytes=dict(sorted(dropped.bytes.items())),
     )
-    return StageOutcome(ledger=ledger, figures=dict(figures or {}))
+    named: dict[Path, ContractName] = {path: "Documents" for writer in kept for path in writer.paths}
+    named |= dict.fromkeys(dropped.paths, "Dropped")
+    named |= dict(contracts or {})
+    receipts = tuple(check_table(contract, path) for path, contract in named.items())
+    return StageOutcome(ledger=ledger, receipts=receipts, figures=dict(figures or {}))

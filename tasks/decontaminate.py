@@ -1,52 +1,83 @@
-"""Decontaminate: sets the validation documents apart, then drops from training what holds text that is judged on.
+"""Decontaminate: parts the corpus into training, validation and test, and rids training of text that is judged on.
 
-Judged on are the validation documents and the held-out labelled examples. Overlap is counted in long n-grams, as for GPT-3
-(arXiv 2005.14165, appendix C, 13 words); a single shared n-gram is no proof, for licences and idioms recur everywhere.
+Judged on are the validation and test documents, the held-out labelled examples and the benchmarks that the recipe names.
+Overlap is counted in long n-grams, as for GPT-3 (arXiv 2005.14165, appendix C, 13 words); a single shared n-gram is no
+proof, for licences and idioms recur everywhere. This stage is the only one that writes the text that models learn from.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
-from tqdm import tqdm
 
-from tasks.artifacts import Examples, UniqueCorpus
-from tasks.characters import detect_language
-from tasks.corpus import DropWriter, RollingWriter, outcome_of, split_batch
-from tasks.documents import read_batches
+from tasks.artifacts import AnnotatedCorpus, Examples, UniqueCorpus, file_digest
+from tasks.contracts import check_table
+from tasks.corpus import DropWriter, RollingWriter, outcome_of, split_batch, tables_of
+from tasks.documents import DOCUMENTS, TableWriter, read_batches, text_buffers
 from tasks.errors import UserError
+from tasks.filetasks import FileTasks, Part, TableFile, combined, gather
 from tasks.heldout import HELDOUT_SEED, HELDOUT_SHARE, is_heldout, unit_hash
-from tasks.ledger import StageOutcome
-from tasks.ngrams import Hashes, Units, ngram_hashes, split_units
-from tasks.settings import Section
+from tasks.ledger import Ledger, Receipt, StageOutcome
+from tasks.reading.benchmarks import Benchmark, benchmark_digests, read_benchmark
+from tasks.settings import Json, Placement, Section, identity
+
+if TYPE_CHECKING:
+    from tasks.text.overlap import Evaluation, Overlap, OverlapFinder
 
 MATCHES = pa.schema(
     [
-        ("id", pa.string()),  # of the training document
-        ("item", pa.string()),  # what it overlaps most: validation/<id> or examples/<id>
-        ("text", pa.large_string()),  # the longest shared run, as the training document has it
-        ("item_share", pa.float64()),  # of the item's n-grams, those in the document
-        ("document_share", pa.float64()),  # of the document's n-grams, those in any item
+        pa.field("id", pa.string(), nullable=False),  # of the document
+        pa.field(
+            "item", pa.string(), nullable=False
+        ),  # what it overlaps most: validation/…, examples/…, benchmark name/…
+        pa.field("text", pa.large_string(), nullable=False),  # the longest shared run, as the document has it
+        pa.field("units", pa.int64(), nullable=False),  # words or Han characters of that run
+        pa.field("item_share", pa.float64(), nullable=False),  # of the item's n-grams, those in the document
+        pa.field("document_share", pa.float64(), nullable=False),  # of the document's n-grams, those in any item
+        pa.field("action", pa.string(), nullable=False),  # drop, cut, mark
+    ]
+)
+MIXTURE = pa.schema(
+    [
+        ("split", pa.string()),
+        ("source", pa.string()),
+        ("language", pa.string()),
+        ("documents", pa.int64()),
+        ("bytes", pa.int64()),
     ]
 )
 SHOWN_CHARS = 1_000  # of a shared run
+BATCH_ROWS = 1_000
+TRAIN, VALIDATION, TEST, GONE = 0, 1, 2, 3
 
-Numbers = npt.NDArray[np.int64]
+Sides = npt.NDArray[np.uint8]
+
+
+class MixtureShare(Section):
+    """How much of a source, a language, or a language of a source is learnt from."""
+
+    source: str | None = None
+    language: str | None = None
+    share: float = Field(ge=0, le=1, description="of the training documents that match, chosen by id")
 
 
 class DecontaminateConfig(Section):
-    """How the corpus is split, and what counts as contaminated."""
+    """How the corpus is parted and mixed, and what counts as contaminated."""
 
     stage: ClassVar[str] = "decontaminate"
-    revision: Literal[1] = 1
+    revision: Literal[2] = 2
     validation_share: float = Field(default=0.02, gt=0, lt=1, description="of the documents that belong to no group")
-    seed: int = Field(default=1, ge=0, description="of the choice by validation_share")
+    test_share: float = Field(default=0.0, ge=0, lt=1, description="the same, for a test set nobody looks at")
+    max_validation_bytes: int = Field(
+        default=64 * 2**20, ge=1, description="of text in each of the two, about; larger corpora give a smaller share"
+    )
+    seed: int = Field(default=1, ge=0, description="of the choice by these shares")
     heldout_share: float = Field(
         default=HELDOUT_SHARE, gt=0, lt=1, description="of the groups (meta.group); as in the examples"
     )
@@ -55,39 +86,134 @@ class DecontaminateConfig(Section):
     )
     ngram_words: int = Field(default=13, ge=2, le=100, description="words in an n-gram")
     ngram_han: int = Field(default=24, ge=2, le=200, description="Han characters in an n-gram of Chinese text")
+    benchmarks: list[Benchmark] = Field(default=[], description="evaluation sets that no training document may hold")
+    action: Literal["drop", "cut", "mark"] = Field(
+        default="drop", description="the document, the shared runs, or a note in its meta (contaminated)"
+    )
     max_overlap: float | None = Field(
         default=0.3,
         ge=0,
         le=1,
-        description="share of n-grams, of an item's or the document's own, from which it is dropped; null: none is",
+        description="share of n-grams, of an item's or the document's own, from which it is acted on; null: never",
     )
+    allow: Annotated[list[str], Placement()] = Field(
+        default=[], description="text files whose n-grams are no contamination: licences, famous quotations"
+    )
+    mixture: list[MixtureShare] = Field(default=[], description="the first entry that matches a document counts")
 
 
-def choose_validation(config: DecontaminateConfig, unique: UniqueCorpus) -> npt.NDArray[np.bool_]:
-    """True for each document of the validation set: held-out groups, and a share of what has no group, by its id.
+def benchmark_and_allow_digests(config: DecontaminateConfig) -> dict[str, str]:
+    """Content of the benchmarks and of the texts allowed."""
+    digests = {f"allow.{number}": file_digest(_allowed(path)) for number, path in enumerate(config.allow)}
+    for benchmark in config.benchmarks:
+        digests |= benchmark_digests(benchmark)
+    return digests
 
-    Where that share chooses nothing, the document with the smallest hash is taken, so that small corpora work too.
+
+def _allowed(path: str) -> Path:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UserError(f"decontaminate.allow: {path} is no file. Fix: correct the path.")
+    return file
+
+
+@dataclass(frozen=True)
+class Split:
+    """The side of each document, over all tables in order."""
+
+    sides: Sides
+    sizes: list[int]
+
+    def of(self, number: int) -> Sides:
+        """The sides of one table's documents."""
+        start = sum(self.sizes[:number])
+        return self.sides[start : start + self.sizes[number]]
+
+
+def verdicts_of(unique: UniqueCorpus, table: TableFile) -> Path:
+    """The verdicts on a document table."""
+    return unique.path / Path(table.path).name.replace("documents", "verdicts")
+
+
+def choose_split(config: DecontaminateConfig, tables: Sequence[TableFile], unique: UniqueCorpus) -> Split:
+    """Validation and test: held-out groups, and a share of what has no group, by the id of its cluster's first.
+
+    So no near copy crosses. Where a share chooses nothing, the document with the smallest hash is taken, so that small
+    corpora work too. Memory: a byte a document, beside one table's ids.
     """
-    hashes: list[float] = []
-    groups: list[str | None] = []
-    for batch in read_batches(unique.path, "documents-*.parquet"):
-        hashes += [unit_hash(mark, config.seed) for mark in batch.column("id").to_pylist()]
-        groups += [dict(meta or ()).get("group") for meta in batch.column("meta").to_pylist()]
-    held = {group: is_heldout(group, config.heldout_share, config.heldout_seed) for group in set(groups) if group}
-    chosen = [
-        held[group] if group else value < config.validation_share for group, value in zip(groups, hashes, strict=True)
-    ]
-    loose = [number for number, group in enumerate(groups) if not group]
-    if not any(chosen) and len(loose) and len(groups) > 1:
-        chosen[min(loose, key=lambda number: hashes[number])] = True
-    _check_both_sides(config, sum(chosen), len(chosen), len(held))
-    return np.array(chosen, dtype=np.bool_)
+    total_bytes, group_of_first = _survey(tables, unique)
+    most = config.max_validation_bytes / max(1, total_bytes)
+    shares = min(config.validation_share, most), min(config.test_share, most)
+    held: dict[str, bool] = {}
+    sides: list[Sides] = [np.zeros(0, np.uint8)]
+    loose: list[tuple[float, int]] = []  # the training documents without a group that have the smallest hashes
+    start = 0
+    for table in tables:
+        verdicts = pq.read_table(verdicts_of(unique, table), columns=["kept", "cluster"])
+        columns = pq.read_table(table.path, columns=["id", "meta"])
+        here = np.full(columns.num_rows, GONE, np.uint8)
+        rows = zip(
+            verdicts["kept"].to_pylist(), verdicts["cluster"].to_pylist(), columns["id"].to_pylist(),
+            columns["meta"].to_pylist(), strict=True,
+        )  # fmt: skip
+        for row, (keep, first, mark, meta) in enumerate(rows):
+            if not keep:
+                continue
+            group = group_of_first.get(first) if first else dict(meta or ()).get("group")
+            value = unit_hash(first or mark, config.seed)
+            if group and group not in held:
+                held[group] = is_heldout(group, config.heldout_share, config.heldout_seed)
+            here[row] = _side(held, group, value, *shares)
+            if not group and here[row] == TRAIN:
+                loose = sorted([*loose, (value, start + row)])[:2]
+        start += len(here)
+        sides.append(here)
+    split = Split(np.concatenate(sides), [len(part) for part in sides[1:]])
+    _fill_empty(split.sides, [number for _, number in loose], config.test_share > 0)
+    _check_both_sides(config, split.sides, len(held))
+    return split
 
 
-def _check_both_sides(config: DecontaminateConfig, validation: int, total: int, groups: int) -> None:
-    if 0 < validation < total:
+def _survey(tables: Sequence[TableFile], unique: UniqueCorpus) -> tuple[int, dict[str, str]]:
+    """Bytes of the documents that are left, and the groups of those clusters whose first has one."""
+    total = 0
+    groups: dict[str, str] = {}
+    for table in tables:
+        verdicts = pq.read_table(verdicts_of(unique, table), columns=["id", "kept", "cluster"])
+        columns = pq.read_table(table.path, columns=["bytes", "meta"])
+        kept = verdicts["kept"].to_numpy()
+        total += int(columns["bytes"].to_numpy()[kept].sum())
+        firsts = np.flatnonzero(kept & np.equal(verdicts["id"].to_numpy(), verdicts["cluster"].to_numpy())).tolist()
+        for row in firsts:
+            group = dict(columns["meta"][row].as_py() or ()).get("group")
+            if group:
+                groups[verdicts["id"][row].as_py()] = group
+    return total, groups
+
+
+def _side(held: dict[str, bool], group: str | None, value: float, validation: float, test: float) -> int:
+    """Where a document goes: a group by its own rule, what has none by its hash."""
+    if group:
+        return VALIDATION if held[group] else TRAIN
+    if value < validation:
+        return VALIDATION
+    return TEST if value < validation + test else TRAIN
+
+
+def _fill_empty(sides: Sides, loose: list[int], wants_test: bool) -> None:
+    """Gives an empty validation set, and a test set that is asked for, a document each of `loose`."""
+    left = iter(loose)
+    for side in (VALIDATION, TEST) if wants_test else (VALIDATION,):
+        if not (sides == side).any() and (sides != GONE).sum() > 1 and (number := next(left, None)) is not None:
+            sides[number] = side
+
+
+def _check_both_sides(config: DecontaminateConfig, sides: Sides, groups: int) -> None:
+    validation, train = int((sides == VALIDATION).sum()), int((sides == TRAIN).sum())
+    total = int((sides != GONE).sum())
+    if validation and train:
         return
-    found = f"{validation} of {total} documents in the validation set, {total - validation} left for training"
+    found = f"{validation} of {total} documents in the validation set, {train} left for training"
     if total < 2:
         raise UserError(f"decontaminate: {found}. Fix: give it two documents or more.")
     more, less = f"raise decontaminate.heldout_share ({config.heldout_share})", "lower the shares"
@@ -96,61 +222,42 @@ def _check_both_sides(config: DecontaminateConfig, validation: int, total: int, 
     )
 
 
-@dataclass
-class Evaluation:
-    """N-grams of all that is judged on. Entry i of `ngrams`, which ascends, belongs to item `owners[i]`."""
-
-    names: list[str]
-    sizes: Numbers  # distinct n-grams of each item
-    ngrams: Hashes
-    owners: Numbers
-    unchecked: int  # items shorter than an n-gram
-
-
-@dataclass
-class _Collector:
-    config: DecontaminateConfig
-    names: list[str] = field(default_factory=list[str])
-    sets: list[Hashes] = field(default_factory=list[Hashes])
-    unchecked: int = 0
-
-    def add(self, name: str, text: str, language: str) -> None:
-        ngrams = np.unique(ngram_hashes(split_units(text).hashes, ngram_units(language, self.config)))
-        if len(ngrams):
-            self.names.append(name)
-            self.sets.append(ngrams)
-        else:
-            self.unchecked += 1
-
-
-def ngram_units(language: str, config: DecontaminateConfig) -> int:
-    """Units of an n-gram in a text of this language."""
-    return config.ngram_han if language == "zh" else config.ngram_words
-
-
 def collect_evaluation(
-    config: DecontaminateConfig, unique: UniqueCorpus, chosen: npt.NDArray[np.bool_], examples: tuple[Examples, ...]
-) -> Evaluation:
-    """Reads the validation documents and the held-out examples. Memory: 16 bytes for each of their n-grams."""
-    collector = _Collector(config)
-    number = 0
-    for batch in read_batches(unique.path, "documents-*.parquet"):
-        part = batch.filter(pa.array(chosen[number : number + batch.num_rows]))
-        for mark, text, language in zip(
-            *(part.column(name).to_pylist() for name in ("id", "text", "language")), strict=True
-        ):
-            collector.add(f"validation/{mark}", text, language)
-        number += batch.num_rows
+    config: DecontaminateConfig, tables: Sequence[TableFile], split: Split, examples: tuple[Examples, ...]
+) -> "Evaluation":
+    """Reads all that is judged on. Memory: 16 bytes for each of its n-grams."""
+    from tasks.characters import detect_language
+    from tasks.text.overlap import EvaluationBuilder
+
+    builder = EvaluationBuilder(config.ngram_words, config.ngram_han)
+    for number, table in enumerate(tables):
+        judged = (split.of(number) == VALIDATION) | (split.of(number) == TEST)
+        for mark, text, language, side in _judged_documents(table, judged, split.of(number)):
+            builder.add(f"{'validation' if side == VALIDATION else 'test'}/{mark}", text, language == "zh")
     for artifact in examples:
         for batch in read_batches(artifact.path, "heldout.parquet"):
             for example in batch.to_pylist():
                 text = example_text(example)
-                collector.add(f"examples/{example['id']}", text, detect_language(text))
-    sizes = np.array([len(ngrams) for ngrams in collector.sets], dtype=np.int64)
-    ngrams = np.concatenate([*collector.sets, np.zeros(0, np.uint64)])
-    order = np.argsort(ngrams, kind="stable")
-    owners = np.repeat(np.arange(len(sizes)), sizes)[order]
-    return Evaluation(collector.names, sizes, ngrams[order], owners, collector.unchecked)
+                builder.add(f"examples/{example['id']}", text, detect_language(text) == "zh")
+    for benchmark in config.benchmarks:
+        for mark, text in read_benchmark(benchmark):
+            builder.add(f"{benchmark.name}/{mark}", text, detect_language(text) == "zh")
+    return builder.build([_allowed(path).read_text(encoding="utf-8") for path in config.allow])
+
+
+def _judged_documents(
+    table: TableFile, judged: npt.NDArray[np.bool_], sides: Sides
+) -> Iterator[tuple[str, str, str, int]]:
+    if not judged.any():
+        return
+    start = 0
+    with pq.ParquetFile(table.path) as file:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["id", "text", "language"]):
+            here = judged[start : start + batch.num_rows]
+            part = batch.filter(pa.array(here))
+            chosen = sides[start : start + batch.num_rows][here].tolist()
+            yield from zip(*(part.column(name).to_pylist() for name in ("id", "text", "language")), chosen, strict=True)
+            start += batch.num_rows
 
 
 def example_text(example: dict[str, str | list[str]]) -> str:
@@ -160,133 +267,237 @@ def example_text(example: dict[str, str | list[str]]) -> str:
 
 
 @dataclass(frozen=True)
-class Overlap:
-    """How much of what is judged on a training document holds."""
+class DecontaminateWork:
+    """One document table: what was decided on it, and what it must not hold."""
 
-    item: str
-    item_share: float
-    document_share: float
-    text: str
+    stage: str  # fingerprint of the whole stage
+    table: TableFile
+    config: DecontaminateConfig
+    verdicts: str
+    sides: str
+    first: int  # place of its documents among the sides
+    evaluation: str
 
     @property
-    def share(self) -> float:
-        """The larger of the two: the whole of a short item in a long document counts, and so does a part of a long item."""
-        return max(self.item_share, self.document_share)
+    def label(self) -> str:
+        return self.table.path
+
+    @property
+    def size(self) -> int:
+        return self.table.size
+
+    def identity(self) -> dict[str, Json]:
+        return {
+            "stage": self.stage,
+            "documents": self.table.digest,
+            "config": identity(self.config),
+            "first": self.first,
+        }
 
 
-def find_overlap(text: str, language: str, evaluation: Evaluation, config: DecontaminateConfig) -> Overlap | None:
-    """The item a document overlaps most; None when they share no n-gram."""
-    units = split_units(text)
-    best: Overlap | None = None
-    for n in sorted({config.ngram_words, config.ngram_han}):
-        ngrams = ngram_hashes(units.hashes, n)
-        shared = _is_in(ngrams, evaluation.ngrams)
-        if not shared.any():
-            continue
-        common = np.unique(ngrams[shared])
-        owners = _owners(common, evaluation)
-        counts = np.bincount(owners, minlength=len(evaluation.sizes))
-        item = int(np.argmax(counts / evaluation.sizes))
-        own = len(common) / len(np.unique(ngrams)) if n == ngram_units(language, config) else 0.0
-        found = Overlap(
-            evaluation.names[item],
-            float(counts[item] / evaluation.sizes[item]),
-            own,
-            _longest_run(text, units, shared, n),
-        )
-        best = found if best is None or found.share > best.share else best
-    return best
+@dataclass(frozen=True)
+class Treated:
+    """A batch of training documents after the rules: reasons to drop, changed texts and notes, evidence."""
+
+    documents: pa.RecordBatch
+    reasons: list[str | None]
+    values: list[float | None]
+    matches: list[dict[str, object]]
 
 
-def _is_in(values: Hashes, ascending: Hashes) -> npt.NDArray[np.bool_]:
-    if not len(ascending):
-        return np.zeros(len(values), dtype=np.bool_)
-    places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
-    return ascending[places] == values
+def decontaminate_table(work: DecontaminateWork, out: Path) -> StageOutcome:
+    """One table: train-, validation-, test-, dropped- and matches-000.parquet, those of them that hold something."""
+    from tasks.text.overlap import Evaluation, OverlapFinder
 
-
-def _owners(common: Hashes, evaluation: Evaluation) -> Numbers:
-    """Items that hold the n-grams, one entry for each pair of n-gram and item."""
-    low = np.searchsorted(evaluation.ngrams, common, side="left")
-    counts = np.searchsorted(evaluation.ngrams, common, side="right") - low
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return evaluation.owners[np.repeat(low, counts) + within]
-
-
-def _longest_run(text: str, units: Units, shared: npt.NDArray[np.bool_], n: int) -> str:
-    """The longest stretch of text whose n-grams are all shared, as it stands in the document."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], shared.view(np.int8), [0]))))
-    starts, ends = edges[::2], edges[1::2]
-    longest = int(np.argmax(ends - starts))
-    return text[units.starts[starts[longest]] : units.ends[ends[longest] + n - 2]][:SHOWN_CHARS]
-
-
-def _batches(unique: UniqueCorpus, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    """Training and validation documents of each batch."""
-    number = 0
-    with tqdm(desc="decontaminate", unit="doc", disable=None, total=len(chosen)) as progress:
-        for batch in read_batches(unique.path, "documents-*.parquet"):
-            here = chosen[number : number + batch.num_rows]
-            yield batch.filter(pa.array(~here)), batch.filter(pa.array(here))
-            number += batch.num_rows
-            progress.update(batch.num_rows)
-
-
-def _overlaps(
-    training: pa.RecordBatch, evaluation: Evaluation, config: DecontaminateConfig
-) -> list[tuple[str, Overlap | None]]:
-    """Each document's id, and its overlap where that is enough to drop it."""
-    found: list[tuple[str, Overlap | None]] = []
-    for mark, text, language in zip(
-        *(training.column(name).to_pylist() for name in ("id", "text", "language")), strict=True
+    sides = np.load(work.sides, mmap_mode="r")[work.first : work.first + work.table.rows]
+    finder = OverlapFinder(Evaluation.load(Path(work.evaluation)), work.config.ngram_words, work.config.ngram_han)
+    matches: list[dict[str, object]] = []
+    removed = start = 0
+    with (
+        RollingWriter(out, "train") as train,
+        RollingWriter(out, "validation") as validation,
+        RollingWriter(out, "test") as test,
+        DropWriter(out, "decontaminate") as dropped,
+        pq.ParquetFile(work.table.path) as file,
     ):
-        overlap = None if config.max_overlap is None else find_overlap(text, language, evaluation, config)
-        is_contaminated = overlap is not None and config.max_overlap is not None and overlap.share >= config.max_overlap
-        found.append((mark, overlap if is_contaminated else None))
-    return found
+        for batch in file.iter_batches(batch_size=BATCH_ROWS):
+            here = sides[start : start + batch.num_rows]
+            start += batch.num_rows
+            validation.write(batch.filter(pa.array(here == VALIDATION)))
+            test.write(batch.filter(pa.array(here == TEST)))
+            training = batch.filter(pa.array(here == TRAIN))
+            treated = treat(work.config, training, finder)
+            removed += int(
+                training.column("bytes").to_numpy().sum() - treated.documents.column("bytes").to_numpy().sum()
+            )
+            matches += treated.matches
+            split_batch(treated.documents, treated.reasons, treated.values, train, dropped)
+    if matches:
+        pq.write_table(pa.Table.from_pylist(matches, schema=MATCHES), out / "matches-000.parquet", compression="zstd")
+    sets = {"train": train, "validation": validation, "test": test}
+    figures = {f"{name}_documents": float(writer.rows) for name, writer in sets.items()}
+    figures |= {f"{name}_bytes": float(writer.bytes) for name, writer in sets.items()}
+    return outcome_of([train, validation, test], dropped, removed, figures)
 
 
-def _evidence(overlap: Overlap) -> dict[str, object]:
+def treat(config: DecontaminateConfig, training: pa.RecordBatch, finder: "OverlapFinder") -> Treated:
+    """Mixture first, then contamination."""
+    documents: list[dict[str, object]] = []
+    treated = Treated(training, [None] * training.num_rows, [None] * training.num_rows, [])
+    columns = [training.column(name).to_pylist() for name in ("id", "source", "language")]
+    for row, (mark, source, language) in enumerate(zip(*columns, strict=True)):
+        share = _share(config, source, language)
+        if share < 1 and unit_hash(mark, config.seed + 1) >= share:
+            treated.reasons[row], treated.values[row] = "mixture", share
+    if config.max_overlap is None:
+        return treated
+    hits = finder.hits(*text_buffers(training.column("text")))
+    changed = False
+    for row in np.flatnonzero(hits).tolist():
+        text, language = training.column("text")[row].as_py(), columns[2][row]
+        overlap = None if treated.reasons[row] else finder.look(text, language == "zh")
+        if overlap is None or overlap.share < config.max_overlap:
+            continue
+        treated.matches.append(_evidence(columns[0][row], overlap, config.action))
+        if config.action == "drop":
+            treated.reasons[row], treated.values[row] = "contaminated", overlap.share
+            continue
+        documents = documents or training.to_pylist()
+        changed = True
+        if config.action == "cut":
+            documents[row]["text"] = _cut(text, overlap)
+            documents[row]["bytes"] = len(_cut(text, overlap).encode())
+            if not documents[row]["text"]:
+                treated.reasons[row], treated.values[row] = "contaminated", overlap.share
+        else:
+            meta = dict(training.column("meta")[row].as_py() or ())
+            documents[row]["meta"] = sorted({**meta, "contaminated": overlap.item}.items())
+    if not changed:
+        return treated
+    return Treated(_batch(documents), treated.reasons, treated.values, treated.matches)
+
+
+def _batch(documents: list[dict[str, object]]) -> pa.RecordBatch:
+    columns = [
+        pa.array([document[name] for document in documents], DOCUMENTS.field(name).type) for name in DOCUMENTS.names
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=DOCUMENTS)
+
+
+def _cut(text: str, overlap: "Overlap") -> str:
+    from tasks.text.overlap import without_spans
+
+    return without_spans(text, overlap.spans)
+
+
+def _share(config: DecontaminateConfig, source: str, language: str) -> float:
+    """What the mixture leaves of a kind of document."""
+    for entry in config.mixture:
+        if entry.source in (None, source) and entry.language in (None, language):
+            return entry.share
+    return 1.0
+
+
+def _evidence(mark: str, overlap: "Overlap", action: str) -> dict[str, object]:
     return {
-        "item": overlap.item,
-        "text": overlap.text,
-        "item_share": overlap.item_share,
-        "document_share": overlap.document_share,
-    }
+        "id": mark, "item": overlap.item, "text": overlap.longest[:SHOWN_CHARS], "units": overlap.longest_units,
+        "item_share": overlap.item_share, "document_share": overlap.document_share, "action": action,
+    }  # fmt: skip
+
+
+def _set_aside(work: DecontaminateWork, out: Path) -> StageOutcome:
+    """A table whose worker died twice: what was kept of it is dropped, by that name."""
+    sides = np.load(work.sides, mmap_mode="r")[work.first : work.first + work.table.rows]
+    start = 0
+    with (
+        RollingWriter(out, "train") as train,
+        DropWriter(out, "decontaminate") as dropped,
+        pq.ParquetFile(work.table.path) as file,
+    ):
+        for batch in file.iter_batches(batch_size=BATCH_ROWS):
+            kept = batch.filter(pa.array(sides[start : start + batch.num_rows] != GONE))
+            start += batch.num_rows
+            dropped.write(kept, ["worker_died"] * kept.num_rows, [None] * kept.num_rows)
+    return outcome_of([train], dropped)
 
 
 def decontaminate(
-    config: DecontaminateConfig, unique: UniqueCorpus, examples: tuple[Examples, ...], out: Path
+    config: DecontaminateConfig,
+    clean: AnnotatedCorpus,
+    unique: UniqueCorpus,
+    examples: tuple[Examples, ...],
+    out: Path,
+    files: FileTasks,
 ) -> StageOutcome:
-    """Writes `train-*.parquet`, `validation.parquet`, `dropped.parquet` and the evidence, `matches.parquet`."""
-    chosen = choose_validation(config, unique)
-    evaluation = collect_evaluation(config, unique, chosen, examples)
-    matches: list[dict[str, object]] = []
-    with (
-        RollingWriter(out, "train") as train,
-        RollingWriter(out, "validation", file_bytes=None) as validation,
-        DropWriter(out / "dropped.parquet", "decontaminate") as dropped,
-    ):
-        for training, judged in _batches(unique, chosen):
-            validation.write(judged)
-            found = _overlaps(training, evaluation, config)
-            matches += [{"id": mark, **_evidence(overlap)} for mark, overlap in found if overlap is not None]
-            reasons = [None if overlap is None else "contaminated" for _, overlap in found]
-            split_batch(
-                training, reasons, [None if overlap is None else overlap.share for _, overlap in found], train, dropped
-            )
-    pq.write_table(pa.Table.from_pylist(matches, schema=MATCHES), out / "matches.parquet", compression="zstd")
-    if train.rows == 0:
-        raise UserError(
-            f"decontaminate: all {dropped.rows.total()} training documents hold text that is judged on. "
-            f"Fix: raise decontaminate.max_overlap ({config.max_overlap}), or look for copies of the examples in the sources."
+    """Writes `train-*`, `validation.parquet`, `test.parquet` (if asked for), `dropped-*`, and the evidence, `matches-*`.
+
+    `mixture.parquet` tells how many documents and bytes of each source and language went into each.
+    """
+    tables = tables_of(clean)
+    split = choose_split(config, tables, unique)
+    evaluation = collect_evaluation(config, tables, split, examples)
+    stage = out.name.removesuffix(".partial")
+    shared = files.parts / "decontaminate" / f"{stage}.shared"
+    evaluation.save(shared)
+    np.save(shared / "sides.npy", split.sides)
+    starts = np.cumsum([0, *split.sizes]).tolist()
+    works = [
+        DecontaminateWork(
+            stage, table, config, str(verdicts_of(unique, table)), str(shared / "sides.npy"), first, str(shared)
         )
+        for table, first in zip(tables, starts, strict=False)
+    ]
+    parts = files.run("decontaminate", config.revision, decontaminate_table, works, _set_aside)
+    gather(parts, ["train-*.parquet", "dropped-*.parquet", "matches-*.parquet"], out)
+    outcome = combined(parts)
+    sets = ("validation", "test") if config.test_share else ("validation",)
+    receipts = [_merge(parts, name, out) for name in sets]
+    kept_receipts = tuple(entry for entry in outcome.receipts if not entry.file.startswith(("validation-", "test-")))
+    _write_mixture(out)
+    _check_some_left(config, outcome.ledger, outcome.figures["train_documents"])
     figures = {
-        "train_documents": train.rows,
-        "validation_documents": validation.rows,
-        "train_bytes": train.bytes,
-        "validation_bytes": validation.bytes,
-        "evaluation_items": len(evaluation.names),
-        "items_too_short_to_check": evaluation.unchecked,
+        name: value for name, value in outcome.figures.items() if config.test_share or not name.startswith("test_")
     }
-    return outcome_of([train, validation], dropped, figures=figures)
+    figures |= {
+        "evaluation_items": float(len(evaluation.names)),
+        "items_too_short_to_check": float(evaluation.unchecked),
+    }
+    return StageOutcome(outcome.ledger, kept_receipts + tuple(receipts), figures)
+
+
+def _merge(parts: Sequence[Part], name: str, out: Path) -> Receipt:
+    """One table of a small set."""
+    path = out / f"{name}.parquet"
+    with TableWriter(path, DOCUMENTS) as writer:
+        for part in parts:
+            for batch in read_batches(part.folder, f"{name}-*.parquet"):
+                writer.write(batch)
+    return check_table("Documents", path)
+
+
+def _write_mixture(out: Path) -> None:
+    """Documents and bytes by split, source and language, largest first."""
+    counts: dict[tuple[str, str, str], list[int]] = {}
+    for name in ("train", "validation", "test"):
+        for path in sorted(out.glob(f"{name}*.parquet")):
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=100_000, columns=["source", "language", "bytes"]):
+                    for source, language, size in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                        count = counts.setdefault((name, source, language), [0, 0])
+                        count[0] += 1
+                        count[1] += size
+    rows = sorted(((*key, *count) for key, count in counts.items()), key=lambda row: (row[0], -row[4], row[1], row[2]))
+    columns = [pa.array([row[place] for row in rows], kind.type) for place, kind in enumerate(MIXTURE)]
+    pq.write_table(pa.table(columns, schema=MIXTURE), out / "mixture.parquet", compression="zstd")
+
+
+def _check_some_left(config: DecontaminateConfig, ledger: Ledger, training: float) -> None:
+    if training:
+        return
+    reason, count = max(ledger.dropped.items(), key=lambda entry: entry[1], default=("nothing", 0))
+    fix = (
+        f"raise decontaminate.max_overlap ({config.max_overlap}), or look for copies of the examples in the sources"
+        if reason == "contaminated"
+        else "raise the shares of decontaminate.mixture"
+    )
+    raise UserError(f"decontaminate: no training document is left; {reason} dropped {count}. Fix: {fix}.")

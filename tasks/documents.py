@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -13,9 +15,10 @@ DOCUMENTS = pa.schema(
         pa.field("text", pa.large_string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),  # the source's name in the recipe
         pa.field("path", pa.string(), nullable=False),  # file (and record) it came from
-        pa.field("language", pa.string(), nullable=False),  # "en", "zh", "code", "und"
+        pa.field("language", pa.string(), nullable=False),  # ISO 639-1 ("en", "zh"), "code", or "und": not known
         pa.field("bytes", pa.int64(), nullable=False),  # UTF-8 bytes of text
-        pa.field("meta", pa.map_(pa.string(), pa.string())),  # "group": what must not be split across train/validation
+        # group: what must not be split across train and validation; charset, repaired, url, title, format: what reading noted
+        pa.field("meta", pa.map_(pa.string(), pa.string())),
     ]
 )
 DROPPED = pa.schema(
@@ -26,7 +29,20 @@ DROPPED = pa.schema(
         pa.field("value", pa.float64()),  # the figure that broke the rule
     ]
 )
+VERDICTS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("kept", pa.bool_(), nullable=False),
+        pa.field("cluster", pa.string()),  # id of the first document of its cluster; null for a document alone
+        pa.field("stage", pa.string()),  # that dropped it
+        pa.field("reason", pa.string()),
+        pa.field("value", pa.float64()),  # the figure that broke the rule
+    ]
+)
 BATCH_BYTES = 64 * 2**20  # of text in a row group
+
+Bytes = npt.NDArray[np.uint8]
+Offsets = npt.NDArray[np.int64]
 
 
 class TableWriter:
@@ -75,3 +91,15 @@ def read_batches(folder: Path, pattern: str, rows: int = 2_000) -> Iterator[pa.R
     for path in sorted(folder.glob(pattern)):
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(batch_size=rows)
+
+
+def text_buffers(column: pa.Array) -> tuple[Bytes, Offsets]:
+    """UTF-8 bytes and offsets of a large_string column without nulls; nothing is copied."""
+    _, offsets, data = column.buffers()
+    places = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
+    return np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8), places
+
+
+def table_rows(path: Path) -> int:
+    """Rows of a Parquet file, from its footer."""
+    return pq.read_metadata(path).num_rows

@@ -10,10 +10,17 @@ from pydantic import Field
 
 from tasks.corpus import stable_id
 from tasks.errors import UserError
-from tasks.records import Fault, Record, RecordFormat, Table, find_files, read_records, read_text, shown, text_fault
+from tasks.reading.csv_rows import Table
+from tasks.reading.encodings import has_surrogates
+from tasks.reading.faults import Fault, shown_text
+from tasks.reading.files import find_files
+from tasks.reading.lines import Line, read_text
+from tasks.reading.records import Layout, RecordFormat, read_records
+from tasks.reading.rows import Record
 from tasks.settings import Placement, Section
 from tasks.stdlib_examples import LabelledTokens, area_examples, signature_examples, token_kind_examples
 
+UNREADABLE_PARTS = frozenset({"replaced", "surrogate"})  # repairs that put something else in the place of text
 TaskKind = Literal["instruction", "classification", "token_labels"]
 FIELD_KEYS: Mapping[TaskKind, tuple[str, ...]] = {
     "instruction": ("prompt_field", "input_field", "response_field"),
@@ -131,7 +138,7 @@ def read_examples(
                 yield _token_example(tokens)
         case ConllExamples():
             for file in find_files(place, paths):
-                yield from _read_conll(source, file.name, read_text(file))
+                yield from _read_conll(source, file.name, read_text(place, file))
         case RowExamples():
             yield from _read_rows(place, kind, source, paths)
 
@@ -140,14 +147,14 @@ def _token_example(found: LabelledTokens) -> Example:
     return Example(found.group, {"tokens": found.tokens, "labels": found.labels}, found.group)
 
 
-def _read_conll(source: ConllExamples, name: str, lines: Iterable[str | Fault]) -> Iterator[Example | Rejected]:
+def _read_conll(source: ConllExamples, name: str, lines: Iterable[Line | Fault]) -> Iterator[Example | Rejected]:
     """One example a sentence. A line with too few columns, or bytes that are no UTF-8, refuse the whole sentence."""
-    held: list[str] = []
+    held: list[Line] = []
     number = 0
     for number, line in enumerate(lines, 1):
         if isinstance(line, Fault):
             yield Rejected(f"{name}:{number}", line.reason, line.evidence)
-        elif line.strip():
+        elif line.text.strip():
             held.append(line)
         elif held:
             yield _conll_sentence(source, f"{name}:{number - len(held)}", held)
@@ -156,15 +163,14 @@ def _read_conll(source: ConllExamples, name: str, lines: Iterable[str | Fault]) 
         yield _conll_sentence(source, f"{name}:{number - len(held) + 1}", held)
 
 
-def _conll_sentence(source: ConllExamples, place: str, lines: Sequence[str]) -> Example | Rejected:
-    text = "".join(lines)
-    fault = text_fault(text)
-    if fault is not None:
-        return Rejected(place, fault.reason, fault.evidence)
-    rows = [line.split() for line in lines if not line.startswith("-DOCSTART-")]
+def _conll_sentence(source: ConllExamples, place: str, lines: Sequence[Line]) -> Example | Rejected:
+    text = "".join(line.text for line in lines)
+    if any(UNREADABLE_PARTS.intersection(line.repairs) for line in lines):
+        return Rejected(place, "not_utf8", shown_text(text))
+    rows = [line.text.split() for line in lines if not line.text.startswith("-DOCSTART-")]
     least = max(column + 1 if column >= 0 else -column for column in (source.token_column, source.label_column))
     if not rows or any(len(row) < max(2, least) for row in rows):
-        return Rejected(place, "malformed", text[:256])
+        return Rejected(place, "malformed", shown_text(text))
     tokens = spaced([row[source.token_column] for row in rows])
     return Example("", {"tokens": tokens, "labels": [row[source.label_column] for row in rows]}, place)
 
@@ -191,11 +197,12 @@ def _read_rows(place: str, kind: TaskKind, source: RowExamples, paths: Sequence[
     for file in find_files(place, paths):
         wrong: list[Record] = []
         rows = 0
-        for rows, record in enumerate(read_records(place, file, form, Table(source.delimiter, source.header)), 1):
+        layout = Layout(form, Table(source.delimiter, source.header))
+        for rows, record in enumerate(read_records(place, file, layout), 1):
             if isinstance(record, Fault):
                 yield Rejected(f"{file.name}:{rows}", record.reason, record.evidence)
                 continue
-            found = row_example(kind, source, f"{file.name}:{record.number}", record.fields)
+            found = _whole_example(kind, source, f"{file.name}:{record.number}", record)
             if isinstance(found, Rejected) and found.reason == "missing_field":
                 wrong.append(record)
             yield found
@@ -207,6 +214,13 @@ def _read_rows(place: str, kind: TaskKind, source: RowExamples, paths: Sequence[
                 f"{', '.join(needed)}; this row has {', '.join(map(str, wrong[0].fields)) or 'no fields'}. "
                 f"Fix: set {', '.join(FIELD_KEYS[kind])} to the fields of the file."
             )
+
+
+def _whole_example(kind: TaskKind, source: RowExamples, place: str, record: Record) -> Example | Rejected:
+    """The row's example, unless bytes of it could not be read: no example is trained on in part."""
+    if UNREADABLE_PARTS.intersection(record.repairs):
+        return Rejected(place, "not_utf8", shown_text(str(dict(record.fields))))
+    return row_example(kind, source, place, record.fields)
 
 
 def row_example(kind: TaskKind, source: RowExamples, place: str, fields: Mapping[str, object]) -> Example | Rejected:
@@ -227,7 +241,7 @@ def row_example(kind: TaskKind, source: RowExamples, place: str, fields: Mapping
             }
         case "token_labels":
             values = {"tokens": fields.get(source.tokens_field), "labels": fields.get(source.labels_field)}
-    evidence = shown(str(dict(fields)).encode("utf-8", "replace"))
+    evidence = shown_text(str(dict(fields)))
     if any(value is None for value in values.values()):
         return Rejected(place, "missing_field", evidence)
     checked = _token_values(values) if kind == "token_labels" else _text_values(values)
@@ -242,7 +256,7 @@ def _text_values(values: Mapping[str, object]) -> dict[str, str] | str:
             return "not_text"
         if not value.strip():
             return "empty_text"
-        if text_fault(value) is not None:
+        if has_surrogates(value):
             return "not_utf8"
         kept[name] = value.strip() if name == "label" else value
     return kept
@@ -256,6 +270,6 @@ def _token_values(values: Mapping[str, object]) -> dict[str, list[str]] | str:
     words = [str(token) for token in tokens]
     if not words or not all(words):
         return "empty_text"
-    if any(text_fault(word) for word in words):
+    if any(has_surrogates(word) for word in words):
         return "not_utf8"
     return {"tokens": spaced(words), "labels": [str(label) for label in labels]}

@@ -26,7 +26,7 @@ from tasks.example_sources import (
 )
 from tasks.heldout import HELDOUT_SEED, HELDOUT_SHARE, is_heldout, unit_hash
 from tasks.ledger import Ledger, StageOutcome
-from tasks.records import digest_of, find_files
+from tasks.reading.files import digest_of, find_files
 from tasks.settings import Section
 from tasks.stdlib import python_digest
 

@@ -1,28 +1,45 @@
-"""Ingest: every source of a recipe read into document tables, each with an id that stays the same from run to run."""
+"""Ingest: every source of a recipe read into document tables, each with an id that stays the same from run to run.
+
+A file is a task of its own. A run that was killed goes on with the files that are left, and a file that is new to a
+source is read alone.
+"""
 
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field, field_validator
-from tqdm import tqdm
 
-from tasks.corpus import DropWriter, RollingWriter, outcome_of
+from tasks.artifacts import fingerprint
+from tasks.corpus import DropWriter, RollingWriter, outcome_of, split_batch, stable_id
 from tasks.documents import DOCUMENTS
 from tasks.errors import UserError
+from tasks.filetasks import FileTasks, Part, combined, gather
 from tasks.ledger import StageOutcome
-from tasks.settings import Section
-from tasks.sources import AnySource, Found, Refused, digests_of, read_source
+from tasks.reading.faults import UNREADABLE, Fault
+from tasks.reading.files import SourceFile
+from tasks.reading.found import Found, Refused
+from tasks.reading.read import digests_of, list_files, read_file
+from tasks.reading.sources import AnySource, FileSource, place_of
+from tasks.settings import Json, Section, identity
 
-BATCH_DOCUMENTS = 256
+BATCH_BYTES = 8 * 2**20  # of text written at once
+BATCH_DOCUMENTS = 1_000
+MANY_FILES = 512  # in a source; from here on small ones are read in groups, for each task costs some milliseconds
+SMALL_BYTES = 256 * 2**10
+GROUP_FILES = 64  # in a group, on average
 
 
 class IngestConfig(Section):
     """Where the text comes from."""
 
     stage: ClassVar[str] = "ingest"
-    revision: Literal[1] = 1
+    revision: Literal[2] = 2
     sources: list[Annotated[AnySource, Field(discriminator="kind")]] = Field(min_length=1)
 
     @field_validator("sources")
@@ -42,44 +59,197 @@ def source_digests(config: IngestConfig) -> dict[str, str]:
     return digests
 
 
-def _document_batch(found: list[Found]) -> pa.RecordBatch:
-    columns: list[list[object]] = [
-        [one.id for one in found],
-        [one.text for one in found],
-        [one.source for one in found],
-        [one.path for one in found],
-        [one.language for one in found],
-        [len(one.text.encode()) for one in found],
-        [sorted(one.meta.items()) for one in found],
+@dataclass(frozen=True)
+class IngestWork:
+    """One file of a source, or a group of small ones."""
+
+    source: AnySource
+    files: tuple[SourceFile, ...]
+    digests: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        return self.files[0].url + (f" and {len(self.files) - 1} more" if len(self.files) > 1 else "")
+
+    @property
+    def size(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+    def identity(self) -> dict[str, Json]:
+        return {
+            "source": identity(self.source), "files": [file.name for file in self.files], "digests": identity(self.digests)
+        }  # fmt: skip
+
+
+def works_of(source: AnySource) -> list[IngestWork]:
+    """The tasks of a source, in the order of its files."""
+    digests = digests_of(source)
+    if not isinstance(source, FileSource):
+        return [IngestWork(source, tuple(list_files(source)), digests)]
+    return [
+        IngestWork(source, tuple(group), {file.name: digests[f"{source.name}/{file.name}"] for file in group})
+        for group in grouped(list_files(source))
     ]
-    arrays = [pa.array(column, kind.type) for column, kind in zip(columns, DOCUMENTS, strict=True)]
+
+
+def grouped(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
+    """Each file alone; among many, runs of small ones together.
+
+    A group ends behind a file whose name says so by its hash, so that a new file changes no group but its own.
+    """
+    group: list[SourceFile] = []
+    for file in files:
+        is_small = len(files) >= MANY_FILES and file.bytes < SMALL_BYTES
+        if not is_small:
+            if group:
+                yield group
+            yield [file]
+            group = []
+            continue
+        group.append(file)
+        if int(stable_id(file.name), 16) % GROUP_FILES == 0:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def document_batch(found: Sequence[Found]) -> pa.RecordBatch:
+    """Documents as a batch of the contract."""
+    texts = pa.array([one.text for one in found], pa.large_string())
+    sizes = np.diff(np.frombuffer(texts.buffers()[1], np.int64)[: len(found) + 1]) if found else np.zeros(0, np.int64)
+    columns: list[list[object]] = [
+        [one.id for one in found], [one.source for one in found], [one.path for one in found],
+        [one.language for one in found], [sorted(one.meta.items()) for one in found],
+    ]  # fmt: skip
+    named = dict(zip(("id", "source", "path", "language", "meta"), columns, strict=True))
+    arrays = [
+        texts if kind.name == "text" else pa.array(sizes if kind.name == "bytes" else named[kind.name], kind.type)
+        for kind in DOCUMENTS
+    ]
     return pa.RecordBatch.from_arrays(arrays, schema=DOCUMENTS)
+
+
+def ingest_files(work: IngestWork, out: Path) -> StageOutcome:
+    """One task: documents-000.parquet, -001, … and rejects-000.parquet, those of them that hold something."""
+    held: list[Found] = []
+    held_bytes = 0
+    with RollingWriter(out, "documents") as documents, DropWriter(out, "ingest", "rejects") as rejects:
+        for file in work.files:
+            for found in read_file(work.source, file):
+                if isinstance(found, Refused):
+                    _refuse(found, rejects)
+                    continue
+                held.append(found)
+                held_bytes += len(found.text)
+                if held_bytes >= BATCH_BYTES or len(held) == BATCH_DOCUMENTS:
+                    documents.write(document_batch(held))
+                    held, held_bytes = [], 0
+        documents.write(document_batch(held))
+    return outcome_of([documents], rejects)
 
 
 def _refuse(refused: Refused, rejects: DropWriter) -> None:
     """Keeps the start of a record as evidence; `value` is its size in bytes as stored."""
     evidence = Found(refused.id, refused.fault.evidence, refused.source, refused.path, "und")
-    rejects.write(_document_batch([evidence]), [refused.fault.reason], [float(refused.fault.bytes)])
+    rejects.write(document_batch([evidence]), [refused.fault.reason], [float(refused.fault.bytes)])
 
 
-def ingest(config: IngestConfig, out: Path) -> StageOutcome:
-    """Reads all sources into `documents-*.parquet`; what is no document goes to `rejects.parquet` with a reason."""
-    with RollingWriter(out, "documents") as documents, DropWriter(out / "rejects.parquet", "ingest") as rejects:
-        for source in config.sources:
-            held: list[Found] = []
-            for found in tqdm(read_source(source), desc=f"ingest {source.name}", unit="doc", disable=None):
-                if isinstance(found, Refused):
-                    _refuse(found, rejects)
-                    continue
-                held.append(found)
-                if len(held) == BATCH_DOCUMENTS:
-                    documents.write(_document_batch(held))
-                    held.clear()
-            documents.write(_document_batch(held))
-    if documents.rows == 0:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in rejects.rows.most_common())
+def _set_aside(work: IngestWork, out: Path) -> StageOutcome:
+    """Files whose worker died twice: one reject each."""
+    with DropWriter(out, "ingest", "rejects") as rejects, RollingWriter(out, "documents") as documents:
+        for file in work.files:
+            fault = Fault("worker_died", file.bytes, f"the process that read {file.name} died twice")
+            _refuse(
+                Refused(stable_id(work.source.name, file.name, "died"), work.source.name, file.name, fault), rejects
+            )
+    return outcome_of([documents], rejects)
+
+
+def ingest(config: IngestConfig, out: Path, files: FileTasks) -> StageOutcome:
+    """Reads all sources into `documents-*.parquet`; what is no document goes to `rejects-*.parquet` with a reason."""
+    works = [work for source in config.sources for work in works_of(source)]
+    parts = files.run("ingest", config.revision, ingest_files, works, _set_aside)
+    for source in config.sources:
+        _check_readable(source, [part for part, work in zip(parts, works, strict=True) if work.source is source])
+    parts = _with_ids_once(config, works, parts, files)
+    gather(parts, ["documents-*.parquet", "rejects-*.parquet"], out)
+    outcome = combined(parts)
+    if outcome.ledger.rows_out == 0:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(outcome.ledger.dropped).most_common())
         raise UserError(
             f"ingest: no document in {len(config.sources)} sources ({reasons or 'they are empty'}). "
-            "Fix: check paths and text_field; the text must be UTF-8."
+            "Fix: check paths and text_field."
         )
-    return outcome_of([documents], rejects)
+    return outcome
+
+
+def _check_readable(source: AnySource, parts: Sequence[Part]) -> None:
+    """UserError when not one file of a source could be read: then it is the recipe that is wrong."""
+    if not parts or any(
+        part.outcome.ledger.rows_out or UNREADABLE not in part.outcome.ledger.dropped for part in parts
+    ):
+        return
+    first = pq.read_table(parts[0].files("rejects-*.parquet")[0]).filter(pa.compute.field("reason") == UNREADABLE)
+    others = f" (and {len(parts) - 1} others alike)" if len(parts) > 1 else ""
+    raise UserError(
+        f"{place_of(source)}: {first['path'][0]}{others}: {first['text'][0]}. "
+        f"Fix: fetch the file again, or set the kind ({source.kind}) to what it holds."
+    )
+
+
+def _with_ids_once(
+    config: IngestConfig, works: Sequence[IngestWork], parts: Sequence[Part], files: FileTasks
+) -> list[Part]:
+    """The parts, those of rows that name themselves (id_field) without a name that an earlier file gave already."""
+    named = {source.name for source in config.sources if id_field_of(source) is not None}
+    unique: list[Part] = []
+    for source in config.sources:
+        mine = [part for part, work in zip(parts, works, strict=True) if work.source is source]
+        unique += _first_only(mine, files) if source.name in named else mine
+    return unique
+
+
+def id_field_of(source: AnySource) -> str | None:
+    """The field that names a source's rows, of those kinds that have one."""
+    from tasks.reading.sources import RowSource
+
+    return source.id_field if isinstance(source, RowSource) else None
+
+
+def _first_only(parts: Sequence[Part], files: FileTasks) -> list[Part]:
+    """Rewrites the parts that repeat an id of an earlier one; memory: eight bytes an id."""
+    seen = np.zeros(0, np.uint64)
+    unique: list[Part] = []
+    for part in parts:
+        ids = [
+            mark
+            for path in part.files("documents-*.parquet")
+            for mark in pq.read_table(path, columns=["id"])["id"].to_pylist()
+        ]
+        hashes = np.array([int(mark[:16], 16) for mark in ids], np.uint64)
+        again = np.isin(hashes, seen)
+        seen = np.concatenate([seen, hashes[~again]])
+        unique.append(_without_rows(part, again, files) if again.any() else part)
+    return unique
+
+
+def _without_rows(part: Part, again: np.ndarray, files: FileTasks) -> Part:
+    """A part of its own without some documents, which become rejects."""
+    folder = files.parts / "ingest" / fingerprint("ingest ids", part.folder.name, {"rows": again.tobytes().hex()})
+    folder.mkdir(parents=True, exist_ok=True)
+    start = 0
+    with RollingWriter(folder, "documents") as documents, DropWriter(folder, "ingest", "rejects") as rejects:
+        for path in part.files("rejects-*.parquet"):
+            for batch in pq.ParquetFile(path).iter_batches():
+                plain = batch.select(DOCUMENTS.names).cast(DOCUMENTS)
+                rejects.write(plain, batch.column("reason").to_pylist(), batch.column("value").to_pylist())
+        for path in part.files("documents-*.parquet"):
+            for batch in pq.ParquetFile(path).iter_batches(batch_size=BATCH_DOCUMENTS):
+                here = again[start : start + batch.num_rows].tolist()
+                start += batch.num_rows
+                split_batch(
+                    batch, ["duplicate_id" if twice else None for twice in here],
+                    [float(size) for size in batch.column("bytes").to_pylist()], documents, rejects,
+                )  # fmt: skip
+    return Part(folder, outcome_of([documents], rejects))

@@ -20,7 +20,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
-from tasks.pieces import cut_text
+from tasks.reading.pieces import cut_text
 
 MAX_FILE_BYTES = 200_000  # larger ones are generated tables
 SKIPPED_FOLDERS = frozenset(

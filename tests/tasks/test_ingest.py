@@ -17,7 +17,7 @@ from tasks.contracts import check_table
 from tasks.errors import UserError
 from tasks.ingest import IngestConfig, ingest, source_digests
 from tasks.ledger import StageOutcome
-from tasks.pieces import cut_text
+from tasks.reading.pieces import cut_text
 from tasks.settings import identity
 from tasks.stdlib import modules, python_texts
 
@@ -29,10 +29,10 @@ def run(tmp_path: Path, *sources: Row, out: str = "out") -> tuple[StageOutcome, 
     folder.mkdir()
     outcome = ingest(IngestConfig.model_validate({"sources": list(sources)}), folder)
     outcome.ledger.check("ingest")
-    check_table("Documents", folder / "documents-00000.parquet")
-    check_table("Dropped", folder / "rejects.parquet")
-    tables = (pq.read_table(folder / name).to_pylist() for name in ("documents-00000.parquet", "rejects.parquet"))
-    return outcome, *tables
+    check_table("Documents", folder / "documents-000.parquet")
+    rejects = folder / "rejects-000.parquet"
+    documents = pq.read_table(folder / "documents-000.parquet").to_pylist()
+    return outcome, documents, pq.read_table(rejects).to_pylist() if rejects.exists() else []
 
 
 def text_source(path: Path, **settings: object) -> Row:
@@ -207,7 +207,7 @@ def test_a_changed_byte_changes_the_digest_and_a_second_run_gives_the_same_bytes
     before = source_digests(config)
     run(tmp_path, text_source(path), out="first")
     run(tmp_path, text_source(path), out="second")
-    files = [(tmp_path / out / "documents-00000.parquet").read_bytes() for out in ("first", "second")]
+    files = [(tmp_path / out / "documents-000.parquet").read_bytes() for out in ("first", "second")]
     path.write_text("two")
     assert files[0] == files[1]
     assert source_digests(config) != before

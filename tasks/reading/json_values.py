@@ -1,0 +1,157 @@
+"""JSON read value by value: the values of a list, or values one behind the other, without holding the file."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+import orjson
+
+from tasks.reading.encodings import has_surrogates, mend_surrogates
+from tasks.reading.faults import Fault, shown
+from tasks.reading.lines import STREAM_ENDS, too_large
+
+OUTSIDE = re.compile(rb'["\[\]{},\n]')
+INSIDE = re.compile(rb'["\\\n]')
+MAX_DEPTH = 200  # of a value that the slow parser sees; Python's own limit is a crash away
+
+
+def parse(raw: bytes | str) -> tuple[object, tuple[str, ...]]:
+    """A value, and `surrogate` when lone halves were mended in it. ValueError when it is no JSON.
+
+    What the fast parser refuses but others write is taken: NaN, numbers of any size, halves of surrogate pairs.
+    """
+    try:
+        return orjson.loads(raw), ()
+    except orjson.JSONDecodeError:
+        pass
+    text = raw if isinstance(raw, str) else raw.decode()
+    try:
+        value: object = json.loads(text, parse_int=_number)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    mended = _mended(value)
+    return (mended, ("surrogate",)) if mended != value else (value, ())
+
+
+def parse_exact(raw: bytes | str) -> tuple[object, bool]:
+    """A value with its numbers as they were written, and whether an object in it has a key twice (the last one counts)."""
+    twice = False
+
+    def whole(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        nonlocal twice
+        fields = dict(pairs)
+        twice = twice or len(fields) < len(pairs)
+        return fields
+
+    value: object = json.loads(raw, parse_int=str, parse_float=str, object_pairs_hook=whole)
+    return value, twice
+
+
+def _number(digits: str) -> int | str:
+    return int(digits) if len(digits) < 4000 else digits
+
+
+def _mended(value: object) -> object:
+    """The value without lone surrogates."""
+    if isinstance(value, str):
+        return mend_surrogates(value) if has_surrogates(value) else value
+    if isinstance(value, list):
+        return [_mended(entry) for entry in cast("list[object]", value)]
+    if isinstance(value, dict):
+        return {cast("str", _mended(key)): _mended(entry) for key, entry in cast("dict[str, object]", value).items()}
+    return value
+
+
+def split_values(chunks: Iterable[bytes | Fault], max_bytes: int) -> Iterator[bytes | Fault]:
+    """The bytes of each value that is an entry of the outermost list, or stands outside of one.
+
+    Only brackets and strings are looked at: a value may still be malformed. A string ends at a line end at the latest, so
+    that a missing quote costs one value.
+    """
+    splitter = _Splitter(max_bytes)
+    for chunk in chunks:
+        if isinstance(chunk, Fault):
+            yield splitter.end_by(chunk)
+        else:
+            yield from splitter.split(chunk)
+    yield from splitter.end()
+
+
+class _Splitter:
+    """Where in the text we are: how deep, in a string or not, and the value that is being collected."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._depth = 0
+        self._in_list = self._in_string = self._is_escaped = False
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def split(self, chunk: bytes) -> Iterator[bytes | Fault]:
+        place = start = 0
+        if self._is_escaped:
+            place, self._is_escaped = 1, False
+        while (found := (INSIDE if self._in_string else OUTSIDE).search(chunk, place)) is not None:
+            place = found.end()
+            match found.group():
+                case b"\\":
+                    self._is_escaped = place == len(chunk)
+                    place += 1
+                case b'"':
+                    self._in_string = not self._in_string
+                case b"\n":
+                    self._in_string = False
+                    if self._depth == 0 and not self._in_list:
+                        start = yield from self._close(chunk, start, place)
+                case b"," if self._depth == 0:
+                    start = yield from self._close(chunk, start, place - 1, place)
+                case b"[" if self._depth == 0 and not self._in_list and self._is_blank(chunk[start : place - 1]):
+                    self._in_list, start = True, place
+                case b"[" | b"{":
+                    self._depth += 1
+                case b"]" if self._depth == 0:
+                    start = yield from self._close(chunk, start, place - 1, place)
+                    self._in_list = False
+                case b"]" | b"}":
+                    self._depth = max(0, self._depth - 1)
+                    if self._depth == 0 and not self._in_list:
+                        start = yield from self._close(chunk, start, place)
+                case _:
+                    pass
+        self._hold(chunk[start:])
+
+    def _is_blank(self, before: bytes) -> bool:
+        return not self._size and not before.strip()
+
+    def _hold(self, part: bytes) -> None:
+        self._size += len(part)
+        self._parts.append(part)
+        if self._size > self.max_bytes:
+            self._parts = [b"".join(self._parts)[:1024]]
+
+    def _close(self, chunk: bytes, start: int, end: int, after: int | None = None) -> Iterator[bytes | Fault]:
+        """Ends a value at `end`; the next begins at `after`."""
+        self._hold(chunk[start:end])
+        yield from self._taken()
+        return end if after is None else after
+
+    def _taken(self) -> Iterator[bytes | Fault]:
+        raw, size = b"".join(self._parts), self._size
+        self._parts, self._size = [], 0
+        if size > self.max_bytes:
+            yield too_large(size, raw)
+        elif raw.strip():
+            yield raw
+
+    def end_by(self, fault: Fault) -> Fault:
+        """The fault of the stream, and with it the value that it cut."""
+        raw, size = b"".join(self._parts), self._size
+        if fault.reason not in STREAM_ENDS:
+            return fault
+        self.__init__(self.max_bytes)
+        return Fault(fault.reason, fault.bytes + size, shown(raw))
+
+    def end(self) -> Iterator[bytes | Fault]:
+        """What is left when the file ends: a value, or the start of one that never ended."""
+        yield from self._taken()

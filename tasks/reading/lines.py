@@ -1,0 +1,262 @@
+"""Lines out of a file's bytes: unpacked, of bounded length, decoded one by one so that a bad one leaves its neighbours alone."""
+
+import codecs
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+from tasks.errors import UserError
+from tasks.reading.encodings import MAX_REPLACED, charset_name, decode, detect, is_rather_utf8, known_codec, strip_mark
+from tasks.reading.faults import Fault, shown
+from tasks.reading.files import SourceFile, open_stored, state_of
+from tasks.reading.unpack import unpacked
+
+HEAD_BYTES = 1 << 18  # looked at to tell a file's charset
+MAX_DOCUMENT_BYTES = 64 * 2**20  # of a line, row or page, unless a source sets another limit
+STREAM_ENDS = ("truncated_stream", "damaged_stream", "bomb")  # what precedes them is cut anywhere
+
+
+def read_chunks(file: SourceFile) -> Iterator[bytes | Fault]:
+    """The file's unpacked bytes. UserError when it was written to in the meantime: its documents would be of two files."""
+    before = state_of(file)
+    with open_stored(file) as stored:
+        try:
+            yield from unpacked(stored)
+        except OSError as error:
+            raise UserError(f"{file.url}: {error.strerror or error}. Fix: check the disk or the network.") from error
+    if state_of(file) != before:
+        raise UserError(f"{file.url}: changed while it was read. Fix: run again when nothing writes to it.")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file's bytes, made ASCII-compatible where they were UTF-16 or UTF-32, and what its head tells.
+
+    `codec` is None as long as all is ASCII; `is_text` is False when the head is binary.
+    """
+
+    chunks: Iterator[bytes | Fault]
+    head: bytes
+    codec: str | None
+    is_text: bool
+    has_mark: bool
+    charset: str | None  # as stored; None while unknown
+
+
+def open_bytes(place: str, file: SourceFile, encoding: str = "auto", all_utf8: bool = False) -> Opened:
+    """Looks at the head. With `all_utf8` every charset is turned into UTF-8, for readers that look for single bytes."""
+    chunks = read_chunks(file)
+    head, first = _head(chunks)
+    declared = None if encoding == "auto" else known_codec(encoding)
+    if encoding != "auto" and declared is None:
+        raise UserError(f"{place}: encoding {encoding!r} is unknown. Fix: give a name such as gb18030, or auto.")
+    body, marked = strip_mark(head)
+    codec = marked or declared or detect(head)
+    wide = codec is not None and codec.startswith(("utf-16", "utf-32"))
+    is_text = codec in (None, "utf-8") or wide or declared is not None or decode(_whole_lines(head)).is_text
+    is_text = is_text and (wide or _few_controls(head))
+    stream: Iterator[bytes | Fault] = chain([body] if body else [], first, chunks)
+    if codec is not None and (wide or all_utf8) and codec != "utf-8":
+        stream = _transcoded(stream, codec)
+        return Opened(stream, body, "utf-8", is_text, marked is not None, charset_name(codec))
+    return Opened(stream, body, codec, is_text, marked is not None, charset_name(codec) if codec else None)
+
+
+def _head(chunks: Iterator[bytes | Fault]) -> tuple[bytes, list[Fault]]:
+    """The first bytes, and the fault that ended them early."""
+    head: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        if isinstance(chunk, Fault):
+            return b"".join(head), [chunk]
+        head.append(chunk)
+        size += len(chunk)
+        if size >= HEAD_BYTES:
+            break
+    return b"".join(head), []
+
+
+def _whole_lines(head: bytes) -> bytes:
+    return head[: head.rfind(b"\n") + 1] or head
+
+
+def _few_controls(head: bytes) -> bool:
+    sample = head[:HEAD_BYTES]
+    return len(sample) - len(sample.translate(None, BINARY)) <= max(8, len(sample) // 20)
+
+
+BINARY = bytes(code for code in range(32) if code not in (8, 9, 10, 12, 13, 27))
+
+
+def _transcoded(chunks: Iterable[bytes | Fault], codec: str) -> Iterator[bytes | Fault]:
+    """The same text as UTF-8. A fault resets the decoder: what follows it is read from its own beginning."""
+    decoder = codecs.getincrementaldecoder(codec)("replace")
+    for chunk in chunks:
+        if isinstance(chunk, Fault):
+            decoder.reset()
+            yield chunk
+        elif text := decoder.decode(chunk):
+            yield text.encode("utf-8", "replace")
+    if rest := decoder.decode(b"", final=True):
+        yield rest.encode("utf-8", "replace")
+
+
+def split_lines(chunks: Iterable[bytes | Fault], max_bytes: int, keep_cut: bool = False) -> Iterator[bytes | Fault]:
+    r"""Lines with their ends (\n, \r\n or \r). One longer than `max_bytes` is a Fault `too_large`, never held as a whole.
+
+    Where the stream breaks off, the line that is cut becomes part of the fault, or a line before it with `keep_cut`.
+    """
+    held = _HeldLine(max_bytes)
+    for chunk in chunks:
+        if isinstance(chunk, Fault):
+            yield from held.end_by(chunk, keep_cut)
+            continue
+        if held.size and held.last == b"\r" and not chunk.startswith(b"\n"):
+            yield held.taken()
+        lines = chunk.splitlines(keepends=True)
+        last = None if chunk.endswith(b"\n") else lines.pop()
+        if held.size and lines:
+            held.add(lines[0])
+            yield held.taken()
+            del lines[0]
+        if lines and len(chunk) > max_bytes:
+            yield from (line if len(line) <= max_bytes else too_large(len(line), line) for line in lines)
+        else:
+            yield from lines
+        if last is not None:
+            held.add(last)
+    if held.size:
+        yield held.taken()
+
+
+def too_large(size: int, start: bytes) -> Fault:
+    """The fault of a record that is longer than its source allows."""
+    return Fault("too_large", size, shown(start))
+
+
+class _HeldLine:
+    """A line that goes on in the next chunk; of one that is too long only the first part and the size are kept."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.size = 0
+        self.last = b""
+        self._parts: list[bytes] = []
+
+    def add(self, part: bytes) -> None:
+        self.size += len(part)
+        self.last = part[-1:]
+        self._parts.append(part)
+        if self.size > self.max_bytes:
+            self._parts = [self._parts[0][:1024]]
+
+    def taken(self) -> bytes | Fault:
+        line = b"".join(self._parts) if self.size <= self.max_bytes else too_large(self.size, self._parts[0])
+        self.size, self._parts = 0, []
+        return line
+
+    def end_by(self, fault: Fault, keep_cut: bool) -> Iterator[bytes | Fault]:
+        """The line before a fault: whole unless the stream broke off in it."""
+        if not self.size:
+            yield fault
+        elif keep_cut or fault.reason not in STREAM_ENDS:
+            yield self.taken()
+            yield fault
+        else:
+            line, size = self._parts[0], self.size
+            self.taken()
+            yield Fault(fault.reason, fault.bytes + size, shown(line))
+
+
+class Line(NamedTuple):
+    """A decoded line, the charset it was read in when not UTF-8, and what was mended in it."""
+
+    text: str
+    charset: str | None = None
+    repairs: tuple[str, ...] = ()
+
+    @property
+    def replaced(self) -> int:
+        """Characters that stand for bytes without a meaning."""
+        return self.text.count("\ufffd") if "replaced" in self.repairs else 0
+
+
+class LineDecoder:
+    """Decodes a file's lines in the file's charset; one that is not in it is read in a second one that fits.
+
+    A file that began in plain ASCII takes the charset of its first line that is not.
+    """
+
+    def __init__(self, codec: str | None, charset: str | None = None) -> None:
+        self.codec = codec
+        self._is_plain = codec == "utf-8" and charset in (None, "utf-8")
+        self._second: str | None = None
+        self._charset = None if charset in ("utf-8", "ascii") else charset  # as stored, of a stream turned into UTF-8
+
+    def decode(self, raw: bytes) -> Line:
+        """One line, whole."""
+        if raw.isascii():
+            return Line(raw.decode("ascii"), self._charset)
+        if self._is_plain:
+            try:
+                return Line(raw.decode())
+            except UnicodeDecodeError:
+                return self._decode_other(raw)
+        codec = self.codec or "utf-8"
+        if codec != "utf-8" and is_rather_utf8(raw, codec):
+            return Line(raw.decode(), None, ("mixed_encodings",))
+        try:
+            text = raw.decode(codec)
+        except UnicodeDecodeError:
+            return self._decode_other(raw)
+        self.codec = codec
+        replaced = ("replaced",) if self._charset is not None and "\ufffd" in text else ()
+        return Line(text, self._name(codec), replaced)
+
+    def _name(self, codec: str) -> str | None:
+        name = self._charset or charset_name(self.codec or codec)
+        return None if name in ("utf-8", "ascii") else name
+
+    def _decode_other(self, raw: bytes) -> Line:
+        if self._second is not None:
+            try:
+                return Line(raw.decode(self._second), self._name("utf-8"), ("mixed_encodings",))
+            except UnicodeDecodeError:
+                pass
+        found = decode(raw)
+        other = known_codec(found.charset) or "utf-8"
+        if not found.is_text or "replaced" in found.repairs or other in ("utf-8", self.codec):
+            repairs = found.repairs if found.is_text and other == "utf-8" and found.repairs else ("replaced",)
+            mended = repairs == found.repairs
+            return Line(
+                found.text if mended else raw.decode(self.codec or "utf-8", "replace"), self._name("utf-8"), repairs
+            )
+        if self.codec is None:
+            self.codec = other
+            return Line(found.text, self._name(other), found.repairs)
+        self._second = other
+        return Line(found.text, self._name("utf-8"), ("mixed_encodings", *found.repairs))
+
+
+def too_much_replaced(text: str, replaced: int) -> bool:
+    """Whether so many characters stand for unreadable bytes that the rest is not worth keeping."""
+    return replaced > MAX_REPLACED * len(text)
+
+
+def read_text(
+    place: str, file: SourceFile, encoding: str = "auto", max_bytes: int = MAX_DOCUMENT_BYTES
+) -> Iterator[Line | Fault]:
+    """A text file's lines with their ends. A binary file is one Fault."""
+    opened = open_bytes(place, file, encoding)
+    if not opened.is_text:
+        yield not_text(file, opened.head)
+        return
+    decoder = LineDecoder(opened.codec, opened.charset if opened.codec == "utf-8" else None)
+    for line in split_lines(opened.chunks, max_bytes, keep_cut=True):
+        yield line if isinstance(line, Fault) else decoder.decode(line)
+
+
+def not_text(file: SourceFile, head: bytes) -> Fault:
+    """The fault of a file that no charset makes text of."""
+    return Fault("not_text", file.bytes, shown(head))

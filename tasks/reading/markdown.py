@@ -1,0 +1,34 @@
+"""Front matter of Markdown files: what stands between marks at their start is about the text, not part of it."""
+
+import re
+from collections.abc import Iterator
+from itertools import chain
+
+from tasks.reading.faults import Fault
+from tasks.reading.lines import Line
+
+MAX_LINES = 200  # a mark that is not closed within them is a rule across the page
+MARKS = {"---": ("---", "..."), "+++": ("+++",)}
+TITLE = re.compile(r"""^title\s*[:=]\s*(["']?)(.+?)\1\s*$""", re.MULTILINE)
+
+
+def front_matter(lines: Iterator[Line | Fault]) -> tuple[dict[str, str], Iterator[Line | Fault]]:
+    """`front_matter` as it is written (YAML or TOML) and its `title`, and the lines that follow."""
+    held: list[Line | Fault] = []
+    ends: tuple[str, ...] = ()
+    for line in lines:
+        held.append(line)
+        if isinstance(line, Fault):
+            break
+        mark = line.text.rstrip()
+        if len(held) == 1:
+            ends = MARKS.get(mark, ())
+            if not ends:
+                break
+        elif mark in ends:
+            text = "".join(line.text for line in held[1:-1] if isinstance(line, Line)).strip()
+            title = TITLE.search(text)
+            return {"front_matter": text} | ({"title": title.group(2)} if title else {}), lines
+        elif len(held) > MAX_LINES:
+            break
+    return {}, chain(held, lines)

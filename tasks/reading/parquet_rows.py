@@ -1,0 +1,114 @@
+"""Parquet, row group by row group: a damaged one is refused, and text that is no UTF-8 is mended row by row."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.errors import UserError
+from tasks.reading.encodings import decode
+from tasks.reading.faults import UNREADABLE, Fault, shown
+from tasks.reading.files import SourceFile, open_stored, state_of
+from tasks.reading.lines import too_large
+from tasks.reading.rows import Record
+
+BATCH_BYTES = 8 * 2**20  # of values read at once, about
+MAX_BATCH_ROWS = 4_096
+
+
+def read_parquet(file: SourceFile, fields: Sequence[str], max_bytes: int) -> Iterator[Record | Fault]:
+    """The rows, with the given fields only, or all."""
+    before = state_of(file)
+    with open_stored(file) as stream:
+        try:
+            table = pq.ParquetFile(stream)
+        except (pa.ArrowException, OSError) as error:
+            yield Fault(UNREADABLE, file.bytes, shown(str(error).encode()))
+            return
+        names = table.schema_arrow.names
+        kept = [name for name in dict.fromkeys(fields) if name in names]
+        if fields and not kept and table.metadata.num_rows:  # none is there: the caller shows what is
+            yield Record(1, dict.fromkeys(names))
+            return
+        yield from _row_groups(table, kept or names, names, max_bytes)
+    if state_of(file) != before:
+        raise UserError(f"{file.url}: changed while it was read. Fix: run again when nothing writes to it.")
+
+
+def _row_groups(
+    table: pq.ParquetFile, kept: Sequence[str], names: Sequence[str], max_bytes: int
+) -> Iterator[Record | Fault]:
+    number = 0
+    absent = dict.fromkeys(name for name in names if name not in kept)
+    for group in range(table.num_row_groups):
+        about = table.metadata.row_group(group)
+        rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * about.num_rows // max(1, about.total_byte_size)))
+        done = 0
+        try:
+            for batch in table.iter_batches(batch_size=rows, row_groups=[group], columns=list(kept)):
+                yield from _records(batch, number + done, absent, max_bytes)
+                done += batch.num_rows
+        except (pa.ArrowException, OSError) as error:
+            lost = about.num_rows - done
+            size = about.total_byte_size * lost // max(1, about.num_rows)
+            yield Fault("damaged_rows", size, shown(f"{lost} rows from {number + done + 1} on: {error}".encode()))
+        number += about.num_rows
+
+
+def _records(batch: pa.RecordBatch, number: int, absent: dict[str, None], max_bytes: int) -> Iterator[Record | Fault]:
+    columns = {name: _values(column, max_bytes) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+    names, values = list(columns), [column for column, _ in columns.values()]
+    mended = {row: repairs for _, repaired in columns.values() for row, repairs in repaired.items()}
+    for row, entries in enumerate(zip(*values, strict=True)):
+        fault = next((entry for entry in entries if isinstance(entry, Fault)), None)
+        charset, repairs = mended.get(row, (None, ()))
+        fields = (
+            {**dict(zip(names, entries, strict=True)), **absent} if absent else dict(zip(names, entries, strict=True))
+        )
+        yield fault or Record(number + row + 1, fields, charset, repairs)
+
+
+Mended = dict[int, tuple[str | None, tuple[str, ...]]]
+
+
+def _values(column: pa.Array, max_bytes: int) -> tuple[Iterable[object], Mended]:
+    """A column's values, and what was mended in which row. Text that is too long, or no text, is a Fault."""
+    if pa.types.is_dictionary(column.type):
+        column = cast("pa.DictionaryArray", column).dictionary_decode()
+    kind = column.type
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    if not (is_text or is_bytes):
+        return column.to_pylist(), {}
+    raw = column.cast(pa.large_binary()) if not pa.types.is_large_string(kind) else column.view(pa.large_binary())
+    longest = pc.max(pc.binary_length(raw)).as_py() or 0
+    if is_text and longest <= max_bytes and _is_utf8(column):
+        return column.to_pylist(), {}
+    return _decoded(raw, max_bytes)
+
+
+def _is_utf8(column: pa.Array) -> bool:
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _decoded(raw: pa.Array, max_bytes: int) -> tuple[list[object], Mended]:
+    values: list[object] = []
+    mended: Mended = {}
+    for row, value in enumerate(cast("list[bytes | None]", raw.to_pylist())):
+        if value is None:
+            values.append(None)
+        elif len(value) > max_bytes:
+            values.append(too_large(len(value), value))
+        else:
+            found = decode(value)
+            values.append(found.text if found.is_text else Fault("not_text", len(value), shown(value)))
+            charset = None if found.charset == "utf-8" else found.charset
+            if charset or found.repairs:
+                mended[row] = charset, found.repairs
+    return values, mended

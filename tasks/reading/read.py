@@ -1,0 +1,220 @@
+"""Reading a source file by file: a pure function of the source's settings and the bytes of one file."""
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+
+from tasks.reading import files
+from tasks.reading.csv_rows import Table
+from tasks.reading.encodings import Decoded
+from tasks.reading.faults import Fault, shown_text
+from tasks.reading.files import SourceFile, find_files
+from tasks.reading.found import FieldCount, Found, Origin, Refused, RowReader, document, refused
+from tasks.reading.hub import hub_digests, hub_files, read_hub
+from tasks.reading.lines import Line, read_chunks, read_text, too_large
+from tasks.reading.markdown import front_matter
+from tasks.reading.pages import Page, html_page
+from tasks.reading.pieces import Piece, cut_pieces
+from tasks.reading.records import Layout, read_records
+from tasks.reading.sources import (
+    AnySource,
+    CsvSource,
+    CutSource,
+    FileSource,
+    HtmlSource,
+    HubSource,
+    JsonLinesSource,
+    JsonSource,
+    MarkdownSource,
+    ParquetSource,
+    PythonSource,
+    RowFileSource,
+    TextSource,
+    WarcSource,
+    place_of,
+)
+from tasks.reading.warc import read_warc
+from tasks.stdlib import python_digest, python_texts
+
+
+def list_files(source: AnySource) -> list[SourceFile]:
+    """What a source is read from, one task each. A data set and the standard library are one."""
+    if isinstance(source, FileSource):
+        return find_files(place_of(source), source.paths)
+    size = sum(file.bytes for file in hub_files(source)) if isinstance(source, HubSource) else 0
+    return [SourceFile(source.name, source.path if isinstance(source, HubSource) else source.kind, size)]
+
+
+def digests_of(source: AnySource) -> dict[str, str]:
+    """What a source holds, by file name: the identity of the input, wherever it lies."""
+    match source:
+        case PythonSource():
+            return {source.name: python_digest()}
+        case HubSource():
+            return hub_digests(source)
+        case _:
+            return {f"{source.name}/{file.name}": files.digest_of(file) for file in list_files(source)}
+
+
+def read_file(source: AnySource, file: SourceFile) -> Iterator[Found | Refused]:
+    """One file's documents and refused records, in order.
+
+    UserError when the file may not be read, changes meanwhile, or shows that the recipe is wrong.
+    """
+    match source:
+        case TextSource() | MarkdownSource():
+            return _read_text(source, file)
+        case HtmlSource():
+            return _read_page(source, file)
+        case WarcSource():
+            return _read_archive(source, file)
+        case HubSource():
+            return read_hub(source)
+        case PythonSource():
+            return _read_python(source)
+        case _:
+            return _read_rows(source, file)
+
+
+def _read_rows(source: RowFileSource, file: SourceFile) -> Iterator[Found | Refused]:
+    reader = RowReader(source, file.name)
+    counts = FieldCount()
+    position = 0
+    for position, record in enumerate(read_records(place_of(source), file, _layout(source)), 1):
+        if isinstance(record, Fault):
+            counts.add(None)
+            yield refused(source, f"{file.name}:{record.number or position}", record, file.name, f"fault {position}")
+            continue
+        found = reader.read(record)
+        counts.add(None if isinstance(record.fields.get(source.text_field), Fault) else found, record.fields)
+        yield found
+    if position == 0:
+        yield refused(source, file.name, Fault("empty_file", file.bytes, ""), file.name, "0")
+    counts.check(source, file.url, source.text_field)
+
+
+def _layout(source: RowFileSource) -> Layout:
+    wanted = [source.text_field, source.id_field, *source.meta_fields]
+    fields = [name for name in dict.fromkeys(wanted) if name is not None]
+    match source:
+        case CsvSource():
+            table = Table(source.delimiter, source.header)
+            return Layout("csv", table, source.encoding, source.max_document_bytes, fields)
+        case JsonSource() | JsonLinesSource():
+            return Layout(source.kind, Table(), source.encoding, source.max_document_bytes, fields)
+        case ParquetSource():
+            return Layout("parquet", Table(), "auto", source.max_document_bytes, fields)
+
+
+def _read_text(source: CutSource, file: SourceFile) -> Iterator[Found | Refused]:
+    lines = read_text(place_of(source), file, source.encoding, source.max_document_bytes)
+    meta: dict[str, str] = {}
+    if isinstance(source, MarkdownSource):
+        fields, lines = front_matter(lines)
+        meta = {"format": "markdown", **fields}
+    marks = _Marks(lines)
+    number = 0
+    for number, piece in enumerate(cut_pieces(marks.texts(), source.split, source.window_chars, source.heading), 1):
+        key = (file.name, str(number))
+        yield document(source, f"{file.name}:{number}", piece.text, meta, key, marks.origin(piece))
+    for position, fault in enumerate(marks.faults):
+        key = "end" if position == 0 else f"end {position}"
+        yield refused(source, f"{file.name}:{number + 1}", fault, file.name, key)
+    if number == 0 and not marks.faults:
+        yield refused(source, file.name, Fault("empty_text", file.bytes, ""), file.name, "0")
+
+
+class _Marks:
+    """Lines on their way to be cut; remembers where something was mended until the piece around it is out."""
+
+    def __init__(self, lines: Iterable[Line | Fault]) -> None:
+        self._lines = lines
+        self._mended: deque[tuple[int, int, Line]] = deque()
+        self.faults: list[Fault] = []
+        self._charset: str | None = None
+
+    def texts(self) -> Iterator[str]:
+        position = 0
+        for line in self._lines:
+            if isinstance(line, Fault):
+                self.faults.append(line)
+                continue
+            end = position + len(line.text)
+            if line.repairs:
+                self._mended.append((position, end, line))
+            self._charset = line.charset or self._charset
+            position = end
+            yield line.text
+
+    def origin(self, piece: Piece) -> Origin:
+        """What was mended inside a piece; marks before its end are dropped."""
+        repairs: list[str] = []
+        replaced = 0
+        for start, end, line in self._mended:
+            if start >= piece.end:
+                break
+            if end > piece.start:
+                repairs += line.repairs
+                replaced += line.replaced
+        while self._mended and self._mended[0][1] <= piece.end:
+            self._mended.popleft()
+        return Origin(self._charset, repairs, min(replaced, piece.text.count("\ufffd")))
+
+
+def _read_page(source: HtmlSource, file: SourceFile) -> Iterator[Found | Refused]:
+    """One page. What is left of one that breaks off is kept and flagged; the break is counted."""
+    parts: list[bytes] = []
+    faults: list[Fault] = []
+    size = 0
+    for chunk in read_chunks(file):
+        if isinstance(chunk, Fault):
+            faults.append(chunk)
+            continue
+        size += len(chunk)
+        if size <= source.max_document_bytes:
+            parts.append(chunk)
+    raw = b"".join(parts)
+    if size > source.max_document_bytes:
+        faults.append(too_large(size, raw))
+    elif size:
+        page = html_page(raw, None if source.encoding == "auto" else source.encoding)
+        cut = ("truncated",) if any(fault.reason.startswith(("trunc", "damag")) for fault in faults) else ()
+        yield _page_document(source, page, file.name, (file.name, "1"), {}, cut)
+    elif not faults:
+        faults.append(Fault("empty_text", 0, ""))
+    for position, fault in enumerate(faults):
+        yield refused(source, file.name, fault, file.name, f"fault {position}")
+
+
+def _page_document(
+    source: FileSource, page: Page, path: str, key: tuple[str, ...], meta: Mapping[str, str], cut: tuple[str, ...] = ()
+) -> Found | Refused:
+    decoded: Decoded = page.decoded
+    if not decoded.is_text or not decoded.text.strip():
+        reason = "empty_text" if decoded.is_text else "not_text"
+        return refused(source, path, Fault(reason, page.bytes, shown_text(decoded.text)), *key)
+    charset = None if decoded.charset == "utf-8" else decoded.charset
+    kept = {**meta, **({"format": "html"} if page.is_html else {})}
+    return document(source, path, decoded.text, kept, key, Origin(charset, (*decoded.repairs, *cut)))
+
+
+def _read_archive(source: WarcSource, file: SourceFile) -> Iterator[Found | Refused]:
+    position = 0
+    for position, found in enumerate(read_warc(read_chunks(file), source.max_document_bytes), 1):
+        if isinstance(found, Fault):
+            yield refused(source, f"{file.name}:fault {position}", found, file.name, f"fault {position}")
+        else:
+            key = (file.name, str(found.number))
+            yield _page_document(source, found.page, f"{file.name}:{found.number}", key, {"url": found.url})
+    if position == 0:
+        yield refused(source, file.name, Fault("empty_file", file.bytes, ""), file.name, "0")
+
+
+def _read_python(source: PythonSource) -> Iterator[Found | Refused]:
+    numbers: Counter[str] = Counter()
+    for text in python_texts(source.window_chars):
+        numbers[text.path] += 1
+        language = "code" if text.kind == "source" and source.language == "auto" else source.language
+        meta = {"kind": text.kind} | ({"group": text.group} if text.group else {})
+        declared = source.model_copy(update={"language": language})
+        number = str(numbers[text.path])
+        yield document(declared, f"{text.path}:{number}", text.text, meta, (text.path, number))

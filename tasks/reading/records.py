@@ -1,0 +1,139 @@
+"""Reading rows: JSON Lines, JSON, CSV and TSV, Parquet; compressed or not, local or remote.
+
+A record that cannot be read becomes a `Fault` with a reason; its neighbours are untouched. So does a whole file.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+import orjson
+
+from tasks.reading.csv_rows import Table, read_csv
+from tasks.reading.faults import Fault, shown
+from tasks.reading.files import SourceFile
+from tasks.reading.json_values import parse, parse_exact, split_values
+from tasks.reading.lines import (
+    MAX_DOCUMENT_BYTES,
+    LineDecoder,
+    Opened,
+    not_text,
+    open_bytes,
+    split_lines,
+)
+from tasks.reading.parquet_rows import read_parquet
+from tasks.reading.rows import Record
+
+RecordFormat = Literal["jsonl", "json", "csv", "parquet"]
+
+
+PLAIN_TABLE = Table()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file's rows are stored, and which of their fields are wanted (all without `fields`)."""
+
+    kind: RecordFormat
+    table: Table = PLAIN_TABLE
+    encoding: str = "auto"
+    max_bytes: int = MAX_DOCUMENT_BYTES
+    fields: Sequence[str] = ()
+
+
+def read_records(place: str, file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
+    """The records of a file in order."""
+    match layout.kind:
+        case "jsonl":
+            opened = open_bytes(place, file, layout.encoding)
+            if opened.head.lstrip().startswith(b"["):  # a list where one object a line was expected
+                yield from _read_json(place, file, layout)
+            elif not opened.is_text:
+                yield not_text(file, opened.head)
+            else:
+                yield from _read_jsonl(opened, layout)
+        case "json":
+            yield from _read_json(place, file, layout)
+        case "csv":
+            yield from read_csv(place, file, layout.table, layout.encoding, layout.max_bytes)
+        case "parquet":
+            yield from read_parquet(file, layout.fields, layout.max_bytes)
+
+
+def _read_jsonl(opened: Opened, layout: Layout) -> Iterator[Record | Fault]:
+    decoder = LineDecoder(opened.codec, opened.charset if opened.codec == "utf-8" else None)
+    reader = _JsonReader(decoder, layout.fields)
+    for number, line in enumerate(split_lines(opened.chunks, layout.max_bytes), 1):
+        if isinstance(line, Fault):
+            yield replace(line, number=number)
+        elif not line.isspace():
+            yield reader.record(number, line)
+
+
+def _read_json(place: str, file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
+    """The entries of a list, or objects one behind the other; the file is never held as a whole."""
+    opened = open_bytes(place, file, layout.encoding, all_utf8=True)
+    if not opened.is_text:
+        yield not_text(file, opened.head)
+        return
+    reader = _JsonReader(LineDecoder("utf-8", opened.charset), layout.fields)
+    for number, value in enumerate(split_values(opened.chunks, layout.max_bytes), 1):
+        yield replace(value, number=number) if isinstance(value, Fault) else reader.record(number, value)
+
+
+_Value = tuple[object, str | None, tuple[str, ...]]  # with the charset when not UTF-8, and what was mended
+
+
+class _JsonReader:
+    """Turns the bytes of values into records."""
+
+    def __init__(self, decoder: LineDecoder, fields: Sequence[str]) -> None:
+        self._decoder = decoder
+        self._keys = [(field, f'"{field}"'.encode()) for field in fields]
+        self._is_utf8 = decoder.codec in (None, "utf-8") and decoder.decode(b"").charset is None
+
+    def record(self, number: int, raw: bytes) -> Record | Fault:
+        """The object's fields; a value of another kind is malformed."""
+        read = self._read_utf8(raw) if self._is_utf8 else None
+        try:
+            value, charset, repairs = read or self._read_other(raw)
+        except ValueError:
+            return Fault("malformed", len(raw), shown(raw), number)
+        if not isinstance(value, dict):
+            return Fault("malformed", len(raw), shown(raw), number)
+        fields = cast("dict[str, object]", value)
+        for name, key in self._keys:
+            if raw.count(key) > 1 or _is_inexact(fields.get(name)):
+                fields, repeats = self._exact(raw, fields)
+                repairs += repeats
+                break
+        return Record(number, fields, charset, repairs)
+
+    def _read_utf8(self, raw: bytes) -> "_Value | None":
+        try:
+            value: object = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            return None
+        if self._decoder.codec is None and not raw.isascii():
+            self._decoder.codec = "utf-8"
+        return value, None, ()
+
+    def _read_other(self, raw: bytes) -> "_Value":
+        """What the fast way refuses: another charset, or JSON as only others write it."""
+        line = self._decoder.decode(raw)
+        self._is_utf8 = self._decoder.codec in (None, "utf-8")
+        value, mended = parse(line.text)
+        return value, line.charset, (*line.repairs, *mended)
+
+    def _exact(self, raw: bytes, fields: dict[str, object]) -> tuple[dict[str, object], tuple[str, ...]]:
+        """The fields with wanted numbers as they were written; `duplicate_key` when one stood twice in an object."""
+        exact, twice = parse_exact(self._decoder.decode(raw).text)
+        written = cast("dict[str, object]", exact)
+        kept = {key: written[key] if _is_inexact(value) else value for key, value in fields.items()}
+        return kept, ("duplicate_key",) if twice else ()
+
+
+def _is_inexact(value: object) -> bool:
+    """A number that may have lost digits on the way: two names could become one."""
+    return isinstance(value, float) and (not math.isfinite(value) or abs(value) >= 2**53)

@@ -1,0 +1,17 @@
+"""A row of a file, whatever format it was stored in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record's fields as they were stored. `number` counts from 1: a line, a row or an entry of its file.
+
+    `charset` is what its bytes were in when not UTF-8; `repairs` are the names of what was mended in them.
+    """
+
+    number: int
+    fields: Mapping[str, object]
+    charset: str | None = None
+    repairs: tuple[str, ...] = ()

@@ -1,0 +1,170 @@
+"""Near copies among signed documents: candidates from bands, each pair verified, union to the smallest number.
+
+Two documents that share a fraction s of their shingles meet in a band with probability 1 - (1 - s**rows)**bands. Source:
+Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3. Memory: 25 bytes a document, and the band that is
+being looked at, cut into partitions of PARTITION_ROWS.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
+Similarities = npt.NDArray[np.float32]
+
+PARTITION_ROWS = 1 << 25  # of a band sorted at once: 16 bytes each
+PAIRS = 1 << 16  # verified at once: two signatures each
+ROUNDS = 8  # of centres tried in one bucket: documents that meet in a band and yet differ
+
+
+@numba.njit(cache=True, nogil=True)
+def _roots(parents: Numbers, numbers: Numbers, roots: Numbers) -> None:
+    for i in range(len(numbers)):
+        number = numbers[i]
+        while parents[number] != number:
+            parents[number] = parents[parents[number]]
+            number = parents[number]
+        roots[i] = number
+
+
+@numba.njit(cache=True, nogil=True)
+def _join(parents: Numbers, ones: Numbers, others: Numbers) -> None:
+    for i in range(len(ones)):
+        one, other = ones[i], others[i]
+        while parents[one] != one:
+            parents[one] = parents[parents[one]]
+            one = parents[one]
+        while parents[other] != other:
+            parents[other] = parents[parents[other]]
+            other = parents[other]
+        if one < other:
+            parents[other] = one
+        elif other < one:
+            parents[one] = other
+
+
+class Clusters:
+    """Union-find over document numbers; the root of a cluster is its smallest number."""
+
+    def __init__(self, documents: int) -> None:
+        self._parents = np.arange(documents, dtype=np.int64)
+        self.similarity = np.zeros(documents, np.float32)  # highest one to a document it was joined with
+
+    def roots(self, numbers: Numbers | None = None) -> Numbers:
+        """First document of each one's cluster; of all documents when none are named."""
+        asked = np.arange(len(self._parents)) if numbers is None else numbers
+        found = np.empty(len(asked), np.int64)
+        _roots(self._parents, asked, found)
+        return found
+
+    def join(self, ones: Numbers, others: Numbers, similarities: Similarities) -> None:
+        """Make one cluster of each pair's two."""
+        _join(self._parents, ones, others)
+        np.maximum.at(self.similarity, ones, similarities)
+        np.maximum.at(self.similarity, others, similarities)
+
+
+def join_equal(hashes: Hashes, numbers: Numbers, clusters: Clusters) -> None:
+    """Joins documents whose 128-bit keys `hashes` [documents, 2] agree."""
+    order = np.lexsort((numbers, hashes[:, 1], hashes[:, 0]))
+    sorted_hashes, sorted_numbers = hashes[order], numbers[order]
+    same = np.flatnonzero((sorted_hashes[1:] == sorted_hashes[:-1]).all(axis=1))
+    clusters.join(sorted_numbers[same], sorted_numbers[same + 1], np.ones(len(same), np.float32))
+
+
+def partitions(documents: int) -> int:
+    """Into how many parts a band is cut: a power of two."""
+    count = 1
+    while documents > count * PARTITION_ROWS:
+        count *= 2
+    return count
+
+
+def in_partition(hashes: Hashes, partition: int, count: int) -> npt.NDArray[np.bool_]:
+    """Which hashes belong to a partition: by their top bits."""
+    if count == 1:
+        return np.ones(len(hashes), np.bool_)
+    return (hashes >> np.uint64(65 - count.bit_length())) == np.uint64(partition)
+
+
+def join_near(
+    hashes: Hashes,
+    numbers: Numbers,
+    similarity: Callable[[Numbers, Numbers], Similarities],
+    threshold: float,
+    clusters: Clusters,
+) -> None:
+    """Joins documents that meet in a band (equal `hashes`) and are as similar as `threshold`.
+
+    In each bucket all are compared with its first document; those unlike it with the first of themselves, and so on.
+    """
+    order = np.lexsort((numbers, hashes))
+    hashes, numbers = hashes[order], numbers[order]
+    for _ in range(ROUNDS):
+        ones, others, places = _pairs(hashes, numbers, clusters)
+        if not len(ones):
+            return
+        unlike = np.zeros(len(numbers), np.bool_)
+        for start in range(0, len(ones), PAIRS):
+            part = slice(start, start + PAIRS)
+            shares = similarity(ones[part], others[part])
+            alike = shares >= threshold
+            clusters.join(ones[part][alike], others[part][alike], shares[alike])
+            unlike[places[part][~alike]] = True
+        hashes, numbers = hashes[unlike], numbers[unlike]
+
+
+def _pairs(hashes: Hashes, numbers: Numbers, clusters: Clusters) -> tuple[Numbers, Numbers, Numbers]:
+    """Each bucket's first document with every other one that is not yet in its cluster, and where the others stand."""
+    if len(hashes) < 2:
+        nothing = np.zeros(0, np.int64)
+        return nothing, nothing, nothing
+    is_first = np.concatenate(([True], hashes[1:] != hashes[:-1]))
+    firsts = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
+    places = np.flatnonzero(~is_first)
+    ones, others = numbers[firsts[places]], numbers[places]
+    apart = clusters.roots(ones) != clusters.roots(others)
+    return ones[apart], others[apart], places[apart]
+
+
+@numba.njit(cache=True, nogil=True)
+def _agreement(ones: npt.NDArray[np.uint32], others: npt.NDArray[np.uint32], shares: Similarities) -> None:
+    for row in range(len(ones)):
+        equal = 0
+        for slot in range(ones.shape[1]):
+            equal += ones[row, slot] == others[row, slot]
+        shares[row] = equal / ones.shape[1]
+
+
+class SignatureRows:
+    """Signatures of many mapped tables, read by document number."""
+
+    def __init__(self, tables: list[npt.NDArray[np.uint32]]) -> None:
+        self._tables = tables
+        self._starts = np.cumsum([0, *(len(table) for table in tables)])
+
+    def rows(self, numbers: Numbers) -> npt.NDArray[np.uint32]:
+        """Signatures [numbers, slots]."""
+        tables = np.searchsorted(self._starts, numbers, side="right") - 1
+        found = np.empty((len(numbers), self._tables[0].shape[1]), np.uint32)
+        for table in np.unique(tables):
+            here = tables == table
+            found[here] = self._tables[table][numbers[here] - self._starts[table]]
+        return found
+
+    def similarity(self, ones: Numbers, others: Numbers) -> Similarities:
+        """Estimate of the share of shingles that two documents have in common: equal slots of all slots."""
+        shares = np.empty(len(ones), np.float32)
+        _agreement(self.rows(ones), self.rows(others), shares)
+        return shares
+
+
+def column_parts(sizes: list[int]) -> Iterator[slice]:
+    """Where each table's documents lie among all of them."""
+    start = 0
+    for size in sizes:
+        yield slice(start, start + size)
+        start += size
