@@ -202,6 +202,37 @@ def evaluate(model: str, suite: str, overrides: tuple[str, ...], workspace: str 
 
 
 @cli.command()
+@click.argument("stage")
+@click.option(
+    "--artifact", default=None, metavar="FINGERPRINT", help="Which one, by the start of it; default: the newest."
+)
+@click.option("--reason", default=None, help="Samples of this reason alone.")
+@click.option("--count", default=3, show_default=True, type=click.IntRange(1, 100), help="Samples of each reason.")
+@click.option("--page", default=None, metavar="FILE", help="Write the same as one HTML page.")
+@WORKSPACE
+@JSON
+def inspect(
+    stage: str, artifact: str | None, reason: str | None, count: int, page: str | None, workspace: str | None, as_json: bool
+) -> None:  # fmt: skip
+    """Show what STAGE of a corpus dropped and why, beside what it kept."""
+    from flows.inspection import check_reason, document, find_artifact, view, write_page
+    from tasks.artifacts import Workspace
+    from tasks.specimens.samples import samples_of
+
+    place = Workspace(workspace or "workspace")
+    manifest = find_artifact(place, stage, artifact)
+    groups = samples_of(place, manifest, count, only=reason)
+    if reason is not None:
+        check_reason(manifest, reason, groups)
+    if page is not None:
+        write_page(Path(page), manifest, groups)
+    if as_json:
+        click.echo(json.dumps(document(manifest, groups), ensure_ascii=False, indent=1))
+    else:
+        click.echo(f"wrote {page}" if page is not None else view(manifest, groups))
+
+
+@cli.command()
 @WORKSPACE
 @JSON
 def doctor(workspace: str | None, as_json: bool) -> None:

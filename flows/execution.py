@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from flows.locks import ArtifactLocks
 from flows.stages import Handle, Identity, Inputs, Stage, identify
-from flows.telling import flattened, ledger_figures, ledger_table, slug, summary_line
+from flows.telling import flattened, ledger_columns, ledger_figures, ledger_table, slug, summary_line
 from tasks.artifacts import AnyArtifact, Artifact, Workspace, as_artifact, describe, fault, read_manifest
 from tasks.cluster import Launcher, LostWorkers
 from tasks.contracts import ContractName, check_table
@@ -263,6 +263,8 @@ class Execution:
         )
         self.journal.tags(record.mlflow_run, dict(artifact.notes))
         self.journal.artifact(record.mlflow_run, artifact.path / "manifest.json")
+        if artifact.ledger.rows_in:
+            self.journal.table(record.mlflow_run, "ledger", ledger_columns(artifact.ledger))
         self.journal.end(record.mlflow_run, "FINISHED")
         create_table_artifact(
             table=ledger_table(artifact), key=f"ledger-{slug(record.label)}", description=f"Ledger of {record.label}"

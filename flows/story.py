@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
-import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from prefect.runtime import flow_run
@@ -16,12 +15,13 @@ from prefect.runtime import flow_run
 from flows.execution import Execution, Record
 from flows.recipe import AnyRecipe
 from flows.telling import slug
-from tasks.artifacts import library_versions, read_manifest
+from tasks.artifacts import Workspace, library_versions, read_manifest
 from tasks.cluster import read_curve
 from tasks.report.story import (
     PREVIOUS,
     CurvePoint,
     DroppedSample,
+    MixtureRow,
     ModelStory,
     RunStory,
     Sample,
@@ -30,6 +30,8 @@ from tasks.report.story import (
     TokenizerStory,
 )
 from tasks.settings import identity
+from tasks.specimens.rows import lowest_dropped, read_documents
+from tasks.specimens.samples import STAGES, samples_of
 
 EXCERPTS = 3  # of dropped text, per stage and reason
 EXCERPT_CHARACTERS = 300
@@ -46,13 +48,14 @@ def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str
         started=(datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds"),
         seconds=seconds,
         stages=tuple(stage_story(record) for record in done),
+        mixture=mixture(done),
         model=None if base is None else model_story(base),
         tokenizer=tokenizer_story(done),
         curves={r.label: curve(r) for r in done if (path_of(r) / "curve.jsonl").exists()},
         scores=tuple(row for record in done if record.stage == "evaluate" for row in score_rows(record))
         + previous_scores(execution, recipe),
         samples=tuple(sample for record in done if record.stage == "evaluate" for sample in samples(record)),
-        dropped=tuple(sample for record in done for sample in dropped_samples(record)),
+        dropped=tuple(sample for record in done for sample in dropped_samples(execution.workspace, record)),
         environment=environment(),
         versions=library_versions(),
         processor_seconds=processor_seconds(),
@@ -77,7 +80,7 @@ def stage_story(record: Record) -> StageStory:
         name=slug(record.label), label=record.label, status="ran" if record.status == "ran" else "cached",
         seconds=record.seconds or built, fingerprint=artifact.fingerprint,
         inputs=tuple(slug(name) for name in record.depends), ledger=artifact.ledger, figures=artifact.figures,
-        notes=artifact.notes,
+        notes=artifact.notes, receipts=() if manifest is None else manifest.receipts,
     )  # fmt: skip
 
 
@@ -149,27 +152,30 @@ def samples(record: Record) -> list[Sample]:
     return [Sample(subject_of(record), entry["prompt"], entry["text"]) for entry in found]
 
 
-def dropped_samples(record: Record) -> list[DroppedSample]:
-    """A few excerpts of dropped text for each reason, the first that stand in the table."""
-    counts: dict[str, int] = {}
-    found: list[DroppedSample] = []
-    for name in ("rejects.parquet", "dropped.parquet"):
-        path = path_of(record) / name
-        if not path.exists():
-            continue
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=500, columns=["reason", "text"]):
-                found += _first_of_each(record, batch, counts)
-    return found
+def dropped_samples(workspace: Workspace, record: Record) -> list[DroppedSample]:
+    """A few excerpts of dropped text for each reason."""
+    manifest = read_manifest(path_of(record))
+    if record.stage == "examples":
+        lowest = lowest_dropped([path_of(record) / "rejects.parquet"], None, EXCERPTS)
+        found = read_documents(row for reason in lowest.reasons() for row in lowest.rows(reason))
+        name = slug(record.label)
+        return [DroppedSample(name, row.reason, text.text[:EXCERPT_CHARACTERS]) for row, text in found.items()]
+    if record.stage not in STAGES or manifest is None:
+        return []
+    return [
+        DroppedSample(slug(record.label), group.reason, pair.sample.text)
+        for group in samples_of(workspace, manifest, EXCERPTS, EXCERPT_CHARACTERS, alone=True)
+        for pair in group.pairs
+    ]
 
 
-def _first_of_each(record: Record, batch: pa.RecordBatch, counts: dict[str, int]) -> list[DroppedSample]:
-    found: list[DroppedSample] = []
-    for reason, text in zip(batch["reason"].to_pylist(), batch["text"].to_pylist(), strict=True):
-        if counts.get(reason, 0) < EXCERPTS:
-            counts[reason] = counts.get(reason, 0) + 1
-            found.append(DroppedSample(slug(record.label), reason, text[:EXCERPT_CHARACTERS]))
-    return found
+def mixture(records: list[Record]) -> tuple[MixtureRow, ...]:
+    """What the run's corpus is made of."""
+    for record in records:
+        path = path_of(record) / "mixture.parquet"
+        if record.stage == "decontaminate" and path.exists():
+            return tuple(MixtureRow(**row) for row in pq.read_table(path).to_pylist())
+    return ()
 
 
 def environment() -> dict[str, str]:

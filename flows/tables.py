@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +17,7 @@ COLORS = {"ran": "green", "cached": "cyan", "failed": "red"}
 def run_table(summary: Mapping[str, object]) -> str:
     """What a run did: a stage a row, the scores, and where to look next."""
     stages: list[dict[str, object]] = summary["stages"]  # type: ignore[assignment]
-    table = _table("stage", "status", "time>", "rows in>", "rows out>", "dropped")
+    table = table_of("stage", "status", "time>", "rows in>", "rows out>", "dropped")
     for stage in stages:
         dropped: Mapping[str, int] = stage["dropped"]  # type: ignore[assignment]
         status = str(stage["status"])
@@ -28,7 +28,7 @@ def run_table(summary: Mapping[str, object]) -> str:
         )  # fmt: skip
     ran = sum(stage["status"] == "ran" for stage in stages)
     scores: list[Mapping[str, object]] = summary["scores"]  # type: ignore[assignment]
-    lines = [_rendered(table), *([score_table(scores)] if scores else []), ""]
+    lines = [rendered(table), *([score_table(scores)] if scores else []), ""]
     lines.append(f"{ran} ran, {len(stages) - ran} cached, {duration(float(str(summary['seconds'])))}")
     lines.append(f"report: {summary['report']}")
     if summary["model"]:
@@ -39,7 +39,7 @@ def run_table(summary: Mapping[str, object]) -> str:
 
 def plan_table(rows: Sequence[Planned], recipe: AnyRecipe) -> str:
     """What a run would do and why, then what the model takes."""
-    table = _table("stage", "plan", "last took>", "size>", "why")
+    table = table_of("stage", "plan", "last took>", "size>", "why")
     for row in rows:
         status = Text("cached", "cyan") if row.cached else Text("will run", "green")
         table.add_row(
@@ -54,7 +54,7 @@ def plan_table(rows: Sequence[Planned], recipe: AnyRecipe) -> str:
     total = f"{len(waiting)} will run, {len(rows) - len(waiting)} cached"
     if known:
         total += f"; those that ran before took {duration(sum(known))} then"
-    return "\n".join([_rendered(table), total, *([budget_line(recipe)] if isinstance(recipe, Recipe) else [])])
+    return "\n".join([rendered(table), total, *([budget_line(recipe)] if isinstance(recipe, Recipe) else [])])
 
 
 def budget_line(recipe: Recipe) -> str:
@@ -74,27 +74,28 @@ def budget_line(recipe: Recipe) -> str:
 
 def score_table(scores: Sequence[Mapping[str, object]]) -> str:
     """Scores with their 95 % intervals."""
-    table = _table("of", "task", "metric", "model", "value>", "95 % interval>", "n>")
+    table = table_of("of", "task", "metric", "model", "value>", "95 % interval>", "n>")
     for row in scores:
         table.add_row(
             str(row.get("subject", "")), str(row["task"]), str(row["metric"]), str(row["model"]), f"{row['value']:.4f}",
             f"{row['ci_low']:.4f} to {row['ci_high']:.4f}", _count(row["n"]),
         )  # fmt: skip
-    return _rendered(table)
+    return rendered(table)
 
 
 def _count(value: object) -> str:
     return f"{value:,}" if value else ""
 
 
-def _table(*columns: str) -> Table:
+def table_of(*columns: str) -> Table:
+    """A table without lines; a column whose name ends in > is of numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
     return table
 
 
-def _rendered(table: Table) -> str:
+def rendered(table: RenderableType) -> str:
     """As text, in colour where the terminal shows it."""
     stdout = Console()
     console = Console(

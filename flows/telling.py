@@ -60,6 +60,18 @@ def ledger_figures(ledger: Ledger) -> dict[str, float]:
     return figures | {f"dropped.{slug(reason)}": float(count) for reason, count in ledger.dropped.items()}
 
 
+def ledger_columns(ledger: Ledger) -> dict[str, list[str | int]]:
+    """The ledger as a table for MLflow: what came in, what was dropped by reason, what repairs took, what went out."""
+    reasons = list({**ledger.dropped, **ledger.dropped_bytes})
+    rows = [ledger.rows_in, *(ledger.dropped.get(reason, 0) for reason in reasons), 0, ledger.rows_out]
+    sizes = [ledger.bytes_in, *(ledger.dropped_bytes.get(reason, 0) for reason in reasons), ledger.repaired_bytes]
+    return {
+        "what": ["in", *(f"dropped: {reason}" for reason in reasons), "repaired", "out"],
+        "rows": list(rows),
+        "bytes": [*sizes, ledger.bytes_out],
+    }
+
+
 def ledger_table(artifact: Artifact) -> list[dict[str, str]]:
     """Rows for a Prefect table artifact."""
     ledger = artifact.ledger

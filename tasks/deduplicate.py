@@ -378,9 +378,11 @@ def _objects(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
 
 
 def write_clusters(signatures: Signatures, found: Found, before: int, path: Path) -> dict[str, float]:
-    """A row for each document that has copies: its id, the id of the first, how many share it, how like it is."""
+    """A row for each document that has copies: its id, the id of the first (of an earlier corpus, perhaps), how many there
+    are, and how like another it is at most."""
     sizes = np.bincount(found.roots[signatures.kept], minlength=len(found.roots))
     members = np.flatnonzero(signatures.kept & (sizes[found.roots] > 1))
+    members = members[members >= before]  # an earlier corpus has its own table of them, and ids of its own
     ids = signatures.ids()
     with pq.ParquetWriter(path, CLUSTERS, compression="zstd") as writer:
         for part in _slices(len(members)):

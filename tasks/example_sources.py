@@ -138,7 +138,7 @@ def read_examples(
                 yield _token_example(tokens)
         case ConllExamples():
             for file in find_files(place, paths):
-                yield from _read_conll(source, file.name, read_text(place, file))
+                yield from _read_conll(source, file.name, read_text(file))
         case RowExamples():
             yield from _read_rows(place, kind, source, paths)
 
@@ -198,7 +198,7 @@ def _read_rows(place: str, kind: TaskKind, source: RowExamples, paths: Sequence[
         wrong: list[Record] = []
         rows = 0
         layout = Layout(form, Table(source.delimiter, source.header))
-        for rows, record in enumerate(read_records(place, file, layout), 1):
+        for rows, record in enumerate(read_records(file, layout), 1):
             if isinstance(record, Fault):
                 yield Rejected(f"{file.name}:{rows}", record.reason, record.evidence)
                 continue

@@ -137,6 +137,11 @@ class Judged:
     reasons: npt.NDArray[np.object_]
     values: npt.NDArray[np.float64]
 
+    @property
+    def kept(self) -> npt.NDArray[np.bool_]:
+        """Which documents no rule dropped."""
+        return np.array([reason is None for reason in self.reasons], dtype=np.bool_)
+
 
 def judge(config: SelectConfig, statistics: pa.Table) -> Judged:
     """Applies the rules to a table of statistics."""
@@ -151,7 +156,10 @@ def judge(config: SelectConfig, statistics: pa.Table) -> Judged:
         if bound.reason in config.off:
             continue
         values = _column(statistics, bound.rule.column)
-        broken = values < bound.threshold if bound.is_minimum else values > bound.threshold
+        threshold = bound.threshold
+        if pa.types.is_float32(statistics.schema.field(bound.rule.column).type):
+            threshold = float(np.float32(threshold))  # 0.3 in 32 bits is above 0.3 in 64: both are rounded alike
+        broken = values < threshold if bound.is_minimum else values > threshold
         if bound.rule.languages is not None:
             broken &= np.isin(languages, bound.rule.languages)
         if bound.rule.sources is not None:
@@ -166,7 +174,7 @@ def _column(statistics: pa.Table, name: str) -> npt.NDArray[np.float64]:
 
 
 def _drop(judged: Judged, broken: npt.NDArray[np.bool_], reason: str, values: npt.NDArray[np.float64]) -> None:
-    new = broken & np.equal(judged.reasons, None)
+    new = broken & judged.kept
     judged.reasons[new] = reason
     judged.values[new] = values[new]
 
@@ -201,12 +209,12 @@ def select_table(work: SelectWork, out: Path) -> StageOutcome:
 
 def write_verdicts(table: pa.Table, judged: Judged, out: Path) -> StageOutcome:
     """Writes the verdicts and counts them."""
-    kept = np.equal(judged.reasons, None)
+    kept = judged.kept
     sizes = table["bytes"].to_numpy()
     verdicts = pa.table(
         [
             table["id"], pa.array(kept), pa.nulls(len(kept), pa.string()),
-            pa.array(np.where(kept, None, "select"), pa.string()), pa.array(judged.reasons, pa.string()),
+            pa.array([None if stays else "select" for stays in kept], pa.string()), pa.array(judged.reasons, pa.string()),
             pa.array(judged.values, pa.float64(), from_pandas=True),
         ],
         schema=VERDICTS,

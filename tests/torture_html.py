@@ -195,5 +195,11 @@ def shape_cases() -> list[HtmlCase]:
         HtmlCase(
             "preformatted text", around("<pre>\nif a:\n    b\n\n  c\t d </pre>"), kept=("if a:\n    b\n\n  c\t d",)
         ),
+        HtmlCase(
+            "all in headings",
+            around(
+                "".join(f"<div><h2>{text} Indeed, so it was, on that very day in May.</h2></div>" for text in PROSE)
+            ),
+        ),
         HtmlCase("short page", around("<p>Back soon.</p>"), kept=("Back soon.",)),
     ]

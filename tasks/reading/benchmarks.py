@@ -36,7 +36,7 @@ def _place(benchmark: Benchmark) -> str:
 def read_benchmark(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
     """File and row of each item, and its text. UserError for a row that cannot be read or lacks a field."""
     for file in find_files(_place(benchmark), benchmark.paths):
-        for record in read_records(_place(benchmark), file, Layout(benchmark.kind)):
+        for record in read_records(file, Layout(benchmark.kind)):
             if isinstance(record, Fault):
                 raise UserError(
                     f"{_place(benchmark)}: {file.url}: {record.reason}: {record.evidence[:80]!r}. Fix the file."

@@ -24,12 +24,12 @@ class Table:
     header: bool = True
 
 
-def read_csv(place: str, file: SourceFile, table: Table, encoding: str, max_bytes: int) -> Iterator[Record | Fault]:
+def read_csv(file: SourceFile, table: Table, encoding: str, max_bytes: int) -> Iterator[Record | Fault]:
     """Rows of CSV or TSV. Without a header, fields are named "0", "1", …; in TSV quotes have no meaning."""
     csv.field_size_limit(max_bytes)
     delimiter = table.delimiter or ("\t" if _ending(file.name) == ".tsv" else ",")
     names: list[str] | None = None
-    for row in _rows(read_text(place, file, encoding, max_bytes), delimiter, max_bytes):
+    for row in _rows(read_text(file, encoding, max_bytes), delimiter, max_bytes):
         if isinstance(row, Fault):
             yield row
         elif table.header and names is None:

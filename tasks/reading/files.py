@@ -49,7 +49,12 @@ def find_files(place: str, patterns: Sequence[str]) -> list[SourceFile]:
         once.setdefault(match.real, match)
     shared = _shared_depth(patterns)
     files = sorted(once.values(), key=lambda match: match.url)
-    return [SourceFile("/".join(file.url.split("/")[shared:]), file.url, file.bytes) for file in files]
+    return [SourceFile(_storable("/".join(file.url.split("/")[shared:])), file.url, file.bytes) for file in files]
+
+
+def _storable(name: str) -> str:
+    """The name as text; bytes of it that are no UTF-8 are written out."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def digest_of(file: SourceFile) -> str:
@@ -103,18 +108,23 @@ def _base(pattern: str) -> str:
         pattern = path.as_posix()
         if path.exists():
             return path.parent.as_posix()
-    elif not GLOB_CHARACTERS.search(pattern):
-        return pattern.rstrip("/") if _is_remote_folder(pattern) else pattern.rsplit("/", 1)[0]
+    else:
+        pattern, is_folder = _remote_place(pattern)
+        if is_folder:
+            return pattern
     parts = pattern.split("/")
     first = next((place for place, part in enumerate(parts[:-1]) if GLOB_CHARACTERS.search(part)), len(parts) - 1)
     return "/".join(parts[:first])
 
 
-def _is_remote_folder(pattern: str) -> bool:
+def _remote_place(pattern: str) -> tuple[str, bool]:
+    """The pattern in the form that found files have, and whether it is a folder."""
     import fsspec
 
     files, path = fsspec.core.url_to_fs(pattern)
-    return bool(files.isdir(path))
+    return str(files.unstrip_protocol(path)).rstrip("/"), not GLOB_CHARACTERS.search(pattern) and bool(
+        files.isdir(path)
+    )
 
 
 def _matches(place: str, pattern: str) -> list[Match]:
@@ -143,7 +153,7 @@ def _local_matches(pattern: str) -> list[Match]:
 def _walk_matches(pattern: Path) -> Iterator[str]:
     """What a pattern with `**` matches. Links to folders are followed, but no folder is entered twice."""
     base = _base(pattern.as_posix())
-    wanted = re.compile(_pattern_regex(pattern.as_posix()[len(base) :].lstrip("/")))
+    wanted = re.compile(pattern_regex(pattern.as_posix()[len(base) :].lstrip("/")))
     entered = {os.path.realpath(base)}
     for folder, below, names in os.walk(base, followlinks=True):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -155,7 +165,7 @@ def _walk_matches(pattern: Path) -> Iterator[str]:
                 yield path
 
 
-def _pattern_regex(pattern: str) -> str:
+def pattern_regex(pattern: str) -> str:
     """A glob as a regular expression over a relative path; `**` stands for any number of folders, also none."""
     parts = pattern.split("/")
     regex = ""

@@ -54,7 +54,7 @@ def document(
     source: Source, path: str, text: str, meta: Mapping[str, str], key: Iterable[str], origin: Origin = PLAIN
 ) -> Found | Refused:
     """A document, unless too little of its text could be read. `key` is what its id is made of, beside the source's name."""
-    mark = stable_id(source.name, *(mend_surrogates(part) for part in key))
+    mark = stable_id(source.name, *map(mend_surrogates, key))
     repairs = list(dict.fromkeys(origin.repairs)) if origin.repairs else []
     if has_surrogates(text):
         text = mend_surrogates(text)

@@ -12,8 +12,7 @@ from tasks.reading.faults import Fault, shown
 from tasks.reading.lines import STREAM_ENDS, too_large
 
 OUTSIDE = re.compile(rb'["\[\]{},\n]')
-INSIDE = re.compile(rb'["\\\n]')
-MAX_DEPTH = 200  # of a value that the slow parser sees; Python's own limit is a crash away
+INSIDE = re.compile(rb'[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+')  # the rest of a string, up to its quote
 
 
 def parse(raw: bytes | str) -> tuple[object, tuple[str, ...]]:
@@ -66,8 +65,8 @@ def _mended(value: object) -> object:
 def split_values(chunks: Iterable[bytes | Fault], max_bytes: int) -> Iterator[bytes | Fault]:
     """The bytes of each value that is an entry of the outermost list, or stands outside of one.
 
-    Only brackets and strings are looked at: a value may still be malformed. A string ends at a line end at the latest, so
-    that a missing quote costs one value.
+    Only brackets and strings are looked at: a value may still be malformed. A value with a
+    line end inside a string ends there, so that a missing quote costs no other.
     """
     splitter = _Splitter(max_bytes)
     for chunk in chunks:
@@ -89,21 +88,23 @@ class _Splitter:
         self._size = 0
 
     def split(self, chunk: bytes) -> Iterator[bytes | Fault]:
+        """The values that end in the chunk."""
         place = start = 0
         if self._is_escaped:
             place, self._is_escaped = 1, False
-        while (found := (INSIDE if self._in_string else OUTSIDE).search(chunk, place)) is not None:
+        while True:
+            if self._in_string:
+                place = self._string_end(chunk, place)
+            found = OUTSIDE.search(chunk, place)
+            if found is None:
+                break
             place = found.end()
             match found.group():
-                case b"\\":
-                    self._is_escaped = place == len(chunk)
-                    place += 1
                 case b'"':
                     self._in_string = not self._in_string
-                case b"\n":
-                    self._in_string = False
-                    if self._depth == 0 and not self._in_list:
-                        start = yield from self._close(chunk, start, place)
+                case b"\n" if self._in_string or (self._depth == 0 and not self._in_list):
+                    self._in_string, self._depth = False, 0
+                    start = yield from self._close(chunk, start, place)
                 case b"," if self._depth == 0:
                     start = yield from self._close(chunk, start, place - 1, place)
                 case b"[" if self._depth == 0 and not self._in_list and self._is_blank(chunk[start : place - 1]):
@@ -120,6 +121,15 @@ class _Splitter:
                 case _:
                     pass
         self._hold(chunk[start:])
+
+    def _string_end(self, chunk: bytes, place: int) -> int:
+        """Where the quote or line end stands that ends the string; behind the chunk when it goes on."""
+        match = INSIDE.match(chunk, place)
+        end = match.end() if match else place
+        if chunk[end : end + 1] == b"\\":  # what is escaped follows in the next chunk, or is a line end
+            self._is_escaped = end + 1 == len(chunk)
+            return end + 1
+        return end
 
     def _is_blank(self, before: bytes) -> bool:
         return not self._size and not before.strip()

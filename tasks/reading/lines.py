@@ -7,7 +7,16 @@ from itertools import chain
 from typing import NamedTuple
 
 from tasks.errors import UserError
-from tasks.reading.encodings import MAX_REPLACED, charset_name, decode, detect, is_rather_utf8, known_codec, strip_mark
+from tasks.reading.encodings import (
+    MAX_REPLACED,
+    STATEFUL,
+    charset_name,
+    decode,
+    detect,
+    is_rather_utf8,
+    known_codec,
+    strip_mark,
+)
 from tasks.reading.faults import Fault, shown
 from tasks.reading.files import SourceFile, open_stored, state_of
 from tasks.reading.unpack import unpacked
@@ -31,7 +40,7 @@ def read_chunks(file: SourceFile) -> Iterator[bytes | Fault]:
 
 @dataclass(frozen=True)
 class Opened:
-    """A file's bytes, made ASCII-compatible where they were UTF-16 or UTF-32, and what its head tells.
+    """A file's bytes, turned into UTF-8 where they were UTF-16 or the like, and what its head tells.
 
     `codec` is None as long as all is ASCII; `is_text` is False when the head is binary.
     """
@@ -44,16 +53,14 @@ class Opened:
     charset: str | None  # as stored; None while unknown
 
 
-def open_bytes(place: str, file: SourceFile, encoding: str = "auto", all_utf8: bool = False) -> Opened:
+def open_bytes(file: SourceFile, encoding: str = "auto", all_utf8: bool = False) -> Opened:
     """Looks at the head. With `all_utf8` every charset is turned into UTF-8, for readers that look for single bytes."""
     chunks = read_chunks(file)
     head, first = _head(chunks)
     declared = None if encoding == "auto" else known_codec(encoding)
-    if encoding != "auto" and declared is None:
-        raise UserError(f"{place}: encoding {encoding!r} is unknown. Fix: give a name such as gb18030, or auto.")
     body, marked = strip_mark(head)
     codec = marked or declared or detect(head)
-    wide = codec is not None and codec.startswith(("utf-16", "utf-32"))
+    wide = codec is not None and codec.startswith(STATEFUL)
     is_text = codec in (None, "utf-8") or wide or declared is not None or decode(_whole_lines(head)).is_text
     is_text = is_text and (wide or _few_controls(head))
     stream: Iterator[bytes | Fault] = chain([body] if body else [], first, chunks)
@@ -244,17 +251,21 @@ def too_much_replaced(text: str, replaced: int) -> bool:
     return replaced > MAX_REPLACED * len(text)
 
 
-def read_text(
-    place: str, file: SourceFile, encoding: str = "auto", max_bytes: int = MAX_DOCUMENT_BYTES
-) -> Iterator[Line | Fault]:
+def read_text(file: SourceFile, encoding: str = "auto", max_bytes: int = MAX_DOCUMENT_BYTES) -> Iterator[Line | Fault]:
     """A text file's lines with their ends. A binary file is one Fault."""
-    opened = open_bytes(place, file, encoding)
+    opened = open_bytes(file, encoding)
     if not opened.is_text:
         yield not_text(file, opened.head)
         return
     decoder = LineDecoder(opened.codec, opened.charset if opened.codec == "utf-8" else None)
+    repairs = ("bom",) if opened.has_mark and opened.charset == "utf-8" else ()
     for line in split_lines(opened.chunks, max_bytes, keep_cut=True):
-        yield line if isinstance(line, Fault) else decoder.decode(line)
+        if isinstance(line, Fault):
+            yield line
+            continue
+        decoded = decoder.decode(line)
+        yield decoded._replace(repairs=(*repairs, *decoded.repairs)) if repairs else decoded
+        repairs = ()
 
 
 def not_text(file: SourceFile, head: bytes) -> Fault:

@@ -7,7 +7,8 @@ from itertools import chain
 from tasks.reading.faults import Fault
 from tasks.reading.lines import Line
 
-MAX_LINES = 200  # a mark that is not closed within them is a rule across the page
+MAX_LINES = 200  # a mark that is not closed within them, or within so much text, is a rule across the page
+MAX_CHARS = 65_536
 MARKS = {"---": ("---", "..."), "+++": ("+++",)}
 TITLE = re.compile(r"""^title\s*[:=]\s*(["']?)(.+?)\1\s*$""", re.MULTILINE)
 
@@ -29,6 +30,6 @@ def front_matter(lines: Iterator[Line | Fault]) -> tuple[dict[str, str], Iterato
             text = "".join(line.text for line in held[1:-1] if isinstance(line, Line)).strip()
             title = TITLE.search(text)
             return {"front_matter": text} | ({"title": title.group(2)} if title else {}), lines
-        elif len(held) > MAX_LINES:
+        elif len(held) > MAX_LINES or sum(len(line.text) for line in held if isinstance(line, Line)) > MAX_CHARS:
             break
     return {}, chain(held, lines)

@@ -79,7 +79,7 @@ def _read_rows(source: RowFileSource, file: SourceFile) -> Iterator[Found | Refu
     reader = RowReader(source, file.name)
     counts = FieldCount()
     position = 0
-    for position, record in enumerate(read_records(place_of(source), file, _layout(source)), 1):
+    for position, record in enumerate(read_records(file, _layout(source)), 1):
         if isinstance(record, Fault):
             counts.add(None)
             yield refused(source, f"{file.name}:{record.number or position}", record, file.name, f"fault {position}")
@@ -106,7 +106,7 @@ def _layout(source: RowFileSource) -> Layout:
 
 
 def _read_text(source: CutSource, file: SourceFile) -> Iterator[Found | Refused]:
-    lines = read_text(place_of(source), file, source.encoding, source.max_document_bytes)
+    lines = read_text(file, source.encoding, source.max_document_bytes)
     meta: dict[str, str] = {}
     if isinstance(source, MarkdownSource):
         fields, lines = front_matter(lines)

@@ -33,7 +33,10 @@ PLAIN_TABLE = Table()
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file's rows are stored, and which of their fields are wanted (all without `fields`)."""
+    """How a file's rows are stored, and which of their fields are wanted (all without `fields`).
+
+    In JSON, integers beyond 64 bits are exact in wanted fields only.
+    """
 
     kind: RecordFormat
     table: Table = PLAIN_TABLE
@@ -42,21 +45,21 @@ class Layout:
     fields: Sequence[str] = ()
 
 
-def read_records(place: str, file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
+def read_records(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
     """The records of a file in order."""
     match layout.kind:
         case "jsonl":
-            opened = open_bytes(place, file, layout.encoding)
+            opened = open_bytes(file, layout.encoding)
             if opened.head.lstrip().startswith(b"["):  # a list where one object a line was expected
-                yield from _read_json(place, file, layout)
+                yield from _read_json(file, layout)
             elif not opened.is_text:
                 yield not_text(file, opened.head)
             else:
                 yield from _read_jsonl(opened, layout)
         case "json":
-            yield from _read_json(place, file, layout)
+            yield from _read_json(file, layout)
         case "csv":
-            yield from read_csv(place, file, layout.table, layout.encoding, layout.max_bytes)
+            yield from read_csv(file, layout.table, layout.encoding, layout.max_bytes)
         case "parquet":
             yield from read_parquet(file, layout.fields, layout.max_bytes)
 
@@ -71,9 +74,9 @@ def _read_jsonl(opened: Opened, layout: Layout) -> Iterator[Record | Fault]:
             yield reader.record(number, line)
 
 
-def _read_json(place: str, file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
+def _read_json(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
     """The entries of a list, or objects one behind the other; the file is never held as a whole."""
-    opened = open_bytes(place, file, layout.encoding, all_utf8=True)
+    opened = open_bytes(file, layout.encoding, all_utf8=True)
     if not opened.is_text:
         yield not_text(file, opened.head)
         return

@@ -3,12 +3,22 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from tasks.reading.encodings import known_codec
 from tasks.reading.lines import MAX_DOCUMENT_BYTES
 from tasks.reading.pieces import Split
 from tasks.settings import Placement, Section
 
+
+def known_encoding(name: str) -> str:
+    """The name of a charset, or auto. ValueError for one that nobody knows."""
+    if name != "auto" and known_codec(name) is None:
+        raise ValueError(f"{name!r} is no charset; give a name such as gb18030, or auto")
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(known_encoding)]
 Language = Annotated[str, Field(pattern=r"^(auto|code|[a-z]{2,3})$")]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
@@ -37,8 +47,8 @@ class FileSource(Source):
 class EncodedSource(FileSource):
     """Files whose charset is not fixed by their format."""
 
-    encoding: str = Field(
-        default="auto", min_length=1, description="charset of all files, such as gb18030; auto: detected, file by file"
+    encoding: Encoding = Field(
+        default="auto", description="charset of all files, such as gb18030; auto: detected, file by file"
     )
 
 
@@ -97,27 +107,21 @@ class JsonLinesSource(RowSource):
     """One JSON object a line."""
 
     kind: Literal["jsonl"]
-    encoding: str = Field(
-        default="auto", min_length=1, description="charset of all files; auto: detected, file by file"
-    )
+    encoding: Encoding = Field(default="auto", description="charset of all files; auto: detected, file by file")
 
 
 class JsonSource(RowSource):
     """A JSON list of objects, or objects one behind the other."""
 
     kind: Literal["json"]
-    encoding: str = Field(
-        default="auto", min_length=1, description="charset of all files; auto: detected, file by file"
-    )
+    encoding: Encoding = Field(default="auto", description="charset of all files; auto: detected, file by file")
 
 
 class CsvSource(RowSource):
     """CSV, or TSV by its ending."""
 
     kind: Literal["csv"]
-    encoding: str = Field(
-        default="auto", min_length=1, description="charset of all files; auto: detected, file by file"
-    )
+    encoding: Encoding = Field(default="auto", description="charset of all files; auto: detected, file by file")
     delimiter: str | None = Field(
         default=None, min_length=1, max_length=1, description="by the ending when absent: tab for .tsv"
     )

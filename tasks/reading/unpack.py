@@ -240,7 +240,9 @@ def _gzip_stream(source: _Input) -> Iterator[bytes | Fault]:
             try:
                 chunk = inflate.decompress(data, OUTPUT_BYTES)
             except zlib.error as error:
-                yield from _salvage(before, data)
+                good, salvaged = _salvage(before, data)
+                yield from salvaged
+                source.give_back(data[good:])
                 yield _broken(source, "gz", str(error))
                 return
             checksum = zlib.crc32(chunk, checksum)
@@ -255,13 +257,15 @@ def _gzip_stream(source: _Input) -> Iterator[bytes | Fault]:
         yield Fault("wrong_checksum", 0, f"{checksum:08x} computed, {trailer[3::-1].hex()} stored")
 
 
-def _salvage(inflate: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
-    """What comes out before the fault that lies somewhere in `data`."""
+def _salvage(inflate: "zlib._Decompress", data: bytes) -> tuple[int, list[bytes]]:  # pyright: ignore[reportPrivateUsage]
+    """How much of `data` lies before the fault in it, and what comes out of that: at most some MB."""
+    chunks: list[bytes] = []
     for start in range(0, len(data), SALVAGE_BYTES):
         try:
-            yield inflate.decompress(data[start : start + SALVAGE_BYTES])
+            chunks.append(inflate.decompress(data[start : start + SALVAGE_BYTES]))
         except zlib.error:
-            return
+            return start, chunks
+    return len(data), chunks
 
 
 def _take_gzip_header(source: _Input) -> bool:
@@ -286,14 +290,17 @@ def _decoder_errors() -> tuple[type[Exception], ...]:
 
 def _block_stream(kind: Packing, decoder: "_Decoder", source: _Input) -> Iterator[bytes | Fault]:
     """One bzip2 or xz stream, or one zstd frame."""
+    fed = b""
     while not decoder.eof:
         data = source.take(INPUT_BYTES // 4) if decoder.needs_input else b""
+        fed = data or fed
         if decoder.needs_input and not data:
             yield Fault("truncated_stream", 0, "the file ends inside the stream")
             return
         try:
             chunk = decoder.decompress(data, OUTPUT_BYTES)
         except _decoder_errors() as error:
+            source.give_back(fed[1:])  # behind the mark of this stream, if it is in there
             yield _broken(source, kind, str(error))
             return
         if chunk:

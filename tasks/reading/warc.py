@@ -37,11 +37,10 @@ def read_warc(chunks: Iterator[bytes | Fault], max_bytes: int) -> Iterator[Archi
     reader = _Bytes(chunks)
     number = 0
     while True:
-        while reader.faults:
-            yield reader.faults.pop(0)
         reader.skip_blank()
         head = reader.peek(16)
-        if not head and not reader.faults:
+        if not head:
+            yield from reader.faults
             if not reader.next_part():
                 return
             continue
@@ -68,7 +67,7 @@ def _read_record(reader: "_Bytes", number: int, max_bytes: int) -> Iterator[Arch
         return
     block = reader.take(size)
     if len(block) < size or not reader.at_record_end():
-        if reader.is_broken():
+        if reader.is_broken() and not NEXT_RECORD.search(block):
             lost = Fault("truncated_record", len(block), shown(url.encode("utf-8", "replace")))
             yield reader.cause_of(lost)
             return
@@ -211,7 +210,7 @@ class _Bytes:
 
     def next_part(self) -> bool:
         """Goes on behind a fault; False at the end of the file."""
-        self._ended = self._done
+        self._ended, self.faults = self._done, []
         return not self._done
 
     def is_broken(self) -> bool:

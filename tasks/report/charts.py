@@ -48,9 +48,14 @@ def plain_layout(height: int) -> dict[str, object]:
         "plot_bgcolor": CARD,
         "font": {"family": FONT, "size": 12, "color": MUTED},
         "hoverlabel": {"bgcolor": CARD, "bordercolor": LINE, "font": {"family": FONT, "color": INK}},
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "font": {"color": INK}},
+        "legend": legend_layout(),
         "dragmode": False,
     }
+
+
+def legend_layout() -> dict[str, object]:
+    """A row above the figure."""
+    return {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "font": {"color": INK}}
 
 
 def stage_times(stages: tuple[StageStory, ...]) -> Chart:
@@ -107,11 +112,11 @@ def _bar_layout(names: list[str], longest: float, room: float) -> dict[str, obje
     """Rows of bars; the axis is `room` times as long as the longest, for the text beside it."""
     return plain_layout(BAR_PIXELS * len(names) + 48) | {
         "xaxis": {"visible": False, "range": [0, room * longest or 1], "fixedrange": True},
-        "yaxis": _named_rows([short_label(name) for name in names]),
+        "yaxis": named_rows([short_label(name) for name in names]),
     }
 
 
-def _named_rows(names: list[str]) -> dict[str, object]:
+def named_rows(names: list[str]) -> dict[str, object]:
     """Rows 0, 1, ... from the top, one name each; positions are numbers, so that equal names stay apart."""
     return {
         "tickvals": list(range(len(names))),
@@ -232,7 +237,7 @@ def score_panel(key: str, rows: tuple[ScoreRow, ...]) -> Chart:
     layout = plain_layout(34 * len(rows) + 46) | {
         "hovermode": "closest",
         "xaxis": {"fixedrange": True, "nticks": 5, "range": _score_range(rows)},
-        "yaxis": _named_rows(names),
+        "yaxis": named_rows(names),
     }
     figure = go.Figure([_score_dot(at, row) for at, row in enumerate(rows)], layout)
     better = "Lower" if lower_is_better(rows[0].metric) else "Higher"

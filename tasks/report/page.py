@@ -4,29 +4,26 @@ Nothing is fetched when the page is opened: plotly.js, style and script are insi
 names their hashes lets nothing else run, whatever a model wrote.
 """
 
-import base64
-import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal
 
 from pydantic import Field
 
 from tasks.ledger import StageOutcome
 from tasks.report import charts, wording
 from tasks.report.charts import Chart
+from tasks.report.markup import HERE, policy, shortened, style, template
+from tasks.report.mixture import mixture_bars, mixture_table, share_by
 from tasks.report.palette import LIGHT_AND_DARK
+from tasks.report.reasons import reason_text
 from tasks.report.stage_graph import stage_graph
 from tasks.report.story import BASELINES, DroppedSample, RunStory, ScoreRow, StageStory
 from tasks.report.text_flow import text_flow
 from tasks.settings import Section
 
-if TYPE_CHECKING:
-    import jinja2
-
-HERE = Path(__file__).parent
 LINK_SCHEMES = ("https://", "http://")
 
 
@@ -77,13 +74,14 @@ class Charts:
 
     run: tuple[Chart, ...]
     flow: tuple[Chart, ...]
+    mixture: tuple[Chart, ...]
     tokenizer: tuple[Chart, ...]
     curves: tuple[Chart, ...]
     scores: tuple[Chart, ...]
 
     def all(self) -> tuple[Chart, ...]:
         """In page order."""
-        return (*self.run, *self.flow, *self.tokenizer, *self.curves, *self.scores)
+        return (*self.run, *self.flow, *self.mixture, *self.tokenizer, *self.curves, *self.scores)
 
 
 def draw_charts(config: ReportConfig, story: RunStory) -> Charts:
@@ -95,6 +93,7 @@ def draw_charts(config: ReportConfig, story: RunStory) -> Charts:
     return Charts(
         run=(stage_graph(story.stages), charts.stage_times(story.stages)) if story.stages else (),
         flow=(flow,) if flow else (),
+        mixture=(mixture_bars(story.mixture),) if story.mixture else (),
         tokenizer=(charts.tokenizer_fit(fit),) if fit else (),
         curves=tuple(
             charts.learning_curve(f"curve-{at}", name, points, config.curve_points)
@@ -106,7 +105,13 @@ def draw_charts(config: ReportConfig, story: RunStory) -> Charts:
 
 def tiles(config: ReportConfig, story: RunStory) -> list[Tile]:
     """The figures a reader looks for first."""
-    return [*_corpus_tiles(story), *_model_tiles(story), *_score_tiles(story), *_time_tiles(config, story)]
+    return [
+        *_corpus_tiles(story),
+        *_mixture_tiles(story),
+        *_model_tiles(story),
+        *_score_tiles(story),
+        *_time_tiles(config, story),
+    ]
 
 
 def _corpus_tiles(story: RunStory) -> Iterator[Tile]:
@@ -120,6 +125,20 @@ def _corpus_tiles(story: RunStory) -> Iterator[Tile]:
     if documents:
         note = f"of {wording.count_text(documents[0].rows_in)} read"
         yield Tile("documents", wording.count_text(documents[-1].rows_out), note)
+
+
+def _mixture_tiles(story: RunStory) -> Iterator[Tile]:
+    """What is in the corpus, where a corpus is all that was made."""
+    if not story.mixture or story.model:
+        return
+    languages = share_by(story.mixture, "language")
+    largest = [
+        f"{name} {wording.share_text(size, sum(languages.values()))}" for name, size in list(languages.items())[:3]
+    ]
+    yield Tile("languages", wording.count_text(len(languages)), ", ".join(largest))
+    training = [row for row in story.mixture if row.split == "train"]
+    note = f"{wording.count_text(sum(row.documents for row in training))} documents; the rest is to judge on"
+    yield Tile("text to learn from", wording.bytes_text(sum(row.bytes for row in training)), note)
 
 
 def _model_tiles(story: RunStory) -> Iterator[Tile]:
@@ -160,6 +179,28 @@ def _cost(config: ReportConfig, story: RunStory) -> str:
     return f"{wording.significant(price) if price >= 0.01 else f'<{wording.GAP}0.01'}{wording.GAP}{config.currency}"
 
 
+@dataclass(frozen=True)
+class Checked:
+    """How much of a stage's output was held to a contract."""
+
+    stage: str
+    contract: str
+    tables: int
+    rows: int
+    checks: int
+
+
+def receipts_by_contract(stage: StageStory) -> list[Checked]:
+    """A stage's receipts, one line a contract; `checks` are those made of each table."""
+    by_contract = {receipt.contract: [] for receipt in stage.receipts}
+    for receipt in stage.receipts:
+        by_contract[receipt.contract].append(receipt)
+    return [
+        Checked(stage.label, contract, len(found), sum(one.rows for one in found), max(one.checks for one in found))
+        for contract, found in by_contract.items()
+    ]
+
+
 def losses(config: ReportConfig, story: RunStory) -> list[Losses]:
     """Every reason for which a stage dropped rows, largest loss of a stage first, with excerpts where there are any."""
     found: list[Losses] = []
@@ -172,37 +213,13 @@ def losses(config: ReportConfig, story: RunStory) -> list[Losses]:
                 share = wording.share_text(rows, ledger.rows_in) if rows else wording.share_text(lost, ledger.bytes_in)
                 texts = tuple(_excerpts(config, story.dropped, stage, reason))
                 counts = (wording.count_text(rows) if rows else "–", wording.bytes_text(lost) if lost else "–")
-                found.append(Losses(stage.label, wording.words(reason), *counts, share, texts))
+                found.append(Losses(stage.label, reason_text(reason), *counts, share, texts))
     return found
 
 
 def _excerpts(config: ReportConfig, dropped: tuple[DroppedSample, ...], stage: StageStory, reason: str) -> list[str]:
     texts = [sample.text for sample in dropped if (sample.stage, sample.reason) == (stage.name, reason)]
     return [shortened(text, config.excerpt_chars) for text in texts[: config.excerpts]]
-
-
-def shortened(text: str, limit: int) -> str:
-    """The first `limit` characters, with an ellipsis when there were more."""
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
-
-
-def visible(text: str) -> str:
-    """Text safe to show: control characters and lone surrogates, which HTML cannot hold, as their Unicode pictures."""
-    return "".join(_visible(character) for character in text)
-
-
-def _visible(character: str) -> str:
-    code = ord(character)
-    if character in "\n\t" or code >= 0xA0 or 0x20 <= code < 0x7F:
-        return "\N{REPLACEMENT CHARACTER}" if 0xD800 <= code < 0xE000 else character
-    return (
-        chr(0x2400 + code) if code < 0x20 else "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
-    )
-
-
-def spelled(token: str) -> str:
-    """A token with its spaces and line breaks made visible."""
-    return visible(token.replace(" ", "·").replace("\n", "↵").replace("\t", "⇥"))
 
 
 def chart_data(drawn: Charts) -> str:
@@ -215,59 +232,20 @@ def chart_data(drawn: Charts) -> str:
     return ("{" + ",".join(parts) + "}").replace("<", "\\u003c")
 
 
-def style() -> str:
-    """The style sheet, every colour in its light and dark form."""
-    colors = "".join(f"  --{name}: light-dark({light}, {dark});\n" for name, (light, dark) in LIGHT_AND_DARK.items())
-    return f":root {{\n{colors}}}\n{(HERE / 'page.css').read_text()}"
-
-
-def policy(*scripts: str) -> str:
-    """The content security policy under which exactly these inline scripts run, and nothing is fetched."""
-    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
-
-
-def template() -> "jinja2.Template":
-    """The page's template: everything put into it is escaped unless it says `safe`."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters: dict[str, Callable[..., object]] = {
-        "visible": visible,
-        "spelled": spelled,
-        "shortened": shortened,
-        "words": wording.words,
-        "count": wording.count_text,
-        "bytes": wording.bytes_text,
-        "seconds": wording.seconds_text,
-        "moment": wording.time_text,
-        "score": wording.score_text,
-        "figure": wording.figure_text,
-        "interval": charts.interval_text,
-    }
-    cast("dict[str, Callable[..., object]]", environment.filters).update(filters)
-    return environment.get_template("page.html.jinja")
-
-
 def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
     """The page. Equal configs and stories give equal text."""
     from plotly.offline import get_plotlyjs
 
     plotly, script = get_plotlyjs(), (HERE / "page.js").read_text()
-    return template().render(
+    return template("page.html.jinja").render(
         story=story,
         config=config,
         verdict=wording.verdict(story),
         tiles=tiles(config, story),
         charts=drawn,
         corpus=wording.corpus_stages(story.stages),
+        mixture=mixture_table(story.mixture),
+        checked=[checked for stage in story.stages for checked in receipts_by_contract(stage)],
         detailed=[stage for stage in story.stages if stage.figures or stage.notes],
         losses=losses(config, story),
         samples=story.samples[: config.samples],

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.ledger import Ledger
+from tasks.ledger import Ledger, Receipt
 
 MAJORITY = "majority"  # always answers with the most frequent label
 UNIGRAM = "unigram"  # token frequencies alone
@@ -29,6 +29,18 @@ class StageStory:
     ledger: Ledger = field(default_factory=Ledger)
     figures: Mapping[str, float] = field(default_factory=dict[str, float])
     notes: Mapping[str, str] = field(default_factory=dict[str, str])
+    receipts: tuple[Receipt, ...] = ()
+
+
+@dataclass(frozen=True)
+class MixtureRow:
+    """What a source and language came to in one set: train, validation or test."""
+
+    split: str
+    source: str
+    language: str
+    documents: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,7 @@ class RunStory:
     started: str  # ISO 8601, with offset
     seconds: float  # wall time from the start of the flow to this report
     stages: tuple[StageStory, ...]
+    mixture: tuple[MixtureRow, ...] = ()  # of the corpus that the run made
     model: ModelStory | None = None
     tokenizer: TokenizerStory | None = None
     curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict[str, tuple[CurvePoint, ...]])

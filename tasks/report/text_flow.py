@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from tasks.report.charts import Chart, plain_layout
 from tasks.report.palette import ACCENT, INK, LOSS, LOST, TINT
+from tasks.report.reasons import reason_text
 from tasks.report.story import StageStory
-from tasks.report.wording import bytes_text, corpus_chain, share_text, words
+from tasks.report.wording import bytes_text, corpus_chain, share_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -19,6 +20,7 @@ STREAM_PIXELS = 200  # width of all text in the flow
 LOST_PIXELS = 18  # a line for each reason below it
 MIN_WIDTH = 660  # CSS pixels, that labels do not run into one another
 REASONS = 5  # shown per stage, largest first; the rest are one stream
+REPAIRED = {"annotate": "markup and repairs", "decontaminate": "cut out"}  # what repairs took off kept documents
 
 
 def text_flow(stages: tuple[StageStory, ...]) -> Chart | None:
@@ -29,8 +31,7 @@ def text_flow(stages: tuple[StageStory, ...]) -> Chart | None:
     import plotly.graph_objects as go
 
     nodes, streams = _nodes(chain), _streams(chain)
-    lost = sum(node.is_lost for node in nodes)
-    figure = go.Figure(_sankey(nodes, streams), plain_layout(STREAM_PIXELS + LOST_PIXELS * (lost + 1) + 16))
+    figure = go.Figure(_sankey(nodes, streams), plain_layout(round(_height(nodes)) + 16))
     read, kept = chain[0].ledger.bytes_in, chain[-1].ledger.bytes_out
     caption = f"Widths are bytes of text: of {bytes_text(read)} read, {share_text(kept, read)} were kept."
     return Chart("flow", "Where the text went", caption, figure, min_width=MIN_WIDTH)
@@ -64,7 +65,7 @@ def _nodes(chain: list[StageStory]) -> list[Node]:
     nodes.append(Node(f"kept<br>{bytes_text(kept)}", kept, len(chain), False))
     for at, stage in enumerate(chain):
         for reason, lost in _largest(_losses(stage)):
-            nodes.append(Node(f"{escape(words(reason))} {bytes_text(lost)}", lost, at + 1, True))
+            nodes.append(Node(f"{escape(reason_text(reason))} {bytes_text(lost)}", lost, at + 1, True))
     return nodes
 
 
@@ -79,23 +80,49 @@ def _streams(chain: list[StageStory]) -> list[Stream]:
     return streams
 
 
+def _pixels(nodes: list[Node], node: Node) -> float:
+    """Width of a node's stream."""
+    return STREAM_PIXELS * node.bytes / max(node.bytes for node in nodes)
+
+
+def _lines(nodes: list[Node]) -> list[float]:
+    """Height of the line of each reason, in the nodes' order: room for its words, and for its stream."""
+    return [max(LOST_PIXELS, _pixels(nodes, node) + LOST_PIXELS / 2) for node in nodes if node.is_lost]
+
+
+def _height(nodes: list[Node]) -> float:
+    """Of the whole picture in pixels."""
+    return STREAM_PIXELS + LOST_PIXELS + sum(_lines(nodes))
+
+
 def _heights(nodes: list[Node]) -> list[float]:
     """Middle of each node in pixels from the top: the stages along the top, below them the reasons, late ones first.
 
     So no stream crosses a label: what an early stage drops falls past nothing.
     """
-    scale = STREAM_PIXELS / max(node.bytes for node in nodes)
-    lines = iter(range(sum(node.is_lost for node in nodes), 0, -1))
-    return [STREAM_PIXELS + LOST_PIXELS * next(lines) if node.is_lost else scale * node.bytes / 2 for node in nodes]
+    lines = _lines(nodes)
+    middles = iter(_height(nodes) - sum(lines[:at]) - line / 2 for at, line in enumerate(lines))
+    return [next(middles) if node.is_lost else _pixels(nodes, node) / 2 for node in nodes]
+
+
+def _pad(nodes: list[Node]) -> float:
+    """Least distance of nodes in a column, by which Plotly fits its scale: with this one a byte is as wide as in `_pixels`."""
+    columns = [[node for node in nodes if node.column == at] for at in range(max(node.column for node in nodes) + 1)]
+    return min(
+        (
+            (_height(nodes) - sum(_pixels(nodes, node) for node in column)) / (len(column) - 1)
+            for column in columns
+            if len(column) > 1
+        ),
+        default=0.0,
+    )
 
 
 def _sankey(nodes: list[Node], streams: list[Stream]) -> go.Sankey:
     import plotly.graph_objects as go
 
     columns = max(node.column for node in nodes)
-    lost = sum(node.is_lost for node in nodes)
-    height = STREAM_PIXELS + LOST_PIXELS * (lost + 1)
-    crowd = max(sum(node.column == column for node in nodes) for column in range(columns + 1))
+    height = _height(nodes)
     return go.Sankey(
         arrangement="fixed",
         node={
@@ -105,7 +132,7 @@ def _sankey(nodes: list[Node], streams: list[Stream]) -> go.Sankey:
             "color": [LOSS if node.is_lost else ACCENT for node in nodes],
             "line": {"width": 0},
             "thickness": 10,
-            "pad": LOST_PIXELS * (lost + 1) / max(crowd - 1, 1),  # leaves STREAM_PIXELS for the text itself
+            "pad": _pad(nodes),
             "align": "left",
             "hovertemplate": "%{label}<extra></extra>",
         },
@@ -123,7 +150,7 @@ def _sankey(nodes: list[Node], streams: list[Stream]) -> go.Sankey:
 def _losses(stage: StageStory) -> dict[str, int]:
     losses = dict(stage.ledger.dropped_bytes)
     if stage.ledger.repaired_bytes > 0:
-        losses["taken off by repairs"] = stage.ledger.repaired_bytes
+        losses[REPAIRED.get(stage.name, "taken off by repairs")] = stage.ledger.repaired_bytes
     return {reason: lost for reason, lost in losses.items() if lost > 0}
 
 

@@ -173,7 +173,13 @@ def _hands_on(before: StageStory, after: StageStory) -> bool:
 def verdict(story: RunStory) -> str:
     """The run in one paragraph of plain words."""
     panels = score_panels(story.scores)
-    sentences = [_what_became(story), _bits_per_byte(panels), _against_majority(panels), _against_previous(panels)]
+    sentences = [
+        _what_became(story),
+        _corpus_made(story),
+        _bits_per_byte(panels),
+        _against_majority(panels),
+        _against_previous(panels),
+    ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -182,7 +188,8 @@ def _what_became(story: RunStory) -> str:
     text = f"{bytes_text(chain[0].ledger.bytes_in)} of text" if chain else ""
     model = f"model of {short_count(story.model.parameters)} parameters" if story.model else ""
     if text:
-        made = f"{text} became a {model}" if model else f"{text} was prepared"
+        corpus = f"corpus of {bytes_text(sum(row.bytes for row in story.mixture))}" if story.mixture else ""
+        made = f"{text} became a {model or corpus}" if model or corpus else f"{text} was prepared"
     else:
         made = f"A {model} was trained" if model else f"{len(story.stages)} stages were completed"
     reused = sum(stage.status == "cached" for stage in story.stages)
@@ -190,6 +197,18 @@ def _what_became(story: RunStory) -> str:
         return f"{made}. All of it was built before and reused; this run took {seconds_text(story.seconds)}."
     note = f", {reused} of {len(story.stages)} stages reused from earlier runs" if reused else ""
     return f"{made} in {seconds_text(story.seconds)}{note}."
+
+
+def _corpus_made(story: RunStory) -> str:
+    """What a corpus holds, where a corpus is all that was made."""
+    if not story.mixture or story.model:
+        return ""
+    documents: dict[bool, int] = {True: 0, False: 0}
+    for row in story.mixture:
+        documents[row.split == "train"] += row.documents
+    return (
+        f"It has {count_text(documents[True])} documents to learn from and {count_text(documents[False])} to judge on."
+    )
 
 
 def _bits_per_byte(panels: list[tuple[ScoreRow, ...]]) -> str:

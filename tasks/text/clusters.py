@@ -14,10 +14,12 @@ import numpy.typing as npt
 Numbers = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 Similarities = npt.NDArray[np.float32]
+Similarity = Callable[[Numbers, Numbers], Similarities]  # of each pair
 
 PARTITION_ROWS = 1 << 25  # of a band sorted at once: 16 bytes each
 PAIRS = 1 << 16  # verified at once: two signatures each
-ROUNDS = 8  # of centres tried in one bucket: documents that meet in a band and yet differ
+ALL_PAIRS = 16  # documents of a bucket up to which every two are compared
+ROUNDS = 8  # of firsts tried in a larger bucket: documents that meet in a band and yet differ
 
 
 @numba.njit(cache=True, nogil=True)
@@ -91,43 +93,65 @@ def in_partition(hashes: Hashes, partition: int, count: int) -> npt.NDArray[np.b
 
 
 def join_near(
-    hashes: Hashes,
-    numbers: Numbers,
-    similarity: Callable[[Numbers, Numbers], Similarities],
-    threshold: float,
-    clusters: Clusters,
+    hashes: Hashes, numbers: Numbers, similarity: Similarity, threshold: float, clusters: Clusters
 ) -> None:
     """Joins documents that meet in a band (equal `hashes`) and are as similar as `threshold`.
 
-    In each bucket all are compared with its first document; those unlike it with the first of themselves, and so on.
+    In a bucket of at most ALL_PAIRS documents every two are compared that are not in one cluster yet. In a larger one all
+    are compared with its first, those unlike it with the first of themselves, and so on: the work stays linear, and of a
+    chain of ever less similar copies the far end may be left out.
     """
     order = np.lexsort((numbers, hashes))
     hashes, numbers = hashes[order], numbers[order]
-    for _ in range(ROUNDS):
-        ones, others, places = _pairs(hashes, numbers, clusters)
-        if not len(ones):
+    sizes = _bucket_sizes(hashes)
+    small, large = (sizes > 1) & (sizes <= ALL_PAIRS), sizes > ALL_PAIRS
+    _join_pairs(hashes[small], numbers[small], similarity, threshold, clusters)
+    _join_with_firsts(hashes[large], numbers[large], similarity, threshold, clusters)
+
+
+def _bucket_sizes(hashes: Hashes) -> Numbers:
+    """How many equal ones there are of each; `hashes` ascend."""
+    starts = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1]))) if len(hashes) else np.zeros(0, int)
+    counts = np.diff(np.append(starts, len(hashes)))
+    return np.repeat(counts, counts)
+
+
+def _join_pairs(
+    hashes: Hashes, numbers: Numbers, similarity: Similarity, threshold: float, clusters: Clusters
+) -> None:
+    for distance in range(1, ALL_PAIRS):
+        met = np.flatnonzero(hashes[distance:] == hashes[:-distance])
+        if not len(met):
             return
-        unlike = np.zeros(len(numbers), np.bool_)
-        for start in range(0, len(ones), PAIRS):
-            part = slice(start, start + PAIRS)
-            shares = similarity(ones[part], others[part])
-            alike = shares >= threshold
-            clusters.join(ones[part][alike], others[part][alike], shares[alike])
-            unlike[places[part][~alike]] = True
-        hashes, numbers = hashes[unlike], numbers[unlike]
+        _join_alike(numbers[met], numbers[met + distance], similarity, threshold, clusters)
 
 
-def _pairs(hashes: Hashes, numbers: Numbers, clusters: Clusters) -> tuple[Numbers, Numbers, Numbers]:
-    """Each bucket's first document with every other one that is not yet in its cluster, and where the others stand."""
-    if len(hashes) < 2:
-        nothing = np.zeros(0, np.int64)
-        return nothing, nothing, nothing
-    is_first = np.concatenate(([True], hashes[1:] != hashes[:-1]))
-    firsts = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
-    places = np.flatnonzero(~is_first)
-    ones, others = numbers[firsts[places]], numbers[places]
-    apart = clusters.roots(ones) != clusters.roots(others)
-    return ones[apart], others[apart], places[apart]
+def _join_with_firsts(
+    hashes: Hashes, numbers: Numbers, similarity: Similarity, threshold: float, clusters: Clusters
+) -> None:
+    for _ in range(ROUNDS):
+        if len(hashes) < 2:
+            return
+        is_first = np.concatenate(([True], hashes[1:] != hashes[:-1]))
+        firsts = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
+        others = np.flatnonzero(~is_first)
+        left = others[_join_alike(numbers[firsts[others]], numbers[others], similarity, threshold, clusters)]
+        hashes, numbers = hashes[left], numbers[left]
+
+
+def _join_alike(
+    ones: Numbers, others: Numbers, similarity: Similarity, threshold: float, clusters: Clusters
+) -> npt.NDArray[np.bool_]:
+    """Joins the pairs that are as similar as `threshold`; which ones were compared and are not."""
+    unlike = np.zeros(len(ones), np.bool_)
+    for start in range(0, len(ones), PAIRS):
+        part = slice(start, start + PAIRS)
+        apart = start + np.flatnonzero(clusters.roots(ones[part]) != clusters.roots(others[part]))
+        shares = similarity(ones[apart], others[apart])
+        alike = shares >= threshold
+        clusters.join(ones[apart[alike]], others[apart[alike]], shares[alike])
+        unlike[apart[~alike]] = True
+    return unlike
 
 
 @numba.njit(cache=True, nogil=True)

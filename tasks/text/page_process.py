@@ -1,4 +1,4 @@
-"""The child of a `PageReader`: pages in through standard input, answers out through standard output, one by one.
+"""The child of a `PageReader`: pages in through standard input, answers out through standard output, batch by batch.
 
     python -m tasks.text.page_process SECONDS MAX_DEPTH PARENT
 
@@ -14,9 +14,9 @@ import sys
 from typing import Final
 
 from tasks.text.page import LENGTH, PIPE_BYTES, encoded
-from tasks.text.page_text import read_page
+from tasks.text.page_text import Page, PageFault, read_page
 
-MEMORY_BYTES: Final = 4 * 2**30  # of address space; a page of 10 MB takes about a tenth
+MEMORY_BYTES: Final = 4 * 2**30  # of address space; the densest markup takes 200 bytes for each of its own
 ORPHAN_SECONDS: Final = 5.0  # between looks whether the parent is still there
 
 
@@ -26,14 +26,17 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it goes to the parent too, which then ends this process
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    if sys.platform == "linux":  # others count what is only reserved, or refuse
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES if hard < 0 else min(MEMORY_BYTES, hard), hard))
     sent(b"")  # ready
     while (batch := next_batch(parent)) is not None:
+        answers: list[Page | PageFault] = []
         for page in batch:
             signal.setitimer(signal.ITIMER_PROF, seconds)
-            answer = encoded(read_page(page, max_depth))
+            answers.append(read_page(page, max_depth))
             signal.setitimer(signal.ITIMER_PROF, 0)
-            sent(answer)
+        sent(encoded(answers))
 
 
 def next_batch(parent: int) -> list[bytes] | None:

@@ -51,7 +51,7 @@ class Masked(NamedTuple):
     """`counts` hold each kind found, kept ones too; `drops` the kinds for which the document is to be dropped."""
 
     text: str
-    counts: Mapping[Kind, int]
+    counts: Mapping[str, int]
     drops: tuple[Kind, ...]
 
 
@@ -87,14 +87,14 @@ class PiiMasker:
         matches = find_pii(text)
         if not matches:
             return Masked(text, {}, ())
-        counts = Counter(match.kind for match in matches)
+        counts: Counter[Kind] = Counter(match.kind for match in matches)
         for _ in range(PASSES):
             masked = self._mask(text, matches)
             if masked == text:
                 break
             text, matches = masked, find_pii(masked)
             counts.update(match.kind for match in matches if match.kind in self._masked)
-        return Masked(text, dict(counts), tuple(kind for kind in KINDS if kind in counts and kind in self._dropping))
+        return Masked(text, {**counts}, tuple(kind for kind in KINDS if kind in counts and kind in self._dropping))
 
     def _mask(self, text: str, matches: list[Match]) -> str:
         pieces: list[str] = []

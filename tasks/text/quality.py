@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.text.classes import class_table, lower_table
-from tasks.text.shingles import Bytes, Hashes, Offsets, units_of
+from tasks.text.shingles import units_of
+from tasks.text.utf8 import SPREAD, Bytes, Hashes, Offsets, most_units
 
 BUCKETS = 1 << 18
 MOST_UNITS = 2_000  # of a document that are looked at: a judgement needs no more
-SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 Weights = npt.NDArray[np.float32]
 
@@ -40,10 +40,7 @@ def _scores(
     data: Bytes, offsets: Offsets, table: Bytes, lower: npt.NDArray[np.uint16], weights: Weights, bias: float,
     scores: npt.NDArray[np.float64],
 ) -> None:  # fmt: skip
-    longest = 0
-    for doc in range(len(offsets) - 1):
-        longest = max(longest, offsets[doc + 1] - offsets[doc])
-    room = longest // 2 + 4
+    room = most_units(offsets)
     hashes = np.empty(room, np.uint64)
     starts = np.empty(room, np.int64)
     ends = np.empty(room, np.int64)
@@ -64,10 +61,7 @@ def _train(
     order: npt.NDArray[np.int64], rate: float, weights: Weights, squares: Weights,
 ) -> float:  # fmt: skip
     """Adagrad over the documents in the given order (Duchi et al. 2011); gives the bias."""
-    longest = 0
-    for doc in range(len(offsets) - 1):
-        longest = max(longest, offsets[doc + 1] - offsets[doc])
-    room = longest // 2 + 4
+    room = most_units(offsets)
     hashes = np.empty(room, np.uint64)
     starts = np.empty(room, np.int64)
     ends = np.empty(room, np.int64)
@@ -75,7 +69,8 @@ def _train(
     features = np.empty(2 * MOST_UNITS, np.int64)
     bias = 0.0
     bias_squares = 1e-8
-    for doc in order:
+    for step_number in range(len(order)):
+        doc = int(order[step_number])
         count = units_of(data, offsets[doc], offsets[doc + 1], table, lower, hashes, starts, ends, key)
         used = _features(hashes, count, features)
         total = 0.0
@@ -88,7 +83,7 @@ def _train(
         for i in range(used):
             squares[features[i]] += np.float32(step * step)
             weights[features[i]] -= np.float32(rate * step / np.sqrt(squares[features[i]]))
-    return bias
+    return float(bias)
 
 
 @dataclass(frozen=True)

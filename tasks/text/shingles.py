@@ -12,38 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.text.classes import DIGIT, HAN, KANA, LATIN, LETTER, NEWLINE, OTHER, SPACE, class_table, lower_table
+from tasks.text.utf8 import PRIME, SEED, SPREAD, Bytes, Hashes, Offsets, code_at, mix, most_units
 
-Bytes = npt.NDArray[np.uint8]
-Offsets = npt.NDArray[np.int64]
-Hashes = npt.NDArray[np.uint64]
 Signatures = npt.NDArray[np.uint32]
 
-PRIME = np.uint64(0x100000001B3)
-SEED = np.uint64(0xCBF29CE484222325)
-SPREAD = np.uint64(0x9E3779B97F4A7C15)
 OTHER_SPREAD = np.uint64(0xC2B2AE3D27D4EB4F)
 ZERO = np.uint32(48)
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _mix(value: np.uint64) -> np.uint64:
-    value = (value ^ (value >> np.uint64(32))) * SPREAD
-    return value ^ (value >> np.uint64(29))
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _code_at(data: Bytes, place: int) -> tuple[np.uint32, int]:
-    """Code point at a byte of valid UTF-8, and how many bytes it takes."""
-    byte = data[place]
-    if byte < 0x80:
-        return np.uint32(byte), 1
-    if byte < 0xE0:
-        return (np.uint32(byte & 0x1F) << np.uint32(6)) | np.uint32(data[place + 1] & 0x3F), 2
-    if byte < 0xF0:
-        high = (np.uint32(byte & 0x0F) << np.uint32(12)) | (np.uint32(data[place + 1] & 0x3F) << np.uint32(6))
-        return high | np.uint32(data[place + 2] & 0x3F), 3
-    high = (np.uint32(byte & 0x07) << np.uint32(18)) | (np.uint32(data[place + 1] & 0x3F) << np.uint32(12))
-    return high | (np.uint32(data[place + 2] & 0x3F) << np.uint32(6)) | np.uint32(data[place + 3] & 0x3F), 4
 
 
 @numba.njit(cache=True, nogil=True)
@@ -51,31 +25,32 @@ def units_of(
     data: Bytes, start: int, end: int, table: Bytes, lower: npt.NDArray[np.uint16],
     hashes: Hashes, starts: Offsets, ends: Offsets, key: Hashes,
 ) -> int:  # fmt: skip
-    """Fills hashes and byte spans of the units of one text; `key` gets 128 bits over the text without case and white space.
+    """Fills hashes and byte spans of the units of one text; `key` gets 128 bits over the text.
 
-    White space between words counts for the key, how much of it does not.
+    Letters of any case are alike to the key, and so is white space of any kind and length; at the ends it does not count.
     """
     count = 0
     unit = SEED
     unit_start = -1
-    run = SEED
+    run, other_run = SEED, SPREAD  # two, since a Chinese text may be one run: 64 bits would not tell a billion apart
     one, other = SEED, SPREAD
     pending = False
     last = len(table) - 1
     place = start
     while place < end:
-        code, width = _code_at(data, place)
+        code, width = code_at(data, place)
         kind = table[code] if code < last else np.uint8(OTHER)
         if code < 0x10000:
             code = np.uint32(lower[code])
         if kind == SPACE or kind == NEWLINE:
             if pending:
-                one = _mix((one ^ run) * SPREAD)
-                other = _mix((other + run) * OTHER_SPREAD)
-                run = SEED
+                one = mix((one ^ run) * SPREAD)
+                other = mix((other + other_run) * OTHER_SPREAD)
+                run, other_run = SEED, SPREAD
                 pending = False
         else:
             run = (run ^ np.uint64(code)) * PRIME
+            other_run = (other_run + np.uint64(code)) * OTHER_SPREAD
             pending = True
         is_letter = (LATIN <= kind <= LETTER or kind == DIGIT) and kind != HAN and kind != KANA
         if is_letter:
@@ -85,22 +60,22 @@ def units_of(
             unit = (unit ^ np.uint64(ZERO if kind == DIGIT else code)) * PRIME
         else:
             if unit_start >= 0:
-                hashes[count] = _mix(unit)
+                hashes[count] = mix(unit)
                 starts[count], ends[count] = unit_start, place
                 count += 1
                 unit_start = -1
             if kind == HAN or kind == KANA:
-                hashes[count] = _mix((SEED ^ np.uint64(code)) * SPREAD)
+                hashes[count] = mix((SEED ^ np.uint64(code)) * SPREAD)
                 starts[count], ends[count] = place, place + width
                 count += 1
         place += width
     if unit_start >= 0:
-        hashes[count] = _mix(unit)
+        hashes[count] = mix(unit)
         starts[count], ends[count] = unit_start, end
         count += 1
     if pending:
-        one = _mix((one ^ run) * SPREAD)
-        other = _mix((other + run) * OTHER_SPREAD)
+        one = mix((one ^ run) * SPREAD)
+        other = mix((other + other_run) * OTHER_SPREAD)
     key[0], key[1] = one, other
     return count
 
@@ -127,10 +102,7 @@ def _sign(
     data: Bytes, offsets: Offsets, table: Bytes, lower: npt.NDArray[np.uint16], n: int, multipliers: Signatures,
     addends: Signatures, keys: Hashes, units: Offsets, signatures: Signatures,
 ) -> None:  # fmt: skip
-    longest = 0
-    for doc in range(len(offsets) - 1):
-        longest = max(longest, offsets[doc + 1] - offsets[doc])
-    room = longest // 2 + 4
+    room = most_units(offsets)
     hashes = np.empty(room, np.uint64)
     starts = np.empty(room, np.int64)
     ends = np.empty(room, np.int64)
@@ -144,18 +116,17 @@ def _sign(
         for first in range(count - n + 1):
             if first:
                 value = (value - hashes[first - 1] * gone) * SPREAD + hashes[first + n - 1]
-            low = np.uint32(_mix(value) >> np.uint64(32))
+            low = np.uint32(mix(value) >> np.uint64(32))
             for k in range(len(smallest)):
                 smallest[k] = min(smallest[k], np.uint32(multipliers[k] * low + addends[k]))
         signatures[doc] = smallest
 
 
 @numba.njit(cache=True, nogil=True)
-def _keys(data: Bytes, offsets: Offsets, table: Bytes, lower: npt.NDArray[np.uint16], keys: Hashes, units: Offsets) -> None:
-    longest = 0
-    for doc in range(len(offsets) - 1):
-        longest = max(longest, offsets[doc + 1] - offsets[doc])
-    room = longest // 2 + 4
+def _keys(
+    data: Bytes, offsets: Offsets, table: Bytes, lower: npt.NDArray[np.uint16], keys: Hashes, units: Offsets
+) -> None:
+    room = most_units(offsets)
     hashes = np.empty(room, np.uint64)
     starts = np.empty(room, np.int64)
     ends = np.empty(room, np.int64)
@@ -165,7 +136,7 @@ def _keys(data: Bytes, offsets: Offsets, table: Bytes, lower: npt.NDArray[np.uin
 
 @dataclass(frozen=True)
 class Signed:
-    """Per document: 128-bit key of the text without case and white space, number of units, MinHash signature."""
+    """Per document: 128-bit key (texts that differ in case and runs of white space share one), units, MinHash signature."""
 
     keys: Hashes  # [documents, 2]
     units: Offsets  # [documents]
@@ -202,7 +173,7 @@ def _gram_hashes(hashes: Hashes, count: int, n: int, grams: Hashes) -> None:
     for first in range(count - n + 1):
         if first:
             value = (value - hashes[first - 1] * gone) * SPREAD + hashes[first + n - 1]
-        grams[first] = _mix(value + np.uint64(n))
+        grams[first] = mix(value + np.uint64(n))
 
 
 @dataclass(frozen=True)
@@ -234,7 +205,7 @@ def gram_hashes(units: Units, n: int) -> Hashes:
 def _table_of(values: Hashes, slots: Hashes) -> None:
     mask = np.uint64(len(slots) - 1)
     for value in values:
-        slot = _mix(value) & mask
+        slot = mix(value) & mask
         while slots[slot] != np.uint64(0) and slots[slot] != value:
             slot = (slot + np.uint64(1)) & mask
         slots[slot] = value
@@ -242,12 +213,10 @@ def _table_of(values: Hashes, slots: Hashes) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def _hits(
-    data: Bytes, offsets: Offsets, table: Bytes, lower: npt.NDArray[np.uint16], sizes: Offsets, slots: Hashes, hits: Offsets
-) -> None:
-    longest = 0
-    for doc in range(len(offsets) - 1):
-        longest = max(longest, offsets[doc + 1] - offsets[doc])
-    room = longest // 2 + 4
+    data: Bytes, offsets: Offsets, table: Bytes, lower: npt.NDArray[np.uint16], sizes: Offsets, slots: Hashes,
+    hits: Offsets,
+) -> None:  # fmt: skip
+    room = most_units(offsets)
     hashes = np.empty(room, np.uint64)
     starts = np.empty(room, np.int64)
     ends = np.empty(room, np.int64)
@@ -261,8 +230,8 @@ def _hits(
             for first in range(count - n + 1):
                 if first:
                     running = (running - hashes[first - 1] * gone) * SPREAD + hashes[first + n - 1]
-                value = _mix(running + np.uint64(n))
-                slot = _mix(value) & mask
+                value = mix(running + np.uint64(n))
+                slot = mix(value) & mask
                 while slots[slot] != np.uint64(0) and slots[slot] != value:
                     slot = (slot + np.uint64(1)) & mask
                 if slots[slot] == value:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BATCH = 800  # metrics in a request; MLflow takes 1000
 POLL_SECONDS = 0.5
+LOGGED_TABLES = "mlflow.loggedArtifacts"  # the tag by which the MLflow page finds tables
 
 
 def main(folder: Path, uri: str, artifacts: Path) -> None:
@@ -163,6 +164,9 @@ def apply(group: list[Entry], client: "MlflowClient", runs: dict[str, str], arti
             client.log_inputs(run, [dataset_input(entry)])
         case "artifact" if Path(entry.path).exists():
             client.log_artifact(run, entry.path, entry.folder or None)
+        case "table":
+            client.log_text(run, entry.text, entry.name)
+            client.set_tag(run, LOGGED_TABLES, json.dumps([{"path": entry.name, "type": "table"}]))
         case "end":
             client.set_terminated(run, entry.status, entry.time)
         case _:

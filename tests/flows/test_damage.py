@@ -24,7 +24,7 @@ def alter(path: Path) -> None:
 @pytest.fixture
 def documents(workspace: Path, built: "Built") -> Path:
     """A table of the cleaned corpus, in the copy."""
-    return next((workspace / "clean" / built.stage("clean")["fingerprint"]).glob("documents-*.parquet"))
+    return next((workspace / "annotate" / built.stage("annotate")["fingerprint"]).glob("documents-*.parquet"))
 
 
 @pytest.fixture
@@ -39,15 +39,15 @@ def test_next_run_names_damaged_files_and_builds_only_their_artifacts(
     vocabulary.unlink()
     done = mill.run(recipe, workspace)
     ran = {stage["stage"] for stage in done.document()["stages"] if stage["status"] == "ran"}
-    assert ran == {"clean", "tokenizer"}
-    assert f"clean: {documents} was altered after it was written (another SHA-256); it is built again" in done.err
+    assert ran == {"annotate", "tokenizer"}
+    assert f"annotate: {documents} was altered after it was written (another SHA-256); it is built again" in done.err
     assert f"tokenizer: {vocabulary} is missing; it is built again" in done.err
     assert vocabulary.exists()
 
 
 def test_verify_passes_a_sound_workspace(command: Command, built: "Built") -> None:
     done = command("verify", "--workspace", str(built.workspace))
-    assert (done.code, done.out) == (0, "18 artifacts, 0 with faults\n")
+    assert (done.code, done.out) == (0, "19 artifacts, 0 with faults\n")
 
 
 def test_verify_finds_an_altered_byte_under_an_unchanged_time(

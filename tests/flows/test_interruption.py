@@ -28,7 +28,7 @@ LONG = [
     "register.promote=never",
 ]
 CHECKPOINTS = 4  # steps between them
-BEFORE_TRAINING = ["ingest", "clean", "deduplicate", "decontaminate", "tokenizer", "shards"]
+BEFORE_TRAINING = ["ingest", "annotate", "select", "deduplicate", "decontaminate", "tokenizer", "shards"]
 
 
 def arguments(recipe: Path, workspace: Path, *overrides: str) -> list[str]:

@@ -22,6 +22,7 @@ ENDS = {"report", "register: base", "register: topics", "register: answers"}
 AFTER_SHARDS = {"pretrain", "evaluate: base", *TUNED, *ENDS}
 AFTER_TOKENIZER = {"shards", *AFTER_SHARDS}
 AFTER_DEDUPLICATE = {"decontaminate", "tokenizer", *AFTER_TOKENIZER}
+AFTER_SELECT = {"deduplicate", *AFTER_DEDUPLICATE}
 
 
 def waiting(rows: dict[str, dict]) -> set[str]:
@@ -42,7 +43,7 @@ def test_everything_waits_in_a_new_workspace_and_none_is_made(plan: Planner, tmp
     "override",
     [
         "concurrency=1", "pretrain.workers=2", "pretrain.threads=3", "pretrain.gpus_per_worker=1", "finetune.0.threads=2",
-        "finetune.1.workers=2", "cluster.address=auto", "cluster.object_store_bytes=99999999",
+        "finetune.1.workers=2", "cluster.address=auto", "cluster.object_store_bytes=99999999", "files.workers=1", "files.place=ray",
     ],
 )  # fmt: skip
 def test_where_and_how_fast_a_stage_runs_makes_nothing_run_again(plan: Planner, built: "Built", override: str) -> None:
@@ -52,7 +53,8 @@ def test_where_and_how_fast_a_stage_runs_makes_nothing_run_again(plan: Planner, 
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("clean.min_chars=90", {"clean", "deduplicate", *AFTER_DEDUPLICATE}),
+        ("clean.annotate.repairs.nfc=false", {"annotate", "select", *AFTER_SELECT}),
+        ("clean.select.presets=[gopher]", {"select", *AFTER_SELECT}),
         ("deduplicate.threshold=0.8", {"deduplicate", *AFTER_DEDUPLICATE}),
         ("decontaminate.ngram_words=9", AFTER_DEDUPLICATE),
         ("tokenizer.vocab_size=300", {"tokenizer", *AFTER_TOKENIZER}),
@@ -91,14 +93,14 @@ def test_one_changed_byte_of_a_source_makes_all_that_reads_it_run(
     note = tmp_path / "elsewhere" / "notes" / "2.txt"
     note.write_bytes(note.read_bytes().replace(b".", b"!", 1))
     rows = plan(built.workspace, of=copy)
-    assert waiting(rows) == {"ingest", "clean", "deduplicate", *AFTER_DEDUPLICATE}
+    assert waiting(rows) == {"ingest", "annotate", "select", *AFTER_SELECT}
     assert rows["ingest"]["why"] == ["file notes/2.txt: changed"]
 
 
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
-        ("clean", {"clean", "deduplicate", *AFTER_DEDUPLICATE}),
+        ("deduplicate", AFTER_SELECT),
         ("tokenizer", {"tokenizer", *AFTER_TOKENIZER}),
         ("pretrain", AFTER_SHARDS),
         ("evaluate", {"evaluate: base", "evaluate: topics", "evaluate: answers", *ENDS}),

@@ -27,8 +27,8 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> str:
     ("override", "found"),
     [
         ("pretrain.steps=20", 20),
-        ("clean.max_line_share=0.5", 0.5),
-        ("clean.max_line_share=null", None),
+        ("deduplicate.threshold=0.5", 0.5),
+        ("deduplicate.threshold=null", None),
         ("model.tie_embeddings=false", False),
         ("evaluate.prompts=[a, b]", ["a", "b"]),
         ("finetune.1.steps=9", 9),

@@ -102,9 +102,9 @@ def test_fault_in_an_override_is_named(command: Command, recipe: Path, override:
 
 
 def test_every_fault_of_a_recipe_is_told_at_once(command: Command, recipe: Path) -> None:
-    said = command("plan", str(recipe), "--set", "model.layer=4", "--set", "clean.min_char=4").refusal()
+    said = command("plan", str(recipe), "--set", "model.layer=4", "--set", "deduplicate.thresh=4").refusal()
     assert "Did you mean layers?" in said
-    assert "Did you mean min_chars?" in said
+    assert "Did you mean threshold?" in said
 
 
 def test_missing_recipe_suggests_a_near_one(command: Command, recipe: Path) -> None:
@@ -140,9 +140,9 @@ def test_folder_without_a_matching_file_is_named(command: Command, recipe: Path,
 
 
 def test_corpus_that_cleaning_empties_names_the_rule_to_loosen(mill: "Mill", recipe: Path, workspace: Path) -> None:
-    said = mill.run(recipe, workspace, "clean.min_chars=100000").refusal()
-    assert "clean.min_chars" in said
-    assert "53" in said
+    said = mill.run(recipe, workspace, "clean.select.rules=[{column: chars, min: 100000}]").refusal()
+    assert "min_chars (100000) dropped 53 of them" in said
+    assert "clean.select.off=[min_chars]" in said
 
 
 def test_source_that_vanished_is_refused_by_a_run_in_one_message(mill: "Mill", recipe: Path, workspace: Path) -> None:
@@ -168,7 +168,7 @@ def test_file_in_place_of_the_workspace_is_refused(command: Command, recipe: Pat
 def test_manifest_of_another_format_is_refused(
     command: Command, recipe: Path, workspace: Path, built: "Built", arguments: tuple[str, ...]
 ) -> None:
-    manifest = workspace / "clean" / built.stage("clean")["fingerprint"] / "manifest.json"
+    manifest = workspace / "annotate" / built.stage("annotate")["fingerprint"] / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 99}))
     called = [str(recipe) if part == "RECIPE" else part for part in arguments]
     assert (

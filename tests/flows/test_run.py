@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from tests.flows.conftest import Built, Mill
 
 STAGES = [
-    "ingest", "clean", "deduplicate", "examples: topics", "examples: answers", "decontaminate", "tokenizer", "shards",
+    "ingest", "annotate", "select", "deduplicate", "examples: topics", "examples: answers", "decontaminate", "tokenizer", "shards",
     "pretrain", "evaluate: base", "finetune: topics", "finetune: answers", "evaluate: topics", "evaluate: answers",
     "report", "register: base", "register: topics", "register: answers",
 ]  # fmt: skip
-CORPUS_STAGES = ["ingest", "clean", "deduplicate", "decontaminate", "examples: topics", "examples: answers"]
+CORPUS_STAGES = ["ingest", "annotate", "select", "deduplicate", "decontaminate", "examples: topics", "examples: answers"]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_rows_that_went_in_came_out_or_were_dropped_for_a_reason(built: "Built",
 
 
 def test_planted_copies_and_too_short_documents_are_counted_as_dropped(built: "Built") -> None:
-    assert built.stage("clean")["dropped"] == {"min_chars": 2}
+    assert built.stage("select")["dropped"] == {"min_chars": 2}
     assert built.stage("deduplicate")["dropped"] == {"exact_copy": 3}
 
 

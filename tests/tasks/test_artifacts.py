@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.artifacts import (
-    CleanCorpus,
+    AnnotatedCorpus,
     Manifest,
     RawCorpus,
     Workspace,
@@ -85,8 +85,8 @@ def test_fingerprint_depends_on_stage_config_and_inputs() -> None:
 
 def test_published_artifact_is_found_with_all_that_its_manifest_says(workspace: Workspace) -> None:
     folder = build(workspace)
-    found = workspace.find(CleanCorpus, "clean", "f" * 16)
-    assert found == CleanCorpus(str(folder), "f" * 16, OUTCOME.ledger, OUTCOME.figures, OUTCOME.notes)
+    found = workspace.find(AnnotatedCorpus, "clean", "f" * 16)
+    assert found == AnnotatedCorpus(str(folder), "f" * 16, OUTCOME.ledger, OUTCOME.figures, OUTCOME.notes)
 
 
 def test_manifest_lists_every_file_with_its_rows(workspace: Workspace) -> None:
@@ -97,7 +97,7 @@ def test_manifest_lists_every_file_with_its_rows(workspace: Workspace) -> None:
 
 def test_unfinished_build_is_no_artifact(workspace: Workspace) -> None:
     (workspace.begin("clean", "f" * 16, keep=False) / "table.parquet").write_text("half")
-    assert workspace.find(CleanCorpus, "clean", "f" * 16) is None
+    assert workspace.find(AnnotatedCorpus, "clean", "f" * 16) is None
     assert inspect_all(workspace) == []
 
 

@@ -24,7 +24,8 @@ from websockets.sync.connection import Connection
 
 from tasks.ledger import Ledger
 from tasks.report import wording
-from tasks.report.page import ReportConfig, visible, write_report
+from tasks.report.markup import visible
+from tasks.report.page import ReportConfig, write_report
 from tasks.report.palette import LIGHT_AND_DARK
 from tasks.report.stage_graph import places
 from tasks.report.story import (

@@ -1,6 +1,7 @@
 """Languages: by script, by words, by the bundled model; mixed and short texts; program text."""
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tasks.text.language import (
     english_words,
     spread_sample,
 )
+from tests.torture_text import text_cases
 
 RIGHTS = {
     "en": "All human beings are born free and equal in dignity and rights. They are endowed with reason and conscience.",
@@ -146,6 +148,15 @@ def test_the_model_needs_no_network_and_writes_nothing(monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     assert language_of(RIGHTS["de"]) == "de"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "text", [*(case.text for case in text_cases() if case.group == 8), "a == " * 200_000, "a@" * 999]
+)
+def test_any_text_takes_linear_time(text: str):
+    start = time.process_time()
+    detect_languages([text, text + "\u4e00"])
+    assert time.process_time() - start < 5
 
 
 @settings(max_examples=200, deadline=None)

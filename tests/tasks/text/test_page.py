@@ -153,7 +153,7 @@ def test_page_that_kills_the_child_is_broken():
     with PageReader(seconds=20, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH) as reader:
         reader.read(around(ARTICLE))
         assert reader.child is not None
-        killing = threading.Timer(0.3, os.kill, (reader.child, signal.SIGKILL))
+        killing = threading.Timer(0.5, os.kill, (reader.child, signal.SIGKILL))
         killing.start()
         assert reader.read(SLOW) == PageFault("html_broken", 0)
         killing.join()

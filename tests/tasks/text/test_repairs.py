@@ -24,7 +24,8 @@ OFF = RepairConfig(
     max_blank_lines=None,
 )
 ODD = (
-    " \t\n\r\x00\x0b\x0c\x85\x92\xa0\xad\u0301\u0316\u200b\u200c\u200d\u202e\u2028\u3000\ufdd0\ufe0f\ufeff\ufffd\uffff\U000e0041\U000e0100\ue000"
+    " \t\n\r\x00\x0b\x0c\x85\x92\xa0\xad\u0301\u0316\u200b\u200c\u200d\u202e\u2028\u3000"
+    "\ufdd0\ufe0f\ufeff\ufffd\uffff\U000e0041\U000e0100\ue000"
     "aÂÃäé€™œ中あ한من👨🏴\ud800\udc00"
 )
 TEXTS = st.text(st.one_of(st.sampled_from(ODD), st.characters()), max_size=60)

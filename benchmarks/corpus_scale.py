@@ -1,0 +1,208 @@
+"""What the placement costs, and how time and memory grow with the corpus: rows `placement` and `growth`.
+
+The job is the corpus stages' own (annotate, select, sign) over many document tables, by FileTasks as the stages run it.
+
+    python -m benchmarks.corpus_scale FOLDER PARTS serial|processes|ray WORKERS        # the job, in a fresh process
+"""
+
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from benchmarks.corpus_texts import Source, write_tables
+from benchmarks.sides import ONE_THREAD, ROOT, Row, Value
+
+TABLES = 16
+PRESETS = ["gopher", "fineweb", "fineweb2-zh"]
+GROWTH = 10
+PLACES = ("serial", "processes", "ray")
+SAMPLE_SECONDS = 0.2
+
+
+def placement_row(source: Source, megabytes: float, folder: Path, pairs: int) -> Row:
+    """Processor seconds of all processes over those of a serial run; starting the workers is measured apart."""
+    tables = _tables(source, megabytes, folder / "tables", TABLES)
+    runs: dict[str, list[dict[str, float]]] = {place: [] for place in PLACES}
+    for _ in range(pairs):
+        for place in PLACES:
+            runs[place].append(_job(tables, folder / "parts", place, 2))
+    work = {place: statistics.median(run["work"] for run in found) for place, found in runs.items()}
+    worst = max(work["processes"], work["ray"])
+    return {
+        "name": "placement", "ours": worst, "peer": work["serial"], "peer_name": "our own serial run", "ratio": work["serial"] / worst,
+        "unit": "CPU seconds of all processes, start-up apart", "runs": pairs,
+        "over_serial": {place: work[place] / work["serial"] for place in PLACES}, "cpu_seconds": work,
+        "startup_cpu_seconds": {place: statistics.median(run["startup"] for run in found) for place, found in runs.items()},
+        "wall_seconds": {place: statistics.median(run["wall"] for run in found) for place, found in runs.items()},
+        "megabytes": megabytes, "load": os.getloadavg()[0],
+    }  # fmt: skip
+
+
+def growth_row(source: Source, megabytes: float, folder: Path, pairs: int) -> Row:
+    """A corpus of `megabytes` against a tenth of it, in tables of one size: time and peak memory, one worker."""
+    small = _tables(source, megabytes / GROWTH, folder / "small", 2)
+    large = _tables(source, megabytes, folder / "large", 2 * GROWTH)
+    runs = [[_job(tables, folder / "parts", "serial", 1) for tables in (small, large)] for _ in range(pairs)]
+    times = [statistics.median(pair[side]["work"] for pair in runs) for side in (0, 1)]
+    peaks = [statistics.median(pair[side]["peak"] for pair in runs) for side in (0, 1)]
+    return {
+        "name": "growth", "ours": times[1], "peer": times[0], "peer_name": f"our own run over a {GROWTH}th of the corpus",
+        "ratio": GROWTH * times[0] / times[1], "unit": "CPU seconds", "runs": pairs,
+        "times_longer": times[1] / times[0], "times_the_memory": peaks[1] / peaks[0],
+        "peak_megabytes": [peak / 1e6 for peak in peaks], "megabytes": megabytes, "load": os.getloadavg()[0],
+    }  # fmt: skip
+
+
+def _tables(source: Source, megabytes: float, folder: Path, tables: int) -> Path:
+    """Half English, half Chinese, in one folder of tables."""
+    documents = [
+        text
+        for pair in zip(*(source.at_least(one, megabytes / 2)[0] for one in ("en", "zh")), strict=False)
+        for text in pair
+    ]
+    shutil.rmtree(folder, ignore_errors=True)
+    write_tables(documents, "und", folder, tables)
+    return folder
+
+
+def _job(tables: Path, parts: Path, place: str, workers: int) -> dict[str, float]:
+    """One run of the job in a fresh process with empty parts, and the most memory that its processes took together."""
+    shutil.rmtree(parts, ignore_errors=True)
+    command = [sys.executable, "-m", "benchmarks.corpus_scale", str(tables), str(parts), place, str(workers)]
+    child = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **ONE_THREAD}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    peak = Peak(child.pid)
+    out, err = child.communicate()
+    most = peak.stop()
+    if child.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}:\n{err[-4000:]}")
+    return {**json.loads(out.splitlines()[-1]), "peak": most}
+
+
+class Peak:
+    """Watches the memory of a process and its children: proportional shares, so that shared pages count once."""
+
+    def __init__(self, pid: int) -> None:
+        self._process, self._most, self._over = psutil.Process(pid), 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(SAMPLE_SECONDS):
+            total = 0.0
+            for process in _tree(self._process):
+                try:
+                    taken = process.memory_full_info()
+                    total += getattr(taken, "pss", taken.uss)  # pss: Linux alone
+                except psutil.Error:
+                    continue
+            self._most = max(self._most, total)
+
+    def stop(self) -> float:
+        """The highest sum seen, in bytes."""
+        self._over.set()
+        self._thread.join()
+        return self._most
+
+
+def _tree(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def main() -> None:
+    """The job: start the place with an empty task for each worker, then the stages; processor seconds of both."""
+    from tasks.annotate import AnnotateConfig, AnnotateWork, annotate_table
+    from tasks.deduplicate import DeduplicateConfig, SignWork, sign_table
+    from tasks.filetasks import FilesConfig, FileTasks, Part, TableFile
+    from tasks.select import SelectConfig, SelectWork, preset_digests, select_table
+
+    tables, parts, place, workers = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    config = FilesConfig(place="ray" if place == "ray" else "processes", workers=0 if place == "serial" else workers)
+    select, deduplicate = SelectConfig.model_validate({"presets": PRESETS}), DeduplicateConfig()
+
+    def files(part_list: list[Part], name: str) -> list[TableFile]:
+        return [_table_file(part.folder / name) for part in part_list]
+
+    def work(names: list[Path], out: Path, pool: FileTasks) -> None:
+        annotated = pool.run(
+            "annotate", str(out), annotate_table,
+            [AnnotateWork(_table_file(path), AnnotateConfig(), {}, None, None) for path in names], give_up,
+        )  # fmt: skip
+        digests = preset_digests(select)
+        pool.run(
+            "select", str(out), select_table,
+            [SelectWork(table, select, digests) for table in files(annotated, "statistics-000.parquet")], give_up,
+        )  # fmt: skip
+        pool.run(
+            "signatures", str(out), sign_table,
+            [
+                SignWork(table, deduplicate.shingle_units, deduplicate.bands, deduplicate.rows, deduplicate.seed)
+                for table in files(annotated, "documents-000.parquet")
+            ],
+            give_up,
+        )  # fmt: skip
+
+    def give_up(work: object, out: Path) -> object:
+        raise AssertionError(f"a worker was lost at {work}")
+
+    from benchmarks.corpus_texts import write_tables as write
+
+    few = write(["A few words, to load what the work needs. 还有几个汉字。" * 20] * 4, "und", parts / "few", workers)
+    pool = FileTasks(parts, config)
+    begin = time.perf_counter()
+    try:
+        for _ in range(2):  # twice, so that every worker has done something
+            work(few, parts, pool)
+            few = write(
+                [f"Other words {number}. 另外几个汉字。" * 20 for number in range(4)], "und", parts / "more", workers
+            )
+        before, start = _cpu_seconds(), time.perf_counter()
+        work(sorted(tables.glob("documents-*.parquet")), tables, pool)
+        seconds, wall = _cpu_seconds() - before, time.perf_counter() - start
+    finally:
+        pool.close()
+    told: dict[str, Value] = {"work": seconds, "startup": before, "wall": wall, "startup_wall": start - begin}
+    print(json.dumps(told))
+
+
+def _table_file(path: Path) -> "object":
+    import pyarrow.parquet as pq
+
+    from tasks.artifacts import file_digest
+    from tasks.filetasks import TableFile
+
+    return TableFile(str(path), file_digest(path), path.stat().st_size, pq.read_metadata(path).num_rows)
+
+
+def _cpu_seconds() -> float:
+    """Of this process, its living children (Ray's processes are among them), and those that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    total = ended.ru_utime + ended.ru_stime
+    for process in _tree(psutil.Process()):
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += (
+            times.user
+            + times.system
+            + (times.children_user + times.children_system if process.pid != os.getpid() else 0)
+        )
+    return total
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Why a document was dropped, in words: reasons are short names in tables and sentences on pages."""
+
+from tasks.text.names import COLUMNS
+
+REASONS = {
+    "archive": "an archive of files, which is never opened",
+    "bomb": "unpacks to more than any text would",
+    "contaminated": "holds text that models are judged on",
+    "damaged_record": "damaged record",
+    "damaged_rows": "damaged rows",
+    "damaged_stream": "damaged inside its compression",
+    "duplicate_id": "an id that an earlier record has",
+    "earlier_copy": "copy of a document in an earlier corpus",
+    "empty": "empty once mended",
+    "empty_file": "empty file",
+    "empty_text": "no text in it",
+    "exact_copy": "exact copy",
+    "html_broken": "page that ends its parser",
+    "html_too_deep": "page with elements too deep in one another",
+    "html_too_large": "page with too much markup",
+    "html_too_slow": "page that takes too long",
+    "http_status": "answer other than a page",
+    "languages": "in none of the languages kept",
+    "malformed": "not what its format says",
+    "missing_field": "without the field that holds the text",
+    "mixture": "left out by the mixture",
+    "near_copy": "near copy",
+    "no_main_text": "page without a main text",
+    "not_text": "no text but other data",
+    "not_text_type": "of a type that is no text",
+    "too_large": "too large a record",
+    "trailing_junk": "bytes behind the end of its compression",
+    "truncated_record": "record that breaks off",
+    "truncated_stream": "compression that breaks off",
+    "uneven_row": "row with too few or too many fields",
+    "unknown_encoding": "in an encoding that was not recognised",
+    "unreadable_file": "file that could not be read",
+    "worker_died": "the process that read it died twice",
+    "wrong_checksum": "packed text with a wrong checksum",
+    "main_text": "mended: a page's main text",
+    "masked": "mended: personal data masked",
+    "white_space": "mended: white space",
+    "bidi": "mended: marks of direction",
+    "control": "mended: control characters",
+    "invisible": "mended: characters nobody sees",
+    "marks": "mended: too many marks on a letter",
+    "mojibake": "mended: letters decoded wrongly",
+    "noncharacter": "mended: code points that are no characters",
+    "nul": "mended: null characters",
+    "private_use": "mended: private-use characters",
+    "surrogate": "mended: lone surrogates",
+}
+PRESETS = {
+    "c4": "C4",
+    "classic": "classic",
+    "fineweb": "FineWeb",
+    "fineweb2": "FineWeb2",
+    "gopher": "Gopher",
+}
+RULES = {
+    "alpha": "too few words with a letter",
+    "brackets": "curly brackets",
+    "bullets": "too many lines with a bullet",
+    "digits": "too many digits",
+    "duplicate_line_chars": "too much in repeated lines",
+    "duplicate_lines": "too many repeated lines",
+    "duplicate_paragraph_chars": "too much in repeated paragraphs",
+    "duplicate_paragraphs": "too many repeated paragraphs",
+    "ellipsis": "too many ellipses",
+    "ellipsis_lines": "too many lines that end in an ellipsis",
+    "hash": "too many number signs",
+    "language_score": "language not sure enough",
+    "letters": "too few letters",
+    "lorem_ipsum": "lorem ipsum",
+    "newlines": "too many line breaks",
+    "punctuated_lines": "too few lines that end in punctuation",
+    "sentences": "too few sentences",
+    "short_lines": "too many short lines",
+    "stop_words": "too few stop words",
+    "symbols": "too many symbols",
+    "word_chars_max": "words too long",
+    "word_chars_min": "words too short",
+    "words": "too few words",
+    "words_max": "too many words",
+    "words_min": "too few words",
+}
+SIDES = {"min": "too low", "max": "too high"}
+PII = {
+    "pii_email": "an e-mail address",
+    "pii_phone": "a telephone number",
+    "pii_id_card": "an identity number",
+    "pii_bank_card": "a bank card number",
+    "pii_ip": "an IP address",
+    "pii_secret": "a key or password",
+}
+
+
+def reason_text(reason: str) -> str:
+    """`near_copy` -> `near copy`, `gopher_words_min` -> `Gopher: too few words`, `min_chars` -> `chars too low`."""
+    if reason in REASONS:
+        return REASONS[reason]
+    if reason in PII:
+        return f"holds {PII[reason]}"
+    side, _, column = reason.partition("_")
+    if side in SIDES and column in COLUMNS:
+        return f"{column.replace('_', ' ')} {SIDES[side]}"
+    preset, _, rule = reason.partition("_")
+    if preset in PRESETS and rule:
+        return f"{PRESETS[preset]}: {_rule_text(rule)}"
+    return reason.replace("_", " ")
+
+
+def _rule_text(rule: str) -> str:
+    kind, _, grams = rule.rpartition("_")
+    if kind in ("duplicate", "top") and grams.endswith("gram"):
+        return f"too much in {'repeated' if kind == 'duplicate' else 'the commonest'} {grams[:-4]}-grams"
+    return RULES.get(rule, rule.replace("_", " "))

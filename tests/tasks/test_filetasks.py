@@ -1,0 +1,230 @@
+"""File tasks: the same bytes from any place, nothing done twice, and a dead worker costs its file alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tasks.artifacts import RawCorpus
+from tasks.errors import UserError
+from tasks.filetasks import FilesConfig, FileTasks, Part
+from tasks.ledger import Ledger, StageOutcome
+from tasks.settings import Json
+from tests.tasks.corpus_run import Bench, all_bytes, ids, rows
+
+PROSE = "The mill by the river turns grain into flour while old stones wait under water and children carry bread. "
+
+
+@dataclass(frozen=True)
+class Count:
+    """Writes a number into a file; `fate` says how its worker ends."""
+
+    number: int
+    fate: str = "lives"
+    log: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"number {self.number}"
+
+    @property
+    def size(self) -> int:
+        return 1
+
+    def identity(self) -> dict[str, Json]:
+        return {"number": self.number}
+
+
+def write_number(work: Count, out: Path) -> StageOutcome:
+    with Path(work.log).open("a") as log:
+        log.write(f"{work.number}\n")
+    if work.fate == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if work.fate == "fails":
+        raise UserError("number 3: is odd. Fix: choose another.")
+    (out / "number-000.txt").write_text(str(work.number))
+    return StageOutcome(Ledger(rows_in=1, rows_out=1))
+
+
+def give_up(work: Count, out: Path) -> StageOutcome:
+    (out / "number-000.txt").write_text("lost")
+    return StageOutcome(Ledger(rows_in=1, dropped={"worker_died": 1}))
+
+
+def tried(log: Path) -> list[int]:
+    return sorted(map(int, log.read_text().split())) if log.exists() else []
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[FileTasks]:
+    files = FileTasks(tmp_path / "parts", FilesConfig(workers=2))
+    yield files
+    files.close()
+
+
+def run(files: FileTasks, works: list[Count], revision: int = 1) -> list[Part]:
+    return files.run("count", revision, write_number, works, give_up)
+
+
+def test_finished_parts_are_taken_and_only_new_files_are_done(tmp_path: Path):
+    files, log = FileTasks(tmp_path / "parts", FilesConfig(workers=0)), tmp_path / "log"
+    run(files, [Count(n, log=str(log)) for n in (1, 2)])
+    parts = run(files, [Count(n, log=str(log)) for n in (0, 1, 2)])
+    assert tried(log) == [0, 1, 2]
+    assert [part.files("*.txt")[0].read_text() for part in parts] == ["0", "1", "2"]
+
+
+def test_an_altered_part_and_a_new_revision_are_done_again(tmp_path: Path):
+    files, log = FileTasks(tmp_path / "parts", FilesConfig(workers=0)), tmp_path / "log"
+    (part,) = run(files, [Count(1, log=str(log))])
+    part.files("*.txt")[0].write_text("2")
+    assert run(files, [Count(1, log=str(log))])[0].files("*.txt")[0].read_text() == "1"
+    run(files, [Count(1, log=str(log))], revision=2)
+    assert tried(log) == [1, 1, 1]
+
+
+def test_a_file_whose_worker_dies_is_tried_twice_and_set_aside(tmp_path: Path, pool: FileTasks):
+    log = tmp_path / "log"
+    works = [Count(n, "dies" if n == 2 else "lives", str(log)) for n in range(5)]
+    parts = run(pool, works)
+    assert [part.files("*.txt")[0].read_text() for part in parts] == ["0", "1", "lost", "3", "4"]
+    assert parts[2].lost == "its worker ended with exit code -9"
+    assert tried(log).count(2) == 2
+    run(pool, [Count(2, log=str(log))])
+    assert tried(log).count(2) == 3  # what was set aside is never taken for done
+
+
+def test_a_fault_of_the_input_stops_the_stage_with_its_own_message(tmp_path: Path, pool: FileTasks):
+    with pytest.raises(UserError, match="number 3: is odd"):
+        run(pool, [Count(n, "fails" if n == 3 else "lives", str(tmp_path / "log")) for n in range(6)])
+
+
+def write_sources(folder: Path) -> Path:
+    folder.mkdir()
+    for number in range(6):
+        text = "".join(json.dumps({"text": f"{PROSE * 3} {number} {row}"}) + "\n" for row in range(30))
+        (folder / f"{number}.jsonl").write_text(text)
+    return folder
+
+
+def corpus_bytes(folder: Path, sources: Path, workers: int, place: str = "processes") -> dict[str, bytes]:
+    """Every byte that the corpus stages write."""
+    bench = Bench.open(folder, workers, place)
+    try:
+        raw = bench.ingest({"name": "s", "kind": "jsonl", "paths": [str(sources)]})
+        clean = bench.annotate(raw)
+        selection = bench.select(clean)
+        unique = bench.deduplicate(clean, selection, threshold=0.99)
+        corpus = bench.decontaminate(clean, unique, max_overlap=None)
+        made = (raw, clean, selection, unique, corpus)
+        return {f"{n} {name}": data for n, artifact in enumerate(made) for name, data in all_bytes(artifact).items()}
+    finally:
+        bench.files.close()
+
+
+def test_one_two_and_seven_workers_and_none_write_the_same_bytes(tmp_path: Path):
+    sources = write_sources(tmp_path / "sources")
+    serial = corpus_bytes(tmp_path / "0", sources, 0)
+    assert len(serial) > 20
+    for workers in (1, 2, 7):
+        assert corpus_bytes(tmp_path / str(workers), sources, workers) == serial
+
+
+@pytest.mark.timeout(180)
+def test_ray_writes_the_same_bytes(tmp_path: Path):
+    sources = write_sources(tmp_path / "sources")
+    assert corpus_bytes(tmp_path / "ray", sources, 2, "ray") == corpus_bytes(tmp_path / "here", sources, 0)
+
+
+def test_a_file_that_is_new_to_a_source_is_read_alone_and_the_rest_stays(tmp_path: Path):
+    sources = write_sources(tmp_path / "sources")
+    bench = Bench.open(tmp_path / "w")
+
+    def built() -> RawCorpus:
+        return bench.ingest({"name": "s", "kind": "jsonl", "paths": [str(sources)]})
+
+    def parts() -> set[str]:
+        return {path.name for path in (bench.workspace.root / "parts" / "ingest").iterdir()}
+
+    built()
+    before = parts()
+    (sources / "25.jsonl").write_text(json.dumps({"text": "new"}) + "\n")
+    raw = built()
+    assert len(parts() - before) == 1
+    fresh = Bench.open(tmp_path / "fresh").ingest({"name": "s", "kind": "jsonl", "paths": [str(sources)]})
+    assert all_bytes(raw) == all_bytes(fresh)
+
+
+def test_many_small_files_are_read_in_groups_that_a_new_file_hardly_moves(tmp_path: Path):
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    for number in range(600):
+        (sources / f"{number}.txt").write_text(f"text {number}")
+    bench = Bench.open(tmp_path / "w")
+    source = {"name": "s", "kind": "text", "paths": [str(sources)]}
+    assert len(ids(bench.ingest(source), "documents-*.parquet")) == 600
+    folder = bench.workspace.root / "parts" / "ingest"
+    before = {path.name for path in folder.iterdir()}
+    assert len(before) < 60
+    (sources / "300a.txt").write_text("new")
+    assert len(ids(bench.ingest(source), "documents-*.parquet")) == 601
+    assert len({path.name for path in folder.iterdir()} - before) <= 2
+
+
+def test_an_id_given_in_two_files_counts_once(tmp_path: Path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text('{"id": 1, "text": "one"}\n{"id": "%s", "text": "own"}\n' % name)  # noqa: UP031
+    bench = Bench.open(tmp_path / "w")
+    raw = bench.ingest({"name": "s", "kind": "jsonl", "paths": [str(tmp_path)], "id_field": "id"})
+    assert [row["text"] for row in rows(raw, "documents-*.parquet")] == ["one", "own", "own"]
+    assert raw.ledger.dropped == {"duplicate_id": 1}
+    assert raw.ledger.rows_in == 4
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from tests.tasks.corpus_run import Bench
+if __name__ == "__main__":
+    bench = Bench.open(Path(sys.argv[1]), 2)
+    clean = bench.annotate(bench.ingest({"name": "s", "kind": "jsonl", "paths": [sys.argv[2]]}))
+    bench.files.close()
+"""
+
+
+def test_a_run_that_is_killed_goes_on_with_what_is_left(tmp_path: Path):
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    for number in range(24):
+        text = "".join(json.dumps({"text": f"{PROSE * 9} {number} {row}"}) + "\n" for row in range(900))
+        (sources / f"{number:02d}.jsonl").write_text(text)
+    (tmp_path / "run.py").write_text(SCRIPT)
+    parts = tmp_path / "w" / "parts" / "annotate"
+    root = str(Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "run.py"), str(tmp_path / "w"), str(sources), root], start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while len(list(parts.glob("*/part.json"))) < 3:
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    time.sleep(3)  # its workers notice and end
+    done = {path.parent.name: path.stat().st_mtime_ns for path in parts.glob("*/part.json")}
+    assert 3 <= len(done) < 24
+    bench = Bench.open(tmp_path / "w")
+    clean = bench.annotate(bench.ingest({"name": "s", "kind": "jsonl", "paths": [str(sources)]}))
+    assert {name: (parts / name / "part.json").stat().st_mtime_ns for name in done} == done
+    other = Bench.open(tmp_path / "fresh")
+    fresh = other.annotate(other.ingest({"name": "s", "kind": "jsonl", "paths": [str(sources)]}))
+    assert all_bytes(clean) == all_bytes(fresh)
