@@ -15,6 +15,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet -r requirements.lock
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m tasks.text.compiled
 	@touch $@
 
 demo: $(INSTALLED)  ## train, fine-tune, score and register a small model on text that every machine has

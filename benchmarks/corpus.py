@@ -30,7 +30,7 @@ PEER_PACKAGES = {
 }
 PAIRS = 3
 PEER_MEGABYTES = {"en": 6.0, "zh": 3.0}
-QUICK_MEGABYTES, QUICK_PEER_MEGABYTES = 4.0, 0.4
+QUICK_MEGABYTES, QUICK_PEER_MEGABYTES = 4.0, 0.3
 
 
 @dataclass(frozen=True)
@@ -138,14 +138,14 @@ def placement(asked: Settings) -> list[Row]:
 
 
 def growth(asked: Settings) -> list[Row]:
-    return [corpus_scale.growth_row(asked.source, 2 * asked.megabytes, asked.folder / "growth", asked.pairs)]
+    return [corpus_scale.growth_row(asked.source, asked.megabytes, asked.folder / "growth", asked.pairs)]
 
 
 ROWS: dict[str, Callable[[Settings], list[Row]]] = {
     "filters-en": filters_en, "filters-zh": filters_zh, "filters-whitespace": filters_whitespace, "minhash-en": minhash_en,
     "minhash-zh": minhash_zh, "clean-chain": clean_chain, "pii": pii, "html": html, "placement": placement, "growth": growth,
 }  # fmt: skip
-QUICK_ROWS = ("filters-en", "filters-zh", "filters-whitespace", "minhash-en", "minhash-zh", "pii")
+QUICK_ROWS = ("filters-en", "filters-zh", "minhash-en", "minhash-zh", "pii")
 
 
 def show(row: Row) -> None:

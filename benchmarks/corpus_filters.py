@@ -22,7 +22,7 @@ PRESETS = {"en": "gopher,c4,fineweb", "zh": "fineweb2-zh"}
 PEER_LANGUAGES = {"en": "eng_Latn", "zh": "cmn_Hani"}  # "zho" would be split at white space in 0.10.1
 BATCH_ROWS = 1_000
 LINE_END_SPACE = re.compile(r"[^\S\n]+(?=\n|$)")
-DECIDED = 3_000  # documents on which decisions are compared
+DECIDED = 2_500  # documents on which decisions are compared
 
 
 def row(

@@ -28,6 +28,7 @@ OTHER_SETTINGS = {
     "16x8_0.5": {"bands": 16, "rows": 8, "threshold": 0.5},
     "20x6_0.6": {"bands": 20, "rows": 6, "threshold": 0.6},
 }
+MANY = 200  # planted copies at each rate from which other settings are worth a look
 SHINGLE_UNITS = 5
 NEAR = 0.5  # Jaccard similarity of shingles from which two documents are near copies of one another
 
@@ -75,7 +76,7 @@ def quality(source: Source, language: Language, megabytes: float, python: Path, 
     peer_found = found(peer(python, "datatrove_minhash.py", lines, PEER_LANGUAGES[language], str(folder), str(place)))
     row: Row = {"planted_each": len(planted.copies) // len(RATES), "planted_documents": len(planted.documents)}
     row |= _figures("peer", peer_found)
-    for name, settings in {"ours": {}, **OTHER_SETTINGS}.items():
+    for name, settings in {"ours": {}, **(OTHER_SETTINGS if each >= MANY else {})}.items():
         command = ours("corpus_minhash", str(path), str(folder), str(place), json.dumps(settings))
         row |= _figures(name, found(command))
     return row

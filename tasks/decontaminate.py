@@ -273,7 +273,7 @@ class DecontaminateWork:
     stage: str  # fingerprint of the whole stage
     table: TableFile
     config: DecontaminateConfig
-    verdicts: str
+    cuts: str | None  # byte ranges that deduplication takes out of its documents
     sides: str
     first: int  # place of its documents among the sides
     evaluation: str
@@ -311,6 +311,7 @@ def decontaminate_table(work: DecontaminateWork, out: Path) -> StageOutcome:
 
     sides = np.load(work.sides, mmap_mode="r")[work.first : work.first + work.table.rows]
     finder = OverlapFinder(Evaluation.load(Path(work.evaluation)), work.config.ngram_words, work.config.ngram_han)
+    cuts = read_cuts(work.cuts)
     matches: list[dict[str, object]] = []
     removed = start = 0
     with (
@@ -320,16 +321,19 @@ def decontaminate_table(work: DecontaminateWork, out: Path) -> StageOutcome:
         DropWriter(out, "decontaminate") as dropped,
         pq.ParquetFile(work.table.path) as file,
     ):
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
-            here = sides[start : start + batch.num_rows]
+        for whole in file.iter_batches(batch_size=BATCH_ROWS):
+            here = sides[start : start + whole.num_rows]
+            batch = without_cuts(whole, {row - start: cuts[row] for row in range(start, start + whole.num_rows) if row in cuts})
             start += batch.num_rows
-            validation.write(batch.filter(pa.array(here == VALIDATION)))
-            test.write(batch.filter(pa.array(here == TEST)))
-            training = batch.filter(pa.array(here == TRAIN))
+            removed += _bytes(whole.filter(pa.array(here != GONE))) - _bytes(batch.filter(pa.array(here != GONE)))
+            hollow = (batch.column("bytes").to_numpy() == 0) & (here != GONE)
+            emptied = batch.filter(pa.array(hollow))
+            dropped.write(emptied, ["repeated_blocks"] * emptied.num_rows, [None] * emptied.num_rows)
+            validation.write(batch.filter(pa.array((here == VALIDATION) & ~hollow)))
+            test.write(batch.filter(pa.array((here == TEST) & ~hollow)))
+            training = batch.filter(pa.array((here == TRAIN) & ~hollow))
             treated = treat(work.config, training, finder)
-            removed += int(
-                training.column("bytes").to_numpy().sum() - treated.documents.column("bytes").to_numpy().sum()
-            )
+            removed += _bytes(training) - _bytes(treated.documents)
             matches += treated.matches
             split_batch(treated.documents, treated.reasons, treated.values, train, dropped)
     if matches:
@@ -338,6 +342,33 @@ def decontaminate_table(work: DecontaminateWork, out: Path) -> StageOutcome:
     figures = {f"{name}_documents": float(writer.rows) for name, writer in sets.items()}
     figures |= {f"{name}_bytes": float(writer.bytes) for name, writer in sets.items()}
     return outcome_of([train, validation, test], dropped, removed, figures)
+
+
+def _bytes(batch: pa.RecordBatch) -> int:
+    return int(batch.column("bytes").to_numpy().sum())
+
+
+def read_cuts(path: str | None) -> dict[int, list[tuple[int, int]]]:
+    """Byte ranges to cut, by document row."""
+    cuts: dict[int, list[tuple[int, int]]] = {}
+    for row, start, end in [] if path is None else zip(*(column.to_pylist() for column in pq.read_table(path).columns), strict=True):
+        cuts.setdefault(row, []).append((start, end))
+    return cuts
+
+
+def without_cuts(batch: pa.RecordBatch, cuts: dict[int, list[tuple[int, int]]]) -> pa.RecordBatch:
+    """The batch without byte ranges of some rows."""
+    from tasks.text.overlap import without_spans
+
+    if not cuts:
+        return batch
+    texts: list[str] = batch.column("text").to_pylist()
+    for row, spans in cuts.items():
+        texts[row] = without_spans(texts[row], spans)
+    shorter = pa.array(texts, pa.large_string())
+    changed = {"text": shorter, "bytes": pa.array(np.diff(text_buffers(shorter)[1]))}
+    columns = [changed.get(name, batch.column(name)) for name in DOCUMENTS.names]
+    return pa.RecordBatch.from_arrays(columns, schema=DOCUMENTS)
 
 
 def treat(config: DecontaminateConfig, training: pa.RecordBatch, finder: "OverlapFinder") -> Treated:
@@ -442,9 +473,7 @@ def decontaminate(
     np.save(shared / "sides.npy", split.sides)
     starts = np.cumsum([0, *split.sizes]).tolist()
     works = [
-        DecontaminateWork(
-            stage, table, config, str(verdicts_of(unique, table)), str(shared / "sides.npy"), first, str(shared)
-        )
+        DecontaminateWork(stage, table, config, _cuts_of(unique, table), str(shared / "sides.npy"), first, str(shared))
         for table, first in zip(tables, starts, strict=False)
     ]
     parts = files.run("decontaminate", config.revision, decontaminate_table, works, _set_aside)
@@ -463,6 +492,11 @@ def decontaminate(
         "items_too_short_to_check": float(evaluation.unchecked),
     }
     return StageOutcome(outcome.ledger, kept_receipts + tuple(receipts), figures)
+
+
+def _cuts_of(unique: UniqueCorpus, table: TableFile) -> str | None:
+    path = unique.path / Path(table.path).name.replace("documents", "cuts")
+    return str(path) if path.exists() else None
 
 
 def _merge(parts: Sequence[Part], name: str, out: Path) -> Receipt:

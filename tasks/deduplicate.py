@@ -33,6 +33,7 @@ CLUSTERS = pa.schema(
         pa.field("similarity", pa.float32(), nullable=False),
     ]
 )
+BLOCKS = pa.schema([("row", pa.int64()), ("start", pa.int64()), ("end", pa.int64()), ("hash", pa.uint64())])
 BATCH_ROWS = 2_000
 
 
@@ -55,6 +56,10 @@ class DeduplicateConfig(Section):
     keep: Literal["first", "all"] = Field(
         default="first", description="all: copies stay, marked with their cluster, and are never parted by the split"
     )
+    blocks: Literal["lines", "paragraphs"] | None = Field(
+        default=None, description="cut those that stood in an earlier document out of the later ones; null: whole documents only"
+    )
+    min_block_chars: int = Field(default=50, ge=1, description="of a line or paragraph; shorter ones repeat by nature")
     against: Annotated[list[str], Placement()] = Field(
         default=[],
         description="artifact folders of earlier deduplications (WORKSPACE/deduplicate/…): copies of theirs go",
@@ -137,6 +142,93 @@ def sign_table(work: SignWork, out: Path) -> StageOutcome:
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
                 rows += batch.num_rows
     return StageOutcome(Ledger(rows_in=rows, rows_out=rows))
+
+
+@dataclass(frozen=True)
+class BlockWork:
+    """One document table, and which of its blocks are listed."""
+
+    table: TableFile
+    by_paragraph: bool
+    min_chars: int
+
+    @property
+    def label(self) -> str:
+        return self.table.path
+
+    @property
+    def size(self) -> int:
+        return self.table.size
+
+    def identity(self) -> dict[str, Json]:
+        return {"documents": self.table.digest, "by_paragraph": self.by_paragraph, "min_chars": self.min_chars}
+
+
+def list_blocks(work: BlockWork, out: Path) -> StageOutcome:
+    """`blocks-000.arrow`: row, start, end (bytes) and hash of each line or paragraph that is long enough."""
+    from tasks.text.blocks import find_blocks
+
+    first = 0
+    with pq.ParquetFile(work.table.path) as file, pa.OSFile(str(out / "blocks-000.arrow"), "wb") as sink:
+        with pa.ipc.new_file(sink, BLOCKS) as writer:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["text"]):
+                rows, starts, ends, hashes = find_blocks(
+                    *text_buffers(batch.column("text")), work.by_paragraph, work.min_chars
+                )
+                columns = [pa.array(rows + first), pa.array(starts), pa.array(ends), pa.array(hashes)]
+                writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=BLOCKS))
+                first += batch.num_rows
+    return StageOutcome(Ledger(rows_in=first, rows_out=first))
+
+
+def _no_blocks(work: BlockWork, out: Path) -> StageOutcome:
+    """A table whose worker died twice keeps its blocks."""
+    with pa.OSFile(str(out / "blocks-000.arrow"), "wb") as sink, pa.ipc.new_file(sink, BLOCKS):
+        pass
+    return StageOutcome(Ledger(rows_in=work.table.rows, rows_out=work.table.rows))
+
+
+def cut_blocks(
+    config: DeduplicateConfig, tables: list[TableFile], kept: list[npt.NDArray[np.bool_]], out: Path, files: FileTasks
+) -> dict[str, float]:
+    """Writes `cuts-*.parquet`, byte ranges to cut out of each table's documents. Memory: one partition of the hashes."""
+    from tasks.text.blocks import repeated
+    from tasks.text.clusters import in_partition, partitions
+
+    if config.blocks is None:
+        return {}
+    works = [BlockWork(table, config.blocks == "paragraphs", config.min_block_chars) for table in tables]
+    parts = files.run("blocks", config.revision, list_blocks, works, _no_blocks)
+    found = [open_table(part.folder / "blocks-000.arrow") for part in parts]
+    cuts = [np.zeros(blocks.num_rows, np.bool_) for blocks in found]
+    starts = np.cumsum([0, *(len(mask) for mask in kept)])
+    count = partitions(sum(blocks.num_rows for blocks in found))
+    for partition in range(count):
+        chosen = [
+            np.flatnonzero(in_partition(blocks["hash"].to_numpy(), partition, count) & mask[blocks["row"].to_numpy()])
+            for blocks, mask in zip(found, kept, strict=True)
+        ]
+        hashes = np.concatenate([blocks["hash"].to_numpy()[here] for blocks, here in zip(found, chosen, strict=True)])
+        numbers = [
+            blocks["row"].to_numpy()[here] + start for blocks, here, start in zip(found, chosen, starts, strict=False)
+        ]
+        again = repeated(hashes, np.concatenate(numbers))
+        for cut, here, part in zip(cuts, chosen, column_slices([len(here) for here in chosen]), strict=True):
+            cut[here[again[part]]] = True
+    total = 0
+    for table, blocks, cut in zip(tables, found, cuts, strict=True):
+        gone = blocks.filter(pa.array(cut)).select(["row", "start", "end"])
+        total += gone.num_rows
+        pq.write_table(gone, out / Path(table.path).name.replace("documents", "cuts"), compression="zstd")
+    return {"repeated_blocks": float(total)}
+
+
+def column_slices(sizes: list[int]) -> Iterator[slice]:
+    """Where each of several arrays lies in their concatenation."""
+    start = 0
+    for size in sizes:
+        yield slice(start, start + size)
+        start += size
 
 
 def band_hashes(values: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
@@ -257,7 +349,8 @@ def remove_duplicates(
 ) -> StageOutcome:
     """Verdicts over the documents that were selected: `verdicts-*.parquet`, one for each document table.
 
-    Beside them `clusters.parquet` (every document that has copies) and `signatures-*.arrow`, for later corpora.
+    Beside them `clusters.parquet` (every document that has copies), `signatures-*.arrow`, for later corpora, and with
+    `blocks` what is to be cut out of the documents, `cuts-*.parquet`.
     """
     tables = tables_of(clean)
     works = [
@@ -282,6 +375,8 @@ def remove_duplicates(
         config, chosen, signatures, found, before, [part.lost is not None for part in parts], tables, out
     )
     figures = write_clusters(signatures, found, before, out / "clusters.parquet")
+    left = [pq.read_table(out / Path(table.path).name.replace("documents", "verdicts"), columns=["kept"]) for table in tables]
+    figures |= cut_blocks(config, tables, [verdicts["kept"].to_numpy() for verdicts in left], out, files)
     receipts.append(check_table("Clusters", out / "clusters.parquet"))
     return StageOutcome(ledger, tuple(receipts), figures)
 

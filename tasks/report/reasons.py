@@ -84,7 +84,7 @@ RULES = {
     "words_max": "too many words",
     "words_min": "too few words",
 }
-SIDES = {"min": "too low", "max": "too high"}
+SIDES = {"min": "below the minimum", "max": "above the maximum"}
 PII = {
     "pii_email": "an e-mail address",
     "pii_phone": "a telephone number",
@@ -96,7 +96,7 @@ PII = {
 
 
 def reason_text(reason: str) -> str:
-    """`near_copy` -> `near copy`, `gopher_words_min` -> `Gopher: too few words`, `min_chars` -> `chars too low`."""
+    """`near_copy` -> `near copy`, `gopher_words_min` -> `Gopher: too few words`, `min_chars` -> `chars below the minimum`."""
     if reason in REASONS:
         return REASONS[reason]
     if reason in PII:

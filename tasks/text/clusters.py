@@ -92,51 +92,39 @@ def in_partition(hashes: Hashes, partition: int, count: int) -> npt.NDArray[np.b
     return (hashes >> np.uint64(65 - count.bit_length())) == np.uint64(partition)
 
 
-def join_near(
-    hashes: Hashes, numbers: Numbers, similarity: Similarity, threshold: float, clusters: Clusters
-) -> None:
+def join_near(hashes: Hashes, numbers: Numbers, similarity: Similarity, threshold: float, clusters: Clusters) -> None:
     """Joins documents that meet in a band (equal `hashes`) and are as similar as `threshold`.
 
-    In a bucket of at most ALL_PAIRS documents every two are compared that are not in one cluster yet. In a larger one all
-    are compared with its first, those unlike it with the first of themselves, and so on: the work stays linear, and of a
-    chain of ever less similar copies the far end may be left out.
+    All of a bucket are compared with its first that are not yet in one cluster with it. In one of at most ALL_PAIRS
+    documents, the others are then compared with the second, and so on. In a larger one only those unlike the first go on,
+    to be compared with the first of themselves: the work stays linear, and of a chain of copies the end may be left out.
     """
     order = np.lexsort((numbers, hashes))
     hashes, numbers = hashes[order], numbers[order]
     sizes = _bucket_sizes(hashes)
-    small, large = (sizes > 1) & (sizes <= ALL_PAIRS), sizes > ALL_PAIRS
-    _join_pairs(hashes[small], numbers[small], similarity, threshold, clusters)
-    _join_with_firsts(hashes[large], numbers[large], similarity, threshold, clusters)
+    large = sizes > ALL_PAIRS
+    for here, is_large in ((~large & (sizes > 1), False), (large, True)):
+        left, left_numbers = hashes[here], numbers[here]
+        for _ in range(ROUNDS if is_large else ALL_PAIRS - 1):
+            firsts, others = _firsts_and_others(left)
+            unlike = _join_alike(left_numbers[firsts], left_numbers[others], similarity, threshold, clusters)
+            staying = others[unlike] if is_large else others
+            left, left_numbers = left[staying], left_numbers[staying]
 
 
 def _bucket_sizes(hashes: Hashes) -> Numbers:
     """How many equal ones there are of each; `hashes` ascend."""
-    starts = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1]))) if len(hashes) else np.zeros(0, int)
-    counts = np.diff(np.append(starts, len(hashes)))
+    edges = np.flatnonzero(hashes[1:] != hashes[:-1]) + 1
+    counts = np.diff(np.concatenate(([0], edges, [len(hashes)])))
     return np.repeat(counts, counts)
 
 
-def _join_pairs(
-    hashes: Hashes, numbers: Numbers, similarity: Similarity, threshold: float, clusters: Clusters
-) -> None:
-    for distance in range(1, ALL_PAIRS):
-        met = np.flatnonzero(hashes[distance:] == hashes[:-distance])
-        if not len(met):
-            return
-        _join_alike(numbers[met], numbers[met + distance], similarity, threshold, clusters)
-
-
-def _join_with_firsts(
-    hashes: Hashes, numbers: Numbers, similarity: Similarity, threshold: float, clusters: Clusters
-) -> None:
-    for _ in range(ROUNDS):
-        if len(hashes) < 2:
-            return
-        is_first = np.concatenate(([True], hashes[1:] != hashes[:-1]))
-        firsts = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
-        others = np.flatnonzero(~is_first)
-        left = others[_join_alike(numbers[firsts[others]], numbers[others], similarity, threshold, clusters)]
-        hashes, numbers = hashes[left], numbers[left]
+def _firsts_and_others(hashes: Hashes) -> tuple[Numbers, Numbers]:
+    """Where each bucket's documents but the first stand, and for each where its first does; `hashes` ascend."""
+    is_first = np.ones(len(hashes), np.bool_)
+    is_first[1:] = hashes[1:] != hashes[:-1]
+    others = np.flatnonzero(~is_first)
+    return np.flatnonzero(is_first)[np.cumsum(is_first)[others] - 1], others
 
 
 def _join_alike(

@@ -199,7 +199,7 @@ def _repetition(count: int, room: Room, stamp: int, out: Counts) -> int:
             for j in range(left - 1):  # both neighbours recur: `places` ascends
                 here = places[j]
                 if places[j + 1] == here + 1:
-                    rolling[here] = mix(rolling[here] * SPREAD + words[here + n - 1])
+                    rolling[here] = mix(np.uint64(rolling[here] * SPREAD + words[here + n - 1]))
                     places[kept] = here
                     kept += 1
             left = kept

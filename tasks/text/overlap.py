@@ -165,12 +165,21 @@ def _units_in(units: Units, span: tuple[int, int]) -> int:
 
 
 def without_spans(text: str, spans: Spans) -> str:
-    """The text without byte ranges, which are in order and apart; what was around each is parted by a line end."""
+    """The text without byte ranges, which are in order and apart.
+
+    What was around each is parted by a line end, or by a blank line where one was.
+    """
     data = text.encode()
-    kept: list[bytes] = []
+    whole = gap = ""
     place = 0
-    for start, end in spans:
-        kept.append(data[place:start])
+    for start, end in [*spans, (len(data), len(data))]:
+        part = data[place:start].decode()
         place = end
-    kept.append(data[place:])
-    return "\n".join(stripped for part in kept if (stripped := part.decode().strip()))
+        stripped = part.strip()
+        lead, _, trail = part.partition(stripped) if stripped else (part, "", "")
+        gap += lead
+        if stripped:
+            parting = "\n\n" if "\n\n" in gap else "\n"
+            whole += (parting if whole else "") + stripped
+            gap = trail
+    return whole

@@ -122,3 +122,33 @@ def test_tables_and_one_table_give_the_same_verdicts(tmp_path: Path):
 def test_two_runs_give_the_same_bytes(tmp_path: Path):
     texts = [" ".join(words(n % 3)) + (" x" if n > 3 else "") for n in range(6)]
     assert all_bytes(deduplicated(tmp_path / "one", texts)) == all_bytes(deduplicated(tmp_path / "two", texts))
+
+
+NOTICE = "This notice stands under every page of the site, and nobody has read it since the site began."
+
+
+def test_lines_of_earlier_documents_are_cut_out_of_later_ones(tmp_path: Path):
+    texts = [" ".join(words(n, 20)) for n in range(3)]
+    found = [document("a", f"{texts[0]}\n{NOTICE}"), document("b", f"{NOTICE}\n\n{texts[1]}\n{NOTICE}"), document("c", NOTICE)]
+    found += [document(str(n), " ".join(words(n, 30))) for n in range(40, 60)]
+    bench = Bench.open(tmp_path)
+    clean = bench.annotate(bench.raw(found[:2], found[2:]))
+    unique = bench.deduplicate(clean, bench.select(clean), blocks="lines")
+    assert unique.figures["repeated_blocks"] == 3
+    corpus = bench.decontaminate(clean, unique, max_overlap=None)
+    left = {row["id"]: row["text"] for name in ("train-*.parquet", "validation.parquet") for row in rows(corpus, name)}
+    assert left["a"] == f"{texts[0]}\n{NOTICE}"
+    assert left["b"] == texts[1]
+    assert "c" not in left
+    assert corpus.ledger.dropped == {"repeated_blocks": 1}
+
+
+def test_paragraphs_can_be_cut_instead_and_what_stays_keeps_its_breaks(tmp_path: Path):
+    shared = "\n".join([NOTICE, NOTICE[::-1]])
+    found = [document("a", shared), document("b", f"one {NOTICE[:40]}\n\n{shared}\n\ntwo {NOTICE[40:]}"), document("c", "other")]
+    bench = Bench.open(tmp_path)
+    clean = bench.annotate(bench.raw(found))
+    unique = bench.deduplicate(clean, bench.select(clean), blocks="paragraphs", threshold=None)
+    corpus = bench.decontaminate(clean, unique, max_overlap=None, validation_share=0.0001)
+    left = {row["id"]: row["text"] for name in ("train-*.parquet", "validation.parquet") for row in rows(corpus, name)}
+    assert left["b"] == f"one {NOTICE[:40]}\n\ntwo {NOTICE[40:]}"

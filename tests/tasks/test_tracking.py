@@ -56,6 +56,7 @@ def test_every_kind_of_entry_arrives(journal: Journal, client: MlflowClient, tmp
     journal.dataset(child, "raw", "0123456789abcdef", "/somewhere", {})
     (tmp_path / "note.txt").write_text("hello")
     journal.artifact(child, tmp_path / "note.txt")
+    journal.table(child, "ledger", {"what": ["in", "out"], "rows": [3, 2]})
     journal.end(child, "FINISHED")
     journal.end(journal.run, "KILLED")
     journal.close()
@@ -67,7 +68,10 @@ def test_every_kind_of_entry_arrives(journal: Journal, client: MlflowClient, tmp
     assert (found.data.params["steps"], found.data.tags["device"]) == ("8", "cpu")
     assert points(client, runs[child], "loss") == [(3, 2.5)]
     assert [(d.dataset.name, d.dataset.digest) for d in found.inputs.dataset_inputs] == [("raw", "0123456789abcdef")]
-    assert [file.path for file in client.list_artifacts(runs[child])] == ["note.txt"]
+    assert [file.path for file in client.list_artifacts(runs[child])] == ["ledger.json", "note.txt"]
+    assert client.load_table(client.get_run(runs[child]).info.experiment_id, "ledger.json", [runs[child]]).to_dict(
+        "list"
+    ) == {"what": ["in", "out"], "rows": [3, 2]}
 
 
 def test_sending_a_journal_twice_changes_nothing(journal: Journal, client: MlflowClient, tmp_path: Path) -> None:

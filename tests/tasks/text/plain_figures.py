@@ -4,7 +4,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 
 STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
 STOP_WORDS_ZH = set("的一是不了在有我他这這个個们們中为為和也就")
@@ -12,7 +11,9 @@ BULLETS = ("-", "•")
 POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 SENTENCE_END = ".?!。！？．؟۔।॥‼⁇⁈⁉｡"  # those of the living scripts that the tests use
 BLANK = re.compile(r"[^\S\n]*")
-UNIT = re.compile(r"[\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f]|[\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
+UNIT = re.compile(
+    r"[\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f]|[\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]"
+)
 
 
 def kind(character: str) -> str:
@@ -23,7 +24,7 @@ def kind(character: str) -> str:
     if character in "\t\v\f\r" or category == "Z":
         return "space"
     if UNIT.fullmatch(character) and code not in (0x30FB, 0x30A0, 0x309B, 0x309C):
-        return "kana" if code <= 0x31FF and code != 0x3007 or 0xFF66 <= code <= 0xFF9F else "han"
+        return "kana" if (code <= 0x31FF and code != 0x3007) or 0xFF66 <= code <= 0xFF9F else "han"
     if category in "LM" and code < 0x33FFF:
         if 0x41 <= code <= 0x24F or 0x1E00 <= code <= 0x1EFF or 0xFF21 <= code <= 0xFF5A:
             return "latin"

@@ -24,7 +24,7 @@ PIECES = [
     *(".", ". ", "...", "....", "…", "?", "!", "。", "！", "？", "；", "．", "”", '"', "'", ".) ", "。」", '." '),
     *("- ", "• ", "•", "#", "##", "{", "}", "+", "=", "$", "<", "😀", "\ufffd", "\u200b", "\U000e0100", "\u0301"),
     *("lorem ipsum", "Lorem Ipsum ", "terms of use", "privacy policy", "use cookies", "lorem  ipsum", "lor", "use"),
-    *("a cat sat. ", "The end of it.\n", "same line here\n", "一二三四五六七八九十", "he said \"no.\" Then "),
+    *("a cat sat. ", "The end of it.\n", "same line here\n", "一二三四五六七八九十", 'he said "no." Then '),
 ]
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=60).map("".join)
 REPETITIVE = st.lists(st.sampled_from(["a", "bb", "a b ", "中", " ", "\n", "a bb a "]), max_size=120).map("".join)
@@ -104,7 +104,9 @@ def test_an_english_text_by_hand():
     assert found["words"] == 6 + 4 + 7 + 3
     assert (found["lines"], found["paragraphs"]) == (4, 2)
     assert found["stop_words"] == 3  # the, to, be; "The" is none
-    assert found["word_chars"] == pytest.approx(((3 + 3 + 3 + 2 + 3 + 4) * 2 + (3 + 3 + 2 + 6) + (2 + 2)) / 18)  # no dashes
+    assert found["word_chars"] == pytest.approx(
+        ((3 + 3 + 3 + 2 + 3 + 4) * 2 + (3 + 3 + 2 + 6) + (2 + 2)) / 18
+    )  # no dashes
     assert found["hash_share"] == 1 / 20
     assert found["ellipsis_share"] == 1 / 20
     assert found["bullet_line_share"] == 2 / 4
@@ -173,7 +175,9 @@ def test_sentences_of_lines_that_c4_would_keep(line: str, sentences: int):
 def test_c4_looks_for_phrases_anywhere_in_a_line_and_for_brackets_before_policies():
     assert measured(["we say (lorem ipsum) to all."])[0]["c4_lorem"] == 1
     assert measured(["we say lorem ipsum to all"])[0]["c4_lorem"] == 0  # ends in no mark: C4 drops the line
-    assert measured(["run MyJavaScript { now }."])[0]["c4_brackets"] == 0  # the line goes before brackets are looked for
+    assert (
+        measured(["run MyJavaScript { now }."])[0]["c4_brackets"] == 0
+    )  # the line goes before brackets are looked for
     assert measured(["our Privacy Policy { is this }."])[0]["c4_brackets"] == 1
 
 

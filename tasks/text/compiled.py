@@ -1,0 +1,36 @@
+"""Compiles every kernel once, so that no run waits for it: `python -m tasks.text.compiled`. Setting up does this."""
+
+import numpy as np
+import pyarrow as pa
+
+
+def compile_kernels() -> None:
+    """Calls each kernel on a short text; numba keeps the machine code beside the modules."""
+    from tasks.documents import text_buffers
+    from tasks.text.blocks import find_blocks
+    from tasks.text.clusters import Clusters, SignatureRows, join_equal, join_near
+    from tasks.text.kernel import measure
+    from tasks.text.overlap import EvaluationBuilder, OverlapFinder
+    from tasks.text.quality import train_scorer
+    from tasks.text.repairs import RepairConfig, Repairer
+    from tasks.text.shingles import sign
+
+    buffers = text_buffers(pa.array(["The mill by the river turns.", "水轮转动石磨，the mill."], pa.large_string()))
+    measure(*buffers)
+    signed = sign(*buffers, 2, 16, 1)
+    sign(*buffers, 2, 0, 1)
+    numbers = np.arange(2)
+    clusters = Clusters(2)
+    join_equal(signed.keys, numbers, clusters)
+    join_near(signed.keys[:, 0], numbers, SignatureRows([signed.signatures]).similarity, 0.5, clusters)
+    SignatureRows([signed.signatures]).similarity(numbers, numbers)
+    builder = EvaluationBuilder(3, 3)
+    builder.add("item", "the mill by the river", False)
+    OverlapFinder(builder.build(()), 3, 3).hits(*buffers)
+    find_blocks(*buffers, False, 5)
+    train_scorer(*buffers, np.array([0.0, 1.0]), 1, 1.0, 1).score(*buffers)
+    Repairer(RepairConfig()).repair("e\u0301 \x00")
+
+
+if __name__ == "__main__":
+    compile_kernels()

@@ -1,0 +1,200 @@
+"""A run to tell: as a first recipe makes it, with hostile text in it."""
+
+import hashlib
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from tasks.ledger import Ledger, Receipt
+from tasks.report.page import ReportConfig, write_report
+from tasks.report.story import (
+    CurvePoint,
+    DroppedSample,
+    MixtureRow,
+    ModelStory,
+    RunStory,
+    Sample,
+    ScoreRow,
+    StageStory,
+    TokenizerStory,
+)
+
+HOSTILE = "<script>document.title = 'owned'; fetch('https://example.com')</script><img src=x onerror=alert(1)>"
+SEED = 7
+NO_ROWS = Ledger()
+
+
+def stage(
+    label: str,
+    status: Literal["ran", "cached"],
+    seconds: float,
+    inputs: tuple[str, ...],
+    ledger: Ledger = NO_ROWS,
+    figures: Mapping[str, float] = MappingProxyType({}),
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> StageStory:
+    name = label.replace(": ", "-").replace(" ", "-")
+    mark = hashlib.sha256(label.encode()).hexdigest()[:16]
+    return StageStory(name, label, status, seconds, mark, inputs, ledger, dict(figures), dict(notes))
+
+
+def make_stages() -> tuple[StageStory, ...]:
+    clean_drops = {"too_short": 312, "repeated_lines": 88, "mostly_digits": 41, "not_a_language": 29, "generated": 12}
+    clean_bytes = {"too_short": 41_000, "repeated_lines": 402_113, "mostly_digits": 118_000, "not_a_language": 96_250,
+                   "generated": 51_400}  # fmt: skip
+    ingest = Ledger(5_204, 5_197, 13_121_448, 13_104_210, 0, 0, {"undecodable": 7}, {"undecodable": 17_238})
+    clean = Ledger(5_197, 4_715, 13_104_210, 12_380_036, 0, 15_411, clean_drops, clean_bytes)
+    unique = Ledger(4_715, 4_391, 12_380_036, 11_377_794, 0, 0, {"exact_copy": 201, "near_copy": 123},
+                    {"exact_copy": 640_112, "near_copy": 362_130})  # fmt: skip
+    corpus = Ledger(4_391, 4_386, 11_377_794, 11_362_012, 0, 0, {"holds_test_text": 5}, {"holds_test_text": 15_782})
+    examples = Ledger(rows_in=1_204, rows_out=1_200, dropped={"no_label": 4})
+    shards = Ledger(rows_out=13_200, bytes_in=11_362_012, bytes_out=11_361_301, tokens_out=3_379_200,
+                    dropped_bytes={"incomplete_train_row": 711})  # fmt: skip
+    examples_read = ("examples-areas", "examples-purity")
+    return (
+        stage("ingest", "cached", 0.6, (), ingest, {"files": 5204}, {"source": "python standard library"}),
+        stage("clean", "cached", 2.4, ("ingest",), clean),
+        stage("deduplicate", "cached", 3.1, ("clean",), unique, {"clusters": 188}),
+        stage("examples: areas", "cached", 0.3, (), examples),
+        stage("examples: purity", "cached", 0.3, (), examples),
+        stage("decontaminate", "ran", 1.2, ("deduplicate", *examples_read), corpus),
+        stage("train tokenizer", "ran", 6.8, ("decontaminate",), Ledger(rows_out=4_096)),
+        stage("write shards", "ran", 1.9, ("decontaminate", "train-tokenizer"), shards),
+        stage(
+            "pretrain",
+            "ran",
+            163.0,
+            ("write-shards", "train-tokenizer"),
+            figures={"parameters": 3_145_728, "loss": 2.61},
+        ),
+        stage("finetune: areas", "ran", 21.4, ("pretrain", "examples-areas")),
+        stage("finetune: purity", "ran", 19.8, ("pretrain", "examples-purity")),
+        stage("evaluate: base", "ran", 9.6, ("pretrain", "decontaminate")),
+        stage("evaluate: areas", "ran", 4.1, ("finetune-areas", "examples-areas")),
+        stage("evaluate: purity", "ran", 3.9, ("finetune-purity", "examples-purity")),
+    )
+
+
+def make_curve(steps: int, start: float, end: float, every: int, peak: float) -> tuple[CurvePoint, ...]:
+    noise, points = random.Random(SEED), list[CurvePoint]()
+    for step in range(0, steps, 2):
+        part = step / steps
+        loss = end + (start - end) * math.exp(-7 * part) + noise.gauss(0, 0.02 * start)
+        rate = peak * min(1.0, step / (0.05 * steps)) * (0.5 + 0.5 * math.cos(math.pi * part))
+        validation = loss + 0.04 if step % every == 0 else None
+        points.append(CurvePoint(step, loss, rate, validation, 41_000 + 900 * math.sin(step)))
+    return tuple(points)
+
+
+def score(subject: str, model: str, task: str, metric: str, value: float, margin: float | None, n: int) -> ScoreRow:
+    low, high = (None, None) if margin is None else (value - margin, value + margin)
+    return ScoreRow(model, "demo", task, metric, value, low, high, n, SEED, subject)
+
+
+SCORES = (
+    score("base", "base", "bits_per_byte", "bits_per_byte", 1.82, 0.03, 128),
+    score("base", "unigram", "bits_per_byte", "bits_per_byte", 4.90, 0.04, 128),
+    score("areas", "areas", "classification", "accuracy", 0.823, 0.046, 240),
+    score("areas", "areas", "classification", "macro_f1", 0.791, 0.051, 240),
+    score("areas", "majority", "classification", "accuracy", 0.304, 0.060, 240),
+    score("areas", "majority", "classification", "macro_f1", 0.067, None, 240),
+    score("purity", "purity", "classification", "accuracy", 0.917, 0.036, 240),
+    score("purity", "majority", "classification", "accuracy", 0.588, 0.062, 240),
+    score("base", "previous run", "bits_per_byte", "bits_per_byte", 1.91, 0.03, 128),
+    score("areas", "previous run", "classification", "accuracy", 0.811, 0.048, 240),
+)
+SAMPLES = (
+    Sample("pretrain", "def read_lines(path):", '\n    """Read the lines of a file and return them as a list."""\n'
+           "    with open(path) as file:\n        return [line.strip() for line in file]\n\n\ndef read_words(path):"),
+    Sample("pretrain", "import ", "os\nimport sys\nimport re\n\n__all__ = ['Error', 'open', 'close', 'get', 'set']\n"),
+    Sample("pretrain", "class Queue:\n", HOSTILE),
+    Sample("base", "\u4e2d\u6587\uff1a", "\u8fd9\u662f\u4e00\u4e2a\u6a21\u578b\u7684\u8f93\u51fa\u3002\x00\x1b[31m"),
+)  # fmt: skip
+DROPPED = (
+    DroppedSample("clean", "too_short", "# empty on purpose\n"),
+    DroppedSample("clean", "too_short", '"""Namespace."""\n'),
+    DroppedSample("clean", "repeated_lines", "    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,\n" * 12),
+    DroppedSample("deduplicate", "near_copy", "def _main():\n    import sys\n    sys.exit(main(sys.argv[1:]))\n" * 4),
+    DroppedSample("decontaminate", "holds_test_text", HOSTILE),
+)
+
+
+def make_story() -> RunStory:
+    """A run as a first recipe makes it, with a hostile generation in it."""
+    return RunStory(
+        title="demo: a model of the standard library",
+        recipe_name="demo",
+        flow_run="curious-otter",
+        started="2026-03-02T09:14:07+00:00",
+        seconds=250.2,
+        stages=make_stages(),
+        model=ModelStory(3_145_728, 6_720_000, "4 layers, 192 channels, 6 heads"),
+        tokenizer=TokenizerStory(
+            4_096, 37, {"code": 3.41, "en": 3.87, "zh": 1.92},
+            (" " * 32, "NotImplementedError", "__init__(self, ", "\n        return ", "<script>"),
+        ),
+        curves={
+            "pretrain": make_curve(3_000, 8.3, 2.6, 250, 1e-3),
+            "finetune: areas": make_curve(400, 2.2, 0.4, 50, 3e-4),
+            "finetune: purity": make_curve(400, 0.9, 0.2, 50, 3e-4),
+        },
+        scores=SCORES,
+        samples=SAMPLES,
+        dropped=DROPPED,
+        environment={"machine": "x86_64, Linux 6.1", "processor": "AMD EPYC 9654", "cores": "2", "memory": "24.0 GB",
+                     "device": "cpu"},
+        versions={"python": "3.11.7", "torch": "2.13.0", "ray": "2.60.0", "tokenizers": "0.23.1", "pyarrow": "25.0.0"},
+        processor_seconds=431.0,
+        configuration="name: demo\nmodel:\n  layers: 4\n  # </pre><script>no</script>\n" + "long: " + "x" * 300 + "\n",
+        links={"MLflow": "http://127.0.0.1:5000/#/experiments/1", "odd": "javascript:alert(1)"},
+    )  # fmt: skip
+
+
+def make_corpus_story() -> RunStory:
+    """A recipe that makes a corpus and no model; every stage of it, six languages, a source with a hostile name."""
+    ingest = Ledger(
+        1_993, 1_990, 27_777_088, 27_776_960, dropped={"not_text_type": 3}, dropped_bytes={"not_text_type": 128}
+    )
+    annotate = Ledger(1_990, 1_989, 27_776_960, 19_568_286, repaired_bytes=8_200_000, dropped={"html_too_deep": 1},
+                      dropped_bytes={"html_too_deep": 8_674})  # fmt: skip
+    select = Ledger(1_989, 1_900, 19_568_286, 19_000_000, dropped={"gopher_words_min": 80, "min_chars": 9},
+                    dropped_bytes={"gopher_words_min": 560_000, "min_chars": 8_286})  # fmt: skip
+    unique = Ledger(
+        1_900, 1_860, 19_000_000, 18_500_000, dropped={"near_copy": 40}, dropped_bytes={"near_copy": 500_000}
+    )
+    corpus = Ledger(1_860, 1_859, 18_500_000, 18_490_000, dropped={"contaminated": 1},
+                    dropped_bytes={"contaminated": 10_000})  # fmt: skip
+    made = (
+        stage("ingest", "ran", 11.2, (), ingest),
+        stage("annotate", "ran", 23.7, ("ingest",), annotate),
+        stage("select", "ran", 1.8, ("annotate",), select),
+        stage("deduplicate", "ran", 4.8, ("annotate", "select"), unique),
+        stage("decontaminate", "ran", 5.3, ("annotate", "deduplicate"), corpus),
+    )
+    receipts = (
+        Receipt("Verdicts", "a", 1_000, 11),
+        Receipt("Verdicts", "b", 989, 11),
+        Receipt("Clusters", "c", 80, 10),
+    )
+    mixture = [
+        MixtureRow("train", source, language, 100 + at, 1_500_000 - 100_000 * at)
+        for source in ("books", HOSTILE)
+        for at, language in enumerate(("en", "zh", "de", "fr", "id", "ja"))
+    ]
+    mixture.append(MixtureRow("validation", "books", "en", 40, 379_637))
+    return RunStory(
+        "mixed: corpus", "mixed", "", "2026-03-02T09:14:07+00:00", 46.8,
+        tuple(replace(one, receipts=receipts) if one.name == "deduplicate" else one for one in made), tuple(mixture),
+        dropped=(DroppedSample("select", "gopher_words_min", HOSTILE),),
+    )  # fmt: skip
+
+
+def page_of(story: RunStory, folder: Path) -> Path:
+    """The report of a story, written into a new folder."""
+    folder.mkdir()
+    write_report(ReportConfig(currency_per_hour=0.12), story, folder)
+    return folder / "report.html"

@@ -1,0 +1,52 @@
+"""The report as a file."""
+
+import json
+import math
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.report.markup import visible
+from tasks.report.story import CurvePoint, RunStory
+from tests.tasks.report.stories import SCORES, make_stages, page_of
+
+
+def test_run_without_any_stage_still_gives_a_page(tmp_path: Path) -> None:
+    text = page_of(RunStory("empty", "empty", "", "2026-03-02T09:14:07", 0.1, ()), tmp_path / "out").read_text()
+    assert "0 stages were completed" in text
+
+
+def test_equal_stories_give_equal_pages(story: RunStory, tmp_path: Path) -> None:
+    again = replace(story, stages=make_stages())
+    assert page_of(story, tmp_path / "one").read_bytes() == page_of(again, tmp_path / "two").read_bytes()
+
+
+def test_plotly_is_inside_once_and_the_story_is_json(story: RunStory, tmp_path: Path) -> None:
+    page = page_of(story, tmp_path / "out").read_text()
+    assert page.count("* plotly.js v") == 1
+    assert len(page) < 6_000_000
+    assert "<script src" not in page
+    assert json.loads(json.dumps(asdict(story)))["recipe_name"] == "demo"
+
+
+def test_numbers_that_are_missing_are_dashes(story: RunStory, tmp_path: Path) -> None:
+    rows = (replace(SCORES[0], value=math.nan, ci_low=math.nan, ci_high=math.inf), *SCORES[1:])
+    curves = {"pretrain": (CurvePoint(0, math.nan, 0.0), CurvePoint(1, None, 0.1, math.inf))}
+    page = page_of(replace(story, scores=rows, curves=curves), tmp_path / "out").read_text()
+    data = re.search(r'id="chart-data">(.*?)</script>', page, re.DOTALL)
+    assert data is not None
+    json.loads(data[1], parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert '<td class="number">–</td>' in page
+
+
+@given(st.text(st.characters(codec=None)))
+def test_any_text_becomes_storable_and_keeps_its_printable_part(text: str) -> None:
+    shown = visible(text)
+    assert shown.encode("utf-8").decode("utf-8") == shown
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)
+    printable = text.isprintable()
+    assert shown == text or not printable
