@@ -1,6 +1,6 @@
 """What the placement costs, and how time and memory grow with the corpus: rows `placement` and `growth`.
 
-The job is the corpus stages' own (annotate, select, sign) over many document tables, by FileTasks as the stages run it.
+The job is the corpus stages' own (annotate, select, sign, cluster) over many document tables, by FileTasks as they use it.
 
     python -m benchmarks.corpus_scale FOLDER PARTS serial|processes|ray WORKERS        # the job, in a fresh process
 """
@@ -15,11 +15,16 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from benchmarks.corpus_texts import Source, write_tables
-from benchmarks.sides import ONE_THREAD, ROOT, Row, Value
+from benchmarks.sides import ONE_THREAD, ROOT, Row
+
+if TYPE_CHECKING:
+    from tasks.filetasks import FileTasks, TableFile, Work
+    from tasks.ledger import StageOutcome
 
 TABLES = 16
 PRESETS = ["gopher", "fineweb", "fineweb2-zh"]
@@ -122,69 +127,64 @@ def _tree(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def main() -> None:
-    """The job: start the place with an empty task for each worker, then the stages; processor seconds of both."""
+def clean(tables: list[Path], files: "FileTasks") -> None:
+    """Annotate, select, sign and cluster, as the stages do it with the workers they are given."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
     from tasks.annotate import AnnotateConfig, AnnotateWork, annotate_table
-    from tasks.deduplicate import DeduplicateConfig, SignWork, sign_table
-    from tasks.filetasks import FilesConfig, FileTasks, Part, TableFile
+    from tasks.deduplicate import DeduplicateConfig, Signatures, SignWork, cluster, open_table, sign_table
     from tasks.select import SelectConfig, SelectWork, preset_digests, select_table
 
-    tables, parts, place, workers = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-    config = FilesConfig(place="ray" if place == "ray" else "processes", workers=0 if place == "serial" else workers)
     select, deduplicate = SelectConfig.model_validate({"presets": PRESETS}), DeduplicateConfig()
-
-    def files(part_list: list[Part], name: str) -> list[TableFile]:
-        return [_table_file(part.folder / name) for part in part_list]
-
-    def work(names: list[Path], out: Path, pool: FileTasks) -> None:
-        annotated = pool.run(
-            "annotate", str(out), annotate_table,
-            [AnnotateWork(_table_file(path), AnnotateConfig(), {}, None, None) for path in names], give_up,
-        )  # fmt: skip
-        digests = preset_digests(select)
-        pool.run(
-            "select", str(out), select_table,
-            [SelectWork(table, select, digests) for table in files(annotated, "statistics-000.parquet")], give_up,
-        )  # fmt: skip
-        pool.run(
-            "signatures", str(out), sign_table,
-            [
-                SignWork(table, deduplicate.shingle_units, deduplicate.bands, deduplicate.rows, deduplicate.seed)
-                for table in files(annotated, "documents-000.parquet")
-            ],
-            give_up,
-        )  # fmt: skip
-
-    def give_up(work: object, out: Path) -> object:
-        raise AssertionError(f"a worker was lost at {work}")
-
-    from benchmarks.corpus_texts import write_tables as write
-
-    few = write(["A few words, to load what the work needs. 还有几个汉字。" * 20] * 4, "und", parts / "few", workers)
-    pool = FileTasks(parts, config)
-    begin = time.perf_counter()
-    try:
-        for _ in range(2):  # twice, so that every worker has done something
-            work(few, parts, pool)
-            few = write(
-                [f"Other words {number}. 另外几个汉字。" * 20 for number in range(4)], "und", parts / "more", workers
-            )
-        before, start = _cpu_seconds(), time.perf_counter()
-        work(sorted(tables.glob("documents-*.parquet")), tables, pool)
-        seconds, wall = _cpu_seconds() - before, time.perf_counter() - start
-    finally:
-        pool.close()
-    told: dict[str, Value] = {"work": seconds, "startup": before, "wall": wall, "startup_wall": start - begin}
-    print(json.dumps(told))
+    works = [AnnotateWork(_table_file(path), AnnotateConfig(), {}, None, None) for path in tables]
+    annotated = [part.folder for part in files.run("annotate", 1, annotate_table, works, _give_up)]
+    digests = preset_digests(select)
+    choices = [SelectWork(_table_file(folder / "statistics-000.parquet"), select, digests) for folder in annotated]
+    chosen = [part.folder / "verdicts-000.parquet" for part in files.run("select", 1, select_table, choices, _give_up)]
+    signings = [
+        SignWork(
+            _table_file(folder / "documents-000.parquet"), deduplicate.shingle_units, deduplicate.bands, deduplicate.rows,
+            deduplicate.seed,
+        )
+        for folder in annotated
+    ]  # fmt: skip
+    signed = files.run("signatures", 1, sign_table, signings, _give_up)
+    signatures = [open_table(part.folder / "signatures-000.arrow") for part in signed]
+    masks = [np.asarray(pq.read_table(path, columns=["kept"])["kept"]) for path in chosen]
+    cluster(deduplicate, Signatures(signatures, masks))
 
 
-def _table_file(path: Path) -> "object":
+def _give_up(work: "Work", out: Path) -> "StageOutcome":
+    raise AssertionError(f"a worker was lost at {work.label}")
+
+
+def _table_file(path: Path) -> "TableFile":
     import pyarrow.parquet as pq
 
     from tasks.artifacts import file_digest
     from tasks.filetasks import TableFile
 
     return TableFile(str(path), file_digest(path), path.stat().st_size, pq.read_metadata(path).num_rows)
+
+
+def main() -> None:
+    """The job, after two small ones that start the workers and load what they need; processor seconds of both."""
+    from tasks.filetasks import FilesConfig, FileTasks
+
+    tables, parts, place, workers = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    config = FilesConfig(place="ray" if place == "ray" else "processes", workers=0 if place == "serial" else workers)
+    files = FileTasks(parts, config)
+    try:
+        for number in range(2):
+            few = [f"A few words {number}/{copy}. 还有几个汉字。" * 20 for copy in range(4 * workers)]
+            clean(write_tables(few, "und", parts / f"few{number}", 2 * workers), files)
+        startup, start = _cpu_seconds(), time.perf_counter()
+        clean(sorted(tables.glob("documents-*.parquet")), files)
+        seconds, wall = _cpu_seconds() - startup, time.perf_counter() - start
+    finally:
+        files.close()
+    print(json.dumps({"work": seconds, "startup": startup, "wall": wall}))
 
 
 def _cpu_seconds() -> float:

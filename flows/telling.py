@@ -7,6 +7,8 @@ from tasks.artifacts import Artifact
 from tasks.ledger import Ledger
 from tasks.settings import Json
 
+REASONS = 6  # named one by one
+
 
 def amount(size: float) -> str:
     """1234567 bytes as 1.2 MB."""
@@ -27,10 +29,12 @@ def duration(seconds: float) -> str:
 
 
 def reasons(dropped: Mapping[str, int]) -> str:
-    """Drops by reason, the most frequent first."""
-    return ", ".join(
-        f"{name} {count:,}" for name, count in sorted(dropped.items(), key=lambda item: (-item[1], item[0])) if count
-    )
+    """Drops by reason, the most frequent first; of many reasons the rare ones together."""
+    ranked = sorted(((name, count) for name, count in dropped.items() if count), key=lambda item: (-item[1], item[0]))
+    shown = ranked if len(ranked) <= REASONS + 1 else ranked[:REASONS]
+    rest = ranked[len(shown) :]
+    told = [f"{name} {count:,}" for name, count in shown]
+    return ", ".join([*told, *([f"{len(rest)} other reasons {sum(count for _, count in rest):,}"] if rest else [])])
 
 
 def summary_line(ledger: Ledger, seconds: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from tasks.reading import files
 from tasks.reading.csv_rows import Table
 from tasks.reading.encodings import Decoded
-from tasks.reading.faults import Fault, shown_text
+from tasks.reading.faults import UNREADABLE, Fault, shown_text
 from tasks.reading.files import SourceFile, find_files
 from tasks.reading.found import FieldCount, Found, Origin, Refused, RowReader, document, refused
 from tasks.reading.hub import hub_digests, hub_files, read_hub
@@ -82,7 +82,8 @@ def _read_rows(source: RowFileSource, file: SourceFile) -> Iterator[Found | Refu
     for position, record in enumerate(read_records(file, _layout(source)), 1):
         if isinstance(record, Fault):
             counts.add(None)
-            yield refused(source, f"{file.name}:{record.number or position}", record, file.name, f"fault {position}")
+            path = file.name if record.reason == UNREADABLE else f"{file.name}:{record.number or position}"
+            yield refused(source, path, record, file.name, f"fault {position}")
             continue
         found = reader.read(record)
         counts.add(None if isinstance(record.fields.get(source.text_field), Fault) else found, record.fields)

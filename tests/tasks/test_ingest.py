@@ -130,7 +130,7 @@ def test_a_source_without_files_is_the_users_error(tmp_path: Path):
 def test_a_source_of_which_no_file_can_be_read_is_the_users_error(tmp_path: Path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.parquet").write_text("no table")
-    with pytest.raises(UserError, match=r"ingest source 's': a\.parquet \(and 1 others alike\): .*Fix: .*parquet"):
+    with pytest.raises(UserError, match=r"ingest source 's': a\.parquet \(and 1 more like it\): .*Fix: .*parquet"):
         Bench.open(tmp_path / "w").ingest(source("parquet", tmp_path / "*.parquet"))
 
 
@@ -163,13 +163,15 @@ def test_files_behind_an_address_are_read_and_digested(tmp_path: Path):
 
 
 def test_a_local_data_set_is_read_as_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write_rows(tmp_path / "data" / "train.jsonl", *({"text": text} for text in ("one", "two", "three")))
+    write_rows(tmp_path / "data" / "train.jsonl", *({"text": text} for text in ("one", " ", "two", "three")))
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    hub = {"kind": "hub", "name": "h", "path": str(tmp_path / "data"), "streaming": True, "limit": 2}
+    hub = {"kind": "hub", "name": "h", "path": str(tmp_path / "data"), "streaming": True, "limit": 3}
     bench = Bench.open(tmp_path / "w")
-    assert [row["text"] for row in rows(bench.ingest(hub), "documents-*.parquet")] == ["one", "two"]
+    raw = bench.ingest(hub)
+    assert [row["text"] for row in rows(raw, "documents-*.parquet")] == ["one", "two"]
+    assert raw.ledger.dropped == {"empty_text": 1}
     assert list(source_digests(config(hub))) == ["h/train.jsonl"]
     with pytest.raises(UserError, match="ingest source 'h': .*split.*Fix: "):
         bench.ingest({**hub, "split": "nothing"})

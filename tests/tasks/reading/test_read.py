@@ -195,22 +195,6 @@ def test_a_heading_is_asked_for_with_its_split_only(tmp_path: Path):
             source("text", tmp_path, **settings)
 
 
-def test_a_local_data_set_is_read_as_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "train.jsonl").write_text(
-        "".join(json.dumps({"text": text}) + "\n" for text in ("one", "two", " ", "three"))
-    )
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    settings = {"kind": "hub", "name": "h", "path": str(tmp_path / "data"), "streaming": True}
-    hub = SOURCES.validate_python({**settings, "limit": 3})
-    assert texts(hub) == ["one", "two", "empty_text"]
-    assert list(digests_of(hub)) == ["h/train.jsonl"]
-    with pytest.raises(UserError, match="ingest source 'h': .*split"):
-        texts(SOURCES.validate_python({**settings, "split": "nothing"}))
-
-
 def test_files_behind_an_address_are_read():
     import fsspec
 

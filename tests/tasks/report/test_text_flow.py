@@ -1,5 +1,7 @@
 """Where the text went: the chain of stages, its picture, and the mixture at its end."""
 
+from itertools import pairwise
+
 import pytest
 
 from tasks.report import wording
@@ -60,7 +62,7 @@ def test_no_reason_of_the_flow_lies_over_another() -> None:
     lost = [at for at, text in enumerate(flow.node.label) if "<br>" not in text]
     spans = sorted((height * flow.node.y[at] - scale * sizes[at] / 2, height * flow.node.y[at] + scale * sizes[at] / 2)
                    for at in lost)  # fmt: skip
-    assert all(above[1] < below[0] for above, below in zip(spans, spans[1:], strict=False))
+    assert all(above[1] < below[0] for above, below in pairwise(spans))
     assert spans[0][0] > STREAM_PIXELS * 0.6
     assert spans[-1][1] < height
 

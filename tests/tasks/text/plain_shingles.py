@@ -2,7 +2,7 @@
 
 import unicodedata
 
-from plain_figures import LETTERS, kind
+from tests.tasks.text.plain_figures import LETTERS, kind
 
 
 def folded(text: str) -> str:

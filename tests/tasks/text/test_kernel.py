@@ -1,8 +1,6 @@
 """The statistics kernel: equal to the plain figures, right by hand, and sound on texts of every odd kind."""
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent))
-from plain_figures import figures  # the plain version lies beside this file
-
 from tasks.documents import text_buffers
 from tasks.text.kernel import measure
 from tasks.text.names import COUNTS, SHARES, UNBOUNDED
+from tests.tasks.text.plain_figures import figures
 
 PIECES = [
     *("the", "and", "cat", "cat ", "b", "They", "naïve", "3.14", "42", "word,", "(and", "javascript", "JavaScript;"),
@@ -48,6 +44,9 @@ def assert_equal(text: str, found: dict[str, float]) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 @example([""])
+@example(
+    ["def f(x):\n    return {'a': x[0] ** 2}  # no...\n\n\n    if x != 3:\n        f(x)\n", "", "\t\tx += 1;\n}\n}\n"]
+)
 @example(["\n\n\n"])
 @example(["   \u3000"])
 @example(["a...."])

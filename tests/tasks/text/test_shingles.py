@@ -1,9 +1,7 @@
 """Units, keys, signatures and sets of n-grams: equal to the plain version, and independent of the batch."""
 
 import random
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent))
-from plain_shingles import key_of, resemblance, runs_of, units_of  # the plain version lies beside this file
-
 from tasks.documents import text_buffers
 from tasks.text.shingles import GramSet, Signed, gram_hashes, sign, split_units
+from tests.tasks.text.plain_shingles import key_of, resemblance, runs_of, units_of
 
 MASK, SPREAD = 2**64 - 1, 0x9E3779B97F4A7C15
 PIECES = [

@@ -1,0 +1,93 @@
+"""Documents made to break rules and comparisons: groups 9 (filters) and 10 (copies) of the torture set."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+BOILERPLATE_PAGES = 3_000
+PROSE = (
+    "The ferry left the harbour an hour before dawn, with two cars, eleven passengers and a crate of hens on board. "
+    "Nobody spoke until the lighthouse was behind them; then the engineer began to sing, and after a while the cook "
+    "joined in. By noon the wind had turned and the sea was flat as glass, so that the captain let the children hold the "
+    "wheel. It was their first crossing. They asked how deep the water is, who had counted the islands, and why no bird "
+    "was to be seen so far from land. In the evening a light came up to the west, and the old man who sold tickets said "
+    "that this was the place. Everyone went on deck to look. What they saw there have not all of them told in the same way."
+)
+CHINESE = (
+    "渡船在天亮前一个小时离开了港口，船上有两辆车、十一位乘客和一筐母鸡。直到灯塔落在后面，谁也没有说话；后来轮机手唱起歌来，"
+    "过了一会儿，厨子也跟着唱了。到了中午，风向变了，海面平得像一面镜子，船长就让孩子们握一握舵轮。这是他们头一回过海。"
+    "他们问水有多深，是谁数过这些岛，又为什么离岸这样远便看不见一只鸟。傍晚时分，西边亮起一盏灯，卖票的老人说，就是那里了。"
+    "大家都走上甲板去看。他们在那里看见的东西，后来各人讲得都不一样。"
+)
+HAN = "".join(chr(0x4E00 + 37 * number) for number in range(400))  # no sentence, no space, no character twice
+CODE = "\n".join(
+    f"def step_{n}(x: int) -> int:\n    if x > {n}:\n        return x * {n} + {n * 7}\n    return step_{n + 1}(x - 1)\n"
+    for n in range(12)
+)
+
+
+@dataclass(frozen=True)
+class RuleCase:
+    """A document, and the reason that it is dropped for; None: it is kept."""
+
+    group: int
+    name: str
+    text: str
+    reason: str | None
+
+
+def filter_cases() -> list[RuleCase]:
+    """Group 9: documents in which a share is of nothing. Every rule of every preset looks at them."""
+    return [
+        RuleCase(9, "prose", PROSE, None),
+        RuleCase(9, "Chinese prose", CHINESE, None),
+        RuleCase(9, "no words", " \u3000\t\xa0", "empty_text"),
+        RuleCase(9, "no lines", "\n" * 300, "empty_text"),
+        RuleCase(9, "nothing visible", "\u200b\u2060 \u00ad\n\ufeff", "empty"),
+        RuleCase(9, "one letter", "a", "min_chars"),
+        RuleCase(9, "all punctuation", "?!.,;:-)( " * 60, "min_letter_share"),
+        RuleCase(9, "punctuation without a space", "…。！？" * 100, "min_letter_share"),
+        RuleCase(9, "only emoji", "😀🎉🚀" * 100, "min_letter_share"),
+        RuleCase(9, "only combining marks", "\u0301" * 300, "min_chars"),
+        RuleCase(9, "only digits", "31415 92653 " * 60, "min_letter_share"),
+        RuleCase(9, "only Han without a space", HAN, "fineweb2_stop_words"),
+        RuleCase(9, "one Han character", "船" * 400, "max_duplicate_10gram_share"),
+        RuleCase(9, "only code", CODE, "fineweb_punctuated_lines"),
+        RuleCase(9, "one word", "a" * 2_000, "max_word_chars"),
+        RuleCase(9, "one line many times", "The ferry left.\n" * 200, "max_duplicate_line_char_share"),
+        RuleCase(9, "half in Chinese", PROSE + "\n" + CHINESE, None),
+    ]
+
+
+def copy_cases() -> list[RuleCase]:
+    """Group 10: copies, near ones, and what only looks like them."""
+    link, other = PROSE.split(". "), CHINESE.split("。")
+    chain = [link, [*link[1:], "So the story went"], [*link[2:], "So the story went", "And nobody knew the end of it"]]
+    return [
+        RuleCase(10, "shorter than a shingle", "three short words", None),
+        RuleCase(10, "the same again", "three short words", "exact_copy"),
+        RuleCase(10, "shorter than a shingle, another", "three other words", None),
+        RuleCase(10, "as short in Chinese", "三个字", None),
+        RuleCase(10, "the same in other type", "Three  SHORT words", "exact_copy"),
+        RuleCase(10, "one shingle repeated", "row " * 100, None),
+        RuleCase(10, "one shingle repeated more often", "row " * 500, "near_copy"),
+        RuleCase(10, "chain, first", ". ".join(chain[0]) + " ", None),
+        RuleCase(10, "chain, second, like the first", ". ".join(chain[1]), "near_copy"),
+        RuleCase(10, "chain, third, like the second alone", ". ".join(chain[2]), "near_copy"),
+        RuleCase(10, "Chinese", CHINESE + "完。", None),
+        RuleCase(10, "Chinese without its last sentence", "。".join(other[:-2]), "near_copy"),
+        *boilerplate(),
+    ]
+
+
+def boilerplate() -> Iterator[RuleCase]:
+    """A cluster of thousands: one notice, in which a number differs or nothing at all."""
+    notice = "This page is not there any more. " + "Please go back to the start and look for another one, or ask us. " * 3
+    for number in range(BOILERPLATE_PAGES):
+        reason = None if number == 0 else ("exact_copy" if number % 2 else "near_copy")
+        page = "one" if number == 0 or number % 2 else f"number {chr(97 + number % 26)}{chr(97 + number // 26 % 26)}x"
+        yield RuleCase(10, f"boilerplate {number}", f"{notice} You came from page {page}.", reason)
+
+
+def rule_cases() -> list[RuleCase]:
+    """All cases of both groups."""
+    return [*filter_cases(), *copy_cases()]
