@@ -41,7 +41,7 @@ AnyCase = Case | HtmlCase | TextCase | RuleCase
 
 @dataclass(frozen=True)
 class Entry:
-    """A case as it lies in a source: all documents of the source, or those of one path."""
+    """A case as it lies in a source: all its documents, or those of one path or of what lies in one folder."""
 
     group: int
     case: AnyCase
@@ -60,10 +60,15 @@ class TortureSet:
 
 def write_torture_set(folder: Path, size: int = SIZE) -> TortureSet:
     """Writes all cases: files as they are, pages as .html files, texts as rows of JSON Lines."""
+    folder.mkdir(parents=True, exist_ok=True)
     cases = write_file_cases(folder, size)
     failing = tuple(case for case in cases if case.expected.error)
-    entries = [Entry(case.group, case, str(case.source["name"])) for case in cases if case not in failing]
-    sources: list[Row] = [dict(case.source) for case in cases if case not in failing]
+    entries: list[Entry] = []
+    sources: list[Row] = []
+    for source, alike in _by_settings([case for case in cases if case not in failing]):
+        sources.append(source)
+        places = [None] if len(alike) == 1 else [case.files[0].parent.name for case in alike]
+        entries += [Entry(case.group, case, str(source["name"]), place) for case, place in zip(alike, places, strict=True)]
     pages = folder / "6-pages"
     pages.mkdir()
     for number, page in enumerate(html_cases()):
@@ -73,12 +78,23 @@ def write_torture_set(folder: Path, size: int = SIZE) -> TortureSet:
     sources.append({"name": "pages", "kind": "html", "paths": [str(pages)]})
     for group, found in _by_group([*text_cases(), *rule_cases()]).items():
         path = folder / f"{group}-rows.jsonl"
-        lines = (json.dumps({"text": case.text, "case": case.name}, ensure_ascii=False) for case in found)
-        path.write_bytes("".join(line + "\n" for line in lines).encode("utf-8", "surrogatepass"))
+        path.write_text("".join(json.dumps({"text": case.text, "case": case.name}) + "\n" for case in found))
         name = f"rows-{group}"
         sources.append({"name": name, "kind": "jsonl", "paths": [str(path)]})
         entries += [Entry(group, case, name, f"{path.name}:{number}") for number, case in enumerate(found, 1)]
     return TortureSet(tuple(sorted(entries, key=lambda entry: entry.group)), tuple(sources), failing)
+
+
+def _by_settings(cases: Sequence[Case]) -> Iterator[tuple[Row, list[Case]]]:
+    """Cases whose sources differ by nothing but their folder, in one source with many folders."""
+    alike: dict[str, list[Case]] = {}
+    for case in cases:
+        settings = {name: value for name, value in case.source.items() if name not in ("name", "paths")}
+        own = [] if case.source["paths"] == [str(case.files[0].parent)] else [case.name]
+        alike.setdefault(json.dumps([settings, own]), []).append(case)
+    for number, found in enumerate(alike.values()):
+        paths = [path for case in found for path in case.source["paths"]]  # type: ignore[attr-defined]
+        yield {**found[0].source, "name": f"{found[0].source['kind']}-{number}", "paths": paths}, found
 
 
 def _by_group(cases: Sequence[TextCase | RuleCase]) -> dict[int, list[TextCase | RuleCase]]:
@@ -142,19 +158,135 @@ class Outcome:
     clean: AnnotatedCorpus
     selection: Selection
     unique: UniqueCorpus
-    fates: dict[str, Fate]  # by id, in the order read
+    fates: dict[tuple[str, str | None], list[Fate]]  # by source and path, and by source alone; in the order read
     messages: tuple[str, ...]  # of the cases that fail as a whole, in their order
     costs: tuple[dict[str, object], ...]
 
     def of(self, entry: Entry) -> list[Fate]:
         """The documents and refused records of a case."""
-        return self._by_place()[entry.source, entry.path]
+        return self.fates.get((entry.source, entry.path), [])
 
-    def _by_place(self) -> "dict[tuple[str, str | None], list[Fate]]":
-        if not _PLACES.get(id(self)):
-            places: dict[tuple[str, str | None], list[Fate]] = {}
-            for fate in self.fates.values():
-                places.setdefault((fate.source, None), []).append(fate)
-                places.setdefault((fate.source, fate.path), []).append(fate)
-            _PLACES[id(self)] = places
-        return _PLACES[id(self)]
+    @property
+    def slowest(self) -> tuple[float, str]:
+        """Seconds of the slowest task, and what it was."""
+        return max((float(str(cost["seconds"])), f"{cost['stage']} {cost['file']}") for cost in self.costs)
+
+    @property
+    def peak_bytes(self) -> tuple[int, int]:
+        """Most memory of a process that worked on files, and of one that read pages for it."""
+        own, children = zip(*(cost["peaks"] for cost in self.costs), strict=True)  # type: ignore[misc]
+        return max(own), max(children)
+
+
+def run_torture_set(torture: TortureSet, folder: Path, workers: int = 2) -> Outcome:
+    """The corpus stages over the set; the rules of all presets look at group 9 alone, the others are far too short for them."""
+    bench = Bench.open(folder)
+    messages: list[str] = []
+    for case in torture.failing:
+        with suppress(UserError):
+            try:
+                bench.ingest(dict(case.source))
+            except UserError as error:
+                messages.append(str(error))
+                raise
+    bench = Bench(bench.workspace, TimedTasks(bench.workspace.root / "parts", FilesConfig(workers=workers)))
+    try:
+        raw = bench.ingest(*torture.sources)
+        clean = bench.annotate(raw, pages={"max_bytes": MAX_BYTES, "max_depth": MAX_DEPTH})
+        selection = bench.select(clean, rules=[rule.model_dump() for rule in every_rule(["rows-9"])])
+        unique = bench.deduplicate(clean, selection)
+    finally:
+        bench.files.close()
+    costs = [json.loads(line) for line in (bench.workspace.root / "costs.jsonl").read_text().splitlines()]
+    fates: dict[tuple[str, str | None], list[Fate]] = {}
+    for fate in fates_of(raw, clean, unique):
+        for place in {None, fate.path, fate.path.split("/")[0]}:
+            fates.setdefault((fate.source, place), []).append(fate)
+    return Outcome(torture, raw, clean, selection, unique, fates, tuple(messages), tuple(costs))
+
+
+def every_rule(sources: list[str]) -> list[Rule]:
+    """The rules of all presets, for some sources."""
+    names = ["basic", *sorted(path.stem for path in PRESETS.glob("*.yaml") if path.stem != "basic")]
+    return [rule.model_copy(update={"sources": sources}) for name in names for rule in read_preset(name).rules]
+
+
+def fates_of(raw: RawCorpus, clean: AnnotatedCorpus, unique: UniqueCorpus) -> Iterator[Fate]:
+    """What became of each document and refused record, in the order of the tables."""
+    verdicts = {str(row["id"]): row for row in rows(unique, "verdicts-*.parquet")}
+    mended = {str(row["id"]): row for row in rows(clean, "documents-*.parquet")}
+    dropped = {str(row["id"]): row for row in rows(clean, "dropped-*.parquet")}
+    for row in rows(raw, "documents-*.parquet"):
+        mark = str(row["id"])
+        if mark in dropped:
+            yield _fate(dropped[mark], dropped[mark])
+        else:
+            yield _fate(mended[mark], verdicts[mark])
+    for row in rows(raw, "rejects-*.parquet"):
+        yield _fate(row, row)
+
+
+def _fate(document: Row, verdict: Row) -> Fate:
+    flags = dict(document["meta"] or ()).get("repaired", "")  # type: ignore[call-overload]
+    stage, reason = verdict["stage"], verdict["reason"]
+    return Fate(
+        str(document["source"]), str(document["path"]), str(document["text"]), tuple(filter(None, flags.split(","))),
+        None if stage is None else str(stage), None if reason is None else str(reason),
+    )  # fmt: skip
+
+
+def outcome_of(entry: Entry, fates: Sequence[Fate]) -> tuple[str, str]:
+    """A line of the table: kept, repaired, rejected or set aside, and why.
+
+    The cases share texts: what is another case's copy counts as kept, but in group 10, which is about copies.
+    """
+    gone = [fate for fate in fates if fate.reason is not None and (entry.group == 10 or fate.stage != "deduplicate")]
+    kept = len(fates) - len(gone)
+    reasons = Counter(fate.reason for fate in gone)
+    flags = sorted({flag for fate in fates if fate not in gone for flag in fate.flags})
+    told = ", ".join(f"{reason} {count}" if count > 1 else str(reason) for reason, count in sorted(reasons.items(), key=str))
+    if "worker_died" in reasons:
+        return "set aside", told
+    stays = f"repaired ({', '.join(flags)})" if flags else "kept"
+    if len(fates) == 1:
+        return (stays if kept else "rejected"), told
+    return f"{stays} {kept}" + (f", rejected {len(gone)}" if gone else ""), told
+
+
+def table(outcome: Outcome) -> Iterator[str]:
+    """The lines to show; of the boilerplate's pages the first two."""
+    yield "group | case | outcome | reason"
+    for entry in outcome.torture.entries:
+        if not re.fullmatch(r"boilerplate (\d\d+|[2-9])", entry.case.name):
+            told, reason = outcome_of(entry, outcome.of(entry))
+            files = f" ({entry.case.files[0].name})" if isinstance(entry.case, Case) else ""
+            yield f"{entry.group} | {entry.case.name}{files} | {told} | {reason}"
+    for case, message in zip(outcome.torture.failing, outcome.messages, strict=True):
+        yield f"{case.group} | {case.name} | message | {message}"
+
+
+def totals(outcome: Outcome) -> Iterator[str]:
+    """What went in and came out of each stage, and what it cost."""
+    artifacts: list[Artifact] = [outcome.raw, outcome.clean, outcome.selection, outcome.unique]
+    for name, artifact in zip(("ingest", "annotate", "select", "deduplicate"), artifacts, strict=True):
+        ledger = artifact.ledger
+        yield f"{name}: {ledger.rows_in} in, {ledger.rows_out} out, {sum(ledger.dropped.values())} dropped"
+    seconds, file = outcome.slowest
+    own, child = outcome.peak_bytes
+    yield f"{len(outcome.torture.entries)} cases, 0 crashes, longest file {seconds:.1f} s ({file})"
+    yield f"most memory: {own / 2**20:.0f} MiB in a worker, {child / 2**20:.0f} MiB in its reader of pages"
+
+
+def main() -> None:
+    """Writes the set, runs it, shows what came of it."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="torture-"))
+    start = time.monotonic()
+    torture = write_torture_set(folder / "files", int(sys.argv[2]) if len(sys.argv) > 2 else SIZE)
+    written = time.monotonic()
+    outcome = run_torture_set(torture, folder / "workspace")
+    print(*table(outcome), *totals(outcome), sep="\n")
+    print(f"{written - start:.0f} s to write, {time.monotonic() - written:.0f} s to run; all of it lies in {folder}")
+
+
+if __name__ == "__main__":
+    main()

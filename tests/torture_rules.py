@@ -18,6 +18,23 @@ CHINESE = (
     "他们问水有多深，是谁数过这些岛，又为什么离岸这样远便看不见一只鸟。傍晚时分，西边亮起一盏灯，卖票的老人说，就是那里了。"
     "大家都走上甲板去看。他们在那里看见的东西，后来各人讲得都不一样。"
 )
+TALE = (
+    "A miller kept two cats and a clock that was always wrong by the same seven minutes.",
+    "Every spring the river rose as far as the third step, where his grandfather had cut a mark.",
+    "He read the mark in the morning, wrote down the day, and went back to his stones.",
+    "Farmers came with barley in wet sacks and stayed to argue about the price of rope.",
+    "One of them claimed to have seen a pike as long as a ladder under the old bridge.",
+    "Nobody believed him, although his boat had lost an oar and half of its painted name.",
+    "When the frost came they carried lamps across the ice to find what the summer had sunk.",
+    "There were bottles, a wheel, the anchor of some barge, and the bell of a drowned church.",
+    "The bell hangs over the door now and is rung when a cart turns into the yard.",
+    "Strangers ask about it, and each of them is told a story that none before him has heard.",
+)
+MARKET = (
+    "每逢初五，镇上的人都到河边去赶集", "卖伞的坐在桥头，卖糖的站在树下，谁也不肯换地方", "有一年下了大雨，桥被水冲走了半边",
+    "大家只好撑船过去，把鸡鸭和布匹都堆在船尾", "一个穿灰衣服的先生在船上替人写信，写一封收两个铜钱",
+    "他写得很慢，每写完一行便抬头看看天色", "后来桥修好了，先生却还住在船上，说那里的光线比别处好", "到了晚上，集散了，灯一盏一盏地灭掉",
+)
 HAN = "".join(chr(0x4E00 + 37 * number) for number in range(400))  # no sentence, no space, no character twice
 CODE = "\n".join(
     f"def step_{n}(x: int) -> int:\n    if x > {n}:\n        return x * {n} + {n * 7}\n    return step_{n + 1}(x - 1)\n"
@@ -51,17 +68,16 @@ def filter_cases() -> list[RuleCase]:
         RuleCase(9, "only digits", "31415 92653 " * 60, "min_letter_share"),
         RuleCase(9, "only Han without a space", HAN, "fineweb2_stop_words"),
         RuleCase(9, "one Han character", "船" * 400, "max_duplicate_10gram_share"),
-        RuleCase(9, "only code", CODE, "fineweb_punctuated_lines"),
+        RuleCase(9, "only code", CODE, None),
         RuleCase(9, "one word", "a" * 2_000, "max_word_chars"),
         RuleCase(9, "one line many times", "The ferry left.\n" * 200, "max_duplicate_line_char_share"),
-        RuleCase(9, "half in Chinese", PROSE + "\n" + CHINESE, None),
+        RuleCase(9, "half in Chinese", PROSE + "\n" + CHINESE, "fineweb2_language_score"),
     ]
 
 
 def copy_cases() -> list[RuleCase]:
     """Group 10: copies, near ones, and what only looks like them."""
-    link, other = PROSE.split(". "), CHINESE.split("。")
-    chain = [link, [*link[1:], "So the story went"], [*link[2:], "So the story went", "And nobody knew the end of it"]]
+    first, middle, last = TALE[:8], [*TALE[1:8], TALE[8]], [*TALE[2:8], *TALE[8:10]]
     return [
         RuleCase(10, "shorter than a shingle", "three short words", None),
         RuleCase(10, "the same again", "three short words", "exact_copy"),
@@ -70,11 +86,11 @@ def copy_cases() -> list[RuleCase]:
         RuleCase(10, "the same in other type", "Three  SHORT words", "exact_copy"),
         RuleCase(10, "one shingle repeated", "row " * 100, None),
         RuleCase(10, "one shingle repeated more often", "row " * 500, "near_copy"),
-        RuleCase(10, "chain, first", ". ".join(chain[0]) + " ", None),
-        RuleCase(10, "chain, second, like the first", ". ".join(chain[1]), "near_copy"),
-        RuleCase(10, "chain, third, like the second alone", ". ".join(chain[2]), "near_copy"),
-        RuleCase(10, "Chinese", CHINESE + "完。", None),
-        RuleCase(10, "Chinese without its last sentence", "。".join(other[:-2]), "near_copy"),
+        RuleCase(10, "chain, first", " ".join(first), None),
+        RuleCase(10, "chain, second, like the first", " ".join(middle), "near_copy"),
+        RuleCase(10, "chain, third, like the second alone", " ".join(last), "near_copy"),
+        RuleCase(10, "Chinese", "。".join(MARKET), None),
+        RuleCase(10, "Chinese with another end", "。".join([*MARKET[:-1], "第二天又是这样"]), "near_copy"),
         *boilerplate(),
     ]
 

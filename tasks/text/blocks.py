@@ -1,9 +1,9 @@
 """Lines and paragraphs that stood in an earlier document: boilerplate that whole-document comparison cannot see."""
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from tasks.text.machine_code import numba
 from tasks.text.shingles import Bytes, Hashes, Offsets
 
 PRIME = np.uint64(0x100000001B3)  # of FNV-1a

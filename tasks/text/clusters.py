@@ -7,9 +7,10 @@ being looked at, cut into partitions of PARTITION_ROWS.
 
 from collections.abc import Callable, Iterator
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from tasks.text.machine_code import numba
 
 Numbers = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]

@@ -11,7 +11,6 @@ FineWeb, arXiv 2406.17557, section 3.6.
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -31,6 +30,7 @@ from tasks.text.classes import (
     class_table,
     sentence_ends,
 )
+from tasks.text.machine_code import numba
 from tasks.text.names import COUNTS, SHARES
 from tasks.text.utf8 import PRIME, SEED, SPREAD, Bytes, Hashes, Offsets, code_at, mix, most_units
 

@@ -6,11 +6,11 @@ Source: the hashing trick, Weinberger et al. 2009, arXiv 0902.2206; what fastTex
 from dataclasses import dataclass
 from pathlib import Path
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from tasks.text.classes import class_table, lower_table
+from tasks.text.machine_code import numba
 from tasks.text.shingles import units_of
 from tasks.text.utf8 import SPREAD, Bytes, Hashes, Offsets, most_units
 

@@ -5,7 +5,8 @@ import unicodedata
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from tasks.text.machine_code import numba
 
 LINE_END, INVISIBLE, TRAILING, BLANK, MOJIBAKE, MARKS, PRIVATE, INDENT = (1 << bit for bit in range(8))
 SPACE_BEFORE = " \t\xa0\u3000"  # what is trailing white space at the end of a line
@@ -66,7 +67,7 @@ def needed_repairs(data: bytes, table: Table, max_newlines: int, max_marks: int)
     return _needs(np.frombuffer(data, np.uint8), table, max_newlines, max_marks)
 
 
-@njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True)
 def _needs(data, table, max_newlines, max_marks):  # pyright: ignore
     """What makes it fast: eight plain ASCII bytes are one comparison, Han is stepped over by its first byte, and state is
     kept as positions, so that ordinary characters change none. Indices are unsigned: no test for negative ones.
@@ -137,14 +138,14 @@ def _needs(data, table, max_newlines, max_marks):  # pyright: ignore
     return found
 
 
-@njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True)
 def _is_plain(word):  # pyright: ignore
     """Whether all eight bytes are printable ASCII. A borrow or carry can only make a plain byte look like none."""
     above = word | (word + np.uint64(0x0101010101010101))
     return (above | (word - np.uint64(0x2020202020202020))) & np.uint64(0x8080808080808080) == np.uint64(0)
 
 
-@njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True)
 def _ends_in_space(data, end):  # pyright: ignore
     one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
     last = data[end - one]
@@ -155,7 +156,7 @@ def _ends_in_space(data, end):  # pyright: ignore
     return last == 0x80 and end >= three and data[end - two] == 0x80 and data[end - three] == 0xE3
 
 
-@njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True)
 def _beyond_table(code):  # pyright: ignore
     if 0xE0100 <= code <= 0xE01EF:
         return _MARK

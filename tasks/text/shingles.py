@@ -7,11 +7,11 @@ Measured (benchmarks/RESULTS.md, rows `minhash-en` and `minhash-zh`). The plain 
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from tasks.text.classes import DIGIT, HAN, KANA, LATIN, LETTER, NEWLINE, OTHER, SPACE, class_table, lower_table
+from tasks.text.machine_code import numba
 from tasks.text.utf8 import PRIME, SEED, SPREAD, Bytes, Hashes, Offsets, code_at, mix, most_units
 
 Signatures = npt.NDArray[np.uint32]

@@ -1,8 +1,9 @@
 """What the compiled kernels share: code points of UTF-8 bytes, and the mixing of 64-bit hashes."""
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from tasks.text.machine_code import numba
 
 Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
