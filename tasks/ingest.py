@@ -7,6 +7,7 @@ source is read alone.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -21,7 +22,7 @@ from tasks.documents import DOCUMENTS
 from tasks.errors import UserError
 from tasks.filetasks import FileTasks, Part, combined, gather
 from tasks.ledger import StageOutcome
-from tasks.reading.faults import UNREADABLE, Fault
+from tasks.reading.faults import UNREADABLE, Fault, shown_text
 from tasks.reading.files import SourceFile
 from tasks.reading.found import Found, Refused
 from tasks.reading.read import digests_of, list_files, read_file
@@ -132,11 +133,13 @@ def document_batch(found: Sequence[Found]) -> pa.RecordBatch:
 
 def ingest_files(work: IngestWork, out: Path) -> StageOutcome:
     """One task: documents-000.parquet, -001, … and rejects-000.parquet, those of them that hold something."""
+    has_names = id_field_of(work.source) is not None and len(work.files) > 1
+    read = _Once(work.source).read if has_names else partial(read_file, work.source)
     held: list[Found] = []
     held_bytes = 0
     with RollingWriter(out, "documents") as documents, DropWriter(out, "ingest", "rejects") as rejects:
         for file in work.files:
-            for found in read_file(work.source, file):
+            for found in read(file):
                 if isinstance(found, Refused):
                     _refuse(found, rejects)
                     continue
@@ -147,6 +150,23 @@ def ingest_files(work: IngestWork, out: Path) -> StageOutcome:
                     held, held_bytes = [], 0
         documents.write(document_batch(held))
     return outcome_of([documents], rejects)
+
+
+class _Once:
+    """Reads the files of a group whose rows name themselves: a name that an earlier file of it gave is refused."""
+
+    def __init__(self, source: AnySource) -> None:
+        self.source = source
+        self._seen: set[str] = set()
+
+    def read(self, file: SourceFile) -> Iterator[Found | Refused]:
+        for found in read_file(self.source, file):
+            if isinstance(found, Found) and found.id in self._seen:
+                fault = Fault("duplicate_id", len(found.text.encode()), shown_text(found.text))
+                yield Refused(stable_id(self.source.name, found.path, "again"), found.source, found.path, fault)
+                continue
+            self._seen.add(found.id)
+            yield found
 
 
 def _refuse(refused: Refused, rejects: DropWriter) -> None:

@@ -90,7 +90,8 @@ def _by_settings(cases: Sequence[Case]) -> Iterator[tuple[Row, list[Case]]]:
     alike: dict[str, list[Case]] = {}
     for case in cases:
         settings = {name: value for name, value in case.source.items() if name not in ("name", "paths")}
-        own = [] if case.source["paths"] == [str(case.files[0].parent)] else [case.name]
+        is_plain = case.source["paths"] == [str(case.files[0].parent)] and "id_field" not in settings
+        own = [] if is_plain else [case.name]
         alike.setdefault(json.dumps([settings, own]), []).append(case)
     for number, found in enumerate(alike.values()):
         paths = [path for case in found for path in case.source["paths"]]  # type: ignore[attr-defined]

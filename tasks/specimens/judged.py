@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from tasks.select import Bound, SelectConfig, bounds_of, preset_digests
@@ -99,13 +100,22 @@ def nearest_kept(asked: Asked, clean: Path, bounds: dict[str, Bound]) -> dict[st
                 looked_at &= np.ones(len(kept), np.bool_) if chosen is None else np.isin(sides[name], chosen)
             values = table[bound.rule.column].to_numpy().astype(np.float64)
             distances = np.where(looked_at & ~np.isnan(values), np.abs(values - bound.threshold), np.inf)
-            numbers = np.argsort(distances, kind="stable")[: asked.count]
+            numbers = _smallest(distances, asked.count)
             found = [
                 Near(float(distances[n]), Row(_texts(clean, path), int(n), table["id"][int(n)].as_py(), reason, float(values[n])))
                 for n in numbers if np.isfinite(distances[n])
             ]  # fmt: skip
             best[reason] = sorted([*best[reason], *found], key=lambda near: (near.distance, near.row.id))[: asked.count]
     return {reason: [near.row for near in found] for reason, found in best.items()}
+
+
+def _smallest(distances: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
+    """Places of the `count` smallest, of equal ones the first; without sorting all of them."""
+    last = min(count, len(distances)) - 1
+    if last < 0:
+        return np.zeros(0, np.int64)
+    near = np.flatnonzero(distances <= np.partition(distances, last)[last])
+    return near[np.argsort(distances[near], kind="stable")][:count]
 
 
 def deduplicate_groups(asked: Asked) -> list[Group]:

@@ -115,6 +115,14 @@ def test_an_id_that_an_earlier_file_gave_becomes_a_reject_in_any_source_of_named
     assert plain.ledger.dropped == {"empty_text": 1}
 
 
+def test_an_id_given_twice_among_many_small_files_is_a_reject_like_any_other(tmp_path: Path):
+    for number in range(MANY_FILES):
+        write_rows(tmp_path / "in" / f"{number:03d}.jsonl", {"id": number // 2, "text": f"text {number}"})
+    raw = Bench.open(tmp_path / "w").ingest(source("jsonl", tmp_path / "in", id_field="id"))
+    assert [row["text"] for row in rows(raw, "documents-*.parquet")] == [f"text {n}" for n in range(0, MANY_FILES, 2)]
+    assert raw.ledger.dropped == {"duplicate_id": MANY_FILES // 2}
+
+
 def test_no_document_at_all_is_the_users_error(tmp_path: Path):
     (tmp_path / "a.txt").write_text("\n\n")
     with pytest.raises(UserError, match=r"no document in 1 sources \(empty_text 1\)\. Fix: "):
