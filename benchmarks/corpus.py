@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # run as a script, Python looks beside it, not where `tasks` and `benchmarks` are
@@ -30,7 +31,7 @@ PEER_PACKAGES = {
 }
 PAIRS = 3
 PEER_MEGABYTES = {"en": 6.0, "zh": 3.0}
-QUICK_MEGABYTES, QUICK_PEER_MEGABYTES = 4.0, 0.3
+QUICK_MEGABYTES, QUICK_PEER_MEGABYTES = 2.0, 0.2
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def minhash_zh(asked: Settings) -> list[Row]:
 def _minhash(asked: Settings, language: corpus_filters.Language) -> Row:
     return corpus_minhash.row(
         asked.source, language, asked.megabytes, asked.peer_megabytes[language], asked.python("datatrove"),
-        asked.folder / f"minhash-{language}", asked.pairs, 20 if asked.quick else 250,
+        asked.folder / f"minhash-{language}", asked.pairs, 8 if asked.quick else 250,
     )  # fmt: skip
 
 
@@ -121,7 +122,7 @@ def pii(asked: Settings) -> list[Row]:
     from benchmarks import pii_speed
 
     texts = [text for language in ("en", "zh") for text in asked.source.at_least(language, asked.megabytes / 2)[0]]
-    return [pii_speed.row(texts, asked.quick)]
+    return [cast(Row, pii_speed.row(texts, asked.quick))]
 
 
 def html(asked: Settings) -> list[Row]:
@@ -130,7 +131,7 @@ def html(asked: Settings) -> list[Row]:
     if asked.source.folder is None:
         print("html: needs --data, a folder with article_html and web_html_multilang", file=sys.stderr)
         return []
-    return [dict(html_extraction.row(asked.source.folder, asked.python("trafilatura"), asked.quick))]
+    return [cast(Row, html_extraction.row(asked.source.folder, asked.python("trafilatura"), asked.quick))]
 
 
 def placement(asked: Settings) -> list[Row]:
@@ -200,9 +201,9 @@ def _parsed() -> argparse.Namespace:
 
 def _settings(asked: argparse.Namespace, folder: Path) -> Settings:
     megabytes = asked.megabytes or (QUICK_MEGABYTES if asked.quick else 50.0)
-    limits = dict.fromkeys(PEER_MEGABYTES, QUICK_PEER_MEGABYTES) if asked.quick else PEER_MEGABYTES
+    limits: dict[str, float] = dict.fromkeys(PEER_MEGABYTES, QUICK_PEER_MEGABYTES) if asked.quick else PEER_MEGABYTES
     if asked.peer_megabytes is not None:
-        limits = dict.fromkeys(limits, asked.peer_megabytes)
+        limits = dict.fromkeys(PEER_MEGABYTES, float(asked.peer_megabytes))
     return Settings(
         Source(asked.data), megabytes, limits, asked.peer_python, asked.trafilatura_python, folder, asked.quick
     )

@@ -13,9 +13,15 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.corpus_texts import HAN, Language, Source, first, write_tables
 from benchmarks.sides import Row, compared, ours, peer, run, tell
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.select import SelectConfig
 
 PEER = "datatrove 0.10.1: Gopher repetition, Gopher quality, C4, FineWeb"
 PRESETS = {"en": "gopher,c4,fineweb", "zh": "fineweb2-zh"}
@@ -153,14 +159,10 @@ def main() -> None:
     tell(size, seconds, startup, {"kept": reasons["kept"] / reasons.total(), "reasons": dict(reasons)})
 
 
-def _broken(config: "object", statistics: "object") -> list[dict[str, list[str]]]:
+def _broken(config: "SelectConfig", statistics: "pa.Table") -> list[dict[str, list[str]]]:
     """Every rule that each document breaks, by the peer's filter that has the rule."""
-    import pyarrow as pa
+    from tasks.select import bounds_of
 
-    from tasks.select import SelectConfig, bounds_of
-
-    assert isinstance(config, SelectConfig)
-    assert isinstance(statistics, pa.Table)
     found: list[dict[str, list[str]]] = [
         {"gopher repetition": [], "gopher quality": [], "c4": [], "fineweb": []} for _ in range(statistics.num_rows)
     ]

@@ -28,6 +28,7 @@ OTHER_SETTINGS = {
     "16x8_0.5": {"bands": 16, "rows": 8, "threshold": 0.5},
     "20x6_0.6": {"bands": 20, "rows": 6, "threshold": 0.6},
 }
+PLANTED_MEGABYTES = 6.0  # of text that copies are planted in
 MANY = 200  # planted copies at each rate from which other settings are worth a look
 SHINGLE_UNITS = 5
 NEAR = 0.5  # Jaccard similarity of shingles from which two documents are near copies of one another
@@ -58,7 +59,11 @@ def row(
         PEER, pairs,
     )  # fmt: skip
     return (
-        timed | {"text": origin} | quality(source, language, max(peer_megabytes, 2.0), python, folder / "planted", each)
+        timed
+        | {"text": origin}
+        | quality(
+            source, language, PLANTED_MEGABYTES if each >= MANY else peer_megabytes, python, folder / "planted", each
+        )
     )
 
 

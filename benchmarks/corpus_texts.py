@@ -24,7 +24,7 @@ FIELD_BYTES = 40  # a shorter field of a table or record is a label, not text
 HAN_TEXT = 0.2  # share of Han characters from which a text is Chinese
 HAN = re.compile(r"[㐀-鿿]")
 SYNTHETIC_WORDS = 20_000
-SYNTHETIC_BYTES = 4_000_000
+SYNTHETIC_BYTES = 2_000_000
 
 
 @dataclass(frozen=True)

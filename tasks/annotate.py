@@ -4,7 +4,7 @@ Pages become their main text, characters are repaired, personal data is masked, 
 table lies one of statistics, row for row, without text.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -42,6 +42,7 @@ STATISTICS = pa.schema(
     ]
 )
 BATCH_ROWS = 1_000
+BATCH_BYTES = 16 * 2**20  # of text; what is done to it takes many times as much
 HEADER_CHARS = 4_000  # in which a licence header is looked for
 
 
@@ -178,7 +179,7 @@ class Annotator:
         texts: list[str] = documents.column("text").to_pylist()
         detected = self._languages(documents.column("language").to_pylist(), texts)
         quality = [None] * len(texts) if self._scorer is None else self._scorer.score(data, offsets).tolist()
-        others: dict[str, list[float | None]] = {
+        others: dict[str, Sequence[float | None]] = {
             "language_score": [found.score for found in detected],
             "mixed": [float(found.is_mixed) for found in detected],
             **{f"pii_{kind}": [float(found.get(kind, 0)) for found in pii] for kind in KINDS},
@@ -242,7 +243,7 @@ def annotate_table(work: AnnotateWork, out: Path) -> StageOutcome:
         pq.ParquetFile(work.table.path) as file,
     ):
         annotator = Annotator(work.config, work.quality, pages)
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
+        for batch in bounded(file.iter_batches(batch_size=BATCH_ROWS)):
             mended = annotator.mend(batch)
             documents = _with_texts(batch, mended)
             removed += _bytes(batch) - _bytes(documents)
@@ -258,6 +259,18 @@ def annotate_table(work: AnnotateWork, out: Path) -> StageOutcome:
             split_batch(_with_languages(documents, staying, measured), mended.reasons, mended.values, kept, dropped)
     figures = {"repaired_documents": float(mended_documents)}
     return outcome_of([kept], dropped, removed, figures, {statistics_path: "Statistics"})
+
+
+def bounded(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of at most BATCH_BYTES of text, or of one document that is longer."""
+    for batch in batches:
+        ends = np.cumsum(batch.column("bytes").to_numpy())
+        start = 0
+        while start < batch.num_rows:
+            before = ends[start - 1] if start else 0
+            end = max(start + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
+            yield batch.slice(start, end - start)
+            start = end
 
 
 def _bytes(batch: pa.RecordBatch) -> int:

@@ -19,8 +19,17 @@ if TYPE_CHECKING:
     from polars.datatypes import DataTypeClass
 
 ContractName = Literal[
-    "Documents", "Dropped", "Statistics", "Verdicts", "Clusters", "Matches",
-    "InstructionExamples", "ClassificationExamples", "TokenLabelExamples", "Scores", "TokenRows"
+    "Documents",
+    "Dropped",
+    "Statistics",
+    "Verdicts",
+    "Clusters",
+    "Matches",
+    "InstructionExamples",
+    "ClassificationExamples",
+    "TokenLabelExamples",
+    "Scores",
+    "TokenRows",
 ]
 LANGUAGE = r"^([a-z]{2,3}|code|und)$"
 REASON = r"^[a-z][a-z0-9_]*$"

@@ -381,7 +381,8 @@ def _write_mixture(out: Path) -> None:
                         count = counts.setdefault((name, source, language), [0, 0])
                         count[0] += 1
                         count[1] += size
-    rows = sorted(((*key, *count) for key, count in counts.items()), key=lambda row: (row[0], -row[4], row[1], row[2]))
+    ranked = sorted(counts, key=lambda key: (key[0], -counts[key][1], key[1], key[2]))
+    rows = [(*key, *counts[key]) for key in ranked]
     columns = [pa.array([row[place] for row in rows], kind.type) for place, kind in enumerate(MIXTURE)]
     pq.write_table(pa.table(columns, schema=MIXTURE), out / "mixture.parquet", compression="zstd")
 

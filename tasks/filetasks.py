@@ -8,17 +8,18 @@ WORKSPACE/parts/<stage>/<fingerprint>/     files and, written last, part.json
 """
 
 import json
+import logging
 import multiprocessing
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, NoReturn, Protocol, TypeVar
 
 from pydantic import Field
 
@@ -125,12 +126,10 @@ def read_part(folder: Path) -> Part | None:
 
 def _outcome(raw: dict[str, Json]) -> StageOutcome:
     ledger, receipts, figures, notes = raw["ledger"], raw["receipts"], raw["figures"], raw["notes"]
-    assert (
-        isinstance(ledger, dict)
-        and isinstance(receipts, list)
-        and isinstance(figures, dict)
-        and isinstance(notes, dict)
-    )
+    assert isinstance(ledger, dict)
+    assert isinstance(receipts, list)
+    assert isinstance(figures, dict)
+    assert isinstance(notes, dict)
     return StageOutcome(
         Ledger(**ledger),  # type: ignore[arg-type]
         tuple(Receipt(**entry) for entry in receipts),  # type: ignore[arg-type]
@@ -215,10 +214,10 @@ class OnRay:
                 if address is None:
                     ray.init(
                         num_cpus=workers, include_dashboard=False, object_store_memory=object_store_bytes,
-                        log_to_driver=False, logging_level="error",
+                        log_to_driver=False, logging_level=logging.ERROR,
                     )  # fmt: skip
                 else:
-                    ray.init(address=address, log_to_driver=False, logging_level="error")
+                    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except ConnectionError as error:
                 raise UserError(
                     f"cluster.address {address}: no Ray answers there. Start one (ray start --head) or leave it out."
@@ -288,7 +287,7 @@ class FileTasks:
             place.close()
 
     @contextmanager
-    def _progress(self, stage: str, works: Sequence[Work], parts: Sequence[Part | None]) -> "Iterator[tqdm[None]]":
+    def _progress(self, stage: str, works: Sequence[Work], parts: Sequence[Part | None]) -> "Generator[tqdm[NoReturn]]":
         from tqdm import tqdm
 
         total = sum(work.size for work in works)

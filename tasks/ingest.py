@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
@@ -23,7 +24,7 @@ from tasks.errors import UserError
 from tasks.filetasks import FileTasks, Part, combined, gather
 from tasks.ledger import StageOutcome
 from tasks.reading.faults import UNREADABLE, Fault, shown_text
-from tasks.reading.files import SourceFile
+from tasks.reading.files import SourceFile, digest_of
 from tasks.reading.found import Found, Refused
 from tasks.reading.read import digests_of, list_files, read_file
 from tasks.reading.sources import AnySource, FileSource, place_of
@@ -84,11 +85,10 @@ class IngestWork:
 
 def works_of(source: AnySource) -> list[IngestWork]:
     """The tasks of a source, in the order of its files."""
-    digests = digests_of(source)
     if not isinstance(source, FileSource):
-        return [IngestWork(source, tuple(list_files(source)), digests)]
+        return [IngestWork(source, tuple(list_files(source)), digests_of(source))]
     return [
-        IngestWork(source, tuple(group), {file.name: digests[f"{source.name}/{file.name}"] for file in group})
+        IngestWork(source, tuple(group), {file.name: digest_of(file) for file in group})
         for group in grouped(list_files(source))
     ]
 
@@ -198,10 +198,20 @@ def ingest(config: IngestConfig, out: Path, files: FileTasks) -> StageOutcome:
     if outcome.ledger.rows_out == 0:
         reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(outcome.ledger.dropped).most_common())
         raise UserError(
-            f"ingest: no document in {len(config.sources)} sources ({reasons or 'they are empty'}). "
-            "Fix: check paths and text_field."
+            f"ingest: found no document ({reasons or 'the sources are empty'}){_first_reject(parts)}, expected one at least. "
+            "Fix: check paths, kind and text_field of the sources."
         )
     return outcome
+
+
+def _first_reject(parts: Sequence[Part]) -> str:
+    """Where the first reject lies and how it begins, for a message."""
+    path = next((path for part in parts for path in part.files("rejects-*.parquet")), None)
+    if path is None:
+        return ""
+    first = pq.read_table(path, columns=["path", "reason", "text"]).slice(0, 1).to_pylist()[0]
+    start = " ".join(str(first["text"]).split())[:60]
+    return f"; first {first['path']}: {first['reason']}" + (f", {start!r}" if start else "")
 
 
 def _check_readable(source: AnySource, parts: Sequence[Part]) -> None:
@@ -210,7 +220,7 @@ def _check_readable(source: AnySource, parts: Sequence[Part]) -> None:
         part.outcome.ledger.rows_out or UNREADABLE not in part.outcome.ledger.dropped for part in parts
     ):
         return
-    first = pq.read_table(parts[0].files("rejects-*.parquet")[0]).filter(pa.compute.field("reason") == UNREADABLE)
+    first = pq.read_table(parts[0].files("rejects-*.parquet")[0]).filter(pc.field("reason") == UNREADABLE)
     others = f" (and {len(parts) - 1} more like it)" if len(parts) > 1 else ""
     raise UserError(
         f"{place_of(source)}: {first['path'][0].as_py()}{others}: {first['text'][0].as_py().rstrip('. ')}. "

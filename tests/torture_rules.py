@@ -100,7 +100,7 @@ def boilerplate() -> Iterator[RuleCase]:
     notice = "This page is not there any more. " + "Please go back to the start and look for another one, or ask us. " * 3
     for number in range(BOILERPLATE_PAGES):
         reason = None if number == 0 else ("exact_copy" if number % 2 else "near_copy")
-        page = "one" if number == 0 or number % 2 else f"number {chr(97 + number % 26)}{chr(97 + number // 26 % 26)}x"
+        page = "one" if number == 0 or number % 2 else "number " + "".join(chr(97 + number // 26**place % 26) for place in range(3))
         yield RuleCase(10, f"boilerplate {number}", f"{notice} You came from page {page}.", reason)
 
 

@@ -206,6 +206,8 @@ def _decode_guessed(raw: bytes, codec: str | None, declared: str | None) -> Deco
         return _checked(text, "iso2022_jp", lied)
     if (text := _strict(raw, "utf-8")) is not None:
         return _checked(text, "utf-8", () if raw.isascii() else lied)
+    if _has_only_surrogates(raw):
+        return _checked(raw.decode("utf-8", "surrogatepass"), "utf-8", lied)
     best = Reading("utf-8", 0.0, is_strict=False) if _has_utf8_lines(raw) else _best(raw)
     if best.codec == codec:
         lied = ()

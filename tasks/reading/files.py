@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO
 
 from tasks.errors import UserError
@@ -20,21 +21,24 @@ GLOB_CHARACTERS = re.compile(r"[*?\[]")
 class SourceFile:
     """One file of a source. `name` is relative to the folder that the source's patterns share; `url` may be a path.
 
-    The name depends on the recipe alone, not on which other files were found; `bytes` is the size as stored.
+    The name depends on the recipe alone, not on which other files were found; `bytes` is the size as stored. `state` is that
+    of a local file when it was found: what is read later must be what was found then.
     """
 
     name: str
     url: str
     bytes: int = 0
+    state: str = ""
 
 
 @dataclass(frozen=True)
 class Match:
-    """A file that a pattern names: where it lies, what it is behind all links, and its size."""
+    """A file that a pattern names: where it lies, what it is behind all links, its size and its state."""
 
     url: str
     real: str
     bytes: int
+    state: str = ""
 
 
 def find_files(place: str, patterns: Sequence[str]) -> list[SourceFile]:
@@ -49,7 +53,10 @@ def find_files(place: str, patterns: Sequence[str]) -> list[SourceFile]:
         once.setdefault(match.real, match)
     shared = _shared_depth(patterns)
     files = sorted(once.values(), key=lambda match: match.url)
-    return [SourceFile(_storable("/".join(file.url.split("/")[shared:])), file.url, file.bytes) for file in files]
+    return [
+        SourceFile(_storable("/".join(file.url.split("/")[shared:])), file.url, file.bytes, file.state)
+        for file in files
+    ]
 
 
 def _storable(name: str) -> str:
@@ -61,8 +68,11 @@ def digest_of(file: SourceFile) -> str:
     """SHA-256 of the file as stored, compressed or not."""
     digest = hashlib.sha256()
     with open_stored(file) as stream:
-        while chunk := stream.read(DIGEST_CHUNK_BYTES):
-            digest.update(chunk)
+        try:
+            while chunk := stream.read(DIGEST_CHUNK_BYTES):
+                digest.update(chunk)
+        except OSError as error:
+            raise UserError(f"{file.url}: {error.strerror or error}. Fix: check the disk or the network.") from error
     return digest.hexdigest()
 
 
@@ -83,8 +93,7 @@ def state_of(file: SourceFile) -> str:
     """Differs when the file was written in between: size and time of change, or what the remote store says of it."""
     try:
         if "://" not in file.url:
-            state = Path(file.url).stat()
-            return f"{state.st_size} bytes, changed at {state.st_mtime_ns}"
+            return _local_state(Path(file.url).stat())
         import fsspec
 
         files, path = fsspec.core.url_to_fs(file.url)
@@ -92,6 +101,16 @@ def state_of(file: SourceFile) -> str:
         return str(files.ukey(path))
     except OSError as error:
         raise UserError(f"{file.url}: {error.strerror or error}. Fix: check the path and who may read it.") from error
+
+
+def _local_state(stat: os.stat_result) -> str:
+    return f"{stat.st_size} bytes, changed at {stat.st_mtime_ns}"
+
+
+def check_unchanged(file: SourceFile, state: str) -> None:
+    """UserError when the file is not in this state: its documents would be of two files, or of another than was noted."""
+    if state_of(file) != state:
+        raise UserError(f"{file.url}: changed while it was read. Fix: run again when nothing writes to it.")
 
 
 def _shared_depth(patterns: Sequence[str]) -> int:
@@ -128,7 +147,10 @@ def _remote_place(pattern: str) -> tuple[str, bool]:
 
 
 def _matches(place: str, pattern: str) -> list[Match]:
-    found = _remote_matches(place, pattern) if "://" in pattern else _local_matches(pattern)
+    try:
+        found = _remote_matches(place, pattern) if "://" in pattern else _local_matches(pattern)
+    except OSError as error:
+        raise UserError(f"{place}: {pattern[:200]!r}: {error.strerror or error}. Fix: correct the path.") from error
     if not found:
         raise UserError(
             f"{place}: {pattern!r} matches no file. {_beside(pattern)}Fix: correct the path or the pattern."
@@ -146,8 +168,17 @@ def _local_matches(pattern: str) -> list[Match]:
         names = list(_walk_matches(path))
     else:
         names = glob.glob(str(path))
-    files = [Path(name) for name in names if Path(name).is_file()]
-    return [Match(file.as_posix(), os.path.realpath(file), file.stat().st_size) for file in files]
+    return [match for name in names if (match := _local_match(Path(name))) is not None]
+
+
+def _local_match(path: Path) -> Match | None:
+    """The file, if it is one and still there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    is_file = S_ISREG(stat.st_mode)
+    return Match(path.as_posix(), os.path.realpath(path), stat.st_size, _local_state(stat)) if is_file else None
 
 
 def _walk_matches(pattern: Path) -> Iterator[str]:

@@ -14,6 +14,7 @@ from tasks.reading.sources import RowSource, Source, place_of
 
 WRONG_FIELD = ("missing_field", "not_text")  # more than half of a file's rows: the recipe names the wrong field
 MAX_META_CHARS = 65_536  # of one value
+MAX_SHOWN_CHARS = 200  # of a row's field names in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,7 @@ class FieldCount:
         if self.wrong * 2 > self.rows:
             path, fields = self.example
             number = path.rsplit(":", 1)[-1]
+            fields = fields if len(fields) <= MAX_SHOWN_CHARS else f"{fields[:MAX_SHOWN_CHARS]} …"
             raise UserError(
                 f"{place_of(source)}: {url}:{number}: no text in field {text_field!r} (nor in {self.wrong - 1} other of "
                 f"{self.rows} rows); the row has {fields or 'no fields'}. Fix: set text_field to the one that holds the text."

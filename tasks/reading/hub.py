@@ -45,6 +45,7 @@ def read_hub(source: HubSource) -> Iterator[Found | Refused]:
 
 def _rows(source: HubSource) -> Iterable[Mapping[str, object]]:
     import datasets
+    from datasets.exceptions import DatasetsError
 
     try:
         rows = datasets.load_dataset(
@@ -55,11 +56,7 @@ def _rows(source: HubSource) -> Iterable[Mapping[str, object]]:
             streaming=source.streaming,
             data_files=source.data_files,
         )
-    except (
-        OSError,
-        ValueError,
-        datasets.exceptions.DatasetsError,
-    ) as error:  # no network, no such set, subset or split
+    except (OSError, ValueError, DatasetsError) as error:  # no network, no such set, subset or split
         raise UserError(
             f"{place_of(source)}: {error}. Fix: check path, subset, split, revision and the network."
         ) from error

@@ -18,7 +18,7 @@ from tasks.reading.encodings import (
     strip_mark,
 )
 from tasks.reading.faults import Fault, shown
-from tasks.reading.files import SourceFile, open_stored, state_of
+from tasks.reading.files import SourceFile, check_unchanged, open_stored, state_of
 from tasks.reading.unpack import unpacked
 
 HEAD_BYTES = 1 << 18  # looked at to tell a file's charset
@@ -28,14 +28,14 @@ STREAM_ENDS = ("truncated_stream", "damaged_stream", "bomb")  # what precedes th
 
 def read_chunks(file: SourceFile) -> Iterator[bytes | Fault]:
     """The file's unpacked bytes. UserError when it was written to in the meantime: its documents would be of two files."""
-    before = state_of(file)
+    before = file.state or state_of(file)
+    check_unchanged(file, before)
     with open_stored(file) as stored:
         try:
             yield from unpacked(stored)
         except OSError as error:
             raise UserError(f"{file.url}: {error.strerror or error}. Fix: check the disk or the network.") from error
-    if state_of(file) != before:
-        raise UserError(f"{file.url}: changed while it was read. Fix: run again when nothing writes to it.")
+    check_unchanged(file, before)
 
 
 @dataclass(frozen=True)

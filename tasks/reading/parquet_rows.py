@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.errors import UserError
 from tasks.reading.encodings import decode
 from tasks.reading.faults import UNREADABLE, Fault, shown
-from tasks.reading.files import SourceFile, open_stored, state_of
+from tasks.reading.files import SourceFile, check_unchanged, open_stored, state_of
 from tasks.reading.lines import too_large
 from tasks.reading.rows import Record
 
@@ -20,7 +19,8 @@ MAX_BATCH_ROWS = 4_096
 
 def read_parquet(file: SourceFile, fields: Sequence[str], max_bytes: int) -> Iterator[Record | Fault]:
     """The rows, with the given fields only, or all."""
-    before = state_of(file)
+    before = file.state or state_of(file)
+    check_unchanged(file, before)
     with open_stored(file) as stream:
         try:
             table = pq.ParquetFile(stream)
@@ -33,8 +33,7 @@ def read_parquet(file: SourceFile, fields: Sequence[str], max_bytes: int) -> Ite
             yield Record(1, dict.fromkeys(names))
             return
         yield from _row_groups(table, kept or names, names, max_bytes)
-    if state_of(file) != before:
-        raise UserError(f"{file.url}: changed while it was read. Fix: run again when nothing writes to it.")
+    check_unchanged(file, before)
 
 
 def _row_groups(
@@ -83,7 +82,9 @@ def _values(column: pa.Array, max_bytes: int) -> tuple[Iterable[object], Mended]
     if not (is_text or is_bytes):
         return column.to_pylist(), {}
     raw = column.cast(pa.large_binary()) if not pa.types.is_large_string(kind) else column.view(pa.large_binary())
-    longest = pc.max(pc.binary_length(raw)).as_py() or 0
+    longest = int(
+        np.diff(np.frombuffer(raw.buffers()[1], np.int64)[raw.offset : raw.offset + len(raw) + 1]).max(initial=0)
+    )
     if is_text and longest <= max_bytes and _is_utf8(column):
         return column.to_pylist(), {}
     return _decoded(raw, max_bytes)

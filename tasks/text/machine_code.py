@@ -8,8 +8,9 @@ import hashlib
 from pathlib import Path
 
 import numba as numba
+from numba.core import config
 
 _HERE = Path(__file__).parent
 _DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_HERE.glob("*.py")))).hexdigest()[:16]
-if not numba.config.CACHE_DIR:  # the user's own choice stands; where this folder cannot be written numba takes another
-    numba.config.CACHE_DIR = str(_HERE / "__pycache__" / f"kernels-{_DIGEST}")
+if not config.CACHE_DIR:  # pyright: ignore # the user's own choice stands; a folder that cannot be written is passed over
+    config.CACHE_DIR = str(_HERE / "__pycache__" / f"kernels-{_DIGEST}")  # pyright: ignore

@@ -10,7 +10,18 @@ import pyarrow.parquet as pq
 
 from flows.stages import ANNOTATE, DECONTAMINATE, DEDUPLICATE, INGEST, SELECT, Stage, identify
 from tasks.annotate import AnnotateConfig
-from tasks.artifacts import AnnotatedCorpus, Artifact, Corpus, Examples, RawCorpus, Selection, UniqueCorpus, Workspace, as_artifact, describe
+from tasks.artifacts import (
+    AnnotatedCorpus,
+    Artifact,
+    Corpus,
+    Examples,
+    RawCorpus,
+    Selection,
+    UniqueCorpus,
+    Workspace,
+    as_artifact,
+    describe,
+)
 from tasks.decontaminate import DecontaminateConfig
 from tasks.deduplicate import DeduplicateConfig
 from tasks.documents import DOCUMENTS, TableWriter

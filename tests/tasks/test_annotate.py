@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tasks.annotate import BATCH_BYTES, bounded
 from tasks.artifacts import AnnotatedCorpus
 from tasks.errors import UserError
 from tasks.quality import QualityConfig, train_quality
@@ -80,7 +82,10 @@ def test_personal_data_is_masked_kept_or_costs_the_document(tmp_path: Path):
     masked = annotated(tmp_path / "mask", document("a", text))
     assert "jane" not in str(rows(masked, "documents-*.parquet")[0]["text"])
     assert rows(masked, "statistics-*.parquet")[0]["pii_email"] == 1
-    assert rows(annotated(tmp_path / "keep", document("a", text), pii={"email": "keep"}), "documents-*.parquet")[0]["text"] == text
+    assert (
+        rows(annotated(tmp_path / "keep", document("a", text), pii={"email": "keep"}), "documents-*.parquet")[0]["text"]
+        == text
+    )
     dropped = annotated(tmp_path / "drop", document("a", text), document("b", PROSE), pii={"email": "drop"})
     assert dropped.ledger.dropped == {"pii_email": 1}
     assert "jane" not in str(rows(dropped, "dropped-*.parquet")[0]["text"])
@@ -121,6 +126,13 @@ def test_a_trained_classifier_gives_each_document_its_score(tmp_path: Path):
     assert scores[0] > 0.5 > scores[1]
 
 
+def test_long_documents_are_taken_in_batches_of_bounded_size_and_none_is_lost():
+    sizes = [1, BATCH_BYTES, 5, 6, BATCH_BYTES + 1, 2, BATCH_BYTES - 2, 3]
+    rows = pa.RecordBatch.from_pydict({"row": range(len(sizes)), "bytes": sizes})
+    batches = list(bounded([rows, rows.slice(0, 0), rows.slice(3, 2)]))
+    assert [batch["row"].to_pylist() for batch in batches] == [[0], [1], [2, 3], [4], [5, 6], [7], [3], [4]]
+
+
 def test_a_second_run_gives_the_same_bytes(tmp_path: Path):
     found = [document("a", PAGE, format="html"), document("b", CHINESE, language="und"), document("c", PROSE)]
     one, two = (annotated(tmp_path / name, *found) for name in ("one", "two"))
@@ -133,5 +145,7 @@ def test_what_comes_in_comes_out_or_is_dropped(tmp_path_factory: pytest.TempPath
     clean = annotated(
         tmp_path_factory.mktemp("w"), *(document(str(n), text or "x", language="und") for n, text in enumerate(texts))
     )
-    assert sorted(ids(clean, "documents-*.parquet") + ids(clean, "dropped-*.parquet")) == [str(n) for n in range(len(texts))]
+    assert sorted(ids(clean, "documents-*.parquet") + ids(clean, "dropped-*.parquet")) == [
+        str(n) for n in range(len(texts))
+    ]
     clean.ledger.check("annotate")

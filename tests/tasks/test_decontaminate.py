@@ -35,7 +35,9 @@ def examples(folder: Path, *texts: str) -> Examples:
     return Examples(str(folder), "e")
 
 
-def run(folder: Path, found: list[Row], judged: tuple[Examples, ...] = (), keep: str = "first", **settings: object) -> Corpus:
+def run(
+    folder: Path, found: list[Row], judged: tuple[Examples, ...] = (), keep: str = "first", **settings: object
+) -> Corpus:
     bench = Bench.open(folder)
     clean = bench.annotate(bench.raw(found[: len(found) // 2], found[len(found) // 2 :]))
     unique = bench.deduplicate(clean, bench.select(clean), keep=keep)

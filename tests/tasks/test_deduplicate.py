@@ -129,7 +129,11 @@ NOTICE = "This notice stands under every page of the site, and nobody has read i
 
 def test_lines_of_earlier_documents_are_cut_out_of_later_ones(tmp_path: Path):
     texts = [" ".join(words(n, 20)) for n in range(3)]
-    found = [document("a", f"{texts[0]}\n{NOTICE}"), document("b", f"{NOTICE}\n\n{texts[1]}\n{NOTICE}"), document("c", NOTICE)]
+    found = [
+        document("a", f"{texts[0]}\n{NOTICE}"),
+        document("b", f"{NOTICE}\n\n{texts[1]}\n{NOTICE}"),
+        document("c", NOTICE),
+    ]
     found += [document(str(n), " ".join(words(n, 30))) for n in range(40, 60)]
     bench = Bench.open(tmp_path)
     clean = bench.annotate(bench.raw(found[:2], found[2:]))
@@ -145,7 +149,11 @@ def test_lines_of_earlier_documents_are_cut_out_of_later_ones(tmp_path: Path):
 
 def test_paragraphs_can_be_cut_instead_and_what_stays_keeps_its_breaks(tmp_path: Path):
     shared = "\n".join([NOTICE, NOTICE[::-1]])
-    found = [document("a", shared), document("b", f"one {NOTICE[:40]}\n\n{shared}\n\ntwo {NOTICE[40:]}"), document("c", "other")]
+    found = [
+        document("a", shared),
+        document("b", f"one {NOTICE[:40]}\n\n{shared}\n\ntwo {NOTICE[40:]}"),
+        document("c", "other"),
+    ]
     bench = Bench.open(tmp_path)
     clean = bench.annotate(bench.raw(found))
     unique = bench.deduplicate(clean, bench.select(clean), blocks="paragraphs", threshold=None)

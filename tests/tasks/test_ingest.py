@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from tasks import ingest
 from tasks.contracts import check_table
 from tasks.documents import DOCUMENTS, DROPPED
 from tasks.errors import UserError
@@ -86,6 +87,20 @@ def test_a_changed_byte_changes_digest_and_fingerprint(tmp_path: Path):
     assert ids(after, "documents-*.parquet") == ids(before, "documents-*.parquet")  # a place, not a content
 
 
+def test_a_file_that_changes_after_it_was_found_is_the_users_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_rows(tmp_path / "a.jsonl", {"text": "one"})
+    digest_of = ingest.digest_of
+
+    def digest_then_write(file: SourceFile) -> str:
+        digest = digest_of(file)
+        write_rows(path, {"text": "quite another one"})
+        return digest
+
+    monkeypatch.setattr(ingest, "digest_of", digest_then_write)
+    with pytest.raises(UserError, match=r"a\.jsonl: changed while it was read\. Fix: run again"):
+        Bench.open(tmp_path / "w").ingest(source("jsonl", path))
+
+
 def test_a_file_in_two_sources_is_read_for_each_under_ids_of_its_own(tmp_path: Path):
     path = write_rows(tmp_path / "a.jsonl", {"text": "one"})
     raw = Bench.open(tmp_path / "w").ingest(source("jsonl", path, "here"), source("text", path, "there"))
@@ -125,7 +140,7 @@ def test_an_id_given_twice_among_many_small_files_is_a_reject_like_any_other(tmp
 
 def test_no_document_at_all_is_the_users_error(tmp_path: Path):
     (tmp_path / "a.txt").write_text("\n\n")
-    with pytest.raises(UserError, match=r"no document in 1 sources \(empty_text 1\)\. Fix: "):
+    with pytest.raises(UserError, match=r"no document \(empty_text 1\); first a\.txt: empty_text, expected .* Fix: "):
         Bench.open(tmp_path / "w").ingest(source("text", tmp_path / "a.txt"))
 
 

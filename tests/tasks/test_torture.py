@@ -84,7 +84,8 @@ def wrong_document(case: RuleCase, fates: Sequence[Fate]) -> object:
 
 def wrong(entry: Entry, fates: Sequence[Fate]) -> object:
     """What is not as it should be in what came of a case."""
-    match entry.case:
+    case = entry.case
+    match case:
         case Case():
             return wrong_file_case(case.expected, fates)
         case HtmlCase():
