@@ -26,7 +26,15 @@ from benchmarks.corpus_texts import Source  # noqa: E402
 from benchmarks.sides import Row  # noqa: E402
 
 PEER_PACKAGES = {
-    "datatrove": ["datatrove==0.10.1", "spacy>=3.8,<4", "jieba==0.42.1", "ftfy>=6.3,<7", "regex", "xxhash", "nltk"],
+    "datatrove": [
+        "datatrove[processing]==0.10.1",
+        "spacy>=3.8,<4",
+        "jieba==0.42.1",
+        "ftfy>=6.3,<7",
+        "regex",
+        "xxhash",
+        "nltk",
+    ],
     "trafilatura": ["trafilatura==2.3.1", "lxml_html_clean"],
 }
 PAIRS = 3

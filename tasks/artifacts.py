@@ -171,7 +171,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a finished artifact, or None where there is none. UserError when another version wrote it."""
     try:
         raw = json.loads((folder / "manifest.json").read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (json.JSONDecodeError, UnicodeDecodeError):
         return None  # torn manifest: the artifact counts as unfinished and is built again

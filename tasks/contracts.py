@@ -4,6 +4,7 @@ Tables are read a batch at a time into eager Polars frames, for on lazy ones pan
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -45,6 +46,8 @@ def check_table(contract: ContractName, path: Path, labels: Sequence[str] | None
     schema = _schema(contract, labels)
     seen = _Uniqueness(path)
     rows = 0
+    if contract == "Statistics":
+        _check_figures(path, pq.read_schema(path))
     for batch in _batches(path):
         _check_encoding(path, rows, batch)
         _check_batch(schema, path, rows, batch)
@@ -210,19 +213,37 @@ def _dropped() -> "pandera.DataFrameSchema":
 
 
 def _statistics() -> "pandera.DataFrameSchema":
-    """Figures of documents (tasks/text/names.py): counts are whole and not negative, shares lie in 0..1."""
+    """Figures of documents (tasks/text/names.py): counts are whole and not negative, shares lie in 0..1.
+
+    A rule for each kind of figure, not for each column: there are sixty, and pandera takes milliseconds for each. Their
+    names and types are compared with the Arrow schema (`_check_figures`).
+    """
     import pandera.polars as pandera
     import polars as pl
 
     from tasks.text.names import COUNTS, OTHERS, SHARES, UNBOUNDED
 
     columns = {"id": _text("a non-empty id"), "source": _text("the source's name"), "language": _language()}
-    columns |= {name: _column(pl.Int64, pandera.Check.ge(0, error="0 or more")) for name in COUNTS}
-    for name in SHARES:
-        most = pandera.Check.ge(0, error="0 or more") if name in UNBOUNDED else _share()
-        columns[name] = _column(pl.Float32, _finite(), most)
-    columns |= {name: _column(pl.Float32, _finite(), nullable=True) for name in OTHERS}
-    return _table("Statistics", columns)
+    bounded = [name for name in SHARES if name not in UNBOUNDED]
+    finite = [pl.col(name).is_finite().fill_null(True) for name in (*SHARES, *OTHERS)]
+    checks = [
+        _rows(pl.all_horizontal(pl.col(list(COUNTS)) >= 0), "counts of 0 or more"),
+        _rows(pl.all_horizontal(pl.col(bounded).is_between(0, 1)), "shares in 0..1"),
+        _rows(pl.all_horizontal(pl.col(list(UNBOUNDED)) >= 0), "figures per word of 0 or more"),
+        _rows(pl.all_horizontal(finite), "finite numbers"),
+    ]
+    return pandera.DataFrameSchema(columns, checks=checks, strict=False, name="Statistics")
+
+
+def _check_figures(path: Path, schema: pa.Schema) -> None:
+    """The columns of a statistics table: which, in which order, of which type, and which may be null."""
+    from tasks.text.names import COUNTS, OTHERS, SHARES
+
+    expected = [(name, pa.int64(), False) for name in COUNTS] + [(name, pa.float32(), False) for name in SHARES]
+    expected += [(name, pa.float32(), True) for name in OTHERS]
+    found = [(field.name, field.type, field.nullable) for field in list(schema)[3:]]
+    wrong = next((pair for pair in zip_longest(found, expected) if pair[0] != pair[1]), None)
+    assert wrong is None, f"{path}: contract Statistics: found column {wrong[0]}, expected {wrong[1]}"
 
 
 def _share() -> "pandera.Check":

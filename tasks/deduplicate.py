@@ -41,10 +41,10 @@ class DeduplicateConfig(Section):
     stage: ClassVar[str] = "deduplicate"
     revision: Literal[2] = 2
     shingle_units: int = Field(default=5, ge=1, le=50, description="words, or Han characters, in a shingle")
-    bands: int = Field(default=16, ge=1, le=256, description="more bands find less similar pairs")
-    rows: int = Field(default=8, ge=1, le=64, description="values in a band; more rows propose fewer pairs")
+    bands: int = Field(default=20, ge=1, le=256, description="more bands find less similar pairs")
+    rows: int = Field(default=6, ge=1, le=64, description="values in a band; more rows propose fewer pairs")
     threshold: float | None = Field(
-        default=0.7, ge=0, le=1, description="similarity of a near copy, inclusive; null: exact copies only"
+        default=0.6, ge=0, le=1, description="similarity of a near copy, inclusive; null: exact copies only"
     )
     min_units: int = Field(
         default=20,

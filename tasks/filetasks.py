@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Generic, Literal, NoReturn, Protocol, TypeVar
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 ATTEMPTS = 2  # of a file whose worker died
 AHEAD = 4  # tasks a worker has waiting
 WATCH_SECONDS = 1.0
+LEFT_SECONDS = 24 * 3600  # after which an unfinished part belongs to a run that was killed, here or on another machine
 
 
 class FilesConfig(Section):
@@ -109,6 +110,15 @@ def perform(task: Task[AnyWork]) -> None:
             temporary.rename(task.folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_left(folder: Path) -> None:
+    """Removes what killed runs were writing. Another run may be at work, so only what nobody has touched for a day."""
+    for temporary in folder.glob("*.tmp"):
+        with suppress(FileNotFoundError):
+            touched = max(path.stat().st_mtime for path in (temporary, *temporary.iterdir()))
+            if touched < time.time() - LEFT_SECONDS:
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_part(folder: Path) -> Part | None:
@@ -267,6 +277,7 @@ class FileTasks:
             )
             for work in works
         ]
+        remove_left(self.parts / stage)
         parts: list[Part | None] = [read_part(task.folder) for task in tasks]
         with self._progress(stage, works, parts) as bar:
             for index, part in self._perform(

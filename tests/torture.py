@@ -17,11 +17,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1])] if __name__ == "__main__" else []
+if __name__ == "__main__":  # a script is given its own folder, not the project's
+    sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tasks.artifacts import AnnotatedCorpus, Artifact, RawCorpus, Selection, UniqueCorpus
 from tasks.errors import UserError
@@ -68,7 +68,9 @@ def write_torture_set(folder: Path, size: int = SIZE) -> TortureSet:
     for source, alike in _by_settings([case for case in cases if case not in failing]):
         sources.append(source)
         places = [None] if len(alike) == 1 else [case.files[0].parent.name for case in alike]
-        entries += [Entry(case.group, case, str(source["name"]), place) for case, place in zip(alike, places, strict=True)]
+        entries += [
+            Entry(case.group, case, str(source["name"]), place) for case, place in zip(alike, places, strict=True)
+        ]
     pages = folder / "6-pages"
     pages.mkdir()
     for number, page in enumerate(html_cases()):
@@ -184,12 +186,10 @@ def run_torture_set(torture: TortureSet, folder: Path, workers: int = 2) -> Outc
     bench = Bench.open(folder)
     messages: list[str] = []
     for case in torture.failing:
-        with suppress(UserError):
-            try:
-                bench.ingest(dict(case.source))
-            except UserError as error:
-                messages.append(str(error))
-                raise
+        try:
+            bench.ingest(dict(case.source))
+        except UserError as error:
+            messages.append(str(error))
     bench = Bench(bench.workspace, TimedTasks(bench.workspace.root / "parts", FilesConfig(workers=workers)))
     try:
         raw = bench.ingest(*torture.sources)
@@ -245,7 +245,9 @@ def outcome_of(entry: Entry, fates: Sequence[Fate]) -> tuple[str, str]:
     kept = len(fates) - len(gone)
     reasons = Counter(fate.reason for fate in gone)
     flags = sorted({flag for fate in fates if fate not in gone for flag in fate.flags})
-    told = ", ".join(f"{reason} {count}" if count > 1 else str(reason) for reason, count in sorted(reasons.items(), key=str))
+    told = ", ".join(
+        f"{reason} {count}" if count > 1 else str(reason) for reason, count in sorted(reasons.items(), key=str)
+    )
     if "worker_died" in reasons:
         return "set aside", told
     stays = f"repaired ({', '.join(flags)})" if flags else "kept"

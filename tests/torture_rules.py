@@ -31,9 +31,14 @@ TALE = (
     "Strangers ask about it, and each of them is told a story that none before him has heard.",
 )
 MARKET = (
-    "每逢初五，镇上的人都到河边去赶集", "卖伞的坐在桥头，卖糖的站在树下，谁也不肯换地方", "有一年下了大雨，桥被水冲走了半边",
-    "大家只好撑船过去，把鸡鸭和布匹都堆在船尾", "一个穿灰衣服的先生在船上替人写信，写一封收两个铜钱",
-    "他写得很慢，每写完一行便抬头看看天色", "后来桥修好了，先生却还住在船上，说那里的光线比别处好", "到了晚上，集散了，灯一盏一盏地灭掉",
+    "每逢初五，镇上的人都到河边去赶集",
+    "卖伞的坐在桥头，卖糖的站在树下，谁也不肯换地方",
+    "有一年下了大雨，桥被水冲走了半边",
+    "大家只好撑船过去，把鸡鸭和布匹都堆在船尾",
+    "一个穿灰衣服的先生在船上替人写信，写一封收两个铜钱",
+    "他写得很慢，每写完一行便抬头看看天色",
+    "后来桥修好了，先生却还住在船上，说那里的光线比别处好",
+    "到了晚上，集散了，灯一盏一盏地灭掉",
 )
 HAN = "".join(chr(0x4E00 + 37 * number) for number in range(400))  # no sentence, no space, no character twice
 CODE = "\n".join(
@@ -97,10 +102,16 @@ def copy_cases() -> list[RuleCase]:
 
 def boilerplate() -> Iterator[RuleCase]:
     """A cluster of thousands: one notice, in which a number differs or nothing at all."""
-    notice = "This page is not there any more. " + "Please go back to the start and look for another one, or ask us. " * 3
+    notice = (
+        "This page is not there any more. " + "Please go back to the start and look for another one, or ask us. " * 3
+    )
     for number in range(BOILERPLATE_PAGES):
         reason = None if number == 0 else ("exact_copy" if number % 2 else "near_copy")
-        page = "one" if number == 0 or number % 2 else "number " + "".join(chr(97 + number // 26**place % 26) for place in range(3))
+        page = (
+            "one"
+            if number == 0 or number % 2
+            else "number " + "".join(chr(97 + number // 26**place % 26) for place in range(3))
+        )
         yield RuleCase(10, f"boilerplate {number}", f"{notice} You came from page {page}.", reason)
 
 

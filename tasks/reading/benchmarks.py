@@ -17,7 +17,7 @@ class Benchmark(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="shown in the evidence")
     kind: Literal["jsonl", "json", "csv", "parquet"]
-    paths: Annotated[list[str], Placement()] = Field(min_length=1)
+    paths: Annotated[list[Annotated[str, Field(min_length=1)]], Placement()] = Field(min_length=1)
     fields: list[str] | None = Field(
         default=None, min_length=1, description="those that hold text, lists of it too; null: all"
     )

@@ -36,7 +36,7 @@ class Source(Section):
 class FileSource(Source):
     """A source made of files, packed or not: what is inside tells, not the ending."""
 
-    paths: Annotated[list[str], Placement()] = Field(
+    paths: Annotated[list[Annotated[str, Field(min_length=1)]], Placement()] = Field(
         min_length=1, description="files, folders, globs (** for any folders) or URLs (s3://...); gz, bz2, xz, zst too"
     )
     max_document_bytes: int = Field(

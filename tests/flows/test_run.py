@@ -18,7 +18,15 @@ STAGES = [
     "pretrain", "evaluate: base", "finetune: topics", "finetune: answers", "evaluate: topics", "evaluate: answers",
     "report", "register: base", "register: topics", "register: answers",
 ]  # fmt: skip
-CORPUS_STAGES = ["ingest", "annotate", "select", "deduplicate", "decontaminate", "examples: topics", "examples: answers"]
+CORPUS_STAGES = [
+    "ingest",
+    "annotate",
+    "select",
+    "deduplicate",
+    "decontaminate",
+    "examples: topics",
+    "examples: answers",
+]
 
 
 @pytest.fixture(scope="module")

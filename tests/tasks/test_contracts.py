@@ -73,7 +73,7 @@ WRONG: list[tuple[ContractName, dict[str, object], str]] = [
     ("Documents", {"id": ""}, "non-empty id"),
     ("Documents", {"text": "", "bytes": 0}, "non-empty text"),
     ("Documents", {"bytes": 1}, "UTF-8 length"),
-    ("Documents", {"language": "fr"}, "one of en, zh"),
+    ("Documents", {"language": "English"}, "an ISO 639 code"),
     ("Documents", {"source": ""}, "source"),
     ("Dropped", {"reason": ""}, "a reason"),
     ("Dropped", {"reason": "Too Short!"}, "a reason"),
@@ -130,3 +130,38 @@ def test_a_lone_surrogate_in_the_bytes_of_a_string_is_found(tmp_path: Path):
     pq.write_table(table, tmp_path / "t.parquet")
     with pytest.raises(AssertionError, match="UTF-8"):
         check_table("InstructionExamples", tmp_path / "t.parquet")
+
+
+def statistics(**changed: object) -> pa.Table:
+    from tasks.annotate import STATISTICS
+
+    row: dict[str, object] = {field.name: 0 for field in STATISTICS} | {
+        "id": "a",
+        "source": "s",
+        "language": "en",
+        **changed,
+    }
+    return pa.Table.from_pylist([row], schema=STATISTICS)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"words": -1}, "counts of 0 or more"), ({"han_share": 1.5}, "shares in 0..1"), ({"language": "English"}, "ISO 639"),
+        ({"quality": float("nan")}, "finite numbers"), ({"hash_share": -0.5}, "figures per word of 0 or more"),
+    ],
+)  # fmt: skip
+def test_statistics_out_of_their_bounds_are_refused(tmp_path: Path, changed: dict[str, object], message: str):
+    path = tmp_path / "statistics.parquet"
+    pq.write_table(statistics(), path)
+    assert check_table("Statistics", path).rows == 1
+    pq.write_table(statistics(**changed), path)
+    with pytest.raises(AssertionError, match=message):
+        check_table("Statistics", path)
+
+
+def test_statistics_with_another_column_are_refused(tmp_path: Path):
+    path = tmp_path / "statistics.parquet"
+    pq.write_table(statistics().drop_columns(["words"]), path)
+    with pytest.raises(AssertionError, match=r"found column \('lines'.*expected \('words'"):
+        check_table("Statistics", path)

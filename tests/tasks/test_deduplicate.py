@@ -105,7 +105,7 @@ def test_copies_of_an_earlier_corpus_go(tmp_path: Path):
 
 def test_an_earlier_corpus_of_other_signatures_is_refused(tmp_path: Path):
     earlier = deduplicated(tmp_path / "earlier", ["text"], bands=4)
-    with pytest.raises(UserError, match=r"made with bands 4, this recipe has 16"):
+    with pytest.raises(UserError, match=r"made with bands 4, this recipe has 20"):
         deduplicated(tmp_path / "now", ["text"], against=[earlier.folder])
     with pytest.raises(UserError, match="no finished deduplication"):
         deduplicated(tmp_path / "then", ["text"], against=[str(tmp_path)])

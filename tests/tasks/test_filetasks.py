@@ -17,7 +17,7 @@ from tasks.errors import UserError
 from tasks.filetasks import FilesConfig, FileTasks, Part
 from tasks.ledger import Ledger, StageOutcome
 from tasks.settings import Json
-from tests.tasks.corpus_run import Bench, all_bytes, ids, rows
+from tests.tasks.corpus_run import Bench, all_bytes, ids
 
 PROSE = "The mill by the river turns grain into flour while old stones wait under water and children carry bread. "
 
@@ -88,6 +88,18 @@ def test_an_altered_part_and_a_new_revision_are_done_again(tmp_path: Path):
     assert run(files, [Count(1, log=str(log))])[0].files("*.txt")[0].read_text() == "1"
     run(files, [Count(1, log=str(log))], revision=2)
     assert tried(log) == [1, 1, 1]
+
+
+def test_what_a_killed_run_left_is_removed_after_a_day(tmp_path: Path):
+    files = FileTasks(tmp_path / "parts", FilesConfig(workers=0))
+    old, new = (tmp_path / "parts" / "count" / f"{name}.1.2.tmp" for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "number-000.txt").write_text("1")
+    for path in (old / "number-000.txt", old):
+        os.utime(path, (time.time() - 90_000,) * 2)
+    run(files, [Count(1, log=str(tmp_path / "log"))])
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_a_file_whose_worker_dies_is_tried_twice_and_set_aside(tmp_path: Path, pool: FileTasks):
@@ -185,16 +197,6 @@ def test_many_small_files_are_read_in_groups_that_a_new_file_hardly_moves(tmp_pa
     (sources / "300a.txt").write_text("new")
     assert len(ids(bench.ingest(source), "documents-*.parquet")) == 601
     assert len({path.name for path in folder.iterdir()} - before) <= 2
-
-
-def test_an_id_given_in_two_files_counts_once(tmp_path: Path):
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.jsonl").write_text('{"id": 1, "text": "one"}\n{"id": "%s", "text": "own"}\n' % name)  # noqa: UP031
-    bench = Bench.open(tmp_path / "w")
-    raw = bench.ingest({"name": "s", "kind": "jsonl", "paths": [str(tmp_path)], "id_field": "id"})
-    assert [row["text"] for row in rows(raw, "documents-*.parquet")] == ["one", "own", "own"]
-    assert raw.ledger.dropped == {"duplicate_id": 1}
-    assert raw.ledger.rows_in == 4
 
 
 SCRIPT = """
