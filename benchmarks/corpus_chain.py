@@ -55,7 +55,7 @@ def clean(table: Path, presets: list[str], out: Path) -> dict[str, float]:
 
     from tasks.annotate import AnnotateConfig, AnnotateWork, annotate_table
     from tasks.deduplicate import DeduplicateConfig, Signatures, SignWork, cluster, open_table, sign_table
-    from tasks.filetasks import TableFile
+    from tasks.parts import TableFile
     from tasks.select import SelectConfig, SelectWork, preset_digests, select_table
 
     def file(path: Path) -> TableFile:

@@ -141,7 +141,7 @@ def main() -> None:
     import pyarrow.parquet as pq
 
     from tasks.deduplicate import DeduplicateConfig, Signatures, SignWork, cluster, open_table, sign_table
-    from tasks.filetasks import TableFile
+    from tasks.parts import TableFile
 
     path, folder = Path(sys.argv[1]), Path(sys.argv[2])
     config = DeduplicateConfig.model_validate(json.loads(sys.argv[4]) if len(sys.argv) > 4 else {})

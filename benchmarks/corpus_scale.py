@@ -23,8 +23,9 @@ from benchmarks.corpus_texts import Source, write_tables
 from benchmarks.sides import ONE_THREAD, ROOT, Row
 
 if TYPE_CHECKING:
-    from tasks.filetasks import FileTasks, TableFile, Work
+    from tasks.filetasks import FileTasks
     from tasks.ledger import StageOutcome
+    from tasks.parts import TableFile, Work
 
 TABLES = 16
 PRESETS = ["gopher", "fineweb", "fineweb2-zh"]

@@ -65,10 +65,12 @@ def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json:
     kind, loaded, changes = _load(recipe, overrides, workspace)
     _speak()
     from flows.quiet import settle
+    from flows.recipe import check_sources
     from tasks.artifacts import Workspace
     from tasks.tracking.address import require_answer, tracking_address
 
     place = Workspace(loaded.workspace).open()
+    check_sources(loaded)  # a path that is wrong is told before a server is started
     require_answer(tracking_address(loaded.tracking.uri, place))  # before a server is started
     settle(place.root)
     from flows.deployed import corpus, finetune, pretrain, require_server

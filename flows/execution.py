@@ -208,6 +208,7 @@ class Execution:
             if error.errno == errno.ENOSPC or "No space left" in str(error):
                 raise self._no_space(record.label, error) from error
             raise
+        check_unchanged(stage, config, found)
         outcome = replace(outcome, receipts=outcome.receipts + receipts(stage.contracts, partial_folder))
         record.seconds = time.monotonic() - started
         manifest = describe(
@@ -287,6 +288,18 @@ class Execution:
             f"{label}: no space left on the disk of {self.workspace.root} ({free / 2**20:,.0f} MB free). Free some, or choose "
             "another disk with --workspace DIR; finished stages are kept."
         )
+
+
+def check_unchanged(stage: Stage[AnyArtifact], config: object, found: Identity) -> None:
+    """UserError when a file from outside is not what it was when the stage was identified: its output would be kept wrongly."""
+    now = {} if stage.digests is None else {f"file {name}": digest for name, digest in stage.digests(config).items()}
+    before = {name: digest for name, digest in found.inputs.items() if name.startswith("file ")}
+    for name in sorted({*now, *before}):
+        if before.get(name) != now.get(name):
+            raise UserError(
+                f"{stage.name}: {name.removeprefix('file ')} changed while the stage was at work. Fix: run again when it is complete; "
+                "what was read before is not read again."
+            )
 
 
 def written_elsewhere(result: Path) -> bool:

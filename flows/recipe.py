@@ -17,7 +17,7 @@ from tasks.evaluate import EvaluateConfig
 from tasks.examples import ExamplesConfig
 from tasks.filetasks import FilesConfig
 from tasks.finetune import FinetuneConfig
-from tasks.ingest import IngestConfig
+from tasks.ingest import IngestConfig, source_digests
 from tasks.pretrain import PretrainConfig
 from tasks.quality import QualityConfig
 from tasks.register import ChampionConfig, RegisterConfig
@@ -150,6 +150,12 @@ def check_tasks(examples: Sequence[ExamplesConfig], finetune: Sequence[FinetuneC
 def load_recipe(kind: type[RecipeKind], path: str, overrides: Sequence[str] = ()) -> RecipeKind:
     """Read, override and check a recipe. UserError with file, line and fix for every fault found."""
     return checked(kind, read_recipe(path, overrides))
+
+
+def check_sources(recipe: AnyRecipe) -> None:
+    """UserError when a source file of the recipe is not there or may not be read. Their digests are taken, and kept."""
+    if isinstance(recipe, CorpusSections):
+        source_digests(recipe.ingest)
 
 
 def recipe_kind(text: RecipeText) -> type[Recipe] | type[CorpusRecipe] | type[FinetuneRecipe]:

@@ -18,8 +18,9 @@ from tasks.artifacts import QualityModel, RawCorpus, file_digest
 from tasks.corpus import DropWriter, RollingWriter, outcome_of, split_batch, tables_of
 from tasks.documents import DOCUMENTS, TableWriter, text_buffers
 from tasks.errors import UserError
-from tasks.filetasks import FileTasks, TableFile, combined, gather
+from tasks.filetasks import FileTasks
 from tasks.ledger import StageOutcome
+from tasks.parts import TableFile, combined, gather
 from tasks.settings import Json, Placement, Section, identity
 from tasks.text.language import LanguageConfig
 from tasks.text.names import COUNTS, OTHERS, SHARES

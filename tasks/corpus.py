@@ -15,8 +15,8 @@ import pyarrow as pa
 from tasks.artifacts import Artifact, read_manifest
 from tasks.contracts import ContractName, check_table
 from tasks.documents import DOCUMENTS, DROPPED, TableWriter
-from tasks.filetasks import TableFile
 from tasks.ledger import Ledger, StageOutcome
+from tasks.parts import TableFile
 
 FILE_BYTES = 256 * 2**20  # of text in one file
 

@@ -21,9 +21,10 @@ from tasks.contracts import check_table
 from tasks.corpus import DropWriter, RollingWriter, outcome_of, split_batch, tables_of
 from tasks.documents import DOCUMENTS, TableWriter, read_batches, text_buffers
 from tasks.errors import UserError
-from tasks.filetasks import FileTasks, Part, TableFile, combined, gather
+from tasks.filetasks import FileTasks
 from tasks.heldout import unit_hash
 from tasks.ledger import Ledger, Receipt, StageOutcome
+from tasks.parts import Part, TableFile, combined, gather
 from tasks.reading.benchmarks import Benchmark, benchmark_digests, read_benchmark
 from tasks.repeated_blocks import read_cuts, without_cuts
 from tasks.settings import Json, Placement, Section, identity
@@ -338,6 +339,7 @@ def decontaminate(
         for table, first in zip(tables, starts, strict=False)
     ]
     parts = files.run("decontaminate", config.revision, decontaminate_table, works, _set_aside)
+    files.close()  # no later stage has work for the pool, and training wants its memory
     gather(parts, ["train-*.parquet", "dropped-*.parquet", "matches-*.parquet"], out)
     outcome = combined(parts)
     sets = ("validation", "test") if config.test_share else ("validation",)

@@ -19,8 +19,9 @@ from tasks.contracts import check_table
 from tasks.corpus import tables_of
 from tasks.documents import VERDICTS
 from tasks.errors import UserError
-from tasks.filetasks import FileTasks, Part, TableFile, link_or_copy
+from tasks.filetasks import FileTasks
 from tasks.ledger import Ledger, Receipt, StageOutcome
+from tasks.parts import Part, TableFile, link_or_copy
 from tasks.repeated_blocks import cut_blocks
 from tasks.settings import Placement, Section
 from tasks.signatures import REVISION, Signatures, SignWork, cannot_sign, open_table, sign_table

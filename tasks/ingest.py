@@ -21,8 +21,9 @@ from tasks.artifacts import fingerprint
 from tasks.corpus import DropWriter, RollingWriter, outcome_of, split_batch, stable_id
 from tasks.documents import DOCUMENTS
 from tasks.errors import UserError
-from tasks.filetasks import FileTasks, Part, combined, gather
+from tasks.filetasks import FileTasks
 from tasks.ledger import StageOutcome
+from tasks.parts import Part, combined, gather
 from tasks.reading.faults import UNREADABLE, Fault, shown_text
 from tasks.reading.files import SourceFile, digest_of
 from tasks.reading.found import Found, Refused

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.documents import DOCUMENTS, text_buffers
-from tasks.filetasks import FileTasks, TableFile
+from tasks.filetasks import FileTasks
 from tasks.ledger import Ledger, StageOutcome
+from tasks.parts import TableFile
 from tasks.settings import Json
 from tasks.signatures import open_table
 

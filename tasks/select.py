@@ -20,8 +20,9 @@ from tasks.contracts import check_table
 from tasks.corpus import tables_of
 from tasks.documents import VERDICTS
 from tasks.errors import UserError
-from tasks.filetasks import FileTasks, TableFile, combined, gather
+from tasks.filetasks import FileTasks
 from tasks.ledger import Ledger, StageOutcome
+from tasks.parts import TableFile, combined, gather
 from tasks.settings import Json, Section, identity
 from tasks.text.names import COLUMNS
 

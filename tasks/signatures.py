@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.documents import text_buffers
-from tasks.filetasks import TableFile
 from tasks.ledger import Ledger, StageOutcome
+from tasks.parts import TableFile
 from tasks.settings import Json
 
 REVISION = 1  # of the signatures

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from tasks.artifacts import UniqueCorpus
 from tasks.errors import UserError
-from tasks.filetasks import TableFile
 from tasks.heldout import HELDOUT_SEED, HELDOUT_SHARE, is_heldout, unit_hash
+from tasks.parts import TableFile
 from tasks.settings import Section
 
 TRAIN, VALIDATION, TEST, GONE = 0, 1, 2, 3

@@ -1,5 +1,6 @@
 """The files of a source: finding them by path, folder, glob or URL, and opening them as they lie."""
 
+import functools
 import glob
 import hashlib
 import os
@@ -65,7 +66,16 @@ def _storable(name: str) -> str:
 
 
 def digest_of(file: SourceFile) -> str:
-    """SHA-256 of the file as stored, compressed or not."""
+    """SHA-256 of the file as stored, compressed or not. A local file that did not change is read once a process."""
+    return _known_digest(file) if file.state else _digest(file)
+
+
+@functools.lru_cache(maxsize=1 << 20)
+def _known_digest(file: SourceFile) -> str:
+    return _digest(file)
+
+
+def _digest(file: SourceFile) -> str:
     digest = hashlib.sha256()
     with open_stored(file) as stream:
         try:

@@ -23,6 +23,9 @@ PRIVATE_USE = re.compile("[\ue000-\uf8ff\U000f0000-\U0010ffff]")
 # What ftfy sees at once: it reads a text many times over, at 2 MB/s. Cut between two words of plain ASCII.
 SEGMENT = re.compile("(?s).{500,}?(?<=[!-~] )(?=[!-~])|.+")
 NONE_DROPPED: Mapping[str, int] = MappingProxyType({})
+UNLIKELY = re.compile(
+    "[\u0700-\u07ff]"
+)  # Syriac, Thaana and N'Ko: what a German Ü or ß before a closing quote would become
 PASSES = 8  # one repair can lay another bare, such as mojibake torn apart by a zero-width space
 
 # What may hold a joiner (U+200C, U+200D): the emoji that make one picture (family, flag, profession), and the scripts
@@ -189,7 +192,10 @@ def _without_mojibake(text: str) -> str:
 def _decoded_again(text: str) -> str:
     import ftfy
 
-    return ftfy.fix_encoding(text) if _mojibake().search(text) else text
+    if not _mojibake().search(text):
+        return text
+    mended = ftfy.fix_encoding(text)
+    return text if UNLIKELY.search(mended) and not UNLIKELY.search(text) else mended
 
 
 @functools.cache

@@ -14,8 +14,9 @@ import pytest
 
 from tasks.artifacts import RawCorpus
 from tasks.errors import UserError
-from tasks.filetasks import FilesConfig, FileTasks, Part
+from tasks.filetasks import FilesConfig, FileTasks
 from tasks.ledger import Ledger, StageOutcome
+from tasks.parts import Part
 from tasks.settings import Json
 from tests.tasks.corpus_run import Bench, all_bytes, ids
 

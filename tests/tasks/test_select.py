@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from tasks.annotate import STATISTICS
 from tasks.documents import text_buffers
 from tasks.errors import UserError
-from tasks.filetasks import TableFile
 from tasks.ledger import Ledger
+from tasks.parts import TableFile
 from tasks.select import (
     PRESETS,
     PresetName,

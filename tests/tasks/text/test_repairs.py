@@ -74,6 +74,10 @@ def test_plain_text_loses_nothing_but_white_space(text: str):
     assert "".join(DEFAULT.repair(text).text.split()) == "".join(text.split())
 
 
+def test_a_german_capital_before_a_closing_quote_is_no_mojibake():
+    assert DEFAULT.repair("aÜ“ und „Spaß“").text == "aÜ“ und „Spaß“"
+
+
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 def test_with_every_step_off_a_text_stays_as_it_is(text: str):
     assert Repairer(OFF).repair(text).text == text
