@@ -23,9 +23,6 @@ PRIVATE_USE = re.compile("[\ue000-\uf8ff\U000f0000-\U0010ffff]")
 # What ftfy sees at once: it reads a text many times over, at 2 MB/s. Cut between two words of plain ASCII.
 SEGMENT = re.compile("(?s).{500,}?(?<=[!-~] )(?=[!-~])|.+")
 NONE_DROPPED: Mapping[str, int] = MappingProxyType({})
-UNLIKELY = re.compile(
-    "[\u0700-\u07ff]"
-)  # Syriac, Thaana and N'Ko: what a German Ü or ß before a closing quote would become
 PASSES = 8  # one repair can lay another bare, such as mojibake torn apart by a zero-width space
 
 # What may hold a joiner (U+200C, U+200D): the emoji that make one picture (family, flag, profession), and the scripts
@@ -192,16 +189,18 @@ def _without_mojibake(text: str) -> str:
 def _decoded_again(text: str) -> str:
     import ftfy
 
-    if not _mojibake().search(text):
-        return text
-    mended = ftfy.fix_encoding(text)
-    return text if UNLIKELY.search(mended) and not UNLIKELY.search(text) else mended
+    return ftfy.fix_encoding(text) if _mojibake().search(text) else text
 
 
 @functools.cache
 def _mojibake() -> re.Pattern[str]:
-    """A character that a UTF-8 lead byte becomes, then one that a trailing byte becomes; or a control nobody means."""
-    return re.compile("[\xc2-\xf4][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|[ÂÃ] |[\x80-\x84\x86-\x9f]")
+    """A character that a UTF-8 lead byte becomes, then those that trailing bytes become; or a control nobody means.
+
+    Quotes, dashes and ellipses alone prove nothing: é”“ and Ü“ are ends and beginnings of quotations.
+    """
+    typographic = "‚„‘’“”–—…•\xa0«»"
+    trailing = "\x80-\x9f\xa1-\xaa\xac-\xba\xbc-\xbf€ƒ†‡ˆ‰Š‹ŒŽ˜™š›œžŸ"
+    return re.compile(f"[\xc2-\xf4][{typographic}]{{0,2}}[{trailing}]|[ÂÃ] |[\x80-\x84\x86-\x9f]")
 
 
 @functools.cache

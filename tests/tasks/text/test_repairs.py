@@ -74,8 +74,9 @@ def test_plain_text_loses_nothing_but_white_space(text: str):
     assert "".join(DEFAULT.repair(text).text.split()) == "".join(text.split())
 
 
-def test_a_german_capital_before_a_closing_quote_is_no_mojibake():
-    assert DEFAULT.repair("aÜ“ und „Spaß“").text == "aÜ“ und „Spaß“"
+@pytest.mark.parametrize("text", ["aÜ“ und „Spaß“", "“café”“thé”", "«\xa0café\xa0» est", "MENÜ… ÉTÉ– é—à"])
+def test_a_letter_before_quotes_and_dashes_is_no_mojibake(text: str):
+    assert DEFAULT.repair(text).text == text
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
