@@ -20,7 +20,7 @@ from tasks.documents import DOCUMENTS, TableWriter, text_buffers
 from tasks.errors import UserError
 from tasks.filetasks import FileTasks
 from tasks.ledger import StageOutcome
-from tasks.parts import TableFile, combined, gather
+from tasks.parts import TableWork, combined, gather
 from tasks.settings import Json, Placement, Section, identity
 from tasks.text.language import LanguageConfig
 from tasks.text.names import COUNTS, OTHERS, SHARES
@@ -92,22 +92,13 @@ def _list_file(place: str, path: str) -> Path:
 
 
 @dataclass(frozen=True)
-class AnnotateWork:
+class AnnotateWork(TableWork):
     """One raw document table, and how it is annotated."""
 
-    table: TableFile
     config: AnnotateConfig
     lists: Mapping[str, str]
     quality: str | None  # folder of the classifier
     quality_mark: str | None
-
-    @property
-    def label(self) -> str:
-        return self.table.path
-
-    @property
-    def size(self) -> int:
-        return self.table.size
 
     def identity(self) -> dict[str, Json]:
         return {

@@ -24,7 +24,7 @@ from tasks.errors import UserError
 from tasks.filetasks import FileTasks
 from tasks.heldout import unit_hash
 from tasks.ledger import Ledger, Receipt, StageOutcome
-from tasks.parts import Part, TableFile, combined, gather
+from tasks.parts import Part, TableFile, TableWork, combined, gather
 from tasks.reading.benchmarks import Benchmark, benchmark_digests, read_benchmark
 from tasks.repeated_blocks import read_cuts, without_cuts
 from tasks.settings import Json, Placement, Section, identity
@@ -150,24 +150,15 @@ def example_text(example: dict[str, str | list[str]]) -> str:
 
 
 @dataclass(frozen=True)
-class DecontaminateWork:
+class DecontaminateWork(TableWork):
     """One document table: what was decided on it, and what it must not hold."""
 
     stage: str  # fingerprint of the whole stage
-    table: TableFile
     config: DecontaminateConfig
     cuts: str | None  # byte ranges that deduplication takes out of its documents
     sides: str
     first: int  # place of its documents among the sides
     evaluation: str
-
-    @property
-    def label(self) -> str:
-        return self.table.path
-
-    @property
-    def size(self) -> int:
-        return self.table.size
 
     def identity(self) -> dict[str, Json]:
         return {
@@ -335,7 +326,7 @@ def decontaminate(
     np.save(shared / "sides.npy", split.sides)
     starts = np.cumsum([0, *split.sizes]).tolist()
     works = [
-        DecontaminateWork(stage, table, config, _cuts_of(unique, table), str(shared / "sides.npy"), first, str(shared))
+        DecontaminateWork(table, stage, config, _cuts_of(unique, table), str(shared / "sides.npy"), first, str(shared))
         for table, first in zip(tables, starts, strict=False)
     ]
     parts = files.run("decontaminate", config.revision, decontaminate_table, works, _set_aside)

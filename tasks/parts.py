@@ -176,3 +176,20 @@ class TableFile:
     size: int
     rows: int
     facts: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class TableWork:
+    """What the works over one table share; each says by itself what its outcome is a function of."""
+
+    table: TableFile
+
+    @property
+    def label(self) -> str:
+        """The table's place."""
+        return self.table.path
+
+    @property
+    def size(self) -> int:
+        """Bytes of its file."""
+        return self.table.size

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from tasks.documents import DOCUMENTS, text_buffers
 from tasks.filetasks import FileTasks
 from tasks.ledger import Ledger, StageOutcome
-from tasks.parts import TableFile
+from tasks.parts import TableFile, TableWork
 from tasks.settings import Json
 from tasks.signatures import open_table
 
@@ -22,20 +22,11 @@ BATCH_ROWS = 2_000
 
 
 @dataclass(frozen=True)
-class BlockWork:
+class BlockWork(TableWork):
     """One document table, and which of its blocks are listed."""
 
-    table: TableFile
     by_paragraph: bool
     min_chars: int
-
-    @property
-    def label(self) -> str:
-        return self.table.path
-
-    @property
-    def size(self) -> int:
-        return self.table.size
 
     def identity(self) -> dict[str, Json]:
         return {"documents": self.table.digest, "by_paragraph": self.by_paragraph, "min_chars": self.min_chars}

@@ -22,7 +22,7 @@ from tasks.documents import VERDICTS
 from tasks.errors import UserError
 from tasks.filetasks import FileTasks
 from tasks.ledger import Ledger, StageOutcome
-from tasks.parts import TableFile, combined, gather
+from tasks.parts import TableWork, combined, gather
 from tasks.settings import Json, Section, identity
 from tasks.text.names import COLUMNS
 
@@ -181,20 +181,11 @@ def _drop(judged: Judged, broken: npt.NDArray[np.bool_], reason: str, values: np
 
 
 @dataclass(frozen=True)
-class SelectWork:
+class SelectWork(TableWork):
     """The statistics of one document table, and the rules."""
 
-    table: TableFile
     config: SelectConfig
     presets: dict[str, str]
-
-    @property
-    def label(self) -> str:
-        return self.table.path
-
-    @property
-    def size(self) -> int:
-        return self.table.size
 
     def identity(self) -> dict[str, Json]:
         return {"statistics": self.table.digest, "rules": identity(self.config), "presets": identity(self.presets)}

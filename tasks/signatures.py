@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from tasks.documents import text_buffers
 from tasks.ledger import Ledger, StageOutcome
-from tasks.parts import TableFile
+from tasks.parts import TableWork
 from tasks.settings import Json
 
 REVISION = 1  # of the signatures
@@ -22,22 +22,13 @@ BATCH_ROWS = 2_000
 
 
 @dataclass(frozen=True)
-class SignWork:
+class SignWork(TableWork):
     """One document table, and how it is signed."""
 
-    table: TableFile
     shingle_units: int
     bands: int
     rows: int
     seed: int
-
-    @property
-    def label(self) -> str:
-        return self.table.path
-
-    @property
-    def size(self) -> int:
-        return self.table.size
 
     def identity(self) -> dict[str, Json]:
         return {
