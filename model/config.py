@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 Family = Literal["gpt2", "llama"]
@@ -121,6 +121,39 @@ class OptimizerConfig:
                 f"final_learning_rate {self.final_learning_rate} is above learning_rate {self.learning_rate}: "
                 f"it is an absolute rate, not a fraction; set it to at most {self.learning_rate}"
             )
+
+
+@dataclass(frozen=True)
+class MixturePhase:
+    """From an optimizer step on, how much of each group of rows is drawn: weights in any unit."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
+
+    from_step: int = 0  # counted from 0
+    weights: dict[str, float] = field(default_factory=dict[str, float])
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a weight below 0, or when no group has any."""
+        _at_least(0, from_step=self.from_step)
+        for group, weight in self.weights.items():
+            _within(f"weights.{group}", weight, 0.0, math.inf)
+        if not any(self.weights.values()):
+            raise ValueError("weights: no group has a weight above 0; name at least one group of the shards")
+
+
+@dataclass(frozen=True)
+class ContextPhase:
+    """From an optimizer step on, rows are cut into sequences of this many tokens; the tokens of a batch stay the same."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
+
+    from_step: int = 0  # counted from 0
+    tokens: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value out of bounds."""
+        _at_least(0, from_step=self.from_step)
+        _at_least(1, tokens=self.tokens)
 
 
 @dataclass(frozen=True)

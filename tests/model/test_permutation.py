@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.permutation import permute
+from model.permutation import permute, unpermute
 
 
 @given(size=st.integers(1, 3000), seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 10**6))
@@ -27,3 +27,10 @@ def test_neighbors_are_scattered():
 def test_one_position_does_not_depend_on_the_others():
     order = permute(np.arange(777), 777, 9, 4)
     assert [int(permute(np.array([k]), 777, 9, 4)[0]) for k in (0, 400, 776)] == [int(order[k]) for k in (0, 400, 776)]
+
+
+@given(size=st.integers(1, 3000), seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 10**6), window=st.integers(0, 99))
+def test_the_way_back_leads_to_the_position(size: int, seed: int, epoch: int, window: int):
+    positions = np.arange(size)
+    images = permute(positions, size, seed, epoch, window)
+    assert np.array_equal(unpermute(images, size, seed, epoch, window), positions)
