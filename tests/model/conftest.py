@@ -4,15 +4,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from model.batches import PretrainBatches
 from model.config import ModelConfig
-from model.shards import TokenRows, write_token_shard
+from model.shards import SEGMENT_FIELDS, TokenRows, write_token_shard
 
 VOCAB = 61
 CONTEXT = 16
+BOS, EOS, PAD = 0, 1, 2
+METADATA: dict[str, int | str | None] = {
+    "vocab_size": VOCAB, "tokenizer": "t1", "packing": "documents", "bos": BOS, "eos": EOS, "pad": PAD,
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -27,12 +32,15 @@ def tiny() -> ModelConfig:
 
 @pytest.fixture
 def make_shard(tmp_path: Path) -> Callable[[str, int], Path]:
-    """Writes a shard of random rows under a name; returns its path."""
+    """Writes a shard of random rows under a name; returns its path. Row i is all of document i."""
 
     def make(name: str, rows: int) -> Path:
         path = tmp_path / name
-        tokens = np.random.default_rng(rows).integers(0, VOCAB, (rows, CONTEXT + 1)).astype(np.uint16)
-        write_token_shard(path, tokens, None, {"vocab_size": VOCAB, "tokenizer": "t1"})
+        tokens = np.random.default_rng(rows).integers(PAD + 1, VOCAB, (rows, CONTEXT + 1)).astype(np.uint16)
+        tokens[:, 0], tokens[:, -1] = BOS, EOS
+        columns = [[[CONTEXT + 1]] * rows, [[row] for row in range(rows)], [[0]] * rows]
+        beside = pa.table(columns, schema=pa.schema(SEGMENT_FIELDS))
+        write_token_shard(path, tokens, beside, METADATA)
         return path
 
     return make
