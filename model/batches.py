@@ -1,6 +1,6 @@
 """Batches as a pure function of the step: whatever stopped a run, it goes on with the batch that comes next.
 
-B rows, T tokens. Row g of the run (g = step * batch_rows + k) is row g mod n of epoch g // n, shuffled by the seed.
+B rows, T tokens. Which rows a step has: model/stream.py.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.loss import IGNORED
-from model.permutation import permute
-from model.shards import TokenRows
+from model.stream import RowOrder, RowStream
 
 ExampleKind = Literal["instruction", "classification", "token_labels"]
 PAD_MULTIPLE = 8  # few different lengths, and shapes that matrix units like
@@ -32,6 +31,10 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`."""
         return Batch(*(part.to(device, non_blocking=True) for part in (self.ids, self.targets, self.lengths)))
+
+    def pin_memory(self) -> "Batch":
+        """The same in page-locked memory, from which a GPU copies while it computes."""
+        return Batch(self.ids.pin_memory(), self.targets.pin_memory(), self.lengths.pin_memory())
 
     def rows(self, start: int, stop: int) -> "Batch":
         """Rows [start, stop)."""
@@ -65,42 +68,41 @@ def rank_rows(batch_rows: int, rank: int, world: int) -> tuple[int, int]:
     return rank * share, (rank + 1) * share
 
 
-def shuffled_rows(step: int, batch_rows: int, rows: int, seed: int) -> NDArray[np.int64]:
-    """Row numbers of the global batch of `step`: every row once per epoch, in another order each epoch."""
-    samples = np.arange(step * batch_rows, (step + 1) * batch_rows, dtype=np.int64)
-    epochs, positions = np.divmod(samples, rows)
-    numbers = np.empty_like(samples)
-    for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
-        here = epochs == epoch
-        numbers[here] = permute(positions[here], rows, seed, epoch)
-    return numbers
-
-
 class PretrainBatches:
-    """Rows of full context, each token predicted from those before it."""
+    """The rows of a stream as tensors, each token predicted from those before it.
 
-    def __init__(self, rows: TokenRows, batch_rows: int, seed: int) -> None:
-        self.token_rows = rows
-        self.batch_rows = batch_rows
-        self.seed = seed
+    What follows <|eos|>, and padding, is no target: the next token of a row belongs to another document there.
+    """
+
+    def __init__(self, stream: RowStream) -> None:
+        self.stream = stream
+        self.batch_rows = stream.batch_rows
 
     def rows_at(self, step: int) -> NDArray[np.int64]:
         """Row numbers of the global batch of `step`: [batch_rows]."""
-        return shuffled_rows(step, self.batch_rows, self.token_rows.rows, self.seed)
+        return self.stream.rows_at(step)
 
     def batch(self, step: int, start: int, stop: int) -> Batch:
-        """Rows [start, stop) of the global batch of `step`."""
-        return self._read(self.rows_at(step)[start:stop])
+        """Rows [start, stop) of the global batch of `step`; under a curriculum each is several shorter ones."""
+        return self._read(self.stream.rows_at(step, start, stop), self.stream.context_at(step))
 
     def evaluation(self, batches: int) -> Iterator[Batch]:
         """The first `batches` batches in the order of the rows; the last may be shorter, and ends the data."""
-        for start in range(0, min(batches * self.batch_rows, self.token_rows.rows), self.batch_rows):
-            yield self._read(np.arange(start, min(start + self.batch_rows, self.token_rows.rows), dtype=np.int64))
+        for start in range(0, min(batches * self.batch_rows, self.stream.rows), self.batch_rows):
+            numbers = np.arange(start, min(start + self.batch_rows, self.stream.rows), dtype=np.int64)
+            yield self._read(numbers, self.stream.context)
 
-    def _read(self, numbers: NDArray[np.int64]) -> Batch:
-        tokens = torch.from_numpy(self.token_rows.take(numbers))  # (B, T + 1)
-        lengths = torch.full((len(numbers),), self.token_rows.context, dtype=torch.int64)
-        return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), lengths)
+    def _read(self, numbers: NDArray[np.int64], context: int) -> Batch:
+        header, tokens = self.stream.header, self.stream.take(numbers)  # (B, T + 1)
+        ids, targets = tokens[:, :-1], tokens[:, 1:].copy()
+        if header.eos is not None:
+            targets[ids == header.eos] = IGNORED
+        ids = np.ascontiguousarray(ids).reshape(-1, context)
+        lengths = np.full(len(ids), context, dtype=np.int64)
+        if header.pad is not None and header.packing != "concatenate":
+            targets[targets == header.pad] = IGNORED
+            lengths = (ids != header.pad).sum(axis=1)
+        return Batch(torch.from_numpy(ids), torch.from_numpy(targets.reshape(-1, context)), torch.from_numpy(lengths))
 
 
 class ExampleBatches:
@@ -116,7 +118,6 @@ class ExampleBatches:
     ) -> None:
         self.kind: ExampleKind = kind
         self.batch_rows = batch_rows
-        self.seed = seed
         self.context = context
         self.pad_id = pad_id
         label_column = "label" if kind == "classification" else "targets"
@@ -125,12 +126,14 @@ class ExampleBatches:
         self._targets = None if kind == "classification" else _Lists.read(table, "targets")
         self._labels = table["label"].to_numpy().astype(np.int64) if kind == "classification" else None
         self.examples = table.num_rows
+        self._order = RowOrder(np.array([self.examples]), seed, 0, None)
         self._lengths = np.minimum(self._ids.sizes(), context)
         self._check_lengths()
 
     def rows_at(self, step: int) -> NDArray[np.int64]:
         """Row numbers of the global batch of `step`, shortest row first, so that little of a slice is padding: [batch_rows]."""
-        numbers = shuffled_rows(step, self.batch_rows, self.examples, self.seed)
+        samples = np.arange(step * self.batch_rows, (step + 1) * self.batch_rows, dtype=np.int64)
+        numbers = self._order.numbers(samples)
         return numbers[np.argsort(self._lengths[numbers], kind="stable")]
 
     def batch(self, step: int, start: int, stop: int) -> Batch:

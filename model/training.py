@@ -33,6 +33,7 @@ from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
 from model.loss import IGNORED, LossSum
 from model.optimizer import build_optimizer, set_learning_rate
 from model.parallel import Scored, gradient_sync, mean_loss, micro_batch_rows, wrap
+from model.prefetch import Prefetch
 from model.schedule import learning_rate
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class TrainingFigures:
     tokens_per_second: float  # without padding; evaluations and checkpoints not counted
     seconds_left: float  # at the pace of this process so far
     validation_loss: float | None  # nats per target, where this step was evaluated
+    worst_step: int  # the step with the largest loss since the report before, counted like `step`: from 1
+    worst_loss: float  # its loss, nats per target
     seconds: float  # since this process began to train
 
 
@@ -94,11 +97,19 @@ def train(
     """
     run = _Run(model, objective, batches, validation, training, optimizer, checkpoints, identity)
     run.resume()
+    with run.prefetch() as ahead:
+        return _train(run, ahead, report, stop)
+
+
+def _train(
+    run: "_Run[M]", ahead: Prefetch, report: Callable[[TrainingFigures], None], stop: Callable[[], bool]
+) -> TrainingResult:
+    training = run.training
     while run.state.step < training.steps:
-        run.take_step()
+        run.take_step(ahead.next())
         step = run.state.step
         is_last = step == training.steps
-        evaluates = validation is not None and (is_last or step % training.evaluate_every == 0)
+        evaluates = run.validation is not None and (is_last or step % training.evaluate_every == 0)
         logs = is_last or step % training.log_every == 0
         stops = logs and not is_last and run.any_process(stop())
         saves = is_last or stops or step % training.checkpoint_every == 0
@@ -113,6 +124,18 @@ def train(
     return run.result()
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What a window came to."""
+
+    loss: float  # nats per target
+    gradient_norm: float  # of the last step
+    tokens: float
+    worst_step: int  # counted from 1
+    worst_loss: float
+    seconds: float
+
+
 class _Window:
     """What was measured since the last report. Tensors stay on the device until then, so that no step waits for it."""
 
@@ -123,8 +146,8 @@ class _Window:
         self.norms: list[Tensor] = []
         self.started = time.perf_counter()
 
-    def close(self, last_step: int) -> tuple[float, float, float, float]:
-        """Nats per target, the last gradient norm, tokens and seconds. Every process calls it.
+    def close(self, last_step: int) -> "_Measured":
+        """Every process calls it.
 
         Raises FloatingPointError naming the first step that went wrong; `last_step` is the number of the last.
         """
@@ -138,8 +161,16 @@ class _Window:
                     f"step {step}: loss {step_nats}, gradient norm {norm}: not finite. Lower optimizer.learning_rate "
                     f"or clip_norm, raise warmup_steps, or set precision to float32; earlier checkpoints are kept"
                 )
-        tokens = float(torch.stack(self.tokens).sum())
-        return sum(nats) / max(1.0, sum(counts)), norms[-1], tokens, time.perf_counter() - self.started
+        losses = [step_nats / max(1.0, count) for step_nats, count in zip(nats, counts, strict=True)]
+        worst = max(range(len(losses)), key=losses.__getitem__)
+        return _Measured(
+            loss=sum(nats) / max(1.0, sum(counts)),
+            gradient_norm=norms[-1],
+            tokens=float(torch.stack(self.tokens).sum()),
+            worst_step=first_step + worst + 1,
+            worst_loss=losses[worst],
+            seconds=time.perf_counter() - self.started,
+        )
 
 
 class _Run(Generic[M]):
@@ -198,13 +229,15 @@ class _Run(Generic[M]):
         self.scored = wrap(Scored(self.model, self.objective))
         self.window = _Window()
 
-    def take_step(self) -> None:
+    def prefetch(self) -> Prefetch:
+        """This process' micro-batches of the steps that are left."""
+        slices = [(first, first + self.micro_rows) for first in range(self.start_row, self.stop_row, self.micro_rows)]
+        is_cuda = self.device.type == "cuda"
+        return Prefetch(self.batches, slices, self.state.step, self.training.steps, pins_memory=is_cuda)
+
+    def take_step(self, micro: list[Batch]) -> None:
         """One optimizer step on this process' share of the global batch."""
         step = self.state.step
-        micro = [
-            self.batches.batch(step, first, first + self.micro_rows)
-            for first in range(self.start_row, self.stop_row, self.micro_rows)
-        ]
         count, tokens = self._global_counts(micro)
         scale = self.world / count.clamp(min=1)  # the wrapper averages over processes; the loss is per global target
         nats = torch.zeros((), device=self.device)
@@ -227,25 +260,27 @@ class _Run(Generic[M]):
     def close_window(self, evaluates: bool) -> TrainingFigures:
         """The figures since the last call, with a validation loss where `evaluates`."""
         step, steps = self.state.step, self.training.steps
-        loss, norm, tokens, seconds = self.window.close(step - 1)
-        self.trained_seconds += seconds
+        measured = self.window.close(step - 1)
+        self.trained_seconds += measured.seconds
         validation_loss = self._validation_loss() if evaluates and self.validation is not None else None
         self.state = dataclasses.replace(
             self.state,
-            tokens=self.state.tokens + int(tokens),
-            loss=loss,
+            tokens=self.state.tokens + int(measured.tokens),
+            loss=measured.loss,
             validation_loss=self.state.validation_loss if validation_loss is None else validation_loss,
         )
         self.window = _Window()
         return TrainingFigures(
             step=step,
             steps=steps,
-            loss=loss,
+            loss=measured.loss,
             learning_rate=learning_rate(step - 1, steps, self.optimizer_config),
-            gradient_norm=norm,
-            tokens_per_second=tokens / seconds,
+            gradient_norm=measured.gradient_norm,
+            tokens_per_second=measured.tokens / measured.seconds,
             seconds_left=(steps - step) * self.trained_seconds / (step - self.first_step),
             validation_loss=validation_loss,
+            worst_step=measured.worst_step,
+            worst_loss=measured.worst_loss,
             seconds=time.perf_counter() - self.started,
         )
 

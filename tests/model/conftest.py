@@ -11,6 +11,7 @@ import torch
 from model.batches import PretrainBatches
 from model.config import ModelConfig
 from model.shards import SEGMENT_FIELDS, TokenRows, write_token_shard
+from model.stream import RowStream
 
 VOCAB = 61
 CONTEXT = 16
@@ -48,4 +49,4 @@ def make_shard(tmp_path: Path) -> Callable[[str, int], Path]:
 
 @pytest.fixture
 def pretrain_batches(make_shard: Callable[[str, int], Path]) -> PretrainBatches:
-    return PretrainBatches(TokenRows.open([make_shard("train.parquet", 50)]), batch_rows=8, seed=3)
+    return PretrainBatches(RowStream({"all": TokenRows.open([make_shard("train.parquet", 50)])}, batch_rows=8, seed=3))

@@ -1,12 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from model.batches import ExampleBatches, PretrainBatches, rank_rows, shuffled_rows
+from model.batches import ExampleBatches, PretrainBatches, rank_rows
+from model.config import ContextPhase
 from model.loss import IGNORED
+from model.shards import TokenRows, write_token_shard
+from model.stream import RowStream
 
 
 def instruction_table(sizes: list[int]) -> pa.Table:
@@ -16,44 +19,50 @@ def instruction_table(sizes: list[int]) -> pa.Table:
     return pa.table(columns)
 
 
-@given(batch_rows=st.integers(1, 200), step=st.integers(0, 50), rows=st.integers(1, 300), seed=st.integers(0, 99))
-def test_shares_of_the_ranks_make_up_the_global_batch(batch_rows: int, step: int, rows: int, seed: int):
-    whole = shuffled_rows(step, batch_rows, rows, seed)
-    for world in (n for n in range(1, batch_rows + 1) if batch_rows % n == 0):
-        shares = [whole[slice(*rank_rows(batch_rows, rank, world))] for rank in range(world)]
-        assert np.array_equal(np.concatenate(shares), whole)
-        assert len({len(share) for share in shares}) == 1
-
-
-def test_an_epoch_holds_every_row_once_and_the_next_another_order():
-    rows = np.concatenate([shuffled_rows(step, 7, 21, 5) for step in range(6)])
-    assert sorted(rows[:21]) == sorted(rows[21:]) == list(range(21))
-    assert not np.array_equal(rows[:21], rows[21:])
-
-
-def test_a_batch_may_lie_on_two_epochs():
-    rows = np.concatenate([shuffled_rows(step, 8, 20, 5) for step in range(5)])
-    assert sorted(rows[:20]) == sorted(rows[20:]) == list(range(20))
-
-
 def test_world_size_that_does_not_divide_the_batch_is_refused_with_those_that_do():
     with pytest.raises(ValueError, match="5 processes do not divide batch_rows 12; numbers that do: 1, 2, 3, 4, 6, 12"):
         rank_rows(12, 0, 5)
 
 
-def test_pretraining_targets_are_the_next_tokens(pretrain_batches: PretrainBatches):
+def test_pretraining_targets_are_the_next_tokens_but_for_those_after_the_end_of_a_document(
+    pretrain_batches: PretrainBatches,
+):
     batch = pretrain_batches.batch(2, 3, 6)
-    rows = pretrain_batches.token_rows.take(pretrain_batches.rows_at(2)[3:6])
+    rows = pretrain_batches.stream.take(pretrain_batches.rows_at(2)[3:6])
     assert np.array_equal(batch.ids, rows[:, :-1])
-    assert np.array_equal(batch.targets, rows[:, 1:])
+    ends = rows[:, :-1] == pretrain_batches.stream.header.eos
+    assert np.array_equal(batch.targets, np.where(ends, IGNORED, rows[:, 1:]))
     assert batch.lengths.tolist() == [16, 16, 16]
+
+
+def test_padding_is_no_target_and_does_not_count(tmp_path: Path):
+    bos, eos, pad = 0, 1, 2
+    metadata = {"vocab_size": 9, "tokenizer": "t", "packing": "best_fit", "bos": bos, "eos": eos, "pad": pad}
+    rows = np.array([[bos, 5, 6, eos, bos, 7, eos, pad, pad], [bos, 5, 5, 5, 5, 5, 5, 5, eos]], np.uint16)
+    write_token_shard(tmp_path / "s.parquet", rows, None, metadata)
+    batches = PretrainBatches(RowStream({"all": TokenRows.open([tmp_path / "s.parquet"])}, 2, 1))
+    batch = next(batches.evaluation(1))
+    assert batch.targets.tolist() == [[5, 6, eos, IGNORED, 7, eos, IGNORED, IGNORED], [5] * 7 + [eos]]
+    assert batch.lengths.tolist() == [7, 8]
+
+
+def test_curriculum_cuts_the_same_rows_into_shorter_sequences(pretrain_batches: PretrainBatches):
+    rows = pretrain_batches.stream.token_rows
+    phases = [ContextPhase(0, 4), ContextPhase(2, 8)]
+    short = PretrainBatches(RowStream(rows, 8, 3, curriculum=phases))
+    for step, context in ((0, 4), (1, 4), (2, 8), (9, 8)):
+        whole, cut = pretrain_batches.batch(step, 2, 5), short.batch(step, 2, 5)
+        assert cut.ids.shape == cut.targets.shape == (3 * 16 // context, context)
+        assert torch.equal(cut.ids.reshape(3, 16), whole.ids)
+        assert torch.equal(cut.targets.reshape(3, 16), whole.targets)
+    assert next(short.evaluation(1)).ids.shape == (8, 16)
 
 
 def test_evaluation_keeps_the_order_and_ends_with_the_rows(pretrain_batches: PretrainBatches):
     sizes = [len(batch.ids) for batch in pretrain_batches.evaluation(100)]
     assert sizes == [8, 8, 8, 8, 8, 8, 2]
     first = next(pretrain_batches.evaluation(1))
-    assert np.array_equal(first.ids, pretrain_batches.token_rows.take(np.arange(8))[:, :-1])
+    assert np.array_equal(first.ids, pretrain_batches.stream.take(np.arange(8))[:, :-1])
 
 
 def test_instruction_targets_are_shifted_and_padding_is_not_scored():

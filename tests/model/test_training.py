@@ -15,6 +15,7 @@ from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
 from model.loss import LossSum
 from model.objectives import causal_language_model, sequence_classification, token_classification
 from model.shards import TokenRows
+from model.stream import RowStream
 from model.training import TrainingFigures, TrainingResult, train
 
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, final_learning_rate=3e-4, warmup_steps=2)
@@ -73,9 +74,10 @@ def test_accumulation_does_not_change_the_loss(tmp_path: Path, tiny: ModelConfig
 
 
 def test_one_batch_is_learned_by_heart(tmp_path: Path, tiny: ModelConfig, make_shard: MakeShard):
-    batches = PretrainBatches(TokenRows.open([make_shard("four.parquet", 4)]), 4, seed=1)
-    _, figures, _ = run_training(tmp_path, tiny, batches, steps=150, log_every=50)
-    assert figures[-1].loss < 0.1
+    batches = PretrainBatches(RowStream({"all": TokenRows.open([make_shard("four.parquet", 4)])}, 4, seed=1))
+    _, figures, _ = run_training(tmp_path, tiny, batches, steps=200, log_every=50)
+    unknowable = math.log(4) / 16  # nats per token: each row begins with <|bos|>, which does not tell which of four it is
+    assert figures[-1].loss - unknowable < 0.1
 
 
 def test_first_loss_is_that_of_guessing(tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches):

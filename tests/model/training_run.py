@@ -14,6 +14,7 @@ from model.config import ModelConfig, OptimizerConfig, TrainingConfig
 from model.heads import LanguageModel
 from model.objectives import causal_language_model
 from model.shards import TokenRows
+from model.stream import RowStream
 from model.training import TrainingFigures, train
 
 
@@ -29,7 +30,7 @@ def main(shard: str, checkpoints: str, stop_step: str) -> None:
 
     rows = TokenRows.open([shard])
     model = LanguageModel(ModelConfig(layers=2, width=32, heads=4, context=rows.context, dropout=0.2), rows.vocab_size)
-    batches = PretrainBatches(rows, 8, seed=3)
+    batches = PretrainBatches(RowStream({"all": rows}, 8, seed=3))
     training = TrainingConfig(
         steps=8,
         batch_rows=8,
