@@ -22,7 +22,7 @@ from prefect.transactions import IsolationLevel
 from tqdm import tqdm
 
 from flows.locks import ArtifactLocks
-from flows.stages import Handle, Identity, Inputs, Stage, identify
+from flows.stages import Handle, Identity, Inputs, Stage, identify, outside
 from flows.telling import flattened, ledger_columns, ledger_figures, ledger_table, slug, summary_line
 from tasks.artifacts import AnyArtifact, Artifact, Workspace, as_artifact, describe, fault, read_manifest
 from tasks.cluster import Launcher, LostWorkers
@@ -30,6 +30,7 @@ from tasks.contracts import ContractName, check_table
 from tasks.errors import UserError
 from tasks.filetasks import FileTasks
 from tasks.finetune import FinetuneConfig
+from tasks.forgotten import read_forgotten
 from tasks.ledger import Receipt
 from tasks.pretrain import PretrainConfig, Pretraining
 from tasks.settings import Json
@@ -168,7 +169,7 @@ class Execution:
         return key
 
     def _identify(self, stage: Stage[AnyArtifact], config: object, inputs: Inputs) -> Identity:
-        return identify(stage, config, inputs, self.provided.address)
+        return identify(stage, config, inputs, self.provided.address, self.workspace)
 
     def _maker(
         self, stage: Stage[AnyArtifact], config: object, record: Record
@@ -208,7 +209,7 @@ class Execution:
             if error.errno == errno.ENOSPC or "No space left" in str(error):
                 raise self._no_space(record.label, error) from error
             raise
-        check_unchanged(stage, config, found)
+        check_unchanged(stage, config, found, self.workspace)
         outcome = replace(outcome, receipts=outcome.receipts + receipts(stage.contracts, partial_folder))
         record.seconds = time.monotonic() - started
         manifest = describe(
@@ -230,6 +231,8 @@ class Execution:
             given["registry"] = self.provided.registry()
         if "story" in stage.provided:
             given["story"] = self.provided.story()
+        if "forgotten" in stage.provided:
+            given["forgotten"] = read_forgotten(self.workspace.root)
         return given
 
     def _launch(
@@ -290,9 +293,9 @@ class Execution:
         )
 
 
-def check_unchanged(stage: Stage[AnyArtifact], config: object, found: Identity) -> None:
+def check_unchanged(stage: Stage[AnyArtifact], config: object, found: Identity, workspace: Workspace) -> None:
     """UserError when a file from outside is not what it was when the stage was identified: its output would be kept wrongly."""
-    now = {} if stage.digests is None else {f"file {name}": digest for name, digest in stage.digests(config).items()}
+    now = outside(stage, config, workspace)
     before = {name: digest for name, digest in found.inputs.items() if name.startswith("file ")}
     for name in sorted({*now, *before}):
         if before.get(name) != now.get(name):

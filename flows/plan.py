@@ -45,7 +45,7 @@ class Plan:
     ) -> Expected[AnyArtifact]:  # fmt: skip
         """Identify a node and note whether its artifact is there and whole."""
         known = {name: _artifacts(value) for name, value in inputs.items()}
-        found = identify(stage, config, known, self.address)
+        found = identify(stage, config, known, self.address, self.workspace)
         folder = self.workspace.folder(stage.name, found.fingerprint)
         manifest = read_manifest(folder)
         wrong = None if manifest is None else fault(folder, manifest)

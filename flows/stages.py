@@ -23,6 +23,7 @@ from tasks.artifacts import (
     Tokenizer,
     TokenShards,
     UniqueCorpus,
+    Workspace,
     fingerprint,
 )
 from tasks.contracts import ContractName
@@ -31,7 +32,8 @@ from tasks.deduplicate import earlier_digests, remove_duplicates
 from tasks.evaluate import evaluate, suite_digests
 from tasks.examples import example_digests, prepare_examples
 from tasks.finetune import finetune
-from tasks.ingest import ingest, source_digests
+from tasks.forgotten import read_forgotten
+from tasks.ingest import forgotten_digests, ingest, source_digests
 from tasks.ledger import StageOutcome
 from tasks.pretrain import pretrain_model
 from tasks.quality import quality_digests, train_quality
@@ -59,7 +61,8 @@ class Stage(Generic[AnyArtifact]):
     continues: bool = False  # a killed build goes on from what it left
     waits_for: tuple[str, ...] = ()  # inputs that must be there first but do not bear on the output
     resolve: Callable[..., Mapping[str, str]] | None = None  # (config, registry address): what an alias stands for now
-    provided: tuple[str, ...] = ()  # what the run hands in beside the inputs: "launch", "files", "registry", "story"
+    provided: tuple[str, ...] = ()  # what the run hands in beside the inputs: launch, files, registry, story, forgotten
+    forgets: Callable[..., Mapping[str, str]] | None = None  # (config, marked documents): which of them it leaves out
     contracts: Mapping[str, ContractName] = field(
         default_factory=dict[str, ContractName]
     )  # files it writes -> contract they are held to
@@ -73,7 +76,7 @@ def build_report(
 
 
 # The corpus stages hold each table to its contract themselves, in the task that writes it.
-INGEST = Stage("ingest", RawCorpus, ingest, source_digests, provided=("files",))
+INGEST = Stage("ingest", RawCorpus, ingest, source_digests, provided=("files", "forgotten"), forgets=forgotten_digests)
 QUALITY = Stage("quality", QualityModel, train_quality, quality_digests)
 ANNOTATE = Stage("annotate", AnnotatedCorpus, annotate, list_digests, provided=("files",))
 SELECT = Stage("select", Selection, select_documents, preset_digests, provided=("files",))
@@ -127,8 +130,18 @@ class Identity:
     fingerprint: str
 
 
-def identify(stage: Stage[AnyArtifact], config: object, inputs: Inputs, registry: str) -> Identity:
-    """Identity from config, input artifacts, digests of outside files and, where it matters, the registry's address."""
+def outside(stage: Stage[AnyArtifact], config: object, workspace: Workspace) -> dict[str, str]:
+    """What a stage's output is a function of that no stage made: files, and which of its documents are to be forgotten."""
+    found = {} if stage.digests is None else dict(stage.digests(config))
+    if stage.forgets is not None:
+        found |= stage.forgets(config, read_forgotten(workspace.root))
+    return {f"file {name}": digest for name, digest in found.items()}
+
+
+def identify(
+    stage: Stage[AnyArtifact], config: object, inputs: Inputs, registry: str, workspace: Workspace
+) -> Identity:
+    """Identity from config, input artifacts, what comes from outside and, where it matters, the registry's address."""
     marks: dict[str, str] = {}
     for name, value in inputs.items():
         if name in stage.waits_for:
@@ -137,8 +150,7 @@ def identify(stage: Stage[AnyArtifact], config: object, inputs: Inputs, registry
             marks.update({f"{name}.{index}": item.fingerprint for index, item in enumerate(value)})
         elif value is not None:
             marks[name] = value.fingerprint
-    if stage.digests is not None:
-        marks.update({f"file {name}": digest for name, digest in stage.digests(config).items()})
+    marks.update(outside(stage, config, workspace))
     if stage.resolve is not None:
         marks.update(stage.resolve(config, registry))
     elif "registry" in stage.provided:

@@ -4,24 +4,27 @@ A file is a task of its own. A run that was killed goes on with the files that a
 source is read alone.
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
-from tasks.artifacts import fingerprint
+from tasks.artifacts import canonical, fingerprint
 from tasks.corpus import DropWriter, RollingWriter, outcome_of, split_batch, stable_id
 from tasks.documents import DOCUMENTS
 from tasks.errors import UserError
 from tasks.filetasks import FileTasks
+from tasks.forgotten import REASON, Forgotten, bearing_on
 from tasks.ledger import StageOutcome
 from tasks.parts import Part, combined, gather
 from tasks.reading.faults import UNREADABLE, Fault, shown_text
@@ -62,13 +65,31 @@ def source_digests(config: IngestConfig) -> dict[str, str]:
     return digests
 
 
+def forgotten_digests(config: IngestConfig, forgotten: Collection[Forgotten]) -> dict[str, str]:
+    """The marked documents that lie in the sources' files; empty where there is none, as if nothing had been marked.
+
+    A name that a row gives itself (id_field) is left out of whatever file has it.
+    """
+    marks: list[str] = []
+    for source in config.sources:
+        if any(entry.source == source.name for entry in forgotten):
+            names = _names(source, list_files(source)) if id_field_of(source) is None else None
+            marks += bearing_on(forgotten, source.name, names)
+    return {"forgotten documents": hashlib.sha256(canonical([*sorted(marks)]).encode()).hexdigest()} if marks else {}
+
+
+def _names(source: AnySource, files: Sequence[SourceFile]) -> set[str] | None:
+    return {file.name for file in files} if isinstance(source, FileSource) else None
+
+
 @dataclass(frozen=True)
 class IngestWork:
-    """One file of a source, or a group of small ones."""
+    """One file of a source, or a group of small ones; `forgotten` are the ids of its documents that are left out."""
 
     source: AnySource
     files: tuple[SourceFile, ...]
     digests: Mapping[str, str]
+    forgotten: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -79,17 +100,24 @@ class IngestWork:
         return sum(file.bytes for file in self.files)
 
     def identity(self) -> dict[str, Json]:
-        return {
+        said: dict[str, Json] = {
             "source": identity(self.source), "files": [file.name for file in self.files], "digests": identity(self.digests)
         }  # fmt: skip
+        return {**said, "forgotten": [*self.forgotten]} if self.forgotten else said
 
 
-def works_of(source: AnySource) -> list[IngestWork]:
+def works_of(source: AnySource, forgotten: Collection[Forgotten] = ()) -> list[IngestWork]:
     """The tasks of a source, in the order of its files."""
     if not isinstance(source, FileSource):
-        return [IngestWork(source, tuple(list_files(source)), digests_of(source))]
+        left_out = bearing_on(forgotten, source.name, None)
+        return [IngestWork(source, tuple(list_files(source)), digests_of(source), left_out)]
     return [
-        IngestWork(source, tuple(group), {file.name: digest_of(file) for file in group})
+        IngestWork(
+            source,
+            tuple(group),
+            {file.name: digest_of(file) for file in group},
+            bearing_on(forgotten, source.name, _names(source, group)),
+        )
         for group in grouped(list_files(source))
     ]
 
@@ -135,12 +163,14 @@ def document_batch(found: Sequence[Found]) -> pa.RecordBatch:
 def ingest_files(work: IngestWork, out: Path) -> StageOutcome:
     """One task: documents-000.parquet, -001, … and rejects-000.parquet, those of them that hold something."""
     has_names = id_field_of(work.source) is not None and len(work.files) > 1
-    read = _Once(work.source).read if has_names else partial(read_file, work.source)
+    left_out = frozenset(work.forgotten)
+    read = _Once(work.source, left_out).read if has_names else partial(read_file, work.source)
     held: list[Found] = []
     held_bytes = 0
     with RollingWriter(out, "documents") as documents, DropWriter(out, "ingest", "rejects") as rejects:
         for file in work.files:
-            for found in read(file):
+            for record in read(file):
+                found = _without_text(record) if record.id in left_out else record
                 if isinstance(found, Refused):
                     _refuse(found, rejects)
                     continue
@@ -153,17 +183,24 @@ def ingest_files(work: IngestWork, out: Path) -> StageOutcome:
     return outcome_of([documents], rejects)
 
 
+def _without_text(found: Found | Refused) -> Refused:
+    """What stands for a document, or a refused record, that is to be forgotten: its size is all that is kept of it."""
+    size = len(found.text.encode()) if isinstance(found, Found) else found.fault.bytes
+    return Refused(found.id, found.source, found.path, Fault(REASON, size, ""))
+
+
 class _Once:
     """Reads the files of a group whose rows name themselves: a name that an earlier file of it gave is refused."""
 
-    def __init__(self, source: AnySource) -> None:
-        self.source = source
+    def __init__(self, source: AnySource, forgotten: frozenset[str]) -> None:
+        self.source, self.forgotten = source, forgotten
         self._seen: set[str] = set()
 
     def read(self, file: SourceFile) -> Iterator[Found | Refused]:
         for found in read_file(self.source, file):
             if isinstance(found, Found) and found.id in self._seen:
-                fault = Fault("duplicate_id", len(found.text.encode()), shown_text(found.text))
+                evidence = "" if found.id in self.forgotten else shown_text(found.text)
+                fault = Fault("duplicate_id", len(found.text.encode()), evidence)
                 yield Refused(stable_id(self.source.name, found.path, "again"), found.source, found.path, fault)
                 continue
             self._seen.add(found.id)
@@ -187,13 +224,16 @@ def _set_aside(work: IngestWork, out: Path) -> StageOutcome:
     return outcome_of([documents], rejects)
 
 
-def ingest(config: IngestConfig, out: Path, files: FileTasks) -> StageOutcome:
-    """Reads all sources into `documents-*.parquet`; what is no document goes to `rejects-*.parquet` with a reason."""
-    works = [work for source in config.sources for work in works_of(source)]
+def ingest(config: IngestConfig, out: Path, files: FileTasks, forgotten: Collection[Forgotten] = ()) -> StageOutcome:
+    """Reads all sources into `documents-*.parquet`; what is no document goes to `rejects-*.parquet` with a reason.
+
+    A forgotten document becomes a reject without text; only the file that it lies in is read again for that.
+    """
+    works = [work for source in config.sources for work in works_of(source, forgotten)]
     parts = files.run("ingest", config.revision, ingest_files, works, _set_aside)
     for source in config.sources:
         _check_readable(source, [part for part, work in zip(parts, works, strict=True) if work.source is source])
-    parts = _with_ids_once(config, works, parts, files)
+    parts = _with_ids_once(config, works, parts, files, forgotten)
     gather(parts, ["documents-*.parquet", "rejects-*.parquet"], out)
     outcome = combined(parts)
     if outcome.ledger.rows_out == 0:
@@ -230,14 +270,22 @@ def _check_readable(source: AnySource, parts: Sequence[Part]) -> None:
 
 
 def _with_ids_once(
-    config: IngestConfig, works: Sequence[IngestWork], parts: Sequence[Part], files: FileTasks
+    config: IngestConfig,
+    works: Sequence[IngestWork],
+    parts: Sequence[Part],
+    files: FileTasks,
+    forgotten: Collection[Forgotten],
 ) -> list[Part]:
-    """The parts, those of rows that name themselves (id_field) without a name that an earlier file gave already."""
+    """The parts, those of rows that name themselves (id_field) without a name that an earlier file gave already.
+
+    A forgotten name is left out of every file, for a later one would come in place of the first.
+    """
     named = {source.name for source in config.sources if id_field_of(source) is not None}
     unique: list[Part] = []
     for source in config.sources:
         mine = [part for part, work in zip(parts, works, strict=True) if work.source is source]
-        unique += _first_only(mine, files) if source.name in named else mine
+        left_out = frozenset(bearing_on(forgotten, source.name, None))
+        unique += _first_only(mine, left_out, files) if source.name in named else mine
     return unique
 
 
@@ -248,26 +296,28 @@ def id_field_of(source: AnySource) -> str | None:
     return source.id_field if isinstance(source, RowSource) else None
 
 
-def _first_only(parts: Sequence[Part], files: FileTasks) -> list[Part]:
-    """Rewrites the parts that repeat an id of an earlier one; memory: eight bytes an id."""
+def _first_only(parts: Sequence[Part], forgotten: frozenset[str], files: FileTasks) -> list[Part]:
+    """Rewrites the parts that repeat an id of an earlier one, or hold a forgotten one; memory: eight bytes an id."""
     seen = np.zeros(0, np.uint64)
     unique: list[Part] = []
     for part in parts:
-        ids = [
+        ids: list[str] = [
             mark
             for path in part.files("documents-*.parquet")
             for mark in pq.read_table(path, columns=["id"])["id"].to_pylist()
         ]
         hashes = np.array([int(mark[:16], 16) for mark in ids], np.uint64)
         again = np.isin(hashes, seen)
+        gone = np.array([mark in forgotten for mark in ids], np.bool_)
         seen = np.concatenate([seen, hashes[~again]])
-        unique.append(_without_rows(part, again, files) if again.any() else part)
+        unique.append(_without_rows(part, again, gone, files) if (again | gone).any() else part)
     return unique
 
 
-def _without_rows(part: Part, again: np.ndarray, files: FileTasks) -> Part:
-    """A part of its own without some documents, which become rejects."""
-    folder = files.parts / "ingest" / fingerprint("ingest ids", part.folder.name, {"rows": again.tobytes().hex()})
+def _without_rows(part: Part, again: npt.NDArray[np.bool_], gone: npt.NDArray[np.bool_], files: FileTasks) -> Part:
+    """A part of its own without some documents, which become rejects: of those `gone` no text is kept."""
+    marks = {"rows": again.tobytes().hex()} | ({"forgotten": gone.tobytes().hex()} if gone.any() else {})
+    folder = files.parts / "ingest" / fingerprint("ingest ids", part.folder.name, marks)
     folder.mkdir(parents=True, exist_ok=True)
     start = 0
     with RollingWriter(folder, "documents") as documents, DropWriter(folder, "ingest", "rejects") as rejects:
@@ -277,10 +327,14 @@ def _without_rows(part: Part, again: np.ndarray, files: FileTasks) -> Part:
                 rejects.write(plain, batch.column("reason").to_pylist(), batch.column("value").to_pylist())
         for path in part.files("documents-*.parquet"):
             for batch in pq.ParquetFile(path).iter_batches(batch_size=BATCH_DOCUMENTS):
-                here = again[start : start + batch.num_rows].tolist()
+                here = slice(start, start + batch.num_rows)
                 start += batch.num_rows
+                for found in batch.filter(pa.array(gone[here])).to_pylist():
+                    size = int(found["bytes"])
+                    _refuse(Refused(found["id"], found["source"], found["path"], Fault(REASON, size, "")), rejects)
+                left = batch.filter(pa.array(~gone[here]))
                 split_batch(
-                    batch, ["duplicate_id" if twice else None for twice in here],
-                    [float(size) for size in batch.column("bytes").to_pylist()], documents, rejects,
+                    left, ["duplicate_id" if twice else None for twice in again[here][~gone[here]].tolist()],
+                    [float(size) for size in left.column("bytes").to_pylist()], documents, rejects,
                 )  # fmt: skip
     return Part(folder, outcome_of([documents], rejects))

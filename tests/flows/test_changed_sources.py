@@ -7,6 +7,7 @@ import pytest
 from flows.execution import check_unchanged
 from flows.recipe import CorpusRecipe, check_sources
 from flows.stages import INGEST, identify
+from tasks.artifacts import Workspace
 from tasks.errors import UserError
 from tasks.ingest import IngestConfig
 
@@ -18,19 +19,19 @@ def config(path: Path) -> IngestConfig:
 
 def test_a_file_that_changed_meanwhile_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one")
-    found = identify(INGEST, config(tmp_path), {}, "nowhere")
-    check_unchanged(INGEST, config(tmp_path), found)
+    found = identify(INGEST, config(tmp_path), {}, "nowhere", Workspace(tmp_path / "w"))
+    check_unchanged(INGEST, config(tmp_path), found, Workspace(tmp_path / "w"))
     (tmp_path / "a.txt").write_text("another")
     with pytest.raises(UserError, match=r"ingest: notes/a\.txt changed while the stage was at work"):
-        check_unchanged(INGEST, config(tmp_path), found)
+        check_unchanged(INGEST, config(tmp_path), found, Workspace(tmp_path / "w"))
 
 
 def test_a_file_that_came_meanwhile_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one")
-    found = identify(INGEST, config(tmp_path), {}, "nowhere")
+    found = identify(INGEST, config(tmp_path), {}, "nowhere", Workspace(tmp_path / "w"))
     (tmp_path / "b.txt").write_text("new")
     with pytest.raises(UserError, match=r"notes/b\.txt changed"):
-        check_unchanged(INGEST, config(tmp_path), found)
+        check_unchanged(INGEST, config(tmp_path), found, Workspace(tmp_path / "w"))
 
 
 def test_a_missing_source_is_told_before_anything_starts(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tasks.decontaminate import DecontaminateConfig
 from tasks.deduplicate import DeduplicateConfig
 from tasks.documents import DOCUMENTS, TableWriter
 from tasks.filetasks import FilesConfig, FileTasks
+from tasks.forgotten import read_forgotten
 from tasks.ingest import IngestConfig
 from tasks.ledger import Ledger, StageOutcome
 from tasks.select import SelectConfig
@@ -56,9 +57,10 @@ class Bench:
 
     def stage(self, stage: Stage[Made], config: object, **inputs: object) -> Made:
         """Runs a stage, checks its ledger and publishes its artifact."""
-        found = identify(stage, config, inputs, "nowhere")  # type: ignore[arg-type]
+        found = identify(stage, config, inputs, "nowhere", self.workspace)  # type: ignore[arg-type]
         built = self.workspace.begin(stage.name, found.fingerprint, keep=False)
-        outcome = stage.build(config, **inputs, out=built, files=self.files)
+        given = {"forgotten": read_forgotten(self.workspace.root)} if "forgotten" in stage.provided else {}
+        outcome = stage.build(config, **inputs, out=built, files=self.files, **given)
         manifest = describe(stage.name, found.fingerprint, found.config, found.inputs, built, outcome, 0.0)
         return as_artifact(stage.artifact, self.workspace.publish(manifest), manifest)
 

@@ -1,0 +1,100 @@
+"""Documents that someone asked to forget: WORKSPACE/forgotten.jsonl, one line each, which every later ingest leaves out.
+
+An id is a place: source, file and record (or what the source's id_field says). To undo one, delete its line.
+"""
+
+import json
+import os
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks.errors import UserError
+
+FILE = "forgotten.jsonl"
+REASON = "forgotten"  # what ingest drops such a document for
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """One line of the file: a document, where it came from, why and since when."""
+
+    id: str
+    source: str  # the source's name in the recipe
+    path: str  # file and record
+    reason: str
+    time: str  # ISO 8601, UTC
+
+
+def read_forgotten(root: Path) -> tuple[Forgotten, ...]:
+    """The marked documents of a workspace, each once, in the order marked. UserError for a line that cannot be read.
+
+    A damaged line is never passed over: the document it names would come back.
+    """
+    path = root / FILE
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: {error}. Fix: repair the file; runs wait, for they would bring documents back."
+        ) from error
+    found: dict[str, Forgotten] = {}
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            entry = _parsed(f"{path}:{number}", line)
+            found.setdefault(entry.id, entry)
+    return tuple(found.values())
+
+
+def _parsed(place: str, line: str) -> Forgotten:
+    try:
+        raw = json.loads(line)
+    except json.JSONDecodeError:
+        raw = None
+    expected = ("id", "source", "path", "reason", "time")
+    if not isinstance(raw, dict) or any(not isinstance(raw.get(name), str) for name in expected) or not raw["id"]:
+        raise UserError(
+            f"{place}: found {line[:80]!r}, expected a JSON object with {', '.join(expected)} as strings. "
+            "Fix: correct the line, or delete it to keep the document."
+        )
+    return Forgotten(*(str(raw[name]) for name in expected))
+
+
+def mark_forgotten(root: Path, mark: str, source: str, path: str, reason: str) -> Forgotten | None:
+    """Appends a document in one write, flushed to the disk; returns the earlier line, and adds none, where it is marked."""
+    known = next((entry for entry in read_forgotten(root) if entry.id == mark), None)
+    if known is not None:
+        return known
+    entry = Forgotten(mark, source, path, reason, datetime.now(UTC).isoformat(timespec="seconds"))
+    line = (json.dumps(asdict(entry), ensure_ascii=False) + "\n").encode()
+    try:
+        file = os.open(root / FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            size = os.fstat(file).st_size
+            if size and os.pread(file, 1, size - 1) != b"\n":  # edited by hand, without a line break at the end
+                line = b"\n" + line
+            os.write(file, line)
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise UserError(f"{root / FILE}: {error.strerror}. Fix: make the workspace writable.") from error
+    return None
+
+
+def bearing_on(entries: Collection[Forgotten], source: str, files: Collection[str] | None) -> tuple[str, ...]:
+    """Ids of those that were read from these files of a source, sorted; `files` is None for a source that is read whole.
+
+    A document's path is its file's name, or that with `:` and its place in the file.
+    """
+    return tuple(
+        sorted(
+            entry.id
+            for entry in entries
+            if entry.source == source
+            and (files is None or entry.path in files or entry.path.rpartition(":")[0] in files)
+        )
+    )
