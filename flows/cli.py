@@ -235,6 +235,84 @@ def inspect(
 
 
 @cli.command()
+@click.argument("run", required=False)
+@click.option("--step", default=None, type=int, help="List what optimizer step N of RUN saw, counted from 1.")
+@click.option(
+    "--document", default=None, metavar="ID", help="Tell where a document went; the start of its id is enough."
+)
+@click.option(
+    "--text", default=None, help="Find documents that hold this text, letter for letter, and where they went."
+)
+@click.option("--page", default=None, metavar="FILE", help="With --step: write the same as one HTML page.")
+@WORKSPACE
+@JSON
+def trace(
+    run: str | None, step: int | None, document: str | None, text: str | None, page: str | None, workspace: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Tell which documents a training step saw, or in which steps, shards, artifacts and models a document took part.
+
+    RUN is an MLflow run id, a fingerprint, an artifact's folder (of a training that goes on too), or models:/NAME@ALIAS. With
+    --document and --text it is optional and leaves out all that the run has nothing to do with. Nothing was logged for this:
+    it follows from the artifacts.
+    """
+    from flows import trace as view
+    from flows.quiet import settle
+    from tasks.artifacts import Workspace
+    from tasks.run_reference import find_run, own_workspace
+    from tasks.tracking.address import tracking_address
+
+    view.check_asked(run, step, document, text, page)
+    settle()
+    place = Workspace(workspace or (own_workspace(run) if run else None) or "workspace")
+    found = None if run is None else find_run(run, place, tracking_address(None, place))
+    if found is not None and step is not None:
+        documents = view.step_of(found, step)
+        if page is not None:
+            view.write_page(Path(page), found, step, documents)
+        told = view.step_document(found, step, documents) if as_json else None
+        shown = f"wrote {page}" if page is not None else view.step_view(found, step, documents)
+    elif document is not None:
+        one, went = view.trace_document(place, document, found)
+        told = view.document_json(place, one, went) if as_json else None
+        shown = "" if as_json else view.document_view(place, one, went)
+    else:
+        hits, ways = view.trace_text(place, text or "", found)
+        told = view.text_json(hits, ways) if as_json else None
+        shown = "" if as_json else view.text_view(place, hits, ways)
+    click.echo(shown if told is None else json.dumps(told, ensure_ascii=False, indent=1))
+
+
+@cli.command()
+@click.argument("document", required=False, metavar="ID")
+@click.option("--reason", default="", help="Why, for the record.")
+@click.option("--list", "lists", is_flag=True, help="Show what is marked.")
+@WORKSPACE
+@JSON
+def forget(document: str | None, reason: str, lists: bool, workspace: str | None, as_json: bool) -> None:
+    """Mark the document ID to be forgotten, and name everything that holds it or learned from it.
+
+    Every later run leaves the document out where it is read and makes again what it touched. What was made before stays until
+    you delete it. An id is a place: source, file and record, or the row's own name with id_field. To undo, delete the
+    document's line in WORKSPACE/forgotten.jsonl.
+    """
+    from flows import forgetting
+    from tasks.artifacts import Workspace
+    from tasks.forgotten import read_forgotten
+
+    forgetting.check_asked(document, reason, lists)
+    place = Workspace(workspace or "workspace")
+    if document is None:
+        told = forgetting.list_json(read_forgotten(place.root)) if as_json else None
+        shown = forgetting.list_view(place)
+    else:
+        marked = forgetting.forget(place, document, reason)
+        told = forgetting.marked_json(place, marked) if as_json else None
+        shown = forgetting.marked_view(place, marked)
+    click.echo(shown if told is None else json.dumps(told, ensure_ascii=False, indent=1))
+
+
+@cli.command()
 @WORKSPACE
 @JSON
 def doctor(workspace: str | None, as_json: bool) -> None:

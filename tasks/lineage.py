@@ -71,6 +71,11 @@ class TracedRun:
         """Rows of a step's batch."""
         return _number(self.payload, "batch_rows")
 
+    @property
+    def evaluated_rows(self) -> int:
+        """Validation rows, from the first, that its validation loss is measured on."""
+        return self.batch_rows * _number(self.payload, "evaluate_batches")
+
 
 def step_documents(workspace: Workspace, pretrain_folder: Path, step: int) -> list[StepDocument]:
     """What the batch of optimizer step `step` (from 1) of a pretraining holds, row by row, in the order of the tokens.

@@ -1,0 +1,113 @@
+"""`wordmill forget`: marks a document, and tells what holds it and what is to be done about that."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Group as Lines
+from rich.table import Table
+from rich.text import Text
+
+from flows.inspection import printable
+from flows.tables import rendered, table_of
+from flows.trace import document_json, station_table, trace_document, who
+from tasks.artifacts import Workspace
+from tasks.errors import UserError
+from tasks.find_documents import Document
+from tasks.forgotten import REASON, Forgotten, mark_forgotten, read_forgotten
+from tasks.whereabouts import Whereabouts, parts_that_hold
+
+VERDICTS = ("select", "deduplicate", "register")  # hold ids and names, and nothing that was in a document
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A document that is marked now; `before` is its earlier line where it was marked already."""
+
+    document: Document
+    before: Forgotten | None
+    found: Whereabouts
+    folders: tuple[Path, ...]  # that hold its text or what was learned from it
+
+
+def check_asked(mark: str | None, reason: str, lists: bool) -> None:
+    """UserError unless there is one id, or the list is asked for."""
+    if lists and (mark is not None or reason):
+        raise UserError(
+            "forget: --list shows what is marked and takes nothing else. Fix: leave the id and --reason out."
+        )
+    if not lists and mark is None:
+        raise UserError("forget: no id. Fix: wordmill forget ID, or --list to see what is marked.")
+
+
+def forget(workspace: Workspace, mark: str, reason: str) -> Marked:
+    """Marks the document with this id, or the only one whose id begins so. UserError for an unknown id."""
+    document, found = trace_document(workspace, mark, None)
+    before = mark_forgotten(workspace.root, document.id, document.source, document.path, reason)
+    return Marked(document, before, found, tuple(holding(workspace, found)))
+
+
+def holding(workspace: Workspace, found: Whereabouts) -> list[Path]:
+    """The folders from which the document is not gone before they are deleted."""
+    artifacts = [
+        Path(station.folder) for station in found.stations if station.stage not in VERDICTS and station.reason != REASON
+    ]
+    return [*artifacts, *parts_that_hold(workspace, [found.id])]
+
+
+def marked_json(workspace: Workspace, marked: Marked) -> dict[str, object]:
+    """All of it as JSON."""
+    return {
+        **document_json(workspace, marked.document, marked.found), "marked_before": marked.before is not None,
+        "delete": [str(folder) for folder in marked.folders],
+    }  # fmt: skip
+
+
+def marked_view(workspace: Workspace, marked: Marked) -> str:
+    """What was marked, what holds it, and what to do."""
+    head = Text("marked to be forgotten", "bold")
+    if marked.before is not None:
+        why = f" ({printable(marked.before.reason)})" if marked.before.reason else ""
+        head = Text(f"was marked already on {marked.before.time}{why}", "bold")
+    lines: list[Text | Table] = [head, who(marked.document), Text(""), station_table(marked.found), Text("")]
+    lines.append(Text("Next: wordmill run RECIPE. What it touched is made again without it, all else is used again."))
+    if marked.found.copies:
+        told = ", ".join(marked.found.copies)
+        lines.append(
+            Text(
+                f"Its copies are documents of their own, and one of them may now be kept; forget them too: {told}",
+                "yellow",
+            )
+        )
+    if marked.found.registered:
+        told = ", ".join(marked.found.registered)
+        lines.append(
+            Text(
+                f"Registered models that learned from it: {told}. Register the new one, then delete these in MLflow.",
+                "yellow",
+            )
+        )
+    if marked.folders:
+        lines += [Text("It is not gone before these folders are deleted, and MLflow's copies of reports and models:")]
+        lines += [Text(f"  {_short(workspace, folder)}") for folder in marked.folders]
+    return rendered(Lines(*lines))
+
+
+def _short(workspace: Workspace, folder: Path) -> str:
+    return printable(str(folder.relative_to(workspace.root)) if folder.is_relative_to(workspace.root) else str(folder))
+
+
+def list_json(entries: Sequence[Forgotten]) -> dict[str, object]:
+    """The marked documents as JSON."""
+    return {"forgotten": [asdict(entry) for entry in entries]}
+
+
+def list_view(workspace: Workspace) -> str:
+    """The marked documents in the terminal."""
+    entries = read_forgotten(workspace.root)
+    if not entries:
+        return "no document is marked to be forgotten"
+    table = table_of("document", "source", "path", "since", "reason")
+    for entry in entries:
+        table.add_row(entry.id, printable(entry.source), printable(entry.path), entry.time, printable(entry.reason))
+    return rendered(table)

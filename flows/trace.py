@@ -1,0 +1,217 @@
+"""`wordmill trace` in the terminal and as JSON: what a step saw, and where a document went."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Group as Lines
+from rich.table import Table
+from rich.text import Text
+
+from flows.inspection import printable
+from flows.tables import rendered, table_of
+from flows.telling import amount
+from tasks.artifact_graph import Graph, read_graph
+from tasks.artifacts import Workspace
+from tasks.errors import UserError
+from tasks.find_documents import CORPUS_TABLES, TABLES, Document, TextFound, TextHit, find_document, find_text
+from tasks.forgotten import read_forgotten
+from tasks.lineage import StepDocument, documents_at
+from tasks.run_reference import FoundRun
+from tasks.settings import Json
+from tasks.whereabouts import Whereabouts, as_json, whereabouts
+
+SHOWN_CHARS = 160  # of a piece of text on one line
+COLORS = {
+    "holds": "",
+    "kept": "",
+    "dropped": "yellow",
+    "learned": "magenta",
+    "unseen": "dim",
+    "judged": "cyan",
+    "follows": "cyan",
+}
+
+
+def check_asked(run: str | None, step: int | None, document: str | None, text: str | None, page: str | None) -> None:
+    """UserError unless exactly one question is asked."""
+    asked = [
+        name for name, value in (("--step", step), ("--document", document), ("--text", text)) if value is not None
+    ]
+    if len(asked) != 1:
+        found = " and ".join(asked) or "none of them"
+        raise UserError(f"trace: found {found}, expected one of --step N, --document ID and --text TEXT.")
+    if step is not None and run is None:
+        raise UserError("trace: --step belongs to a run. Fix: wordmill trace RUN --step N.")
+    if page is not None and step is None:
+        raise UserError("trace: --page shows a step. Fix: give --step, or leave --page out.")
+
+
+def step_document(found: FoundRun, step: int, documents: Sequence[StepDocument]) -> dict[str, object]:
+    """A step as JSON."""
+    run = found.run
+    named = {"fingerprint": run.folder.name.removesuffix(".partial"), "folder": str(run.folder), "via": [*found.via]}
+    return {
+        "run": {**named, "steps": run.steps, "done": run.done}, "step": step, "rows": run.batch_rows,
+        "documents": [asdict(document) for document in documents],
+    }  # fmt: skip
+
+
+def step_view(found: FoundRun, step: int, documents: Sequence[StepDocument]) -> str:
+    """A step in the terminal: a document a paragraph, in the order of the rows."""
+    run = found.run
+    head = Text(f"pretrain {run.folder.name}: step {step:,} of {run.steps:,}", "bold")
+    lines = [head, *(Text(f"which {name} comes from", "dim") for name in found.via)]
+    if run.done < run.steps:
+        told = "this step is still to come" if step > run.done else "this step is done"
+        lines.append(Text(f"not finished: {run.done:,} steps are done; {told}", "yellow"))
+    different = len({document.id for document in documents})
+    lines.append(Text(f"{run.batch_rows:,} rows, {len(documents):,} pieces of {different:,} documents"))
+    for document in documents:
+        lines += [Text(""), *_piece(document)]
+    return rendered(Lines(*lines))
+
+
+def _piece(document: StepDocument) -> list[Text]:
+    place = Text(f"row {document.row}, tokens {document.start} to {document.end}", "cyan")
+    part = (
+        f"all {document.tokens} tokens" if document.last - document.first == document.tokens
+        else f"its tokens {document.first} to {document.last} of {document.tokens}"
+    )  # fmt: skip
+    who = Text(
+        f"  {document.id}  {printable(document.source)}  {printable(document.path)}  {document.language}  {part}"
+    )
+    lines = [place.append_text(who)]
+    if document.url:
+        lines.append(Text(printable(document.url), "dim"))
+    return [*lines, Text(one_line(document.text))]
+
+
+def one_line(text: str, chars: int = SHOWN_CHARS) -> str:
+    """Start and end of a text on one line."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= chars else f"{line[: chars * 2 // 3]} … {line[len(line) - chars // 3 :]}"
+
+
+def lineage_of(graph: Graph, found: FoundRun) -> frozenset[str]:
+    """The artifacts that a pretraining was made from, itself, and what was made from it."""
+    mark = found.run.folder.name.removesuffix(".partial")
+    return frozenset(graph.sources(mark) | graph.results(mark))
+
+
+def trace_document(workspace: Workspace, prefix: str, found: FoundRun | None) -> tuple[Document, Whereabouts]:
+    """Who a document is and where it went; with a run, as far as that is concerned. UserError for an unknown id."""
+    graph = read_graph(workspace)
+    document = find_document(graph, prefix)
+    among = None if found is None else lineage_of(graph, found)
+    return document, whereabouts(workspace, graph, [document.id], among)[document.id]
+
+
+def trace_text(workspace: Workspace, text: str, found: FoundRun | None) -> tuple[TextFound, dict[str, Whereabouts]]:
+    """The documents that hold a text, and where the first of them went; with a run, of the corpus that it read."""
+    graph = read_graph(workspace)
+    among = None if found is None else lineage_of(graph, found)
+    kinds = TABLES if among is None else CORPUS_TABLES
+    nodes = [node for node in graph.of(*kinds) if among is None or node.fingerprint in among]
+    hits = find_text(nodes, text, kinds)
+    return hits, whereabouts(workspace, graph, [hit.document.id for hit in hits.hits], among)
+
+
+def document_json(workspace: Workspace, document: Document, found: Whereabouts) -> dict[str, object]:
+    """A document and its stations as JSON."""
+    return {"document": asdict(document), "forgotten": is_marked(workspace, document.id), **_stations_json(found)}
+
+
+def _stations_json(found: Whereabouts) -> dict[str, Json]:
+    told = as_json(found)
+    return {"artifacts": told["stations"], "copies": told["copies"], "registered": [*found.registered]}
+
+
+def is_marked(workspace: Workspace, mark: str) -> bool:
+    """Whether the document is to be forgotten."""
+    return any(entry.id == mark for entry in read_forgotten(workspace.root))
+
+
+def document_view(workspace: Workspace, document: Document, found: Whereabouts) -> str:
+    """A document and its stations in the terminal."""
+    lines: list[Text | Table] = [who(document)]
+    if is_marked(workspace, document.id):
+        lines.append(Text("marked to be forgotten: the next run of its recipe leaves it out", "yellow"))
+    lines += [Text(""), station_table(found)]
+    if found.copies:
+        lines += [Text(""), Text(f"copies, by their ids: {', '.join(found.copies)}")]
+    return rendered(Lines(*lines))
+
+
+def who(document: Document) -> Text:
+    """Who a document is, on one or two lines."""
+    told = Text(document.id, "bold").append(f"  {printable(document.source)}  {printable(document.path)}", "not bold")
+    told.append(f"  {document.language}  {amount(document.bytes)}", "not bold")
+    return told.append(f"\n{printable(document.url)}", "not bold dim") if document.url else told
+
+
+def station_table(found: Whereabouts) -> Table:
+    """A station a row."""
+    table = table_of("stage", "artifact", "what", "where")
+    for station in found.stations:
+        where = [f"{place.file} row {place.row}" for place in station.tables]
+        where += [f"{piece.file} row {piece.file_row}, tokens {piece.start} to {piece.end}" for piece in station.pieces]
+        shown = where[:3] + ([f"and {len(where) - 3} more (--json names all)"] if len(where) > 3 else [])
+        mark = station.fingerprint + ("" if station.finished else " (in training)")
+        table.add_row(station.stage, mark, Text(printable(station.told), COLORS[station.role]), "\n".join(shown))
+    return table
+
+
+def text_json(hits: TextFound, found: dict[str, Whereabouts]) -> dict[str, object]:
+    """What a text was found in, as JSON."""
+    return {
+        "text": hits.text, "documents": hits.documents, "artifacts": hits.artifacts,
+        "listed": [{**asdict(hit), **_stations_json(found[hit.document.id])} for hit in hits.hits],
+    }  # fmt: skip
+
+
+def text_view(workspace: Workspace, hits: TextFound, found: dict[str, Whereabouts]) -> str:
+    """The documents that hold a text; of one alone everything."""
+    count = f"{hits.documents:,} {'document holds' if hits.documents == 1 else 'documents hold'} it"
+    if len(hits.hits) == 1:
+        (hit,) = hits.hits
+        return f"{count}\n\n{rendered(_quoted(hit))}\n{document_view(workspace, hit.document, found[hit.document.id])}"
+    lines = [Text(count + (f"; the first {len(hits.hits)}:" if hits.documents > len(hits.hits) else ""), "bold")]
+    for hit in hits.hits:
+        lines += [Text(""), who(hit.document), _quoted(hit), Text(summary(found[hit.document.id]), "dim")]
+    if hits.hits:
+        lines += [Text(""), Text("wordmill trace --document ID tells all of one", "dim")]
+    return rendered(Lines(*lines))
+
+
+def _quoted(hit: TextHit) -> Text:
+    quoted = Text("… ").append(_flat(hit.before)).append(_flat(hit.text), "bold magenta")
+    return quoted.append(_flat(hit.after)).append(" …")
+
+
+def _flat(text: str) -> str:
+    return printable(text.replace("\n", " "))
+
+
+def summary(found: Whereabouts) -> str:
+    """A document's way in one line."""
+    dropped = [f"{station.stage} {station.told}" for station in found.stations if station.role == "dropped"]
+    trained = [f"pretrain {station.fingerprint}: {station.told}" for station in found.stations if station.seen]
+    others = [f"registered as {name}" for name in found.registered]
+    return "; ".join(dict.fromkeys([*dropped, *trained, *others])) or "in the corpus, not trained on"
+
+
+def write_page(path: Path, found: FoundRun, step: int, documents: Sequence[StepDocument]) -> None:
+    """A step as one HTML page. UserError where the file cannot be written."""
+    from tasks.report.step_page import render_step
+
+    try:
+        text = render_step(found.run.folder.name, step, found.run.steps, documents)
+        path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+    except OSError as error:
+        raise UserError(f"trace: --page {path}: {error.strerror}. Fix: name a file in a folder that exists.") from error
+
+
+def step_of(found: FoundRun, step: int) -> list[StepDocument]:
+    """What a step saw."""
+    return documents_at(found.run, step)
