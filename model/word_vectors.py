@@ -61,7 +61,7 @@ def initialize_embeddings(weight: "Tensor", spellings: Sequence[str], vectors: d
         return 0
     stacked = np.stack([vector for _, vector in rows])
     stacked = stacked - stacked.mean()
-    scale = float(weight.std()) / max(float(stacked.std()), 1e-12)
+    scale = float(weight.detach().std()) / max(float(stacked.std()), 1e-12)
     with torch.no_grad():
         weight[torch.tensor([row for row, _ in rows])] = torch.from_numpy(stacked * scale).to(weight.dtype)
     return len(rows)

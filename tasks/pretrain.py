@@ -2,19 +2,29 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from model.config import ModelConfig, OptimizerConfig, Precision, TrainingConfig
-from tasks.artifacts import Tokenizer, TokenShards
+from model.config import ContextPhase, MixturePhase, ModelConfig, OptimizerConfig, Precision, TrainingConfig
+from model.shards import artifact_shards
+from model.word_vectors import vector_width
+from tasks.artifacts import Tokenizer, TokenShards, canonical, file_digest
+from tasks.audit import audit_stream, write_audit
 from tasks.cluster import read_curve
 from tasks.encoding import load_tokenizer, special_ids
+from tasks.errors import UserError
 from tasks.ledger import Ledger, StageOutcome
 from tasks.settings import Json, Placement, Section
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from model.heads import LanguageModel
+    from model.stream import RowStream
 
 Launch = Callable[[Callable[[dict[str, Json]], None], dict[str, Json]], None]
 
@@ -22,11 +32,24 @@ Launch = Callable[[Callable[[dict[str, Json]], None], dict[str, Json]], None]
 class PretrainConfig(Section):
     """How long and how fast to learn. The global batch is fixed in tokens, whatever the number of workers."""
 
-    revision: Literal[1] = 1
+    revision: Literal[2] = 2
     steps: int = Field(default=1000, ge=1, description="optimizer steps")
     batch_tokens: int = Field(default=16_384, ge=1, description="tokens of one optimizer step over all workers")
     micro_rows: int = Field(default=8, ge=1, description="rows of one forward pass on one worker, at most")
     optimizer: OptimizerConfig = OptimizerConfig()
+    mixture: tuple[MixturePhase, ...] = Field(
+        default=(),
+        description="weights of the groups that shards.group_by made, by step; none: every row once an epoch",
+    )
+    curriculum: tuple[ContextPhase, ...] = Field(
+        default=(), description="shorter sequences in early steps: divisors of shards.context, by step"
+    )
+    window_groups: int | None = Field(
+        default=None, ge=1, description="row groups that are shuffled together; null: all rows, for mapped files"
+    )
+    word_vectors: Annotated[str | None, Placement()] = Field(
+        default=None, description="word2vec or GloVe file of initial embeddings; its content is the identity"
+    )
     evaluate_every: int = Field(default=100, ge=1, description="steps between validation losses")
     evaluate_batches: int = Field(default=4, ge=1, description="global batches of the validation rows, from the first")
     checkpoint_every: int = Field(default=200, ge=1, description="steps between checkpoints")
@@ -63,34 +86,99 @@ def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
     )  # fmt: skip
 
 
+def word_vector_digests(config: Pretraining) -> dict[str, str]:
+    """Content digest of the word vectors, to enter the fingerprint. UserError where they cannot be initial embeddings."""
+    if config.pretrain.word_vectors is None:
+        return {}
+    path = Path(config.pretrain.word_vectors).expanduser()
+    if not path.is_file():
+        raise UserError(f"pretrain.word_vectors: {path} is no file. Fix: correct the path, or leave the key out.")
+    try:
+        width = vector_width(path)
+    except (ValueError, OSError) as error:
+        raise UserError(f"pretrain.word_vectors: {error}. Expected word2vec's or GloVe's format.") from error
+    if width != config.model.width:
+        raise UserError(
+            f"pretrain.word_vectors: {path} has vectors of {width} numbers, but model.width is {config.model.width}. "
+            f"Fix: set model.width to {width}, or name other vectors."
+        )
+    return {"word_vectors": file_digest(path)}
+
+
+def open_stream(payload: Mapping[str, Json], split: str, shards: Path) -> "RowStream":
+    """The rows of each step, as `training.json` of a pretraining says, from the shards wherever they lie now.
+
+    UserError for shards that are not whole, or do not fit what the training asks of them.
+    """
+    from model.shards import TokenRows
+    from model.stream import RowStream
+
+    training = payload["training"]
+    assert isinstance(training, dict)
+    is_training = split == "train"
+    mixture, curriculum, window = (payload[key] for key in ("mixture", "curriculum", "window_groups"))
+    try:
+        groups = {
+            name: TokenRows.open(paths, tokenizer=str(payload["tokenizer_fingerprint"]))
+            for name, paths in artifact_shards(shards, split).items()
+        }
+        return RowStream(
+            groups,
+            batch_rows=int(str(training["batch_rows"])),
+            seed=int(str(training["seed"])),
+            mixture=[MixturePhase(**phase) for phase in _phases(mixture)] if is_training else (),  # type: ignore[arg-type]
+            curriculum=[ContextPhase(**phase) for phase in _phases(curriculum)] if is_training else (),  # type: ignore[arg-type]
+            window_groups=int(str(window)) if is_training and window is not None else None,
+        )
+    except ValueError as error:
+        raise UserError(f"pretrain: {error}") from error
+
+
+def _phases(value: Json) -> Sequence[dict[str, Json]]:
+    assert isinstance(value, list)
+    return [phase for phase in value if isinstance(phase, dict)]
+
+
 def pretrain_model(
     config: Pretraining, shards: TokenShards, tokenizer: Tokenizer, out: Path, launch: Launch
 ) -> StageOutcome:
     """Train on the shards; a build that was killed goes on from its last whole checkpoint in `out`."""
+    training: dict[str, Json] = asdict(training_config(config.pretrain, int(shards.figures["context"])))
+    drawing: dict[str, Json] = {
+        "mixture": [asdict(phase) for phase in config.pretrain.mixture],
+        "curriculum": [asdict(phase) for phase in config.pretrain.curriculum],
+        "window_groups": config.pretrain.window_groups,
+    }
     payload: dict[str, Json] = {
-        "shards": shards.folder, "tokenizer": tokenizer.folder, "identity": shards.fingerprint, "out": str(out),
-        "model": asdict(config.model), "optimizer": asdict(config.pretrain.optimizer),
-        "training": asdict(training_config(config.pretrain, int(shards.figures["context"]))),
+        "shards": shards.folder, "shards_fingerprint": shards.fingerprint,
+        "tokenizer": tokenizer.folder, "tokenizer_fingerprint": tokenizer.fingerprint,
+        "identity": f"{shards.fingerprint} {canonical(drawing)}", "out": str(out), "word_vectors": config.pretrain.word_vectors,
+        "model": asdict(config.model), "optimizer": asdict(config.pretrain.optimizer), "training": training, **drawing,
     }  # fmt: skip
+    open_stream(payload, "train", shards.path)  # what is wrong with them is told before a worker is started
+    (out / "training.json").write_text(json.dumps(payload, indent=1) + "\n")  # by which any step can be traced
     launch(train_pretrain, payload)
     result = json.loads((out / "result.json").read_text())
     points = read_curve(out / "curve.jsonl")
+    figures = {
+        "loss": float(result["loss"]), "validation_loss": float(result["validation_loss"]),
+        "parameters": float(result["parameters"]), "tokens": float(result["tokens"]), "steps": float(result["step"]),
+        "tokens_per_second": max(float(point["tokens_per_second"] or 0.0) for point in points),
+    }  # fmt: skip
+    if config.pretrain.word_vectors is not None:
+        figures["embeddings_from_vectors"] = float(result["embeddings_from_vectors"])
     return StageOutcome(
         ledger=Ledger(rows_out=1, tokens_out=int(result["tokens"])),
-        figures={
-            "loss": float(result["loss"]), "validation_loss": float(result["validation_loss"]),
-            "parameters": float(result["parameters"]), "tokens": float(result["tokens"]), "steps": float(result["step"]),
-            "tokens_per_second": max(float(point["tokens_per_second"] or 0.0) for point in points),
-        },
+        figures=figures,
         notes={"precision": result["precision"], "device": result["device"]},
-    )  # fmt: skip
+    )
 
 
 def train_pretrain(payload: dict[str, Json]) -> None:
-    """Runs in each worker: reads paths and settings from `payload`, leaves model, curve and result in its `out`."""
+    """Runs in each worker: reads paths and settings from `payload`, leaves model, curve, audit and result in its `out`."""
     import torch
 
-    from model.batches import PretrainBatches, TokenRows
+    from model.batches import PretrainBatches
     from model.device import process_rank
     from model.heads import LanguageModel
     from model.huggingface import save_folder
@@ -99,29 +187,50 @@ def train_pretrain(payload: dict[str, Json]) -> None:
 
     out, shards = Path(str(payload["out"])), Path(str(payload["shards"]))
     training, optimizer = TrainingConfig(**payload["training"]), OptimizerConfig(**payload["optimizer"])  # type: ignore[arg-type]
-    rows = TokenRows.open(sorted((shards / "train").glob("*.parquet")))
-    held = TokenRows.open(sorted((shards / "validation").glob("*.parquet")))
+    rows, held = open_stream(payload, "train", shards), open_stream(payload, "validation", shards)
+    tokenizer = load_tokenizer(Path(str(payload["tokenizer"])))
     torch.manual_seed(training.seed)
-    model = LanguageModel(ModelConfig(**payload["model"]), rows.vocab_size)  # type: ignore[arg-type]
+    model = LanguageModel(ModelConfig(**payload["model"]), rows.header.vocab_size)  # type: ignore[arg-type]
+    filled = (
+        0 if payload["word_vectors"] is None else use_word_vectors(model, tokenizer, Path(str(payload["word_vectors"])))
+    )
 
     def report(figures: TrainingFigures) -> None:
         with (out / "curve.jsonl").open("a") as file:
             file.write(json.dumps(asdict(figures)) + "\n")
 
     result = train(
-        model, causal_language_model,
-        PretrainBatches(rows, training.batch_rows, training.seed), PretrainBatches(held, training.batch_rows, training.seed),
+        model, causal_language_model, PretrainBatches(rows), PretrainBatches(held),
         training, optimizer, out / "checkpoints", str(payload["identity"]), report,
     )  # fmt: skip
     if process_rank()[0] == 0:
-        special = special_ids(load_tokenizer(Path(str(payload["tokenizer"]))), "pretrain")
+        special = special_ids(tokenizer, "pretrain")
         ids = {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}
         save_folder(out / "model", model, ids)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(Path(str(payload["tokenizer"])) / name, out / "model" / name)
+        write_audit(audit_stream(rows, training.steps, shards / "documents-train.parquet"), out / "audit.json")
         figures = {
             "step": result.step, "loss": result.loss, "validation_loss": result.validation_loss, "tokens": result.tokens,
-            "parameters": sum(p.numel() for p in model.parameters()),
+            "parameters": sum(p.numel() for p in model.parameters()), "embeddings_from_vectors": filled,
             "precision": training.precision, "device": str(next(model.parameters()).device),
         }  # fmt: skip
         (out / "result.json").write_text(json.dumps(figures) + "\n")
+
+
+def use_word_vectors(model: "LanguageModel", tokenizer: "tokenizers.Tokenizer", path: Path) -> int:
+    """Starts the embeddings of tokens that are words of the file with its vectors; returns how many. UserError for none."""
+    from model.word_vectors import initialize_embeddings, read_vectors, word_forms
+
+    spellings = [tokenizer.decode([number], skip_special_tokens=False) for number in range(tokenizer.get_vocab_size())]
+    wanted = {form for spelling in spellings for form in word_forms(spelling)}
+    try:
+        vectors = read_vectors(path, wanted)
+    except ValueError as error:
+        raise UserError(f"pretrain.word_vectors: {error}") from error
+    filled = initialize_embeddings(model.trunk.embedding.weight, spellings, vectors)
+    if not filled:
+        raise UserError(
+            f"pretrain.word_vectors: {path} has none of the tokenizer's {len(spellings)} tokens. Fix: name others."
+        )
+    return filled

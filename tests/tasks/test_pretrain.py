@@ -1,24 +1,36 @@
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tokenizers
 import torch
 from pydantic import ValidationError
 from tokenizers.models import BPE
 
-from model.config import ModelConfig, OptimizerConfig
+from model.config import ContextPhase, MixturePhase, ModelConfig, OptimizerConfig
 from model.heads import LanguageModel
-from model.shards import write_token_shard
+from model.shards import SEGMENT_FIELDS, write_token_shard
 from tasks.artifacts import Tokenizer, TokenShards
 from tasks.encoding import SPECIAL_TOKENS
+from tasks.errors import UserError
 from tasks.ledger import StageOutcome
 from tasks.models import load
-from tasks.pretrain import PretrainConfig, Pretraining, pretrain_model, training_config
+from tasks.pretrain import (
+    PretrainConfig,
+    Pretraining,
+    open_stream,
+    pretrain_model,
+    training_config,
+    word_vector_digests,
+)
 
 VOCAB, CONTEXT = 61, 16
+BOS, EOS, PAD = 0, 1, 2
 Entry = Callable[[dict[str, object]], None]
 
 
@@ -29,13 +41,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shards(folder: Path) -> TokenShards:
-    for name, rows in (("train", 20), ("validation", 4)):
-        tokens = np.random.default_rng(rows).integers(0, VOCAB, (rows, CONTEXT + 1)).astype(np.uint16)
-        (folder / "shards" / name).mkdir(parents=True)
-        write_token_shard(
-            folder / "shards" / name / "shard-0.parquet", tokens, None, {"vocab_size": VOCAB, "tokenizer": "t"}
-        )
-    return TokenShards(str(folder / "shards"), "a" * 16, figures={"context": float(CONTEXT)})
+    return write_shards(folder / "shards", "b" * 16)
+
+
+def write_shards(folder: Path, tokenizer: str) -> TokenShards:
+    """Rows of random tokens, one document each, in two groups; with the manifest of an artifact."""
+    for place, rows in (("train/en", 12), ("train/zh", 8), ("validation/all", 4)):
+        tokens = np.random.default_rng(rows).integers(3, VOCAB, (rows, CONTEXT + 1)).astype(np.uint16)
+        tokens[:, 0], tokens[:, -1] = BOS, EOS
+        columns = [[[CONTEXT + 1]] * rows, [[row + 12 * place.endswith("zh")] for row in range(rows)], [[0]] * rows]
+        (folder / place).mkdir(parents=True)
+        metadata = {
+            "vocab_size": VOCAB, "tokenizer": tokenizer, "packing": "documents", "bos": BOS, "eos": EOS, "pad": PAD,
+        }  # fmt: skip
+        beside = pa.table(columns, schema=pa.schema(SEGMENT_FIELDS))
+        write_token_shard(folder / place / "shard-00000.parquet", tokens, beside, metadata)
+    documents = {
+        "id": [f"{n:020x}" for n in range(20)], "source": ["s"] * 20, "language": ["en"] * 12 + ["zh"] * 8,
+        "bytes": [60] * 20, "tokens": [CONTEXT + 1] * 20,
+    }  # fmt: skip
+    pq.write_table(pa.table(documents), folder / "documents-train.parquet")
+    write_manifest(folder)
+    return TokenShards(str(folder), "a" * 16, figures={"context": float(CONTEXT)})
+
+
+def write_manifest(folder: Path) -> None:
+    entries = [
+        {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*.parquet"))
+    ]
+    (folder / "manifest.json").write_text(json.dumps({"files": entries}))
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +136,87 @@ def test_two_trainings_of_one_recipe_give_the_same_weights(
     pretrain_model(CONFIG, shards, tokenizer, tmp_path, call_here)
     first, second = (folder / "model" / "model.safetensors" for folder in (trained[0], tmp_path))
     assert first.read_bytes() == second.read_bytes()
+
+
+def changed(**changes: object) -> Pretraining:
+    """CONFIG with other settings of the training."""
+    return Pretraining(CONFIG.model, CONFIG.pretrain.model_copy(update=changes))
+
+
+def test_what_a_step_read_can_be_told_afterwards(trained: tuple[Path, StageOutcome], shards: TokenShards) -> None:
+    payload = json.loads((trained[0] / "training.json").read_text())
+    stream = open_stream(payload, "train", shards.path)
+    assert (stream.batch_rows, stream.names, stream.rows) == (4, ("en", "zh"), 20)
+    groups = [group for step in range(5) for group, _ in stream.places(step)]
+    assert (groups.count("en"), groups.count("zh")) == (12, 8)
+    assert json.loads((trained[0] / "audit.json").read_text())
+
+
+def test_mixture_and_curriculum_are_followed(shards: TokenShards, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    config = changed(
+        mixture=(MixturePhase(0, {"en": 1.0, "zh": 3.0}),), curriculum=(ContextPhase(0, 4), ContextPhase(3, 16))
+    )
+    outcome = pretrain_model(config, shards, tokenizer, tmp_path, call_here)
+    payload = json.loads((tmp_path / "training.json").read_text())
+    stream = open_stream(payload, "train", shards.path)
+    assert [group for group, _ in stream.places(2)].count("zh") == 3
+    assert [stream.context_at(step) for step in (0, 2, 3, 5)] == [4, 4, 16, 16]
+    assert outcome.figures["tokens"] == 6 * 4 * CONTEXT
+
+
+def test_group_that_the_shards_do_not_have_is_refused_before_a_worker_starts(
+    shards: TokenShards, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    config = changed(mixture=(MixturePhase(0, {"english": 1.0}),))
+    with pytest.raises(UserError, match="no group 'english'; their groups: en, zh"):
+        pretrain_model(config, shards, tokenizer, tmp_path, refuse)
+
+
+def refuse(entry: Entry, payload: dict[str, object]) -> None:
+    pytest.fail("a worker was started")
+
+
+def test_tokenizer_swapped_after_packing_is_refused(shards: TokenShards, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    other = dataclasses.replace(tokenizer, fingerprint="c" * 16)
+    with pytest.raises(UserError, match=f"tokenizer.*{'b' * 16}.*{'c' * 16}|tokenizer.*{'c' * 16}.*{'b' * 16}"):
+        pretrain_model(CONFIG, shards, other, tmp_path, refuse)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut off"])
+def test_shards_that_are_not_whole_are_refused_by_file(tokenizer: Tokenizer, tmp_path: Path, damage: str) -> None:
+    shards = write_shards(tmp_path / "shards", tokenizer.fingerprint)
+    victim = shards.path / "train" / "zh" / "shard-00000.parquet"
+    if damage == "missing":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"zh/shard-00000\.parquet (is missing|has \d+ bytes)"):
+        pretrain_model(CONFIG, shards, tokenizer, tmp_path, refuse)
+
+
+def with_vectors(path: Path, width: int = 16) -> Pretraining:
+    lines = [f"{word} " + " ".join(str(0.1 * number + n) for n in range(width)) for number, word in enumerate("abczq")]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return changed(word_vectors=str(path))
+
+
+def test_word_vectors_start_the_embeddings_of_their_words(
+    shards: TokenShards, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    config = with_vectors(tmp_path / "vectors.txt")
+    assert list(word_vector_digests(config)) == ["word_vectors"]
+    outcome = pretrain_model(config, shards, tokenizer, tmp_path, call_here)
+    assert outcome.figures["embeddings_from_vectors"] == 3  # a, b and c are tokens, z and q are not
+
+
+def test_word_vectors_of_another_width_are_refused_with_the_fix(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"vectors of 12 numbers, but model\.width is 16\. Fix: set model\.width to 12"):
+        word_vector_digests(with_vectors(tmp_path / "vectors.txt", width=12))
+
+
+def test_word_vectors_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"pretrain\.word_vectors: .* is no file"):
+        word_vector_digests(changed(word_vectors=str(tmp_path / "none.txt")))
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch_tokens": 0}, {"workers": -1}, {"step": 3}, {"seed": -1}])
