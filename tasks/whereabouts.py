@@ -29,7 +29,7 @@ from tasks.table_rows import BATCH_ROWS, IdFinder, numbered_rows
 Role = Literal["holds", "kept", "dropped", "learned", "unseen", "judged", "follows"]
 
 DROPPED_TABLES = ("rejects", "dropped")
-PARTS = ("ingest", "annotate", "decontaminate")  # file tasks that leave text in WORKSPACE/parts
+PARTS = ("ingest", "annotate", "decontaminate", "encode")  # file tasks that leave text or tokens in WORKSPACE/parts
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def _packed(station: Station, split: str, pieces: tuple[ShardPiece, ...]) -> Sta
     if not any(path.is_dir() for path in (Path(station.folder) / split).glob("*")):
         return replace(station, told=f"rows of {split}; an earlier version wrote them, they do not tell which")
     return replace(
-        station, role="dropped", reason="incomplete_row", told=f"dropped: behind the last whole row of {split}"
+        station, role="dropped", told=f"in no row of {split}: no token of text, or behind the last whole row"
     )
 
 
