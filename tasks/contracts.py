@@ -31,6 +31,7 @@ ContractName = Literal[
     "TokenLabelExamples",
     "Scores",
     "TokenRows",
+    "TokenDocuments",
 ]
 LANGUAGE = r"^([a-z]{2,3}|code|und)$"
 REASON = r"^[a-z][a-z0-9_]*$"
@@ -96,7 +97,10 @@ def _check_batch(schema: "pandera.DataFrameSchema", path: Path, first_row: int, 
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """A map as the list of entries it is, for not every Polars has maps."""
+    """A map as the list of entries it is, for not every Polars has maps; of bytes how many, for a message can't hold them."""
+    if pa.types.is_fixed_size_binary(column.type):
+        width = np.full(len(column), column.type.byte_width, np.int32)
+        return pa.array(width, mask=column.is_null().to_numpy(zero_copy_only=False))
     if not pa.types.is_map(column.type):
         return column
     entry = pa.struct([pa.field("key", column.type.key_type, nullable=False), pa.field("value", column.type.item_type)])
@@ -139,6 +143,7 @@ def _schema(contract: ContractName, labels: Sequence[str] | None) -> "pandera.Da
         "TokenLabelExamples": lambda: _token_label_examples(labels),
         "Scores": _scores,
         "TokenRows": _token_rows,
+        "TokenDocuments": _token_documents,
     }
     return builders[contract]()
 
@@ -359,16 +364,40 @@ def _scores() -> "pandera.DataFrameSchema":
 
 
 def _token_rows() -> "pandera.DataFrameSchema":
-    """Rows of a token shard (layout: model/shards.py) and the documents they come from."""
+    """Rows of a token shard (layout: model/shards.py) and their segments."""
+    import polars as pl
+
+    columns = {
+        "tokens": _column(pl.Int32),  # bytes of the row
+        "ends": _column(pl.List(pl.Int32)),
+        "documents": _column(pl.List(pl.Int64)),
+        "offsets": _column(pl.List(pl.Int64)),
+    }
+    width, ends = pl.col("tokens"), pl.col("ends").list
+    checks = [
+        _rows((width > 0) & (width == width.first()) & (width % 2 == 0), "rows of one width, in whole tokens"),
+        _rows(ends.len() > 0, "1 segment or more"),
+        _rows((ends.first() > 0) & (ends.diff().list.min().fill_null(1) > 0), "ends that rise, from 1 on"),
+        _rows(ends.last() <= width // 2, "ends within the row"),
+        _rows((pl.col("documents").list.len() == ends.len()), "a document for each segment"),
+        _rows((pl.col("offsets").list.len() == ends.len()), "an offset for each segment"),
+        _rows(pl.col("documents").list.min() >= 0, "document numbers of 0 or more"),
+        _rows(pl.col("offsets").list.min() >= 0, "offsets of 0 or more"),
+    ]
+    return _table("TokenRows", columns, *checks)
+
+
+def _token_documents() -> "pandera.DataFrameSchema":
+    """The documents that token rows are made of; a row's number is the document's."""
     import pandera.polars as pandera
     import polars as pl
 
     columns = {
-        "tokens": _column(pl.Binary),
-        "doc_first": _text("the id of the row's first document"),
-        "doc_offset": _column(pl.Int32, pandera.Check.ge(0, error="tokens of it before the row, 0 or more")),
-        "documents": _column(pl.Int32, pandera.Check.ge(1, error="1 document or more")),
+        "id": _text("a non-empty id"),
+        "source": _text("the source's name"),
+        "language": _language(),
+        "bytes": _column(pl.Int64, pandera.Check.ge(1, error="1 or more")),
+        "tokens": _column(pl.Int64),
     }
-    width = pl.col("tokens").bin.size()
-    even = (width > 0) & (width == width.first()) & (width % 2 == 0)
-    return _table("TokenRows", columns, _rows(even, "rows of one width, in whole tokens"))
+    tokens = pl.col("tokens")
+    return _table("TokenDocuments", columns, _rows((tokens == 0) | (tokens > 2), "3 tokens or more, or 0: in no row"))

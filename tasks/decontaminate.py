@@ -330,7 +330,6 @@ def decontaminate(
         for table, first in zip(tables, starts, strict=False)
     ]
     parts = files.run("decontaminate", config.revision, decontaminate_table, works, _set_aside)
-    files.close()  # no later stage has work for the pool, and training wants its memory
     gather(parts, ["train-*.parquet", "dropped-*.parquet", "matches-*.parquet"], out)
     outcome = combined(parts)
     sets = ("validation", "test") if config.test_share else ("validation",)

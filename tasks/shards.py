@@ -1,276 +1,368 @@
 """Token shards: the corpus as rows of token ids, in shuffled document order, every token a target exactly once."""
 
-import shutil
-from collections.abc import Iterator, Sequence
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
-from tqdm import tqdm
 
-from model.shards import write_token_shard
+from model.shards import SEGMENT_FIELDS, Codec, write_token_shard
 from tasks.artifacts import Corpus, Tokenizer
-from tasks.documents import TableWriter, read_batches
-from tasks.encoding import SpecialIds, encode_documents, load_tokenizer, special_ids
-from tasks.errors import UserError
-from tasks.ledger import Ledger, StageOutcome
-from tasks.sampling import hash_keys
-from tasks.settings import Section
-
-if TYPE_CHECKING:
-    import tokenizers
-
-BUCKET_BYTES = 64 * 2**20  # of text whose tokens are sorted in memory at a time
-MAX_BUCKETS = 512  # open files
-ENCODE_BYTES = 4 * 2**20  # of text given to the tokenizer at a time
-DOCUMENT_PLACES = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("position", pa.int64(), nullable=False),  # of its <|bos|> in the stream: row position // context
-        pa.field("tokens", pa.int64(), nullable=False),  # <|bos|> and <|eos|> included
-    ]
+from tasks.contracts import check_table
+from tasks.corpus import stable_id, tables_of
+from tasks.documents import TableWriter
+from tasks.encoded import (
+    REVISION,
+    TOKEN_DOCUMENTS,
+    EncodedCorpus,
+    EncodeWork,
+    Index,
+    cannot_encode,
+    encode_table,
+    item_type,
 )
+from tasks.encoding import load_tokenizer, special_ids, vocabulary_size
+from tasks.errors import UserError
+from tasks.filetasks import FileTasks
+from tasks.ledger import Ledger, Receipt, StageOutcome
+from tasks.packing import (
+    Packing,
+    Pieces,
+    pack_alone,
+    pack_best_fit,
+    pack_concatenated,
+    tokens_left,
+    window_documents,
+)
+from tasks.parts import Part, combined
+from tasks.settings import Json, Section
+
+ALL = "all"  # the group of rows that are not grouped
 
 
 class ShardsConfig(Section):
     """How documents become rows."""
 
-    revision: Literal[1] = 1
+    stage: ClassVar[str] = "shards"
+    revision: Literal[2] = 2
     context: int = Field(
         default=256, ge=8, le=2**20, description="Tokens per row that a model reads; at most its own context"
     )
     rows_per_shard: int = Field(
         default=16_384, ge=1, le=2**24, description="Rows per file; 16,384 rows of 256 tokens are 8 MB"
     )
-    seed: int = Field(default=1, ge=0, lt=2**63, description="Shuffles the documents")
-    packing: Literal["concatenate"] = Field(
-        default="concatenate", description="<|bos|> document <|eos|>, one behind the other, cut every `context` tokens"
+    seed: int = Field(default=1, ge=0, lt=2**63, description="Shuffles the documents, and the rows they make")
+    packing: Packing = Field(
+        default="best_fit",
+        description="best_fit: whole documents side by side, only those longer than a row cut; concatenate: one behind the "
+        "other, cut every `context` tokens; documents: one a row, padded",
+    )
+    group_by: Literal["none", "source", "language"] = Field(
+        default="none", description="what training rows are kept apart by, so that training can mix them by weights"
+    )
+    codec: Codec = Field(
+        default="none", description="zstd: an archive of about two thirds the size, whose rows are decoded when read"
     )
 
 
 @dataclass(frozen=True)
-class Spilled:
-    """Encoded documents of one bucket, sorted by key: document i is tokens[ends[i-1]:ends[i]]."""
+class RowKind:
+    """What all rows of a run have in common: the shards' header, but for their number of rows."""
 
-    ids: Sequence[str]
-    sizes: NDArray[np.int64]  # UTF-8 bytes of text
-    tokens: NDArray[np.uint32]
-    ends: NDArray[np.int64]
+    config: ShardsConfig
+    vocab_size: int
+    tokenizer: str
+    bos: int
+    eos: int
+    pad: int
+    parent: str
+
+    @property
+    def width(self) -> int:
+        """Tokens of a row."""
+        return self.config.context + 1
+
+    def metadata(self) -> dict[str, int | str | None]:
+        """For `write_token_shard`."""
+        return {
+            "vocab_size": self.vocab_size, "tokenizer": self.tokenizer, "packing": self.config.packing, "bos": self.bos,
+            "eos": self.eos, "pad": self.pad, "seed": self.config.seed, "parent": self.parent,
+        }  # fmt: skip
 
 
 @dataclass
-class Totals:
-    """What became of one split."""
+class Packed:
+    """What became of one group of one split."""
 
+    split: str
+    group: str
+    width: int
     documents: int = 0
-    text_bytes: int = 0
-    tokens: int = 0  # of the whole stream, <|bos|> and <|eos|> included
+    pieces: int = 0
     rows: int = 0
-    context: int = 0
-    tail_bytes: float = 0.0  # of text behind the last whole row
+    tokens: int = 0  # of the documents, <|bos|> and <|eos|> included
+    in_rows: int = 0  # tokens of rows that are no padding; where pieces overlap, one more each
+    targets: int = 0  # tokens that some row asks for
+    text_bytes: int = 0
+    tail_bytes: int = 0  # of text behind the last whole row; a document cut there counts by its share of tokens
+    uncut: int = 0  # documents that stand whole in some row
+    short: int = 0  # documents that would fit a row
+    lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(64, np.int64))  # documents of 2^i.. tokens
 
     @property
-    def targets(self) -> int:
-        """Tokens that some row asks for."""
-        return self.rows * self.context
+    def padding(self) -> int:
+        """Tokens of rows that hold nothing."""
+        return self.rows * self.width - self.in_rows
 
     @property
-    def kept_bytes(self) -> int:
-        """Bytes of text in whole rows; a document cut by the end counts by its share of tokens."""
-        return self.text_bytes - round(self.tail_bytes)
+    def fill(self) -> float:
+        """Share of the rows' tokens that is no padding."""
+        return self.in_rows / max(1, self.rows * self.width)
+
+    def add_documents(self, documents: Index) -> None:
+        """Count documents that are about to be packed."""
+        lengths = documents["tokens"]
+        self.documents += len(documents)
+        self.tokens += int(lengths.sum())
+        self.text_bytes += int(documents["bytes"].sum())
+        self.short += int(np.count_nonzero(lengths <= self.width))
+        self.lengths += np.bincount(np.frexp(lengths)[1] - 1, minlength=64)
+
+    def add_rows(self, pieces: Pieces, packing: Packing) -> None:
+        """Count rows that were made."""
+        self.pieces += len(pieces.rows)
+        self.rows += pieces.count
+        self.in_rows += int(pieces.lengths.sum())
+        self.uncut += pieces.uncut
+        # concatenated rows ask for each token behind their first; the others for each behind a piece's first
+        self.targets += int(pieces.lengths.sum()) - (pieces.count if packing == "concatenate" else len(pieces.rows))
+
+    def described(self) -> dict[str, Json]:
+        """For packing.json."""
+        last = int(self.lengths.nonzero()[0].max(initial=0)) + 1
+        return {
+            "split": self.split, "group": self.group, "documents": self.documents, "pieces": self.pieces,
+            "rows": self.rows, "tokens": self.tokens, "padding": self.padding, "fill": round(self.fill, 6),
+            "cut_documents": self.documents - self.uncut, "needless_cuts": self.short - self.uncut,
+            "lengths": {"edges": [2**i for i in range(last + 1)], "counts": self.lengths[:last].tolist()},
+        }  # fmt: skip
 
 
-@dataclass
-class Packer:
-    """Cuts the stream of one split into rows of context + 1 tokens; each begins with the last token of the one before."""
-
-    context: int
-    tokens: NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))  # not in a row yet
-    starts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # of documents; may be negative
-    ids: list[str] = field(default_factory=list[str])
-    sizes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-
-    def add(self, documents: Spilled) -> None:
-        """Append documents to the stream."""
-        begins = np.concatenate([[0], documents.ends[:-1]]) + len(self.tokens)
-        self.starts = np.concatenate([self.starts, begins])
-        self.tokens = np.concatenate([self.tokens, documents.tokens])
-        self.sizes = np.concatenate([self.sizes, documents.sizes])
-        self.ids.extend(documents.ids)
-
-    def take(self, rows: int) -> tuple[NDArray[np.uint32], pa.Table]:
-        """The next `rows` rows [rows, context + 1] and, beside them, where their documents are."""
-        step = self.context
-        cut = np.lib.stride_tricks.sliding_window_view(self.tokens, step + 1)[::step][:rows]
-        row_starts = np.arange(rows) * step
-        first = np.searchsorted(self.starts, row_starts, side="right") - 1
-        last = np.searchsorted(self.starts, row_starts + step, side="right") - 1
-        beside = pa.table(
-            {
-                "doc_first": pa.array([self.ids[i] for i in first], pa.string()),
-                "doc_offset": pa.array(row_starts - self.starts[first], pa.int32()),
-                "documents": pa.array(last - first + 1, pa.int32()),
-            }
-        )
-        self._forget(rows * step)
-        return np.ascontiguousarray(cut), beside
-
-    def portion(self, rows: int, is_last: bool) -> int:
-        """How many rows to take now: `rows`, or at the end of the stream what is left; 0 when it must go on first."""
-        ready = max(0, len(self.tokens) - 1) // self.context
-        return min(ready, rows) if is_last or ready >= rows else 0
-
-    def tail_bytes(self) -> float:
-        """Bytes of text behind the last row. Token 0 is that row's last: a target already, if of text."""
-        ends = np.append(self.starts[1:], len(self.tokens))
-        left = np.maximum(
-            ends - 1 - np.maximum(self.starts + 1, 1), 0
-        )  # of each document, without its <|bos|> and <|eos|>
-        return float(np.sum(self.sizes * (left / np.maximum(ends - self.starts - 2, 1))))
-
-    def _forget(self, tokens: int) -> None:
-        self.tokens = self.tokens[tokens:].copy()
-        self.starts = self.starts - tokens
-        keep = max(0, int(np.searchsorted(self.starts, 0, side="right")) - 1)  # the document of the first token stays
-        self.starts, self.ids, self.sizes = self.starts[keep:], self.ids[keep:], self.sizes[keep:]
+def group_folder(name: str) -> str:
+    """The group's folder: its name, or where that makes no good folder one like it and a mark of the name."""
+    safe = re.sub(r"[^\w.-]", "_", name).strip(".")[:80]
+    return name if safe == name else f"{safe or 'group'}-{stable_id(name)[:8]}"
 
 
-def text_batches(folder: Path, pattern: str) -> Iterator[pa.RecordBatch]:
-    """Batches of a few MB of text, so that few long documents do not fill the memory with tokens."""
-    for batch in read_batches(folder, pattern, rows=1_000):
-        ends = np.cumsum(batch.column("bytes").to_numpy())
+def pack_windows(kind: RowKind, documents: Iterator[Index], packed: Packed) -> Iterator[tuple[Index, Pieces]]:
+    """Windows of documents and how they make rows, in order. What concatenation leaves over goes into the next window."""
+    config, number, skipped = kind.config, 0, 0
+    left: Index | None = None
+    for window in cut_windows(documents, kind.width):
+        packed.add_documents(window)
+        if config.packing == "best_fit":
+            pieces = pack_best_fit(window["tokens"], kind.width, config.seed, number)
+        elif config.packing == "documents":
+            pieces = pack_alone(window["tokens"], kind.width)
+        else:
+            window = window if left is None else np.concatenate([left, window])
+            lengths = window["tokens"].copy()
+            lengths[0] -= skipped
+            pieces = pack_concatenated(lengths, kind.width, skipped)
+            first, more = tokens_left(lengths, kind.width)
+            skipped = more + (skipped if first == 0 else 0)
+            left = window[first:]
+        packed.add_rows(pieces, config.packing)
+        yield window, pieces
+        number += 1
+    if left is not None:
+        packed.tail_bytes = tail_bytes(left, skipped)
+
+
+def cut_windows(documents: Iterator[Index], width: int) -> Iterator[Index]:
+    """The documents, a window at a time."""
+    waiting: Index | None = None
+    for more in documents:
+        waiting = more if waiting is None else np.concatenate([waiting, more])
+        while count := window_documents(waiting["tokens"], width):
+            yield waiting[:count]
+            waiting = waiting[count:]
+    if waiting is not None and len(waiting):
+        yield waiting
+
+
+def tail_bytes(left: Index, skipped: int) -> int:
+    """Bytes of text that no row asks for: of the first document `skipped` tokens went before, and the next is in a row."""
+    of_text = left["tokens"] - 2  # without <|bos|> and <|eos|>
+    lost = of_text.copy()
+    lost[0] -= min(skipped, int(of_text[0]))
+    return round(float(np.sum(left["bytes"] * (lost / of_text))))
+
+
+def segments_beside(documents: Index, pieces: Pieces) -> pa.Table:
+    """The columns beside the rows: for each its segments."""
+    begins = pa.array(pieces.begins, pa.int32())
+    values = [
+        pa.array(pieces.starts + pieces.lengths, pa.int32()),
+        pa.array(documents["number"][pieces.documents], pa.int64()),
+        pa.array(pieces.offsets, pa.int64()),
+    ]
+    return pa.table([pa.ListArray.from_arrays(begins, column) for column in values], schema=pa.schema(SEGMENT_FIELDS))
+
+
+class ShardWriter:
+    """Files `<folder>/shard-00000.parquet`, … of `rows_per_shard` rows each, the last of what is left."""
+
+    def __init__(self, kind: RowKind, folder: Path) -> None:
+        self.kind, self.folder = kind, folder
+        self.paths: list[Path] = []
+        self._rows: list[NDArray[np.unsignedinteger]] = []
+        self._beside: list[pa.Table] = []
+        self._waiting = 0
+
+    def write(self, rows: NDArray[np.unsignedinteger], beside: pa.Table) -> None:
+        """Add rows."""
         start = 0
-        while start < batch.num_rows:
-            before = ends[start - 1] if start else 0
-            stop = max(start + 1, int(np.searchsorted(ends, before + ENCODE_BYTES, side="right")))
-            yield batch.slice(start, stop - start)
+        while start < len(rows):
+            stop = min(len(rows), start + self.kind.config.rows_per_shard - self._waiting)
+            self._rows.append(rows[start:stop])
+            self._beside.append(beside.slice(start, stop - start))
+            self._waiting += stop - start
             start = stop
+            if self._waiting == self.kind.config.rows_per_shard:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if not self._waiting:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"shard-{len(self.paths):05d}.parquet"
+        beside = pa.concat_tables(self._beside).combine_chunks()
+        write_token_shard(path, np.concatenate(self._rows), beside, self.kind.metadata(), self.kind.config.codec)
+        self.paths.append(path)
+        self._rows, self._beside, self._waiting = [], [], 0
 
 
-def spill(
-    folder: Path, pattern: str, tokenizer: "tokenizers.Tokenizer", special: SpecialIds, seed: int, out: Path
-) -> list[Path]:
-    """Encode each document once, into bucket files by its place in the shuffled order; lowest places first."""
-    schema = pa.schema(
-        {"key": pa.uint64(), "id": pa.string(), "bytes": pa.int64(), "tokens": pa.large_list(pa.uint32())}
-    )
-    total = sum(_column_sum(path, "bytes") for path in sorted(folder.glob(pattern)))
-    buckets = min(MAX_BUCKETS, 1 + total // BUCKET_BYTES)
-    paths = [out / f"{number:03d}.arrow" for number in range(buckets)]
-    writers = [pa.ipc.new_file(path, schema) for path in paths]
-    for batch in tqdm(text_batches(folder, pattern), disable=None, unit="batch", desc="encode"):
-        ids = batch.column("id").to_pylist()
-        encoded = encode_documents(tokenizer, batch.column("text").to_pylist())
-        keys = hash_keys(ids, seed)
-        tokens = [[special.bos, *one, special.eos] for one in encoded]
-        columns = [pa.array(keys), pa.array(ids), batch.column("bytes"), pa.array(tokens, pa.large_list(pa.uint32()))]
-        table = pa.RecordBatch.from_arrays(columns, schema=schema)
-        places = (keys >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)
-        for place in np.unique(places):
-            writers[int(place)].write_batch(table.filter(pa.array(places == place)))
-    for writer in writers:
-        writer.close()
-    return paths
+def pack_group(
+    kind: RowKind, corpus: EncodedCorpus, split: str, group: str | None, out: Path
+) -> tuple[Packed, list[Receipt]]:
+    """Write one group of a split; without a group, all of it."""
+    name = ALL if group is None else group_folder(group)
+    packed = Packed(split, name, kind.width)
+    writer = ShardWriter(kind, out / split / name)
+    by = None if group is None else kind.config.group_by
+    for documents, pieces in pack_windows(kind, corpus.ordered(by, group or ""), packed):
+        writer.write(corpus.rows(documents, pieces, kind.width, kind.pad), segments_beside(documents, pieces))
+    writer.flush()
+    receipts = [check_table("TokenRows", path) for path in writer.paths]
+    return packed, [Receipt(r.contract, f"{split}/{name}/{r.file}", r.rows, r.checks) for r in receipts]
 
 
-def read_spilled(path: Path) -> Spilled:
-    """The documents of one bucket, sorted."""
-    with pa.ipc.open_file(path) as reader:
-        table = reader.read_all().sort_by([("key", "ascending"), ("id", "ascending")]).combine_chunks()
-    if table.num_rows == 0:
-        return Spilled([], np.empty(0, np.int64), np.empty(0, np.uint32), np.empty(0, np.int64))
-    tokens = pa.concat_arrays(table["tokens"].chunks)
-    flat = tokens.flatten().to_numpy()
-    return Spilled(
-        table["id"].to_pylist(), table["bytes"].to_numpy(), flat, np.cumsum(tokens.value_lengths().to_numpy())
-    )
+def write_documents(parts: Sequence[Part], path: Path) -> Receipt:
+    """The documents of a split in the order of their numbers."""
+    with TableWriter(path, TOKEN_DOCUMENTS) as writer:
+        for part in parts:
+            with pq.ParquetFile(part.folder / "documents-000.parquet") as file:
+                for batch in file.iter_batches():
+                    writer.write(batch)
+    return check_table("TokenDocuments", path)
 
 
-def pack_split(
-    config: ShardsConfig, corpus: Path, pattern: str, tokenizer: "tokenizers.Tokenizer", mark: str, out: Path
-) -> Totals:
-    """Write one split: `<out>/shard-*.parquet`, and beside `out` where every document lies in its stream of tokens."""
-    spilled = out / "spill"
-    spilled.mkdir(parents=True)
-    buckets = spill(corpus, pattern, tokenizer, special_ids(tokenizer, f"tokenizer {mark}"), config.seed, spilled)
-    packer, totals, shards = Packer(config.context), Totals(context=config.context), 0
-    is_short = tokenizer.get_vocab_size() <= 2**16
-    metadata = {"vocab_size": tokenizer.get_vocab_size(), "tokenizer": mark}
-    with TableWriter(out.with_name(f"documents-{out.name}.parquet"), DOCUMENT_PLACES) as places:
-        for path in buckets:
-            documents = read_spilled(path)
-            path.unlink()
-            places.write(_places(documents, totals.tokens))
-            _count(totals, documents)
-            packer.add(documents)
-            while rows := packer.portion(config.rows_per_shard, is_last=path == buckets[-1]):
-                cut, beside = packer.take(rows)
-                write_token_shard(
-                    out / f"shard-{shards:05d}.parquet", cut.astype(np.uint16) if is_short else cut, beside, metadata
-                )
-                totals.rows, shards = totals.rows + rows, shards + 1
-    shutil.rmtree(spilled)
-    totals.tail_bytes = packer.tail_bytes()
-    return totals
-
-
-def check_rows(totals: Totals, split: str, context: int) -> None:
+def check_rows(packed: Sequence[Packed], split: str, config: ShardsConfig) -> None:
     """UserError for a split that fills no row."""
-    if totals.rows == 0:
-        fix = "add text" if split == "corpus" else "keep more documents for validation"
+    if any(group.rows for group in packed):
+        return
+    tokens = sum(group.tokens for group in packed)
+    more = "add text" if split == "corpus" else "keep more documents for validation"
+    if config.packing == "concatenate":
         raise UserError(
-            f"shards: {split} gives {totals.tokens} tokens, fewer than one row of {context + 1}. "
-            f"Fix: lower shards.context or {fix}."
+            f"shards: {split} gives {tokens} tokens, fewer than one row of {config.context + 1}. "
+            f"Fix: lower shards.context or {more}."
         )
+    raise UserError(f"shards: {split} gives no document with a token of text, expected at least one. Fix: {more}.")
 
 
-def write_shards(config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, out: Path) -> StageOutcome:
-    """Write train/ and validation/, token rows, and documents-train.parquet and documents-validation.parquet."""
+def write_shards(
+    config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, out: Path, files: FileTasks
+) -> StageOutcome:
+    """Writes token rows in `train/<group>/` and `validation/all/`, `documents-<split>.parquet` and `packing.json`."""
     encoder = load_tokenizer(tokenizer.path)
-    mark = tokenizer.fingerprint
-    train = pack_split(config, corpus.path, "train-*.parquet", encoder, mark, out / "train")
-    check_rows(train, "corpus", config.context)
-    validation = pack_split(config, corpus.path, "validation.parquet", encoder, mark, out / "validation")
-    check_rows(validation, "validation set", config.context)
-    lost = {name: t.text_bytes - t.kept_bytes for name, t in (("train", train), ("validation", validation))}
-    ledger = Ledger(
-        rows_out=train.rows + validation.rows,
-        bytes_in=train.text_bytes + validation.text_bytes,
-        bytes_out=train.kept_bytes + validation.kept_bytes,
-        tokens_out=train.targets + validation.targets,
-        dropped_bytes={f"incomplete_{name}_row": count for name, count in lost.items() if count},
+    special = special_ids(encoder, f"tokenizer {tokenizer.fingerprint}")
+    kind = RowKind(
+        config,
+        vocabulary_size(encoder),
+        tokenizer.fingerprint,
+        special.bos,
+        special.eos,
+        special.pad,
+        corpus.fingerprint,
     )
-    return StageOutcome(ledger, (), {"context": config.context, **_figures(train, validation)})
+    splits = {"train": tables_of(corpus, "train-*.parquet"), "validation": tables_of(corpus, "validation.parquet")}
+    works = [
+        EncodeWork(table, tokenizer.folder, tokenizer.fingerprint, config.seed)
+        for tables in splits.values()
+        for table in tables
+    ]
+    encoded = files.run("encode", REVISION, encode_table, works, cannot_encode)
+    files.close()  # no later stage has work for the pool, and training wants its memory
+    made: list[Packed] = []
+    receipts: list[Receipt] = []
+    for split, parts in (
+        ("train", encoded[: len(splits["train"])]),
+        ("validation", encoded[len(splits["train"]) :]),
+    ):
+        source = EncodedCorpus(parts, item_type(kind.vocab_size))
+        receipts.append(write_documents(parts, out / f"documents-{split}.parquet"))
+        is_apart = split == "train" and config.group_by != "none"
+        groups = source.groups(config.group_by) if is_apart else [None]
+        here: list[Packed] = []
+        for group in groups:
+            packed, written = pack_group(kind, source, split, group, out)
+            here.append(packed)
+            receipts += written
+        check_rows(here, "corpus" if split == "train" else "validation set", config)
+        made += here
+    (out / "packing.json").write_text(json.dumps([packed.described() for packed in made], ensure_ascii=False) + "\n")
+    return StageOutcome(_ledger(combined(encoded).ledger, made), tuple(receipts), _figures(config, made))
 
 
-def _figures(train: Totals, validation: Totals) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    for name, totals in (("train", train), ("validation", validation)):
-        figures[f"{name}_documents"] = totals.documents
-        figures[f"{name}_rows"] = totals.rows
-        figures[f"{name}_tokens"] = totals.targets
-        figures[f"{name}_tokens_dropped"] = totals.tokens - totals.targets - 1
-        figures[f"{name}_bytes"] = totals.kept_bytes
+def _ledger(encoded: Ledger, made: Sequence[Packed]) -> Ledger:
+    tails: dict[str, int] = {}
+    for packed in made:
+        if packed.tail_bytes:
+            reason = f"incomplete_{packed.split}_row"
+            tails[reason] = tails.get(reason, 0) + packed.tail_bytes
+    return Ledger(
+        rows_out=sum(packed.rows for packed in made),
+        bytes_in=encoded.bytes_in,
+        bytes_out=encoded.bytes_out - sum(tails.values()),
+        tokens_out=sum(packed.targets for packed in made),
+        dropped=encoded.dropped,
+        dropped_bytes={**encoded.dropped_bytes, **tails},
+    )
+
+
+def _figures(config: ShardsConfig, made: Sequence[Packed]) -> dict[str, float]:
+    figures: dict[str, float] = {"context": config.context}
+    sums: dict[str, Callable[[Packed], int]] = {
+        "documents": lambda packed: packed.documents,
+        "rows": lambda packed: packed.rows,
+        "tokens": lambda packed: packed.targets,
+        "bytes": lambda packed: packed.text_bytes - packed.tail_bytes,
+        "padding_tokens": lambda packed: packed.padding,
+        "cut_documents": lambda packed: packed.documents - packed.uncut,
+    }
+    for split in ("train", "validation"):
+        here = [packed for packed in made if packed.split == split]
+        figures |= {f"{split}_{name}": float(sum(map(count, here))) for name, count in sums.items()}
+        cells = sum(packed.rows for packed in here) * (config.context + 1)
+        figures[f"{split}_fill"] = 1 - figures[f"{split}_padding_tokens"] / cells
     return figures
-
-
-def _count(totals: Totals, documents: Spilled) -> None:
-    totals.documents += len(documents.ids)
-    totals.text_bytes += int(documents.sizes.sum())
-    totals.tokens += len(documents.tokens)
-
-
-def _places(documents: Spilled, behind: int) -> pa.RecordBatch:
-    begins = np.concatenate([[0], documents.ends[:-1]])[: len(documents.ends)]
-    columns = [pa.array(documents.ids, pa.string()), pa.array(begins + behind), pa.array(documents.ends - begins)]
-    return pa.RecordBatch.from_arrays(columns, schema=DOCUMENT_PLACES)
-
-
-def _column_sum(path: Path, name: str) -> int:
-    with pq.ParquetFile(path) as file:
-        return sum(int(batch.column(0).to_numpy().sum()) for batch in file.iter_batches(columns=[name]))

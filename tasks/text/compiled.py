@@ -11,6 +11,7 @@ def compile_kernels() -> None:
     from tasks.text.clusters import Clusters, SignatureRows, join_equal, join_near
     from tasks.text.kernel import measure
     from tasks.text.overlap import EvaluationBuilder, OverlapFinder
+    from tasks.text.packing import best_fit, by_row, copy_pieces, longest_first
     from tasks.text.quality import train_scorer
     from tasks.text.repairs import RepairConfig, Repairer
     from tasks.text.shingles import sign
@@ -29,6 +30,12 @@ def compile_kernels() -> None:
     OverlapFinder(builder.build(()), 3, 3).hits(*buffers)
     find_blocks(*buffers, False, 5)
     train_scorer(*buffers, np.array([0.0, 1.0]), 1, 1.0, 1).score(*buffers)
+    order = longest_first(numbers, 2)
+    best_fit(numbers, order, 2)
+    by_row(numbers, order, 2)
+    for kind in (np.uint16, np.uint32):
+        mapped = np.frombuffer(bytes(8), kind)
+        copy_pieces(mapped, numbers, numbers, numbers, numbers, np.zeros((2, 2), kind))
     Repairer(RepairConfig()).repair("e\u0301 \x00")
 
 

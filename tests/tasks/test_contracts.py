@@ -7,8 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from model.shards import SEGMENT_FIELDS
 from tasks.contracts import ContractName, check_table
 from tasks.documents import DOCUMENTS, DROPPED
+from tasks.encoded import TOKEN_DOCUMENTS
 
 TEXTS = pa.list_(pa.string())
 SCHEMAS: dict[ContractName, pa.Schema] = {
@@ -24,9 +26,8 @@ SCHEMAS: dict[ContractName, pa.Schema] = {
         + [(name, pa.float64()) for name in ("value", "ci_low", "ci_high")]
         + [("n", pa.int64()), ("seed", pa.int64())]
     ),
-    "TokenRows": pa.schema(
-        [("tokens", pa.binary(6)), ("doc_first", pa.string()), ("doc_offset", pa.int32()), ("documents", pa.int32())]
-    ),
+    "TokenRows": pa.schema([("tokens", pa.binary(6)), *SEGMENT_FIELDS]),
+    "TokenDocuments": TOKEN_DOCUMENTS,
 }
 DOCUMENT = {"id": "a", "text": "é", "source": "s", "path": "p", "language": "en", "bytes": 2, "meta": [("group", "g")]}
 GOOD: dict[ContractName, dict[str, object]] = {
@@ -45,7 +46,8 @@ GOOD: dict[ContractName, dict[str, object]] = {
         "ci_high": 0.6,
     }
     | {"n": 10, "seed": 0},
-    "TokenRows": {"tokens": b"123456", "doc_first": "a", "doc_offset": 0, "documents": 1},
+    "TokenRows": {"tokens": b"123456", "ends": [1, 3], "documents": [7, 0], "offsets": [5, 0]},
+    "TokenDocuments": {"id": "a", "source": "s", "language": "en", "bytes": 2, "tokens": 3},
 }
 
 
@@ -90,8 +92,16 @@ WRONG: list[tuple[ContractName, dict[str, object], str]] = [
     ("Scores", {"value": 0.7}, "ci_low <= value <= ci_high"),
     ("Scores", {"ci_high": float("inf")}, "finite"),
     ("Scores", {"n": 0}, "sample count"),
-    ("TokenRows", {"documents": 0}, "1 document"),
-    ("TokenRows", {"doc_offset": -1}, "0 or more"),
+    ("TokenRows", {"ends": [], "documents": [], "offsets": []}, "1 segment or more"),
+    ("TokenRows", {"ends": [0, 3]}, "ends that rise"),
+    ("TokenRows", {"ends": [3, 3]}, "ends that rise"),
+    ("TokenRows", {"ends": [1, 4]}, "ends within the row"),
+    ("TokenRows", {"documents": [7]}, "a document for each segment"),
+    ("TokenRows", {"offsets": [5, 0, 0]}, "an offset for each segment"),
+    ("TokenRows", {"documents": [-1, 0]}, "document numbers of 0 or more"),
+    ("TokenRows", {"offsets": [0, -1]}, "offsets of 0 or more"),
+    ("TokenDocuments", {"tokens": 2}, "3 tokens or more"),
+    ("TokenDocuments", {"bytes": 0}, "1 or more"),
 ]
 
 
