@@ -1,6 +1,6 @@
 """Text to ids, one thread a process: rows `encode-en` and `encode-zh`. The ids are the same, or the row fails.
 
-    python -m benchmarks.tokens_encoding ours|peer DOCUMENTS.parquet TOKENIZER_FOLDER
+python -m benchmarks.tokens_encoding ours|peer DOCUMENTS.parquet TOKENIZER_FOLDER
 """
 
 import hashlib
@@ -35,7 +35,12 @@ def row(material: Material, language: Language, megabytes: float, folder: Path, 
         pairs,
     )
     assert our_run.facts["ids"] == peer_run.facts["ids"], f"{language}: the two sides give other ids"
-    return found | {"text": origin, "ids": "identical", "path": our_run.facts["path"], "tokens": our_run.facts["tokens"]}
+    return found | {
+        "text": origin,
+        "ids": "identical",
+        "path": our_run.facts["path"],
+        "tokens": our_run.facts["tokens"],
+    }
 
 
 def _ours(tokenizer: Path) -> tuple[Encode, str]:

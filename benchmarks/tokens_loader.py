@@ -50,7 +50,12 @@ def memmap_row(material: Material, rows: int, batches: int, folder: Path, pairs:
         "numpy.memmap of a flat uint16 file: flat[rows].astype(int64)",
         pairs,
     )
-    return in_tokens(found) | {"rows": rows, "tokens": rows * WIDTH, "ours_more": our_run.facts, "peer_more": peer_run.facts}
+    return in_tokens(found) | {
+        "rows": rows,
+        "tokens": rows * WIDTH,
+        "ours_more": our_run.facts,
+        "peer_more": peer_run.facts,
+    }
 
 
 def list_row(material: Material, rows: int, batches: int, peer_batches: int, folder: Path, pairs: int) -> Row:

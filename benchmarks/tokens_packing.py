@@ -1,6 +1,6 @@
 """Documents into rows of 2,049 tokens, on their lengths alone: row `packing`, against the targets.
 
-    python -m benchmarks.tokens_packing DOCUMENTS        # one run
+python -m benchmarks.tokens_packing DOCUMENTS        # one run
 """
 
 import statistics

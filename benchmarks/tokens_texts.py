@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.corpus_texts import Language, Source, write_tables
+from benchmarks.corpus_texts import Language, Source, first, write_tables
 
 if TYPE_CHECKING:
     from tasks.artifacts import Corpus
@@ -46,6 +46,12 @@ class Material:
         random.Random(5).shuffle(documents)
         return documents
 
+    def distinct(self, megabytes: float) -> list[str]:
+        """Up to so much text of both languages, none of it twice, shuffled."""
+        documents = [text for language in LANGUAGES for text in first(self.source.distinct(language), megabytes / 2)]
+        random.Random(6).shuffle(documents)
+        return documents
+
     @cached_property
     def pool(self) -> Path:
         """A .npy of uint16: the tokens of the text once over, <|bos|> and <|eos|> around each document."""
@@ -61,16 +67,18 @@ class Material:
 
 
 def write_corpus(documents: list[str], folder: Path) -> "Corpus":
-    """Documents as the artifact that the tokenizer and shards stages read, one in twenty as validation."""
-    from tasks.artifacts import Corpus
+    """Documents as the finished artifact that the tokenizer and shards stages read, one in twenty as validation."""
+    from tasks.artifacts import Corpus, Workspace, describe
+    from tasks.ledger import Ledger, StageOutcome
 
-    folder.mkdir(parents=True)
-    held_out = documents[::HELD_OUT]
+    workspace, mark = Workspace(folder).open(), "benchmark"
+    built = workspace.begin("corpus", mark, keep=False)
     training = [text for number, text in enumerate(documents) if number % HELD_OUT]
-    for name, texts in (("train-000", training), ("validation", held_out)):
+    for name, texts in (("train-000", training), ("validation", documents[::HELD_OUT])):
         (table,) = write_tables(texts, "und", folder / name)
-        table.rename(folder / f"{name}.parquet")
-    return Corpus(str(folder), folder.name)
+        table.rename(built / f"{name}.parquet")
+    outcome = StageOutcome(Ledger(rows_in=len(documents), rows_out=len(documents)))
+    return Corpus(str(workspace.publish(describe("corpus", mark, {}, {}, built, outcome, 0.0))), mark)
 
 
 def repeated_rows(pool: Path, rows: int) -> NDArray[np.uint16]:

@@ -74,9 +74,7 @@ class Script:
             self._moments.append(time.process_time())
             return loaded
 
-        def train_test_split(
-            one: datasets.Dataset, test_size: float, seed: int, shuffle: bool
-        ) -> datasets.DatasetDict:
+        def train_test_split(one: datasets.Dataset, test_size: float, seed: int, shuffle: bool) -> datasets.DatasetDict:
             return split(one, test_size=PIECES, seed=seed, shuffle=shuffle)
 
         def map_alone(one: datasets.Dataset, function: object, num_proc: int, **options: object) -> datasets.Dataset:
