@@ -84,7 +84,7 @@ DEDUPLICATE = Stage("deduplicate", UniqueCorpus, remove_duplicates, earlier_dige
 EXAMPLES = Stage("examples", Examples, prepare_examples, example_digests)
 DECONTAMINATE = Stage("decontaminate", Corpus, decontaminate, benchmark_and_allow_digests, provided=("files",))
 TOKENIZER = Stage("tokenizer", Tokenizer, train_tokenizer, existing_digests)
-SHARDS = Stage("shards", TokenShards, write_shards)
+SHARDS = Stage("shards", TokenShards, write_shards, provided=("files",))
 PRETRAIN = Stage("pretrain", PretrainedModel, pretrain_model, word_vector_digests, continues=True, provided=("launch",))
 FINETUNE = Stage("finetune", FinetunedModel, finetune, continues=True, provided=("launch",))
 EVALUATE = Stage("evaluate", Scores, evaluate, suite_digests, contracts={"scores.parquet": "Scores"})
