@@ -422,7 +422,7 @@ def _map_groups(file: _File, stream: BinaryIO) -> list[memoryview] | None:
 
 def _decode_group(file: _File, stream: BinaryIO, group: int) -> memoryview:
     try:
-        with pq.ParquetFile(stream) as parquet:
+        with pq.ParquetFile(stream, page_checksum_verification=True) as parquet:
             column = parquet.read_row_group(group, columns=[COLUMN]).column(0)
     except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(f"{file.place}: row group {group} is damaged ({error}); write the shards again") from error
@@ -433,11 +433,14 @@ def _decode_group(file: _File, stream: BinaryIO, group: int) -> memoryview:
 
 def _read_segments(file: _File, stream: BinaryIO, group: int) -> tuple[pa.Array, pa.Array, pa.Array]:
     names = [field.name for field in SEGMENT_FIELDS]
-    with pq.ParquetFile(stream) as parquet:
-        missing = [name for name in names if name not in parquet.schema_arrow.names]
-        if missing:
-            raise ValueError(f"{file.place}: no column {', '.join(missing)}: this shard does not tell its segments")
-        table = parquet.read_row_group(group, columns=names).combine_chunks()
+    try:
+        with pq.ParquetFile(stream, page_checksum_verification=True) as parquet:
+            missing = [name for name in names if name not in parquet.schema_arrow.names]
+            if missing:
+                raise ValueError(f"{file.place}: no column {', '.join(missing)}: this shard does not tell its segments")
+            table = parquet.read_row_group(group, columns=names)
+    except OSError as error:
+        raise ValueError(f"{file.place}: row group {group} is damaged ({error}); write the shards again") from error
     ends, documents, offsets = (pa.concat_arrays(table[name].chunks) for name in names)
     return ends, documents, offsets
 
@@ -512,8 +515,8 @@ def _check_wanted(file: _File, tokenizer: str | None, vocab_size: int | None) ->
 
 
 def _check_same_kind(file: _File, first: _File) -> None:
-    expected = asdict(first.header)
-    for name, found in asdict(file.header).items():
+    expected = vars(first.header)
+    for name, found in vars(file.header).items():
         if name not in ("rows", "packing", "seed", "parent") and found != expected[name]:
             raise ValueError(
                 f"{file.place}: {name} is {found}, but the first shard has {expected[name]}; give shards of one run"

@@ -1,3 +1,6 @@
+import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model.shards import ROW_GROUP_ROWS, TokenRows, write_token_shard
+import model.shards
+from model.shards import ROW_GROUP_ROWS, Codec, TokenRows, write_token_shard
 
-METADATA = {"vocab_size": 61, "tokenizer": "t1"}
+METADATA: dict[str, int | str | None] = {"vocab_size": 61, "tokenizer": "t1"}
 MakeShard = Callable[[str, int], Path]
 
 
@@ -80,6 +84,130 @@ def test_shards_of_two_tokenizers_are_refused(make_shard: MakeShard, tmp_path: P
     )
     with pytest.raises(ValueError, match=r"b\.parquet: tokenizer is t2, but the first shard has t1"):
         TokenRows.open([make_shard("a.parquet", 3), tmp_path / "b.parquet"])
+
+
+def test_shards_of_another_tokenizer_or_vocabulary_than_wanted_are_refused_with_the_fix(make_shard: MakeShard):
+    path = make_shard("a.parquet", 3)
+    assert TokenRows.open([path], tokenizer="t1", vocab_size=61).rows == 3
+    with pytest.raises(
+        ValueError, match=r"a\.parquet: .*tokenizer t1, but this run's is t2; write the shards again with that one, or"
+    ):
+        TokenRows.open([path], tokenizer="t2")
+    with pytest.raises(
+        ValueError, match=r"a\.parquet: .*vocabulary of 61, but this run's has 70; write the shards again"
+    ):
+        TokenRows.open([path], vocab_size=70)
+
+
+def test_shard_of_an_older_format_is_refused_with_the_fix(make_shard: MakeShard, tmp_path: Path):
+    table = pq.read_table(make_shard("a.parquet", 3))
+    header = json.loads(table.schema.metadata[b"wordmill"])
+    del header["format"]
+    pq.write_table(table.replace_schema_metadata({b"wordmill": json.dumps(header)}), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"b\.parquet: token shard of format 1, expected 2; write the shards again"):
+        TokenRows.open([tmp_path / "b.parquet"])
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_flipped_byte_in_any_page_is_found_when_pages_are_checked(tmp_path: Path, codec: Codec):
+    path = tmp_path / "a.parquet"
+    tokens = np.random.default_rng(1).integers(0, 61, (300, 17)).astype(np.uint16)
+    beside = pa.table({"document": [f"d{row}" for row in range(300)]})
+    write_token_shard(path, tokens, beside, METADATA, codec)
+    whole = path.read_bytes()
+    TokenRows.open([path], check_pages=True)
+    for number in range(2):
+        column = pq.read_metadata(path).row_group(0).column(number)
+        damaged = bytearray(whole)
+        damaged[column.data_page_offset + column.total_compressed_size - 9] ^= 4
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"a\.parquet: a page is damaged .*write the shards again"):
+            TokenRows.open([path], check_pages=True)
+        path.write_bytes(whole)
+
+
+def test_archive_is_decoded_and_damage_in_it_found_on_the_way(tmp_path: Path):
+    path = tmp_path / "a.parquet"
+    tokens = np.repeat(np.random.default_rng(1).integers(0, 61, (3 * ROW_GROUP_ROWS, 4)), 2, axis=1).astype(np.uint16)
+    write_token_shard(path, tokens, None, METADATA, "zstd")
+    assert path.stat().st_size < tokens.nbytes
+    wanted = np.random.default_rng(2).integers(0, len(tokens), 200)
+    assert np.array_equal(TokenRows.open([path]).take(wanted), tokens[wanted])
+    column = pq.read_metadata(path).row_group(1).column(0)
+    damaged = bytearray(path.read_bytes())
+    damaged[column.data_page_offset + 60 : column.data_page_offset + 90] = bytes(30)
+    path.write_bytes(damaged)
+    rows = TokenRows.open([path])
+    assert np.array_equal(rows.take(np.array([5])), tokens[5:6])
+    with pytest.raises(ValueError, match=r"a\.parquet: row group 1 is damaged"):
+        rows.take(np.array([ROW_GROUP_ROWS]))
+
+
+def test_archive_of_more_row_groups_than_are_kept_gives_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(model.shards, "KEPT_GROUPS", 1)
+    monkeypatch.setattr(model.shards, "ROW_GROUP_ROWS", 10)
+    tokens = np.random.default_rng(1).integers(0, 61, (45, 5)).astype(np.uint16)
+    write_token_shard(tmp_path / "a.parquet", tokens, None, METADATA, "zstd")
+    rows = TokenRows.open([tmp_path / "a.parquet"])
+    assert rows.group_rows.tolist() == [10, 10, 10, 10, 5]
+    wanted = np.random.default_rng(2).permutation(45)
+    assert np.array_equal(rows.take(wanted), tokens[wanted])
+
+
+def test_more_files_than_are_mapped_at_a_time_give_every_row(make_shard: MakeShard, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(model.shards, "MAPPED_FILES", 2)
+    paths = [make_shard(f"{rows}.parquet", rows) for rows in range(3, 9)]
+    everything = np.concatenate([decoded(path) for path in paths])
+    rows = TokenRows.open(paths)
+    for seed in range(20):
+        wanted = np.random.default_rng(seed).integers(0, rows.rows, 4)
+        assert np.array_equal(rows.take(wanted), everything[wanted])
+
+
+def test_long_rows_make_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(model.shards, "ROW_GROUP_BYTES", 100)
+    tokens = np.random.default_rng(1).integers(0, 61, (7, 17)).astype(np.uint16)
+    write_token_shard(tmp_path / "a.parquet", tokens, None, METADATA)
+    rows = TokenRows.open([tmp_path / "a.parquet"])
+    assert rows.group_rows.tolist() == [2, 2, 2, 1]
+    assert np.array_equal(rows.take(np.arange(7)), tokens)
+
+
+def test_segments_come_in_the_order_asked_for(make_shard: MakeShard):
+    rows = TokenRows.open([make_shard("a.parquet", 5000), make_shard("b.parquet", 7)])
+    found = rows.segments(np.array([5003, 4999, 0, 4999]))
+    assert [segments.documents.tolist() for segments in found] == [[3], [4999], [0], [4999]]
+    assert all(segments.ends.tolist() == [17] and segments.offsets.tolist() == [0] for segments in found)
+
+
+def test_segments_of_a_shard_that_does_not_tell_them_are_refused(tmp_path: Path):
+    write_token_shard(tmp_path / "a.parquet", np.zeros((2, 5), np.uint16), None, METADATA)
+    with pytest.raises(ValueError, match=r"a\.parquet: no column ends, documents, offsets"):
+        TokenRows.open([tmp_path / "a.parquet"]).segments(np.array([0]))
+
+
+def test_two_writers_of_one_shard_leave_it_whole(tmp_path: Path):
+    path = tmp_path / "a.parquet"
+    tokens = np.random.default_rng(1).integers(0, 61, (2000, 65)).astype(np.uint16)
+    writers = [threading.Thread(target=write_token_shard, args=(path, tokens, None, METADATA)) for _ in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert np.array_equal(TokenRows.open([path], check_pages=True).take(np.arange(2000)), tokens)
+    assert [left.name for left in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def test_hundred_shards_give_their_first_batch_quickly(make_shard: MakeShard):
+    paths = [make_shard(f"{number}.parquet", 200) for number in range(100)]
+    wanted = np.random.default_rng(1).integers(0, 20_000, 64)
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        TokenRows.open(paths).take(wanted)
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.1  # 0.02 on a quiet machine
 
 
 def test_row_outside_of_the_shards_is_refused(make_shard: MakeShard):
