@@ -16,22 +16,30 @@ from flows.execution import Execution, Record
 from flows.recipe import AnyRecipe
 from flows.telling import slug
 from tasks.artifacts import Workspace, library_versions, read_manifest
+from tasks.audit import Audit, read_audit
+from tasks.audit_documents import Histogram
 from tasks.cluster import read_curve
+from tasks.errors import UserError
+from tasks.lineage import step_documents
 from tasks.report.story import (
     PREVIOUS,
     CurvePoint,
     DroppedSample,
+    FitRow,
     MixtureRow,
     ModelStory,
+    PackingRow,
     RunStory,
     Sample,
     ScoreRow,
+    SpikeStory,
     StageStory,
     TokenizerStory,
 )
 from tasks.settings import identity
 from tasks.specimens.rows import lowest_dropped, read_documents
 from tasks.specimens.samples import STAGES, samples_of
+from tasks.spikes import Spike, find_spikes
 
 EXCERPTS = 3  # of dropped text, per stage and reason
 EXCERPT_CHARACTERS = 300
@@ -51,7 +59,12 @@ def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str
         mixture=mixture(done),
         model=None if base is None else model_story(base),
         tokenizer=tokenizer_story(done),
+        packing=tuple(row for record in done if record.stage == "shards" for row in packing(record)),
+        audit=next((audit(record) for record in done if record.stage == "pretrain"), None),
         curves={r.label: curve(r) for r in done if (path_of(r) / "curve.jsonl").exists()},
+        spikes=tuple(
+            spike for record in done if record.stage == "pretrain" for spike in spikes(execution.workspace, record)
+        ),
         scores=tuple(row for record in done if record.stage == "evaluate" for row in score_rows(record))
         + previous_scores(execution, recipe),
         samples=tuple(sample for record in done if record.stage == "evaluate" for sample in samples(record)),
@@ -108,9 +121,46 @@ def tokenizer_story(records: list[Record]) -> TokenizerStory | None:
             quality = json.loads((path_of(record) / "quality.json").read_text())
             return TokenizerStory(
                 int(quality["vocab_size"]), int(quality["never_used"]), quality["bytes_per_token"],
-                tuple(quality["longest_tokens"]),
+                tuple(quality["longest_tokens"]), tuple(FitRow(**row) for row in quality["table"]),
+                {name: str(quality[name]) for name in ("algorithm", "trainer", "encoder") if quality[name] is not None},
             )  # fmt: skip
     return None
+
+
+def packing(record: Record) -> list[PackingRow]:
+    """How documents became rows."""
+    assert record.artifact is not None
+    width = int(record.artifact.figures["context"]) + 1
+    found = json.loads((path_of(record) / "packing.json").read_text(encoding="utf-8"))
+    return [
+        PackingRow(
+            row["split"], row["group"], row["documents"], row["pieces"], row["rows"], row["tokens"], row["rows"] * width,
+            row["padding"], row["cut_documents"], row["needless_cuts"],
+            Histogram(tuple(row["lengths"]["edges"]), tuple(row["lengths"]["counts"])),
+        )
+        for row in found
+    ]  # fmt: skip
+
+
+def audit(record: Record) -> Audit:
+    """What the pretraining read."""
+    return read_audit(path_of(record) / "audit.json")
+
+
+def spikes(workspace: Workspace, record: Record) -> list[SpikeStory]:
+    """The steps of a pretraining that stood out, with what they read."""
+    return [spike_story(workspace, record, spike) for spike in find_spikes(read_curve(path_of(record) / "curve.jsonl"))]
+
+
+def spike_story(workspace: Workspace, record: Record, spike: Spike) -> SpikeStory:
+    """A step that stood out; a report is told even where its documents cannot be."""
+    assert record.artifact is not None
+    command = f"wordmill trace {record.artifact.fingerprint} --step {spike.step}"
+    story = SpikeStory(record.label, spike.step, spike.loss, spike.usual, command)
+    try:
+        return replace(story, documents=tuple(step_documents(workspace, path_of(record), spike.step)))
+    except UserError as error:
+        return replace(story, untold=str(error))
 
 
 def curve(record: Record) -> tuple[CurvePoint, ...]:

@@ -17,7 +17,7 @@ MOST = 5  # spikes told
 class Spike:
     """One step whose batch was learned with a loss far above the usual."""
 
-    step: int  # optimizer step, counted from 0
+    step: int  # optimizer step, counted from 1 as in the curve
     loss: float  # of this step, nats per target
     usual: float  # median of the worst losses of the points just before
 

@@ -1,16 +1,14 @@
-"""Charts of the report: time, tokenizer, learning curves, scores. Colours are the light ones of `palette.py`."""
+"""Charts of the report, what they share; time and scores. Colours are the light ones of `palette.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from statistics import median
 from typing import TYPE_CHECKING
 
-from tasks.report.palette import ACCENT, CARD, GREEN, INK, LINE, LOSS, MUTED, PURPLE, TINT
-from tasks.report.story import BASELINES, CurvePoint, ScoreRow, StageStory
-from tasks.report.wording import GAP, is_missing, lower_is_better, score_text, score_title, seconds_text, short_count
+from tasks.report.palette import ACCENT, CARD, GREEN, INK, LINE, MUTED, PURPLE, TINT
+from tasks.report.story import BASELINES, ScoreRow, StageStory
+from tasks.report.wording import GAP, is_missing, lower_is_better, score_text, score_title, seconds_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -69,28 +67,18 @@ def stage_times(stages: tuple[StageStory, ...]) -> Chart:
 def _stage_bars(stages: tuple[StageStory, ...], room: float) -> go.Figure:
     import plotly.graph_objects as go
 
-    bars: list[go.Bar] = []
+    drawn: list[go.Bar] = []
     for status, name, color in (("ran", "computed", ACCENT), ("cached", "reused: the time it once took", TINT)):
         shown = {at: stage.seconds for at, stage in enumerate(stages) if stage.status == status}
         if shown:
             text = [seconds_text(seconds) for seconds in shown.values()]
-            bars.append(_bars(list(shown), list(shown.values()), text, color, name))
-    layout = _bar_layout([stage.label for stage in stages], max(stage.seconds for stage in stages), room)
-    return go.Figure(bars, layout | {"barmode": "overlay", "showlegend": len(bars) > 1})
+            drawn.append(bars(list(shown), list(shown.values()), text, color, name))
+    layout = bar_layout([stage.label for stage in stages], max(stage.seconds for stage in stages), room)
+    return go.Figure(drawn, layout | {"barmode": "overlay", "showlegend": len(drawn) > 1})
 
 
-def tokenizer_fit(bytes_per_token: Mapping[str, float]) -> Chart:
-    """A bar a language."""
-    import plotly.graph_objects as go
-
-    names, values = list(bytes_per_token), list(bytes_per_token.values())
-    bars = _bars(list(range(len(names))), values, [score_text(value) for value in values], ACCENT, "bytes per token")
-    figure = go.Figure(bars, _bar_layout(names, max(values), room=1.25))
-    caption = "Bytes of held-out text that one token covers: more is better, 1 would be no compression at all."
-    return Chart("fit", "Bytes per token", caption, figure)
-
-
-def _bars(at: list[int], values: list[float], text: list[str], color: str, name: str) -> go.Bar:
+def bars(at: list[int], values: list[float], text: list[str], color: str, name: str) -> go.Bar:
+    """Horizontal bars at these rows, each with its text behind it."""
     import plotly.graph_objects as go
 
     return go.Bar(
@@ -108,7 +96,7 @@ def _bars(at: list[int], values: list[float], text: list[str], color: str, name:
     )
 
 
-def _bar_layout(names: list[str], longest: float, room: float) -> dict[str, object]:
+def bar_layout(names: list[str], longest: float, room: float) -> dict[str, object]:
     """Rows of bars; the axis is `room` times as long as the longest, for the text beside it."""
     return plain_layout(BAR_PIXELS * len(names) + 48) | {
         "xaxis": {"visible": False, "range": [0, room * longest or 1], "fixedrange": True},
@@ -127,106 +115,6 @@ def named_rows(names: list[str]) -> dict[str, object]:
         "ticklabelstandoff": 6,
         "tickfont": {"color": INK},
     }
-
-
-def learning_curve(key: str, name: str, points: Sequence[CurvePoint], limit: int) -> Chart:
-    """Loss above, learning rate below, over the same steps."""
-    import plotly.graph_objects as go
-
-    training = thinned([point for point in points if not is_missing(point.loss)], limit)
-    validation = thinned([point for point in points if not is_missing(point.validation_loss)], limit)
-    lines = [_training_line(training), _validation_line(validation), _rate_line(thinned(points, limit))]
-    figure = go.Figure(lines, _curve_layout() | {"showlegend": bool(validation)})
-    return Chart(key, name, _curve_caption(points, training, validation), figure)
-
-
-def _training_line(points: Sequence[CurvePoint]) -> go.Scatter:
-    import plotly.graph_objects as go
-
-    return go.Scatter(
-        x=[point.step for point in points],
-        y=[point.loss for point in points],
-        name="training",
-        mode="lines",
-        line={"color": ACCENT, "width": 1.6, "simplify": False},
-        hovertemplate="step %{x:,}: %{y:.3f}<extra>training</extra>",
-    )
-
-
-def _validation_line(points: Sequence[CurvePoint]) -> go.Scatter:
-    import plotly.graph_objects as go
-
-    return go.Scatter(
-        x=[point.step for point in points],
-        y=[point.validation_loss for point in points],
-        name="validation",
-        mode="lines+markers",
-        line={"color": LOSS, "width": 1.6, "dash": "dot"},
-        marker={"size": 6, "symbol": "diamond", "color": LOSS},
-        hovertemplate="step %{x:,}: %{y:.3f}<extra>validation</extra>",
-    )
-
-
-def _rate_line(points: Sequence[CurvePoint]) -> go.Scatter:
-    import plotly.graph_objects as go
-
-    return go.Scatter(
-        x=[point.step for point in points],
-        y=[point.learning_rate for point in points],
-        name="learning rate",
-        mode="lines",
-        line={"color": PURPLE, "width": 1.6, "simplify": False},
-        yaxis="y2",
-        showlegend=False,
-        hovertemplate="step %{x:,}: %{y:.2e}<extra>learning rate</extra>",
-    )
-
-
-def _curve_layout() -> dict[str, object]:
-    title = {"font": {"size": 11.5, "color": MUTED}, "standoff": 6}
-    return plain_layout(330) | {
-        "hovermode": "closest",
-        "dragmode": "zoom",
-        "xaxis": {
-            "anchor": "y2",
-            "title": {"text": "step", **title},
-            "tickformat": ",",
-            "showgrid": False,
-            "nticks": 7,
-        },
-        "yaxis": {"domain": [0.34, 1], "title": {"text": "loss, nats per token", **title}, "nticks": 6},
-        "yaxis2": {
-            "domain": [0, 0.22],
-            "title": {"text": "rate", **title},
-            "exponentformat": "power",
-            "rangemode": "tozero",
-            "nticks": 3,
-            "fixedrange": True,
-        },
-    }
-
-
-def _curve_caption(
-    points: Sequence[CurvePoint], training: Sequence[CurvePoint], validation: Sequence[CurvePoint]
-) -> str:
-    parts: list[str] = []
-    if training:
-        parts.append(f"Training loss from {score_text(training[0].loss)} to {score_text(training[-1].loss)}")
-    if validation:
-        best = min(validation, key=lambda point: point.validation_loss or 0.0)
-        parts.append(f"validation lowest at step {best.step:,} ({score_text(best.validation_loss)})")
-    speeds = [point.tokens_per_second for point in points if point.tokens_per_second]
-    if speeds:
-        parts.append(f"median {short_count(median(speeds))} tokens per second")
-    text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + "." if text else "No loss was recorded."
-
-
-def thinned(points: Sequence[CurvePoint], limit: int) -> list[CurvePoint]:
-    """At most `limit` points, evenly chosen, first and last included."""
-    if len(points) <= limit:
-        return list(points)
-    return [points[round(at * (len(points) - 1) / (limit - 1))] for at in range(limit)]
 
 
 def score_panel(key: str, rows: tuple[ScoreRow, ...]) -> Chart:

@@ -14,13 +14,18 @@ from pydantic import Field
 
 from tasks.ledger import StageOutcome
 from tasks.report import charts, wording
+from tasks.report.batches import batch_charts, batches_told
 from tasks.report.charts import Chart
+from tasks.report.curves import learning_curve
+from tasks.report.fit import fit_dots, fit_table, title, tokenizer_fit
 from tasks.report.markup import HERE, policy, shortened, style, template
 from tasks.report.mixture import mixture_bars, mixture_table, share_by
+from tasks.report.packing import fill_text, length_bars, packing_sentence
 from tasks.report.palette import LIGHT_AND_DARK
 from tasks.report.reasons import reason_text
 from tasks.report.stage_graph import stage_graph
-from tasks.report.story import BASELINES, DroppedSample, RunStory, ScoreRow, StageStory
+from tasks.report.step_page import write_step_pages
+from tasks.report.story import BASELINES, DroppedSample, RunStory, ScoreRow, StageStory, TokenizerStory
 from tasks.report.text_flow import text_flow
 from tasks.settings import Section
 
@@ -30,7 +35,7 @@ LINK_SCHEMES = ("https://", "http://")
 class ReportConfig(Section):
     """What the page shows, and how much of it."""
 
-    revision: Literal[1] = 1
+    revision: Literal[2] = 2
     currency_per_hour: float = Field(
         default=0.0, ge=0, description="Price of an hour of this machine, wall time; 0: no cost shown"
     )
@@ -76,31 +81,48 @@ class Charts:
     flow: tuple[Chart, ...]
     mixture: tuple[Chart, ...]
     tokenizer: tuple[Chart, ...]
+    packing: tuple[Chart, ...]
+    batches: tuple[Chart, ...]
     curves: tuple[Chart, ...]
     scores: tuple[Chart, ...]
 
     def all(self) -> tuple[Chart, ...]:
         """In page order."""
-        return (*self.run, *self.flow, *self.mixture, *self.tokenizer, *self.curves, *self.scores)
+        text = (*self.run, *self.flow, *self.mixture, *self.tokenizer, *self.packing)
+        return (*text, *self.batches, *self.curves, *self.scores)
 
 
 def draw_charts(config: ReportConfig, story: RunStory) -> Charts:
     """The figures that this run has data for."""
     flow = text_flow(story.stages)
-    fit = story.tokenizer.bytes_per_token if story.tokenizer else {}
+    lengths = length_bars(story.packing)
     trainings = [(name, points) for name, points in story.curves.items() if points]
     panels = wording.score_panels(story.scores)[: config.score_panels]
     return Charts(
         run=(stage_graph(story.stages), charts.stage_times(story.stages)) if story.stages else (),
         flow=(flow,) if flow else (),
         mixture=(mixture_bars(story.mixture),) if story.mixture else (),
-        tokenizer=(charts.tokenizer_fit(fit),) if fit else (),
+        tokenizer=_fit_charts(story.tokenizer) if story.tokenizer else (),
+        packing=(lengths,) if lengths else (),
+        batches=batch_charts(story.audit) if story.audit else (),
         curves=tuple(
-            charts.learning_curve(f"curve-{at}", name, points, config.curve_points)
+            learning_curve(
+                f"curve-{at}",
+                name,
+                points,
+                config.curve_points,
+                [spike for spike in story.spikes if spike.training == name],
+            )
             for at, (name, points) in enumerate(trainings)
         ),
         scores=tuple(charts.score_panel(f"score-{at}", rows) for at, rows in enumerate(panels)),
     )
+
+
+def _fit_charts(tokenizer: TokenizerStory) -> tuple[Chart, ...]:
+    if tokenizer.fit:
+        return (fit_dots(tokenizer.fit),)
+    return (tokenizer_fit(tokenizer.bytes_per_token),) if tokenizer.bytes_per_token else ()
 
 
 def tiles(config: ReportConfig, story: RunStory) -> list[Tile]:
@@ -245,6 +267,10 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
         charts=drawn,
         corpus=wording.corpus_stages(story.stages),
         mixture=mixture_table(story.mixture),
+        fit=[(title(row.tokenizer), row) for row in fit_table(story.tokenizer.fit if story.tokenizer else ())],
+        packing=[(row, fill_text(row)) for row in story.packing],
+        packing_sentence=packing_sentence(story.packing),
+        batches=batches_told(story.audit) if story.audit else None,
         checked=[checked for stage in story.stages for checked in receipts_by_contract(stage)],
         detailed=[stage for stage in story.stages if stage.figures or stage.notes],
         losses=losses(config, story),
@@ -263,9 +289,10 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
 
 
 def write_report(config: ReportConfig, story: RunStory, out: Path) -> StageOutcome:
-    """Tell the run in `out/report.html`: one page that opens anywhere, offline."""
+    """Tell the run in `out/report.html`: one page that opens anywhere, offline. A page for each loss spike is in `out/steps/`."""
     drawn = draw_charts(config, story)
     path = out / "report.html"
     path.write_text(render(config, story, drawn), encoding="utf-8", errors="replace", newline="\n")
+    write_step_pages(story, out)
     figures = {"page_bytes": float(path.stat().st_size), "charts": float(len(drawn.all()))}
     return StageOutcome(figures=figures, notes={"verdict": wording.verdict(story)})

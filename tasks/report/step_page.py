@@ -2,14 +2,26 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tasks.lineage import StepDocument
 from tasks.report import wording
 from tasks.report.markup import policy, style, template
+from tasks.report.story import RunStory, SpikeStory
+
+if TYPE_CHECKING:
+    from tasks.lineage import StepDocument
+
+REPORT = "../report.html"  # from a step's page beside a report
 
 
-def render_step(run: str, step: int, steps: int, documents: Sequence[StepDocument]) -> str:
-    """The page of step `step` (from 1) of a pretraining called `run`. All text in it is escaped: it may be anything."""
+def render_step(
+    run: str, step: int, steps: int, documents: Sequence["StepDocument"], spike: SpikeStory | None = None
+) -> str:
+    """The page of step `step` (from 1) of a pretraining called `run`. All text in it is escaped: it may be anything.
+
+    With a `spike` the page lies beside a report and says what made the step stand out.
+    """
     rows = [(row, list(pieces)) for row, pieces in groupby(documents, key=lambda document: document.row)]
     sources: dict[str, int] = {}
     for document in documents:
@@ -26,7 +38,27 @@ def render_step(run: str, step: int, steps: int, documents: Sequence[StepDocumen
         rows=rows,
         sources=sorted(sources.items(), key=lambda entry: (-entry[1], entry[0])),
         tokens=sum(sources.values()),
-        verdict=verdict,
+        verdict=f"{_stood_out(spike)} {verdict}" if spike and documents else _stood_out(spike) if spike else verdict,
+        spike=spike,
+        report=REPORT,
         style=style(),
         policy=policy(),
     )
+
+
+def _stood_out(spike: SpikeStory) -> str:
+    return (
+        f"This step had a loss of {wording.score_text(spike.loss)} nats per token, where {wording.score_text(spike.usual)} "
+        "was usual just before."
+    )
+
+
+def write_step_pages(story: RunStory, out: Path) -> None:
+    """A page for each loss spike, in `out/steps/`."""
+    for spike in story.spikes:
+        path = out / spike.page
+        path.parent.mkdir(exist_ok=True)
+        steps = max((point.step for point in story.curves.get(spike.training, ())), default=spike.step)
+        mark = next((stage.fingerprint for stage in story.stages if stage.label == spike.training), spike.training)
+        page = render_step(mark, spike.step, steps, spike.documents, spike)
+        path.write_text(page, encoding="utf-8", errors="replace", newline="\n")

@@ -1,15 +1,23 @@
 """What a report tells: the facts of one run, gathered by the flow. Plain and frozen; `page.py` makes HTML of them."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from tasks.audit import Audit
+from tasks.audit_documents import Histogram
 from tasks.ledger import Ledger, Receipt
+
+if TYPE_CHECKING:
+    from tasks.lineage import StepDocument
 
 MAJORITY = "majority"  # always answers with the most frequent label
 UNIGRAM = "unigram"  # token frequencies alone
 PREVIOUS = "previous run"  # the same recipe's model before this one
 BASELINES = (MAJORITY, UNIGRAM, PREVIOUS)
+THIS = "this"  # the run's own tokenizer in a table of several
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,23 @@ class ModelStory:
 
 
 @dataclass(frozen=True)
+class FitRow:
+    """What a tokenizer makes of the held-out documents of one language and source."""
+
+    tokenizer: str  # THIS or the name of a reference
+    language: str
+    domain: str  # the documents' source
+    documents: int
+    bytes: int
+    tokens: int
+    bytes_per_token: float
+    tokens_per_word: float | None  # None: no words
+    tokens_per_han: float | None  # None: no Han characters
+    unknown: int  # tokens that stand for what the vocabulary cannot spell
+    inexact: int  # documents that do not decode to themselves
+
+
+@dataclass(frozen=True)
 class TokenizerStory:
     """How well the tokenizer fits. `longest_tokens` are decoded text, longest first."""
 
@@ -60,6 +85,25 @@ class TokenizerStory:
     never_used: int  # entries that do not occur in a sample of the training text
     bytes_per_token: Mapping[str, float]  # by language, on held-out text
     longest_tokens: tuple[str, ...] = ()
+    fit: tuple[FitRow, ...] = ()
+    made: Mapping[str, str] = field(default_factory=dict[str, str])  # "algorithm" -> "byte-level BPE"
+
+
+@dataclass(frozen=True)
+class PackingRow:
+    """How the documents of one group of one set became rows."""
+
+    split: str
+    group: str
+    documents: int
+    pieces: int
+    rows: int
+    tokens: int  # of the documents; in rows, pieces of one document overlap by one more
+    room: int  # tokens that the rows hold
+    padding: int  # tokens of these that are empty
+    cut_documents: int  # in more than one piece
+    needless_cuts: int  # of these, such that would have fitted in a row
+    lengths: Histogram  # documents by their tokens
 
 
 @dataclass(frozen=True)
@@ -71,6 +115,24 @@ class CurvePoint:
     learning_rate: float
     validation_loss: float | None = None
     tokens_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class SpikeStory:
+    """A step of a training whose loss stood out, and what it read."""
+
+    training: str  # a key of the story's curves
+    step: int  # counted from 1
+    loss: float  # nats per token
+    usual: float  # the median of the worst steps just before
+    command: str  # that tells the same
+    documents: tuple[StepDocument, ...] = ()
+    untold: str = ""  # why there are no documents
+
+    @property
+    def page(self) -> str:
+        """Where its own page lies, beside the report."""
+        return f"steps/step-{self.step}.html"
 
 
 @dataclass(frozen=True)
@@ -124,7 +186,10 @@ class RunStory:
     mixture: tuple[MixtureRow, ...] = ()  # of the corpus that the run made
     model: ModelStory | None = None
     tokenizer: TokenizerStory | None = None
+    packing: tuple[PackingRow, ...] = ()
+    audit: Audit | None = None  # of the batches of the pretraining
     curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict[str, tuple[CurvePoint, ...]])
+    spikes: tuple[SpikeStory, ...] = ()  # of the pretraining, largest first
     scores: tuple[ScoreRow, ...] = ()
     samples: tuple[Sample, ...] = ()
     dropped: tuple[DroppedSample, ...] = ()

@@ -9,16 +9,23 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from tasks.audit import Audit, Share
+from tasks.audit_documents import Histogram
+from tasks.audit_measures import Repeats, SharedDocuments, Spread
 from tasks.ledger import Ledger, Receipt
+from tasks.lineage import StepDocument
 from tasks.report.page import ReportConfig, write_report
 from tasks.report.story import (
     CurvePoint,
     DroppedSample,
+    FitRow,
     MixtureRow,
     ModelStory,
+    PackingRow,
     RunStory,
     Sample,
     ScoreRow,
+    SpikeStory,
     StageStory,
     TokenizerStory,
 )
@@ -123,6 +130,61 @@ DROPPED = (
 )
 
 
+def make_fit() -> tuple[FitRow, ...]:
+    """Three tokenizers on four places, a hostile name among them; one place has no words, one no Han."""
+    places = (("code", "stdlib", 640_112, 3.41), ("en", "docs", 481_007, 3.87), ("en", HOSTILE, 95_400, 3.52),
+              ("zh", "docs", 73_250, 1.92))  # fmt: skip
+    return tuple(
+        FitRow(
+            name, language, domain, 12, size, round(size / (factor * rate)), factor * rate,
+            None if language == "zh" else 1.4 / factor, 1.31 / factor if language == "zh" else None, unknown, 0,
+        )
+        for language, domain, size, rate in places
+        for name, factor, unknown in (("this", 1.0, 0), ("gpt2", 0.71 if language == "zh" else 1.04, 0), (HOSTILE, 0.82, 9))
+    )  # fmt: skip
+
+
+PACKING = (
+    PackingRow("train", "all", 4_266, 5_031, 13_200, 3_391_101, 3_392_400, 512, 611, 0,
+               Histogram((64, 128, 256, 512, 1_024, 2_048, 4_096), (211, 987, 1_402, 1_133, 422, 111))),
+    PackingRow("validation", "all", 120, 141, 370, 94_900, 95_090, 31, 19, 0, Histogram((128, 256, 512), (50, 70))),
+)  # fmt: skip
+AUDIT = Audit(
+    3_000, 256, 64,
+    (
+        Share("group", "books", 0.625, 0.625, 120_000, 2_560_000, Spread(0.01, 0.73, 1.27)),
+        Share("group", "web", 0.375, 0.375, 72_000, 1_536_000, Spread(0.01, 0.73, 1.27)),
+        Share("source", "books", 0.625, 0.6251, 10_240, 2_560_411, Spread(0.02, 0.73, 1.27)),
+        Share("source", HOSTILE, 0.375, 0.3749, 6_144, 1_535_589, Spread(3.4, 0.73, 1.27)),
+        Share("language", "en", 0.81, 0.807, 14_233, 3_305_472, Spread(0.94, 0.73, 1.27)),
+        Share("language", "zh", 0.19, 0.193, 4_012, 790_528, None),
+    ),
+    Repeats(192_000, 192_000, 0, 0, {"books": 14.5, "web": 14.6}),
+    SharedDocuments(516_096, 411, 407.3),
+    Histogram((64, 128, 256), (211, 987)),
+    Histogram((1, 2, 4, 8), (9_101, 5_233, 2_050)),
+)  # fmt: skip
+
+
+def step_document(row: int, start: int, end: int, source: str, text: str, url: str | None = None) -> StepDocument:
+    mark = hashlib.sha256(text.encode()).hexdigest()[:20]
+    return StepDocument(row, start, end, "all", 90 + row, mark, source, f"{source}/part-{row}.txt", url, "en", 7, 0,
+                        end - start, end - start, text)  # fmt: skip
+
+
+SPIKE = SpikeStory(
+    "pretrain", 1_777, 7.82, 2.71, "wordmill trace 0123456789abcdef --step 1777",
+    (
+        step_document(0, 0, 120, "books", "It was the best of times, it was the worst of times. " * 9),
+        step_document(0, 120, 257, HOSTILE, HOSTILE + "\u202e" + "x" * 300, "https://example.com/" + "a" * 200),
+        step_document(1, 0, 257, "books", "0x00, " * 128, "javascript:alert(1)"),
+    ),
+)  # fmt: skip
+UNTOLD_SPIKE = SpikeStory(
+    "pretrain", 2_401, 4.9, 2.66, "wordmill trace 0123456789abcdef --step 2401", untold=f"the corpus is gone {HOSTILE}"
+)
+
+
 def make_story() -> RunStory:
     """A run as a first recipe makes it, with a hostile generation in it."""
     return RunStory(
@@ -136,7 +198,11 @@ def make_story() -> RunStory:
         tokenizer=TokenizerStory(
             4_096, 37, {"code": 3.41, "en": 3.87, "zh": 1.92},
             (" " * 32, "NotImplementedError", "__init__(self, ", "\n        return ", "<script>"),
+            make_fit(), {"algorithm": "byte-level BPE", "trainer": "tokenizers", "encoder": "tiktoken, same ids"},
         ),
+        packing=PACKING,
+        audit=AUDIT,
+        spikes=(SPIKE, UNTOLD_SPIKE),
         curves={
             "pretrain": make_curve(3_000, 8.3, 2.6, 250, 1e-3),
             "finetune: areas": make_curve(400, 2.2, 0.4, 50, 3e-4),

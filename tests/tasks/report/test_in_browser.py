@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tasks.artifacts import Manifest
 from tasks.ledger import Ledger
 from tasks.report import wording
@@ -11,7 +13,7 @@ from tasks.report.story import RunStory
 from tasks.specimens.excerpts import Document, excerpt
 from tasks.specimens.groups import Group, Pair
 from tests.tasks.report.browser import DRAWN, FAINT, Browser, Tab
-from tests.tasks.report.stories import HOSTILE, make_corpus_story, page_of
+from tests.tasks.report.stories import HOSTILE, SPIKE, UNTOLD_SPIKE, make_corpus_story, page_of
 
 
 def test_page_loads_without_a_complaint_or_a_request(page: Tab) -> None:
@@ -27,6 +29,11 @@ def test_every_chart_has_drawn_marks_and_fits_its_card(page: Tab) -> None:
         "times",
         "flow",
         "fit",
+        "lengths",
+        "shares-group",
+        "shares-source",
+        "shares-language",
+        "pieces",
         "curve-0",
         "curve-2",
         "score-0",
@@ -124,6 +131,56 @@ def test_run_with_everything_reused_and_nothing_trained_leaves_sections_out(
     assert {chart["id"] for chart in tab.value(DRAWN) if chart["marks"]} == {"stages", "times", "flow"}
     verdict = tab.value("document.querySelector('.verdict').innerText").replace(wording.GAP, " ")
     assert verdict == "13.1 MB of text was prepared. All of it was built before and reused; this run took 0.8 s."
+    tab.close()
+
+
+def test_spike_is_marked_on_its_curve_and_leads_to_the_page_of_its_step_and_back(
+    browser: Browser, story: RunStory, tmp_path: Path
+) -> None:
+    tab = browser.open(page_of(story, tmp_path / "out"))
+    marks = "[...document.querySelectorAll('#curve-0 .textpoint text')].map(text => text.textContent)"
+    assert tab.value(marks) == ["1,777", "2,401"]
+    assert tab.value("document.querySelectorAll('#curve-1 .textpoint').length") == 0
+    assert "wordmill trace 0123456789abcdef --step 1777" in tab.value("document.querySelector('.spikes').innerText")
+    tab.value("document.querySelector('.spikes a').click()")
+    tab.wait("document.title === 'Step 1,777: what it saw' && document.readyState === 'complete'")
+    verdict = tab.value("document.querySelector('.verdict').innerText").replace(wording.GAP, " ")
+    assert verdict == (
+        "This step had a loss of 7.82 nats per token, where 2.71 was usual just before. 2 rows with 3 pieces of 3 documents."
+    )
+    tab.value("[...document.links].find(link => link.innerText === 'back to the report').click()")
+    tab.wait("document.documentElement?.dataset.drawn")
+    assert tab.complaints() == []
+    tab.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_of_a_step_shows_text_that_it_does_not_run(
+    browser: Browser, story: RunStory, tmp_path: Path, scheme: str
+) -> None:
+    page = page_of(story, tmp_path / "out").parent / SPIKE.page
+    tab = browser.open(page, width=390, scheme=scheme, drawn=False)
+    assert tab.complaints() == []
+    assert len(tab.requests()) == 1
+    assert tab.value("document.querySelectorAll('script, img').length") == 0
+    assert tab.value("[...document.links].map(link => link.protocol)") == ["file:"]
+    assert (
+        tab.value("[...document.querySelectorAll('pre')].filter(pre => pre.textContent.includes('<script>')).length")
+        == 1
+    )
+    assert "⟨202E⟩" in tab.value("document.querySelector('main').textContent")
+    assert tab.value("document.documentElement.scrollWidth") <= 390
+    assert tab.value(SPILL) == []
+    assert tab.value(FAINT) == []
+    tab.close()
+
+
+def test_step_whose_documents_are_gone_says_why(browser: Browser, story: RunStory, tmp_path: Path) -> None:
+    tab = browser.open(page_of(story, tmp_path / "out").parent / UNTOLD_SPIKE.page, drawn=False)
+    assert tab.value("document.querySelector('main').innerText").startswith(
+        "What it read is not known: the corpus is gone"
+    )
+    assert tab.value("document.querySelectorAll('section, script').length") == 0
     tab.close()
 
 

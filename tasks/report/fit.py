@@ -1,0 +1,120 @@
+"""How well tokenizers fit the text: this run's beside those it is held against, by language and source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tasks.report.charts import BAR_PIXELS, LABEL_CHARS, Chart, bar_layout, bars, named_rows, plain_layout, short_label
+from tasks.report.markup import shortened
+from tasks.report.palette import ACCENT, CARD, GREEN, INK, LINE, LOSS, MUTED, PURPLE
+from tasks.report.story import THIS, FitRow
+from tasks.report.wording import score_text
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+NARROW_CHARS = 16  # of a name beside an axis on a phone
+MOST_ROWS = 24  # drawn, of the most text; the table has all
+REFERENCE_MARKS = (("diamond", GREEN), ("square", PURPLE), ("triangle-up", LOSS), ("cross", MUTED))
+
+Place = tuple[str, str]  # language, domain
+
+
+def tokenizer_fit(bytes_per_token: Mapping[str, float]) -> Chart:
+    """A bar a language."""
+    import plotly.graph_objects as go
+
+    names, values = list(bytes_per_token), list(bytes_per_token.values())
+    drawn = bars(list(range(len(names))), values, [score_text(value) for value in values], ACCENT, "bytes per token")
+    figure = go.Figure(drawn, bar_layout(names, max(values), room=1.25))
+    caption = "Bytes of held-out text that one token covers: more is better, 1 would be no compression at all."
+    return Chart("fit", "Bytes per token", caption, figure)
+
+
+def fit_dots(rows: Sequence[FitRow]) -> Chart:
+    """A line a language and source, a dot a tokenizer: this run's filled, the others hollow."""
+    places = ranked_places(rows)[:MOST_ROWS]
+    names = [THIS, *references(rows)]
+    values = {(row.tokenizer, row.language, row.domain): row.bytes_per_token for row in rows}
+    wide, narrow = (_dot_figure(places, names, values, chars) for chars in (LABEL_CHARS, NARROW_CHARS))
+    return Chart("fit", "Bytes per token", _caption(places, names, values), wide, narrow, narrow_below=400)
+
+
+def _dot_figure(
+    places: Sequence[Place], names: Sequence[str], values: Mapping[tuple[str, str, str], float], chars: int
+) -> go.Figure:
+    import plotly.graph_objects as go
+
+    layout = plain_layout(BAR_PIXELS * len(places) + 92) | {
+        "showlegend": len(names) > 1,
+        "hovermode": "closest",
+        "xaxis": {"fixedrange": True, "rangemode": "tozero", "nticks": 6},
+        "yaxis": named_rows([short_label(_place_label(place, places), chars) for place in places])
+        | {"showgrid": True, "gridcolor": LINE, "gridwidth": 1},
+    }
+    return go.Figure([_dots(name, at, places, values, chars) for at, name in enumerate(names)], layout)
+
+
+def ranked_places(rows: Sequence[FitRow]) -> list[Place]:
+    """Languages and sources, most text first."""
+    sizes = {(row.language, row.domain): row.bytes for row in rows}
+    return sorted(sizes, key=lambda place: (-sizes[place], place))
+
+
+def references(rows: Sequence[FitRow]) -> list[str]:
+    """The other tokenizers, in the order of the table."""
+    return [name for name in dict.fromkeys(row.tokenizer for row in rows) if name != THIS]
+
+
+def fit_table(rows: Sequence[FitRow]) -> list[FitRow]:
+    """By language and source, most text first; this run's tokenizer before the others."""
+    place = {place: at for at, place in enumerate(ranked_places(rows))}
+    names = [THIS, *references(rows)]
+    return sorted(rows, key=lambda row: (place[row.language, row.domain], names.index(row.tokenizer)))
+
+
+def _place_label(place: Place, places: Sequence[Place]) -> str:
+    language, domain = place
+    return language if len({other for _, other in places}) == 1 else f"{language} · {domain}"
+
+
+def _dots(
+    name: str, at: int, places: Sequence[Place], values: Mapping[tuple[str, str, str], float], chars: int
+) -> go.Scatter:
+    import plotly.graph_objects as go
+
+    symbol, color = ("circle", ACCENT) if name == THIS else REFERENCE_MARKS[(at - 1) % len(REFERENCE_MARKS)]
+    shown = [(row, value) for row, place in enumerate(places) if (value := values.get((name, *place))) is not None]
+    called = title(name)
+    return go.Scatter(
+        x=[value for _, value in shown],
+        y=[row for row, _ in shown],
+        name=short_label(called, chars),
+        mode="markers",
+        marker={
+            "size": 11,
+            "symbol": symbol,
+            "color": ACCENT if name == THIS else CARD,
+            "line": {"width": 2, "color": color},
+        },
+        hovertext=[f"{short_label(called)}: {score_text(value)} bytes per token" for _, value in shown],
+        hoverinfo="text",
+        textfont={"color": INK},
+        cliponaxis=False,
+    )
+
+
+def title(name: str) -> str:
+    """What a tokenizer is called on the page."""
+    return "this tokenizer" if name == THIS else name
+
+
+def _caption(places: Sequence[Place], names: Sequence[str], values: Mapping[tuple[str, str, str], float]) -> str:
+    said = "Bytes of held-out text that one token covers: further right is better, 1 would be no compression at all."
+    for name in names[1:]:
+        both = [place for place in places if (THIS, *place) in values and (name, *place) in values]
+        ahead = sum(values[THIS, *place] > values[name, *place] for place in both)
+        if both:
+            said += f" Ahead of {shortened(name, LABEL_CHARS)} in {ahead} of {len(both)}."
+    return said
