@@ -26,28 +26,36 @@ class SampledDocument:
     id: str
     language: str
     text: str
+    source: str = ""  # its name in the recipe
 
 
 def sample_documents(
-    folder: Path, pattern: str, budget_bytes: int, seed: int, by_language: bool = True
+    folder: Path,
+    pattern: str,
+    budget_bytes: int,
+    seed: int,
+    by_language: bool = True,
+    document_bytes: int | None = None,
 ) -> Iterator[SampledDocument]:
     """Documents of the files that match `pattern`, at most `budget_bytes` of text, lowest keys first taken.
 
-    `by_language` gives each language an equal share, as far as it has text. They come in the order of the files.
+    `by_language` gives each language an equal share, as far as it has text. Of a document longer than `document_bytes`
+    the beginning is taken, unless its language has too little text otherwise. They come in the order of the files.
     """
     keys, languages, sizes = _read_index(folder, pattern, seed)
-    takes = sample_sizes(keys, languages if by_language else np.full(len(keys), "any"), sizes, budget_bytes)
+    if not by_language:
+        languages = np.full(len(keys), "any")
+    if document_bytes is not None:
+        sizes = level_sizes(languages, sizes, budget_bytes, document_bytes)
+    takes = sample_sizes(keys, languages, sizes, budget_bytes)
     row = 0
     for batch in read_batches(folder, pattern, rows=500):
         here = np.flatnonzero(takes[row : row + batch.num_rows])
         for position in here:
-            text = batch.column("text")[int(position)].as_py()
-            size = int(sizes[row + position])
-            if takes[row + position] < size:
-                text = text.encode()[: int(takes[row + position])].decode(errors="ignore")
-            yield SampledDocument(
-                batch.column("id")[int(position)].as_py(), batch.column("language")[int(position)].as_py(), text
-            )
+            values = {name: batch.column(name)[int(position)].as_py() for name in ("id", "language", "source", "text")}
+            if takes[row + position] < batch.column("bytes")[int(position)].as_py():
+                values["text"] = values["text"].encode()[: int(takes[row + position])].decode(errors="ignore")
+            yield SampledDocument(values["id"], values["language"], values["text"], values["source"])
         row += batch.num_rows
 
 
@@ -56,16 +64,40 @@ def sample_sizes(
 ) -> NDArray[np.int64]:
     """Bytes to take of each document: 0, all of it, or, for the last one of a language, what the budget leaves."""
     takes = np.zeros(len(keys), dtype=np.int64)
-    totals = {str(language): int(sizes[languages == language].sum()) for language in np.unique(languages)}
-    left = budget_bytes
-    for done, language in enumerate(sorted(totals, key=lambda name: (totals[name], name))):
-        share = min(totals[language], left // (len(totals) - done))
+    for language, share in language_shares(languages, sizes, budget_bytes).items():
         members = np.flatnonzero(languages == language)
         members = members[np.argsort(keys[members], kind="stable")]
         before = np.cumsum(sizes[members]) - sizes[members]
         takes[members] = np.clip(share - before, 0, sizes[members])
-        left -= share
     return takes
+
+
+def language_shares(languages: NDArray[np.str_], sizes: NDArray[np.int64], budget_bytes: int) -> dict[str, int]:
+    """Bytes of the budget for each language: equal, and what one has too little text for goes to the others."""
+    totals = {str(language): int(sizes[languages == language].sum()) for language in np.unique(languages)}
+    shares, left = dict[str, int](), budget_bytes
+    for done, language in enumerate(sorted(totals, key=lambda name: (totals[name], name))):
+        shares[language] = min(totals[language], left // (len(totals) - done))
+        left -= shares[language]
+    return shares
+
+
+def level_sizes(
+    languages: NDArray[np.str_], sizes: NDArray[np.int64], budget_bytes: int, document_bytes: int
+) -> NDArray[np.int64]:
+    """Bytes that may be taken of each document: `document_bytes`, or in a language with less text the level that fills it.
+
+    So one book does not crowd out a thousand letters, and a language of one book still gives its share.
+    """
+    levelled = sizes.copy()
+    for language, share in language_shares(languages, sizes, budget_bytes).items():
+        members = np.sort(sizes[languages == language])
+        behind = np.arange(len(members) - 1, -1, -1)  # how many are longer
+        total = np.cumsum(members) + members * behind  # were each cut to members[i]
+        place = int(np.searchsorted(total, share))
+        level = members[place] - (total[place] - share) // (behind[place] + 1)
+        levelled[languages == language] = np.minimum(sizes[languages == language], max(document_bytes, int(level)))
+    return levelled
 
 
 def _read_index(

@@ -70,7 +70,7 @@ def test_same_corpus_gives_the_same_bytes(tmp_path: Path) -> None:
         train_tokenizer(TokenizerConfig(vocab_size=400), corpus, tmp_path / name)
         digests.append({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (tmp_path / name).iterdir()})
     assert digests[0] == digests[1]
-    assert sorted(digests[0]) == ["quality.json", "tokenizer.json", "tokenizer_config.json"]
+    assert sorted(digests[0]) == ["encoding.json", "quality.json", "tokenizer.json", "tokenizer_config.json"]
 
 
 def test_transformers_opens_it_and_encodes_alike(trained: Path, tokenizer: RustTokenizer) -> None:
