@@ -36,7 +36,11 @@ def fit_dots(rows: Sequence[FitRow]) -> Chart:
     """A line a language and source, a dot a tokenizer: this run's filled, the others hollow."""
     places = ranked_places(rows)[:MOST_ROWS]
     names = [THIS, *references(rows)]
-    values = {(row.tokenizer, row.language, row.domain): row.bytes_per_token for row in rows}
+    values = {
+        (row.tokenizer, row.language, row.domain): row.bytes_per_token
+        for row in rows
+        if row.bytes_per_token is not None
+    }
     wide, narrow = (_dot_figure(places, names, values, chars) for chars in (LABEL_CHARS, NARROW_CHARS))
     return Chart("fit", "Bytes per token", _caption(places, names, values), wide, narrow, narrow_below=400)
 

@@ -70,7 +70,7 @@ class FitRow:
     documents: int
     bytes: int
     tokens: int
-    bytes_per_token: float
+    bytes_per_token: float | None  # None: no tokens
     tokens_per_word: float | None  # None: no words
     tokens_per_han: float | None  # None: no Han characters
     unknown: int  # tokens that stand for what the vocabulary cannot spell

@@ -40,7 +40,7 @@ def test_every_tokenizer_has_a_dot_for_every_language_and_source() -> None:
 
 def test_place_that_a_reference_was_not_measured_on_has_no_dot_of_it() -> None:
     rows = [row for row in make_fit() if (row.tokenizer, row.language) != ("gpt2", "zh")]
-    chart = fit_dots(rows)
+    chart = fit_dots([*rows, replace(rows[0], language="empty", bytes=0, bytes_per_token=None)])
     assert [len(trace.x) for trace in chart.figure.data] == [4, 3, 4]
     assert "Ahead of gpt2 in 0 of 3." in chart.caption
 

@@ -1,0 +1,70 @@
+"""What the report tells of a run that was made: gathered from its artifacts."""
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.execution import Record
+from flows.story import audit, packing, spikes, tokenizer_story
+from tasks.artifacts import Artifact, Workspace, as_artifact, read_manifest
+from tasks.lineage import step_documents
+
+if TYPE_CHECKING:
+    from tests.flows.conftest import Built
+
+SPIKE = 6  # a step of the tiny recipe's eight
+
+
+def record(stage: str, folder: Path) -> Record:
+    """A finished node of a run."""
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    return Record(stage, stage, (), artifact=as_artifact(Artifact, folder, manifest))
+
+
+def test_report_of_the_run_tells_of_tokenizer_rows_and_batches(built: "Built") -> None:
+    page = built.folder("report").joinpath("report.html").read_text()
+    assert re.findall(r'<h2 id="(tokenizer|rows|batches)">', page) == ["tokenizer", "rows", "batches"]
+    assert "What came again" in page
+    assert not (built.folder("report") / "steps").exists()
+
+
+def test_tokenizer_packing_and_audit_are_read_as_their_stages_wrote_them(built: "Built") -> None:
+    tokenizer = tokenizer_story([record("tokenizer", built.folder("tokenizer"))])
+    assert tokenizer is not None
+    assert {row.tokenizer for row in tokenizer.fit} == {"this"}
+    assert {row.language for row in tokenizer.fit} == set(tokenizer.bytes_per_token)
+    rows = packing(record("shards", built.folder("shards")))
+    assert {row.split for row in rows} == {"train", "validation"}
+    assert all(row.room - row.padding >= row.tokens and sum(row.lengths.counts) == row.documents for row in rows)
+    found = audit(record("pretrain", built.folder("pretrain")))
+    train = next(row for row in rows if row.split == "train")
+    assert (found.steps, found.repeats.in_epoch, found.repeats.delivered_rows) == (8, 0, 64)
+    assert found.repeats.epochs == {"all": 64 / train.rows}
+    assert sum(found.document_tokens.counts) == train.documents
+
+
+def write_spike(folder: Path) -> None:
+    """A smooth curve but for one step."""
+    points = [{"step": at + 1, "worst_step": SPIKE, "worst_loss": 9.0 if at == 29 else 2.0} for at in range(40)]
+    folder.joinpath("curve.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points))
+
+
+def test_spike_of_a_curve_is_told_with_the_documents_of_its_step(workspace: Path, built: "Built") -> None:
+    folder = workspace / "pretrain" / built.folder("pretrain").name
+    write_spike(folder)
+    (spike,) = spikes(Workspace(workspace), record("pretrain", folder))
+    assert (spike.step, spike.loss, spike.usual, spike.untold) == (SPIKE, 9.0, 2.0, "")
+    assert spike.command == f"wordmill trace {folder.name} --step {SPIKE}"
+    assert spike.documents == tuple(step_documents(Workspace(workspace), folder, SPIKE))
+    assert len({document.row for document in spike.documents}) == 8
+
+
+def test_spike_is_told_where_the_shards_are_gone(workspace: Path, built: "Built") -> None:
+    folder = workspace / "pretrain" / built.folder("pretrain").name
+    write_spike(folder)
+    Workspace(workspace).discard("shards", built.folder("shards").name)
+    (spike,) = spikes(Workspace(workspace), record("pretrain", folder))
+    assert spike.documents == ()
+    assert "shards" in spike.untold
