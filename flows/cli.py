@@ -293,8 +293,8 @@ def forget(document: str | None, reason: str, lists: bool, workspace: str | None
     """Mark the document ID to be forgotten, and name everything that holds it or learned from it.
 
     Every later run leaves the document out where it is read and makes again what it touched. What was made before stays until
-    you delete it. An id is a place: source, file and record, or the row's own name with id_field. To undo, delete the
-    document's line in WORKSPACE/forgotten.jsonl.
+    you delete it. An id is a place: source, file and record, or the row's own name with id_field; should records move, the
+    same text is left out of that file too. To undo, delete the document's line in WORKSPACE/forgotten.jsonl.
     """
     from flows import forgetting
     from tasks.artifacts import Workspace

@@ -14,7 +14,8 @@ from flows.trace import document_json, station_table, trace_document, who
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
 from tasks.find_documents import Document
-from tasks.forgotten import REASON, Forgotten, mark_forgotten, read_forgotten
+from tasks.forgotten import REASON, Forgotten, mark_forgotten, read_forgotten, text_digest
+from tasks.table_rows import numbered_rows
 from tasks.whereabouts import Whereabouts, parts_that_hold
 
 VERDICTS = ("select", "deduplicate", "register")  # hold ids and names, and nothing that was in a document
@@ -43,8 +44,20 @@ def check_asked(mark: str | None, reason: str, lists: bool) -> None:
 def forget(workspace: Workspace, mark: str, reason: str) -> Marked:
     """Marks the document with this id, or the only one whose id begins so. UserError for an unknown id."""
     document, found = trace_document(workspace, mark, None)
-    before = mark_forgotten(workspace.root, document.id, document.source, document.path, reason)
+    digest = digest_of(found)
+    before = mark_forgotten(workspace.root, document.id, document.source, document.path, reason, digest)
     return Marked(document, before, found, tuple(holding(workspace, found)))
+
+
+def digest_of(found: Whereabouts) -> str:
+    """Digest of the text as it was last read; empty where no artifact has it as it was read."""
+    read = [station for station in found.stations if station.stage == "ingest" and station.role == "holds"]
+    if not read:
+        return ""
+    (place,) = read[-1].tables
+    return text_digest(
+        str(numbered_rows([Path(read[-1].folder) / place.file], [place.row], ["text"])[place.row]["text"])
+    )
 
 
 def holding(workspace: Workspace, found: Whereabouts) -> list[Path]:

@@ -1,8 +1,11 @@
 """Documents that someone asked to forget: WORKSPACE/forgotten.jsonl, one line each, which every later ingest leaves out.
 
-An id is a place: source, file and record (or what the source's id_field says). To undo one, delete its line.
+An id is a place: source, file and record, or what the source's id_field says. So that a document does not come back when
+the records of its file move, its text is known by digest, and left out of that file wherever it stands. To undo one, delete
+its line.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Collection
@@ -25,6 +28,17 @@ class Forgotten:
     path: str  # file and record
     reason: str
     time: str  # ISO 8601, UTC
+    digest: str = ""  # SHA-256 of its text as it was read; empty where that was no longer there
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What it is known by: its id, and the digest of its text."""
+        return (self.id, self.digest) if self.digest else (self.id,)
+
+
+def text_digest(text: str) -> str:
+    """What a text is known by once it is forgotten."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_forgotten(root: Path) -> tuple[Forgotten, ...]:
@@ -60,15 +74,15 @@ def _parsed(place: str, line: str) -> Forgotten:
             f"{place}: found {line[:80]!r}, expected a JSON object with {', '.join(expected)} as strings. "
             "Fix: correct the line, or delete it to keep the document."
         )
-    return Forgotten(*(str(raw[name]) for name in expected))
+    return Forgotten(**{name: str(raw[name]) for name in expected}, digest=str(raw.get("digest", "")))
 
 
-def mark_forgotten(root: Path, mark: str, source: str, path: str, reason: str) -> Forgotten | None:
+def mark_forgotten(root: Path, mark: str, source: str, path: str, reason: str, digest: str = "") -> Forgotten | None:
     """Appends a document in one write, flushed to the disk; returns the earlier line, and adds none, where it is marked."""
     known = next((entry for entry in read_forgotten(root) if entry.id == mark), None)
     if known is not None:
         return known
-    entry = Forgotten(mark, source, path, reason, datetime.now(UTC).isoformat(timespec="seconds"))
+    entry = Forgotten(mark, source, path, reason, datetime.now(UTC).isoformat(timespec="seconds"), digest)
     line = (json.dumps(asdict(entry), ensure_ascii=False) + "\n").encode()
     try:
         file = os.open(root / FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -86,15 +100,14 @@ def mark_forgotten(root: Path, mark: str, source: str, path: str, reason: str) -
 
 
 def bearing_on(entries: Collection[Forgotten], source: str, files: Collection[str] | None) -> tuple[str, ...]:
-    """Ids of those that were read from these files of a source, sorted; `files` is None for a source that is read whole.
+    """Marks of those that were read from these files of a source, sorted; `files` is None for a source that is read whole.
 
     A document's path is its file's name, or that with `:` and its place in the file.
     """
-    return tuple(
-        sorted(
-            entry.id
-            for entry in entries
-            if entry.source == source
-            and (files is None or entry.path in files or entry.path.rpartition(":")[0] in files)
-        )
-    )
+    found = {
+        mark
+        for entry in entries
+        if entry.source == source and (files is None or entry.path in files or entry.path.rpartition(":")[0] in files)
+        for mark in entry.marks
+    }
+    return tuple(sorted(found))

@@ -24,7 +24,7 @@ from tasks.corpus import DropWriter, RollingWriter, outcome_of, split_batch, sta
 from tasks.documents import DOCUMENTS
 from tasks.errors import UserError
 from tasks.filetasks import FileTasks
-from tasks.forgotten import REASON, Forgotten, bearing_on
+from tasks.forgotten import REASON, Forgotten, bearing_on, text_digest
 from tasks.ledger import StageOutcome
 from tasks.parts import Part, combined, gather
 from tasks.reading.faults import UNREADABLE, Fault, shown_text
@@ -84,7 +84,7 @@ def _names(source: AnySource, files: Sequence[SourceFile]) -> set[str] | None:
 
 @dataclass(frozen=True)
 class IngestWork:
-    """One file of a source, or a group of small ones; `forgotten` are the ids of its documents that are left out."""
+    """One file of a source, or a group of small ones; `forgotten` are ids and text digests of what is left out."""
 
     source: AnySource
     files: tuple[SourceFile, ...]
@@ -170,7 +170,7 @@ def ingest_files(work: IngestWork, out: Path) -> StageOutcome:
     with RollingWriter(out, "documents") as documents, DropWriter(out, "ingest", "rejects") as rejects:
         for file in work.files:
             for record in read(file):
-                found = _without_text(record) if record.id in left_out else record
+                found = _without_text(record) if _is_among(record, left_out) else record
                 if isinstance(found, Refused):
                     _refuse(found, rejects)
                     continue
@@ -181,6 +181,12 @@ def ingest_files(work: IngestWork, out: Path) -> StageOutcome:
                     held, held_bytes = [], 0
         documents.write(document_batch(held))
     return outcome_of([documents], rejects)
+
+
+def _is_among(found: Found | Refused, left_out: frozenset[str]) -> bool:
+    if not left_out:
+        return False
+    return found.id in left_out or (isinstance(found, Found) and text_digest(found.text) in left_out)
 
 
 def _without_text(found: Found | Refused) -> Refused:

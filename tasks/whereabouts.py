@@ -328,18 +328,19 @@ def _is_in(column: pa.Array, values: Collection[str]) -> npt.NDArray[np.bool_]:
 def parts_that_hold(workspace: Workspace, ids: Collection[str]) -> list[Path]:
     """Folders of WORKSPACE/parts in which these documents lie: they keep the text when an artifact is deleted."""
     finder = IdFinder(ids)
-    folders = [
-        folder for stage in PARTS for folder in sorted((workspace.root / "parts" / stage).glob("*")) if folder.is_dir()
-    ]
-    kinds = (
-        "documents-*.parquet",
-        "rejects-*.parquet",
-        "dropped-*.parquet",
-        "train-*.parquet",
-        "validation-*.parquet",
-        "test-*.parquet",
-    )
-    return [folder for folder in folders if not folder.suffix and any(finder.find_all(folder, *kinds))]
+    kinds = [f"{name}-*.parquet" for name in ("documents", "rejects", "dropped", "train", "validation", "test")]
+    folders = [folder for stage in PARTS for folder in sorted((workspace.root / "parts" / stage).glob("*"))]
+    return [
+        folder
+        for folder in folders
+        if folder.is_dir() and not folder.suffix
+        and any(_has_text(path, row) for _, path, row in finder.find_all(folder, *kinds))
+    ]  # fmt: skip
+
+
+def _has_text(path: Path, row: int) -> bool:
+    """Whether a row of a part's table is more than the mark that a document was left out."""
+    return not path.name.startswith("rejects") or numbered_rows([path], [row], ["reason"])[row]["reason"] != REASON
 
 
 def as_json(found: Whereabouts) -> dict[str, Json]:

@@ -10,7 +10,7 @@ import pytest
 from flows.execution import check_unchanged
 from flows.stages import INGEST, identify
 from tasks.errors import UserError
-from tasks.forgotten import FILE, bearing_on, mark_forgotten, read_forgotten
+from tasks.forgotten import FILE, bearing_on, mark_forgotten, read_forgotten, text_digest
 from tasks.ingest import MANY_FILES, IngestConfig
 from tests.tasks.corpus_run import Bench, Row, all_bytes, ids, rows
 
@@ -26,7 +26,8 @@ def source(path: Path, name: str = "s", kind: str = "jsonl", **settings: object)
 
 
 def forget(bench: Bench, row: Row) -> None:
-    mark_forgotten(bench.workspace.root, str(row["id"]), str(row["source"]), str(row["path"]), "asked to")
+    digest = text_digest(str(row["text"]))
+    mark_forgotten(bench.workspace.root, str(row["id"]), str(row["source"]), str(row["path"]), "asked to", digest)
 
 
 def named(bench: Bench, settings: Row, text: str) -> Row:
@@ -104,6 +105,28 @@ def test_a_forgotten_document_becomes_a_reject_without_text_and_its_file_alone_i
     assert len(parts(bench) - known) == 1
     (part,) = parts(bench) - known
     assert not any(b"b one" in path.read_bytes() for path in (bench.workspace.root / "parts/ingest" / part).iterdir())
+
+
+def test_a_forgotten_text_that_moves_in_its_file_does_not_come_back(tmp_path: Path):
+    path = write_rows(tmp_path / "a.jsonl", {"text": "one"}, {"text": "secret"}, {"text": "two"})
+    bench, settings = Bench.open(tmp_path / "w"), source(path)
+    forget(bench, named(bench, settings, "secret"))
+    write_rows(path, {"text": "secret"}, {"text": "zero"}, {"text": "one"}, {"text": "secret"}, {"text": "two"})
+    raw = bench.ingest(settings)
+    assert [row["text"] for row in rows(raw, "documents-*.parquet")] == [
+        "one",
+        "two",
+    ]  # the second place stays closed too
+    assert (raw.ledger.rows_in, raw.ledger.dropped) == (5, {"forgotten": 3})
+
+
+def test_a_line_without_a_digest_closes_its_place_alone(tmp_path: Path):
+    mark_forgotten(tmp_path, "a", "s", "p:1", "")
+    path = tmp_path / FILE
+    path.write_text(
+        json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "digest"})
+    )
+    assert bearing_on(read_forgotten(tmp_path), "s", {"p"}) == ("a",)
 
 
 def test_a_refused_record_can_be_forgotten_too(tmp_path: Path):
