@@ -143,8 +143,7 @@ ROWS: dict[str, Callable[[Settings], list[Row]]] = {
     "batches-vs-memmap": batches_vs_memmap, "batches-vs-list": batches_vs_list, "packing": packing, "first-batch": first_batch,
     "memory": memory, "prepare-vs-datatrove": prepare_vs_datatrove, "prepare-vs-nanogpt": prepare_vs_nanogpt,
 }  # fmt: skip
-# These stand in for the quick run: --quick sets up no environment of a peer.
-QUICK_ROWS = tuple(name for name in ROWS if not name.startswith("prepare"))
+QUICK_ROWS = tuple(name for name in ROWS if not name.startswith("prepare"))  # set up no peer
 
 
 def main() -> None:

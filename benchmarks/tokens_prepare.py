@@ -41,8 +41,8 @@ def datatrove_row(material: Material, megabytes: float, python: Path, folder: Pa
 def nanogpt_row(material: Material, megabytes: float, script: Path, folder: Path, pairs: int) -> Row:
     """Ours against nanoGPT's data/openwebtext/prepare.py.
 
-    Whatever the text, the script writes 2 x 1,024 pieces; `peer_beyond_few` is its rate with the time of a run over few
-    documents taken off, as on a corpus so large that they do not matter.
+    However little the text, the script writes 2 x 1,024 pieces: `rate_beyond_few` is the peer's rate over what the text has
+    more than its first 2,048 documents, as on a corpus so large that this does not matter.
     """
     tables = _tables(material, megabytes, folder)
     found, our_run, peer_run = compared(

@@ -1,6 +1,6 @@
-"""Learning a byte-level vocabulary: row `train-tokenizer`. The same pieces, special tokens, size and texts on both sides.
+"""Learning a byte-level vocabulary: row `train-tokenizer`. The same texts, pieces, special tokens and size on both sides.
 
-python -m benchmarks.tokens_training ours|peer LEARNED.parquet HELD_OUT.parquet VOCABULARY
+python -m benchmarks.tokens_training ours|peer CORPUS FEW VOCABULARY
 """
 
 import sys
@@ -12,39 +12,39 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.corpus_texts import is_chinese, write_tables
+from benchmarks.corpus_texts import is_chinese
 from benchmarks.sides import Row, Run, compared, ours, tell
 from benchmarks.tokens_sides import PeakMemory
-from benchmarks.tokens_texts import HELD_OUT, Material
+from benchmarks.tokens_texts import Material, write_corpus
 
 if TYPE_CHECKING:
     import tokenizers
 
-BATCH_ROWS = 500
+    from tasks.artifacts import Corpus
+    from tasks.tokenizer import TokenizerConfig
+
+FEW = 40  # documents from which each side learns once before it is measured
+FEW_TOKENS = 300
+LANGUAGES = ("bytes_per_token_en", "bytes_per_token_zh")
 
 
 def row(material: Material, megabytes: float, vocab_size: int, folder: Path, pairs: int) -> Row:
     """MB of text a CPU second; the memory that it took, and bytes a token of text that neither has read."""
     documents = material.distinct(megabytes)
-    (learned,) = write_tables(
-        [text for number, text in enumerate(documents) if number % HELD_OUT], "und", folder / "learned"
-    )
-    (held_out,) = write_tables(documents[::HELD_OUT], "und", folder / "held_out")
-    arguments = (str(learned), str(held_out), str(vocab_size))
+    corpora = [
+        write_corpus(texts, folder / name).folder for name, texts in (("all", documents), ("few", documents[:FEW]))
+    ]
     found, our_run, peer_run = compared(
         "train-tokenizer",
-        ours("tokens_training", "ours", *arguments),
-        ours("tokens_training", "peer", *arguments),
+        ours("tokens_training", "ours", *corpora, str(vocab_size)),
+        ours("tokens_training", "peer", *corpora, str(vocab_size)),
         "tokenizers: BpeTrainer",
         pairs,
     )
-    ratios = {
-        name: _fact(our_run, name) / _fact(peer_run, name) for name in ("bytes_per_token_en", "bytes_per_token_zh")
-    }
     return found | {
         "vocab_size": vocab_size, "ours_cpu_seconds": our_run.cpu_seconds, "peer_cpu_seconds": peer_run.cpu_seconds,
-        "ours_more": our_run.facts, "peer_more": peer_run.facts, "ours_over_peer": ratios,
-        "memory_over_peer": _fact(our_run, "peak_megabytes") / _fact(peer_run, "peak_megabytes"),
+        "ours_more": our_run.facts, "peer_more": peer_run.facts,
+        "ours_over_peer": {name: _fact(our_run, name) / _fact(peer_run, name) for name in ("peak_megabytes", *LANGUAGES)},
     }  # fmt: skip
 
 
@@ -52,66 +52,66 @@ def _fact(run: Run, name: str) -> float:
     return float(str(run.facts[name]))
 
 
-def _texts(table: Path) -> Iterator[str]:
-    with pq.ParquetFile(table) as file:
-        for batch in file.iter_batches(BATCH_ROWS, columns=["text"]):
-            yield from batch.column(0).to_pylist()
+def learn_ours(config: "TokenizerConfig", corpus: "Corpus") -> "tokenizers.Tokenizer":
+    """As the stage learns with its defaults."""
+    from tasks.tokenizer import learn
+
+    return learn(config, corpus)[0]
 
 
-def learn_ours(table: Path, vocab_size: int) -> "tokenizers.Tokenizer":
-    """With the recipe's defaults."""
-    from tasks.vocabulary import SPECIAL_TOKENS, learn_merges_fast, new_tokenizer
-
-    tokenizer = new_tokenizer()
-    learn_merges_fast(tokenizer, "mixed", lambda: _texts(table), vocab_size, SPECIAL_TOKENS)
-    return tokenizer
-
-
-def learn_peer(table: Path, vocab_size: int) -> "tokenizers.Tokenizer":
-    """With the trainer of `tokenizers`, and our pieces, special tokens and least count."""
+def learn_peer(config: "TokenizerConfig", corpus: "Corpus") -> "tokenizers.Tokenizer":
+    """The same sample to the trainer of `tokenizers`."""
     from tokenizers import pre_tokenizers, trainers
 
-    from tasks.vocabulary import MIN_COUNT, SPECIAL_TOKENS, new_tokenizer
+    from tasks.sampling import sample_documents
+    from tasks.tokenizer import DOCUMENT_BYTES
+    from tasks.vocabulary import MIN_COUNT, new_tokenizer, special_names
 
-    tokenizer = new_tokenizer()
+    sample = sample_documents(
+        corpus.path, "train-*.parquet", config.sample_bytes, config.seed, document_bytes=DOCUMENT_BYTES
+    )
+    tokenizer = new_tokenizer(config.algorithm, config.cut())
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, min_frequency=MIN_COUNT, special_tokens=list(SPECIAL_TOKENS), show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        vocab_size=config.vocab_size, min_frequency=MIN_COUNT, special_tokens=special_names(config.algorithm),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False,
     )  # fmt: skip
-    tokenizer.train_from_iterator(_texts(table), trainer)
+    tokenizer.train_from_iterator((document.text for document in sample), trainer)
     return tokenizer
+
+
+def held_out(corpus: "Corpus") -> Iterator[tuple[str, list[str]]]:
+    """Texts of each language that were not learned from."""
+    texts = pq.read_table(corpus.path / "validation.parquet", columns=["text"])["text"].to_pylist()
+    yield "en", [text for text in texts if not is_chinese(text)]
+    yield "zh", [text for text in texts if is_chinese(text)]
 
 
 def bytes_per_token(tokenizer: "tokenizers.Tokenizer", texts: list[str]) -> float:
-    """Of texts that were not learned from."""
+    """The more, the shorter the sequences."""
     encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     return sum(len(text.encode()) for text in texts) / sum(len(one.ids) for one in encoded)
 
 
 def main() -> None:
-    """One side: from the table to a tokenizer that encodes."""
-    side, learned, held_out, vocab_size = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+    """One side: from the corpus to a tokenizer that encodes."""
+    from tasks.artifacts import Corpus
+    from tasks.tokenizer import TokenizerConfig
+
+    side, vocab_size = sys.argv[1], int(sys.argv[4])
+    corpus, few = (Corpus(folder, "benchmark") for folder in sys.argv[2:4])
     learn = learn_ours if side == "ours" else learn_peer
     pa.set_cpu_count(1)
-    few = learned.with_name("few.parquet")
-    pq.write_table(pq.read_table(learned).slice(0, 20), few)
-    learn(few, 300)
+    size = sum(
+        int(pq.read_table(path, columns=["bytes"])["bytes"].to_numpy().sum()) for path in corpus.path.glob("train-*")
+    )
+    learn(TokenizerConfig(vocab_size=FEW_TOKENS), few)
     startup = time.process_time()
     with PeakMemory() as peak:
-        tokenizer = learn(learned, vocab_size)
+        tokenizer = learn(TokenizerConfig(vocab_size=vocab_size, sample_bytes=size), corpus)
     seconds = time.process_time() - startup
-    texts = list(_texts(held_out))
-    languages = {
-        "en": [text for text in texts if not is_chinese(text)],
-        "zh": [text for text in texts if is_chinese(text)],
-    }
-    tell(
-        sum(pq.read_table(learned, columns=["bytes"])["bytes"].to_pylist()), seconds, startup,
-        {
-            "peak_megabytes": peak.private / 1e6, "tokens": tokenizer.get_vocab_size(),
-            **{f"bytes_per_token_{name}": bytes_per_token(tokenizer, part) for name, part in languages.items()},
-        },
-    )  # fmt: skip
+    rates = {f"bytes_per_token_{name}": bytes_per_token(tokenizer, texts) for name, texts in held_out(corpus)}
+    facts = {"peak_megabytes": peak.private / 1e6, "tokens": tokenizer.get_vocab_size(), **rates}
+    tell(size, seconds, startup, facts)
 
 
 if __name__ == "__main__":
