@@ -10,7 +10,7 @@ from rich.text import Text
 
 from flows.inspection import printable
 from flows.tables import rendered, table_of
-from flows.trace import document_json, station_table, trace_document, who
+from flows.trace import document_json, station_table, trace_document, untold_lines, who
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
 from tasks.find_documents import Document
@@ -103,7 +103,7 @@ def marked_view(workspace: Workspace, marked: Marked) -> str:
     if marked.folders:
         lines += [Text("It is not gone before these folders are deleted, and MLflow's copies of reports and models:")]
         lines += [Text(f"  {_short(workspace, folder)}") for folder in marked.folders]
-    return rendered(Lines(*lines))
+    return rendered(Lines(*lines, *untold_lines(marked.found)))
 
 
 def _short(workspace: Workspace, folder: Path) -> str:

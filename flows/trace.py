@@ -124,7 +124,9 @@ def document_json(workspace: Workspace, document: Document, found: Whereabouts) 
 
 def _stations_json(found: Whereabouts) -> dict[str, Json]:
     told = as_json(found)
-    return {"artifacts": told["stations"], "copies": told["copies"], "registered": [*found.registered]}
+    return {
+        "artifacts": told["stations"], "copies": told["copies"], "registered": [*found.registered], "untold": told["untold"]
+    }  # fmt: skip
 
 
 def is_marked(workspace: Workspace, mark: str) -> bool:
@@ -140,7 +142,15 @@ def document_view(workspace: Workspace, document: Document, found: Whereabouts) 
     lines += [Text(""), station_table(found)]
     if found.copies:
         lines += [Text(""), Text(f"copies, by their ids: {', '.join(found.copies)}")]
-    return rendered(Lines(*lines))
+    return rendered(Lines(*lines, *untold_lines(found)))
+
+
+def untold_lines(found: Whereabouts) -> list[Text]:
+    """What nothing can be said of any more."""
+    if not found.untold:
+        return []
+    told = f"Nothing can be told of these, for what they were made from is gone: {', '.join(found.untold)}"
+    return [Text(""), Text(told, "yellow")]
 
 
 def who(document: Document) -> Text:

@@ -72,11 +72,15 @@ class Station:
 
 @dataclass(frozen=True)
 class Whereabouts:
-    """All stations of a document, in the order of the stages, and the ids of the copies that share a cluster with it."""
+    """All stations of a document, in the order of the stages, and the ids of the copies that share a cluster with it.
+
+    `untold` are models, and shards, of which it cannot be told: something that they were made from is gone.
+    """
 
     id: str
     stations: tuple[Station, ...]
     copies: tuple[str, ...]
+    untold: tuple[str, ...]  # "pretrain 0123456789abcdef", of registered models with their name
 
     @property
     def registered(self) -> tuple[str, ...]:
@@ -98,13 +102,14 @@ def whereabouts(
     walk.shards()
     walk.trainings()
     walk.descendants()
-    copies = walk.copies()
+    copies, orphans = walk.copies(), walk.orphans()
     place = {mark: number for number, mark in enumerate(graph.nodes)}
     return {
         mark: Whereabouts(
             mark,
             tuple(sorted(stations.values(), key=lambda station: place[station.fingerprint])),
             tuple(sorted(copies.get(mark, ()))),
+            tuple(told for orphan, told in orphans.items() if orphan not in stations),
         )
         for mark, stations in walk.found.items()
     }
@@ -130,14 +135,6 @@ class _Walk:
     def put(self, mark: str, station: Station) -> Station:
         self.found[mark][station.fingerprint] = station
         return station
-
-    def roles(self, mark: str, node: Node, *inputs: str) -> dict[str, Role]:
-        """What these inputs of an artifact have to do with the document: name -> role; all inputs when none is named."""
-        return {
-            name: self.found[mark][source].role
-            for name, source in node.inputs.items()
-            if source in self.found[mark] and (not inputs or name.partition(".")[0] in inputs)
-        }
 
     def corpus(self) -> None:
         for node in self.nodes("ingest", "annotate", "decontaminate"):
@@ -209,15 +206,13 @@ class _Walk:
                 return
 
     def _descend(self, mark: str, node: Node) -> None:
-        source = next(
-            (name for name, role in self.roles(mark, node).items() if role == "learned" and name != "tokenizer"), None
-        )
-        learned = None if source is None else self.graph.nodes[node.inputs[source]]
+        sources = [source for name, source in node.inputs.items() if name != "tokenizer" and source in self.found[mark]]
+        learned = next((self.graph.nodes[m] for m in sources if self.found[mark][m].role == "learned"), None)
         model = "" if learned is None else f"{learned.stage} {learned.fingerprint}"
         if node.stage in ("champion", "finetune") and learned is not None:
             self.add(mark, node, "learned", f"{'a copy of' if node.stage == 'champion' else 'tuned from'} {model}")
         elif node.stage == "register" and learned is not None:
-            name = f"models:/{node.notes.get('name')}/{node.notes.get('version')}"
+            name = registered_name(node)
             self.put(
                 mark,
                 replace(self.add(mark, node, "follows", f"{node.notes.get('uri', name)} is {model}"), registered=name),
@@ -234,6 +229,15 @@ class _Walk:
         ):
             self.add(mark, node, "follows", "a page about artifacts that read it; it may quote it")
 
+    def orphans(self) -> dict[str, str]:
+        """What has something among all that it was made from that is not in the workspace: fingerprint -> name."""
+        return {
+            node.fingerprint: f"{node.stage} {node.fingerprint}"
+            + (f" ({registered_name(node)})" if node.stage == "register" else "")
+            for node in self.nodes("shards", "pretrain", "champion", "finetune", "register")
+            if self.graph.sources(node.fingerprint) - self.graph.nodes.keys()
+        }
+
     def copies(self) -> dict[str, set[str]]:
         """Ids by document of those that deduplication found to be copies of it, or of the same text."""
         found: dict[str, set[str]] = {}
@@ -242,6 +246,11 @@ class _Walk:
             for mark, members in clusters.items():
                 found.setdefault(mark, set()).update(members - {mark})
         return found
+
+
+def registered_name(node: Node) -> str:
+    """The version that an artifact of the stage register stands for."""
+    return f"models:/{node.notes.get('name')}/{node.notes.get('version')}"
 
 
 def _packed(station: Station, split: str, pieces: tuple[ShardPiece, ...]) -> Station:

@@ -247,4 +247,9 @@ def test_a_forgotten_document_is_gone_after_the_next_run_and_only_what_it_touche
         "select",
         "deduplicate",
     ]
+    assert {told.rpartition("(")[2] for told in gone["untold"]} == {
+        "models:/tiny/1)",
+        "models:/tiny-answers/1)",
+        "models:/tiny-topics/1)",
+    }
     assert not plan(workspace)["ingest"]["why"]

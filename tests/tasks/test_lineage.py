@@ -314,6 +314,16 @@ def test_a_validation_document_is_judged_on_and_in_no_training_row(made: Made):
     assert not any(station.stage == "tokenizer" for station in way.stations)
 
 
+def test_a_model_whose_shards_were_deleted_is_named_as_untold(copy: tuple[Workspace, PretrainedModel]):
+    workspace, model = copy
+    (way,) = whereabouts(workspace, read_graph(workspace), ["en03"]).values()
+    assert way.untold == ()
+    shutil.rmtree(read_run(workspace, model.path).shards)
+    (after,) = whereabouts(workspace, read_graph(workspace), ["en03"]).values()
+    assert f"pretrain {model.fingerprint}" in after.untold
+    assert not any(station.fingerprint == model.fingerprint for station in after.stations)
+
+
 def test_parts_that_keep_the_text_are_named(made: Made):
     made.shards()
     folders = parts_that_hold(made.workspace, ["en03"])
