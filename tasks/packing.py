@@ -29,12 +29,23 @@ class Pieces:
     offsets: Numbers  # of its first token in its document
     lengths: Numbers  # in tokens
     begins: Numbers  # [rows + 1]: the row's first piece
-    uncut: int  # documents that stand whole in some row
 
     @property
     def count(self) -> int:
         """Rows."""
         return len(self.begins) - 1
+
+    def whole(self, lengths: Numbers) -> int:
+        """How many documents, which have so many tokens, stand whole in some row."""
+        return int(np.count_nonzero((self.offsets == 0) & (self.lengths == lengths[self.documents])))
+
+    def of_rows(self, start: int, stop: int) -> "Pieces":
+        """Those of rows [start, stop), which then count from 0."""
+        here = slice(int(self.begins[start]), int(self.begins[stop]))
+        return Pieces(
+            self.rows[here] - start, self.starts[here], self.documents[here], self.offsets[here], self.lengths[here],
+            self.begins[start : stop + 1] - self.begins[start],
+        )  # fmt: skip
 
 
 def piece_counts(lengths: Numbers, width: int) -> Numbers:
@@ -60,18 +71,14 @@ def pack_best_fit(lengths: Numbers, width: int, *key: int) -> Pieces:
     rows, starts, count = best_fit(sizes, order, width)
     rows = permute(np.arange(count), count, *key)[rows] if count else rows
     order, begins = by_row(rows, order, count)
-    return Pieces(
-        rows[order], starts[order], documents[order], offsets[order], sizes[order], begins,
-        int(np.count_nonzero(lengths <= width)),
-    )  # fmt: skip
+    return Pieces(rows[order], starts[order], documents[order], offsets[order], sizes[order], begins)
 
 
 def pack_alone(lengths: Numbers, width: int) -> Pieces:
     """One piece a row, in the order of the documents."""
     documents, offsets, sizes = cut_documents(lengths, width)
     rows = np.arange(len(documents))
-    uncut = int(np.count_nonzero(lengths <= width))
-    return Pieces(rows, np.zeros_like(rows), documents, offsets, sizes, np.arange(len(rows) + 1), uncut)
+    return Pieces(rows, np.zeros_like(rows), documents, offsets, sizes, np.arange(len(rows) + 1))
 
 
 def pack_concatenated(lengths: Numbers, width: int, skipped: int = 0) -> Pieces:
@@ -93,9 +100,7 @@ def pack_concatenated(lengths: Numbers, width: int, skipped: int = 0) -> Pieces:
     starts = np.maximum(begins_at[documents] - row_starts[rows], 0)
     stops = np.minimum(ends[documents] - row_starts[rows], width)
     offsets = np.maximum(row_starts[rows] - begins_at[documents], 0) + np.where(documents == 0, skipped, 0)
-    is_whole = (ends <= begins_at // step * step + width) & (ends <= count * step + 1)
-    is_whole[:1] &= skipped == 0
-    return Pieces(rows, starts, documents, offsets, stops - starts, begins, int(np.count_nonzero(is_whole)))
+    return Pieces(rows, starts, documents, offsets, stops - starts, begins)
 
 
 def tokens_left(lengths: Numbers, width: int) -> tuple[int, int]:

@@ -44,6 +44,7 @@ from tasks.packing import (
 from tasks.parts import Part, combined
 from tasks.settings import Json, Section
 
+FILLED_TOKENS = 2**23  # of rows that are filled at a time
 ALL = "all"  # the group of rows that are not grouped
 
 
@@ -135,12 +136,12 @@ class Packed:
         self.short += int(np.count_nonzero(lengths <= self.width))
         self.lengths += np.bincount(np.frexp(lengths)[1] - 1, minlength=64)
 
-    def add_rows(self, pieces: Pieces, packing: Packing) -> None:
+    def add_rows(self, documents: Index, pieces: Pieces, packing: Packing) -> None:
         """Count rows that were made."""
         self.pieces += len(pieces.rows)
         self.rows += pieces.count
         self.in_rows += int(pieces.lengths.sum())
-        self.uncut += pieces.uncut
+        self.uncut += pieces.whole(documents["tokens"])
         # concatenated rows ask for each token behind their first; the others for each behind a piece's first
         self.targets += int(pieces.lengths.sum()) - (pieces.count if packing == "concatenate" else len(pieces.rows))
 
@@ -179,7 +180,7 @@ def pack_windows(kind: RowKind, documents: Iterator[Index], packed: Packed) -> I
             first, more = tokens_left(lengths, kind.width)
             skipped = more + (skipped if first == 0 else 0)
             left = window[first:]
-        packed.add_rows(pieces, config.packing)
+        packed.add_rows(window, pieces, config.packing)
         yield window, pieces
         number += 1
     if left is not None:
@@ -245,10 +246,10 @@ class ShardWriter:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"shard-{len(self.paths):05d}.parquet"
-        beside = pa.concat_tables(self._beside).combine_chunks()
-        write_token_shard(path, np.concatenate(self._rows), beside, self.kind.metadata(), self.kind.config.codec)
-        self.paths.append(path)
+        rows, beside = np.concatenate(self._rows), pa.concat_tables(self._beside).combine_chunks()
         self._rows, self._beside, self._waiting = [], [], 0
+        write_token_shard(path, rows, beside, self.kind.metadata(), self.kind.config.codec)
+        self.paths.append(path)
 
 
 def pack_group(
@@ -259,8 +260,11 @@ def pack_group(
     packed = Packed(split, name, kind.width)
     writer = ShardWriter(kind, out / split / name)
     by = None if group is None else kind.config.group_by
-    for documents, pieces in pack_windows(kind, corpus.ordered(by, group or ""), packed):
-        writer.write(corpus.rows(documents, pieces, kind.width, kind.pad), segments_beside(documents, pieces))
+    at_a_time = max(1, FILLED_TOKENS // kind.width)
+    for documents, window in pack_windows(kind, corpus.ordered(by, group or ""), packed):
+        for start in range(0, window.count, at_a_time):
+            pieces = window.of_rows(start, min(start + at_a_time, window.count))
+            writer.write(corpus.rows(documents, pieces, kind.width, kind.pad), segments_beside(documents, pieces))
     writer.flush()
     receipts = [check_table("TokenRows", path) for path in writer.paths]
     return packed, [Receipt(r.contract, f"{split}/{name}/{r.file}", r.rows, r.checks) for r in receipts]

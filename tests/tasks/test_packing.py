@@ -91,7 +91,7 @@ def test_every_token_stands_in_rows_and_pieces_overlap_by_one(
     expected = [(d, t) for d, length in enumerate(lengths) for t in range(length)]
     doubled = [(d, t) for d, length in enumerate(lengths) for t in range(width - 1, length - 1, width - 1)]
     assert cells == sorted(expected + doubled)
-    assert pieces.uncut == sum(length <= width for length in lengths), "no document that fits a row is cut"
+    assert pieces.whole(sizes) == sum(length <= width for length in lengths), "no document that fits a row is cut"
 
 
 @given(LENGTHS, WIDTHS)
@@ -131,7 +131,7 @@ def test_concatenation_goes_on_from_window_to_window(windows: list[list[int]], w
         now[0] -= skipped
         pieces = pack_concatenated(now, width, skipped)
         rows += [[(d + first, t) for d, t in row] for row in filled(pieces, now, width, skipped)]
-        uncut += pieces.uncut
+        uncut += pieces.whole(lengths)
         gone, more = tokens_left(now, width)
         skipped = more + (skipped if gone == 0 else 0)
         left, first = lengths[gone:], first + gone
@@ -140,6 +140,15 @@ def test_concatenation_goes_on_from_window_to_window(windows: list[list[int]], w
         stream[k * (width - 1) : k * (width - 1) + width] for k in range(max(0, len(stream) - 1) // (width - 1))
     ]
     assert uncut == sum(any({(d, t) for t in range(n)} <= set(row) for row in rows) for d, n in enumerate(whole))
+
+
+@given(LENGTHS, WIDTHS, st.integers(1, 5))
+@settings(max_examples=100, deadline=None)
+def test_rows_a_few_at_a_time_are_the_same_rows(lengths: list[int], width: int, portion: int):
+    sizes = np.array(lengths, np.int64)
+    pieces = pack_best_fit(sizes, width, 1)
+    parts = [pieces.of_rows(start, min(start + portion, pieces.count)) for start in range(0, pieces.count, portion)]
+    assert [row for part in parts for row in filled(part, sizes, width)] == filled(pieces, sizes, width)
 
 
 def test_rows_are_nearly_full_on_lengths_as_corpora_have_them():
