@@ -66,7 +66,11 @@ def step_view(found: FoundRun, step: int, documents: Sequence[StepDocument]) -> 
         told = "this step is still to come" if step > run.done else "this step is done"
         lines.append(Text(f"not finished: {run.done:,} steps are done; {told}", "yellow"))
     different = len({document.id for document in documents})
-    lines.append(Text(f"{run.batch_rows:,} rows, {len(documents):,} pieces of {different:,} documents"))
+    lines.append(
+        Text(
+            f"{run.batch_rows:,} rows, {len(documents):,} pieces of {different:,} {'document' if different == 1 else 'documents'}"
+        )
+    )
     for document in documents:
         lines += [Text(""), *_piece(document)]
     return rendered(Lines(*lines))
@@ -195,8 +199,8 @@ def text_view(workspace: Workspace, hits: TextFound, found: dict[str, Whereabout
 
 
 def _quoted(hit: TextHit) -> Text:
-    quoted = Text("… ").append(_flat(hit.before)).append(_flat(hit.text), "bold magenta")
-    return quoted.append(_flat(hit.after)).append(" …")
+    quoted = Text("…").append(_flat(hit.before)).append(_flat(hit.text), "bold magenta")
+    return quoted.append(_flat(hit.after)).append("…")
 
 
 def _flat(text: str) -> str:

@@ -59,8 +59,11 @@ class TextFound:
 
 
 def tables(nodes: Collection[Node], kinds: dict[str, tuple[str, ...]]) -> Iterator[tuple[Node, Path]]:
-    """The artifacts' tables of these kinds; one that lies in several artifacts, as hard links, comes with each of them."""
-    for node in nodes:
+    """The artifacts' tables of these kinds, the last stage's first: it knows most of a document.
+
+    A table that lies in several artifacts, as hard links, comes with each of them.
+    """
+    for node in reversed([*nodes]):
         for path in sorted(path for pattern in kinds.get(node.stage, ()) for path in node.folder.glob(pattern)):
             yield node, path
 
