@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import TYPE_CHECKING
 
 from tasks.audit import Audit, Kind, Share
@@ -16,6 +17,7 @@ from tasks.report.wording import count_text, share_text
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+SURE = 5.0  # standard deviations
 MOST_SHARES = 20  # drawn of a kind; the table has all
 SHARE_PIXELS = 34
 TITLES: dict[Kind, str] = {"group": "Groups", "source": "Sources", "language": "Languages"}
@@ -116,6 +118,12 @@ def shared_text(audit: Audit) -> str:
     return f"{count_text(shared.shared)} of {count_text(shared.pairs)} pairs of rows in a batch have one in common; by chance {expected}"
 
 
+def _shares_documents(audit: Audit) -> bool:
+    """Whether more pairs share a document than chance explains: twice as many, and five standard deviations more."""
+    shared, expected = audit.shared.shared, audit.shared.expected
+    return shared > 2 * expected and shared - expected > SURE * sqrt(expected + 1)
+
+
 def batches_sentence(audit: Audit) -> str:
     """The audit in a sentence or two."""
     clumped = [_named(share) for share in audit.shares if evenness(share) == "clumped"]
@@ -127,6 +135,8 @@ def batches_sentence(audit: Audit) -> str:
     said = f"Computed from the shards for {looked}."
     if audit.repeats.in_epoch:
         said += " Rows came twice within an epoch, which no order of rows should do."
+    if _shares_documents(audit):
+        said += " Rows of one batch share documents far more often than by chance."
     if not any(share.spread for share in audit.shares):
         return said
     if clumped:

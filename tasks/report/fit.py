@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tasks.report.charts import BAR_PIXELS, LABEL_CHARS, Chart, bar_layout, bars, named_rows, plain_layout, short_label
 from tasks.report.markup import shortened
 from tasks.report.palette import ACCENT, CARD, GREEN, INK, LINE, LOSS, MUTED, PURPLE
-from tasks.report.story import THIS, FitRow
+from tasks.report.story import THIS, FitRow, TokenizerStory
 from tasks.report.wording import score_text
 
 if TYPE_CHECKING:
@@ -21,8 +21,18 @@ REFERENCE_MARKS = (("diamond", GREEN), ("square", PURPLE), ("triangle-up", LOSS)
 Place = tuple[str, str]  # language, domain
 
 
-def tokenizer_fit(bytes_per_token: Mapping[str, float]) -> Chart:
-    """A bar a language."""
+def fit_chart(tokenizer: TokenizerStory) -> Chart | None:
+    """Bytes per token: against other tokenizers where there are any, else alone; None when nothing was measured."""
+    if references(tokenizer.fit):
+        return fit_dots(tokenizer.fit)
+    places = ranked_places(tokenizer.fit)
+    values = {(row.language, row.domain): row.bytes_per_token for row in tokenizer.fit}
+    alone = {_place_label(place, places): value for place in places[:MOST_ROWS] if (value := values[place]) is not None}
+    return fit_bars(alone or tokenizer.bytes_per_token) if alone or tokenizer.bytes_per_token else None
+
+
+def fit_bars(bytes_per_token: Mapping[str, float]) -> Chart:
+    """A bar a language, or a language and source."""
     import plotly.graph_objects as go
 
     names, values = list(bytes_per_token), list(bytes_per_token.values())
@@ -51,10 +61,10 @@ def _dot_figure(
     import plotly.graph_objects as go
 
     layout = plain_layout(BAR_PIXELS * len(places) + 92) | {
-        "showlegend": len(names) > 1,
+        "showlegend": True,
         "hovermode": "closest",
         "xaxis": {"fixedrange": True, "rangemode": "tozero", "nticks": 6},
-        "yaxis": named_rows([short_label(_place_label(place, places), chars) for place in places])
+        "yaxis": named_rows([_row_label(place, places, values, chars) for place in places])
         | {"showgrid": True, "gridcolor": LINE, "gridwidth": 1},
     }
     return go.Figure([_dots(name, at, places, values, chars) for at, name in enumerate(names)], layout)
@@ -76,6 +86,11 @@ def fit_table(rows: Sequence[FitRow]) -> list[FitRow]:
     place = {place: at for at, place in enumerate(ranked_places(rows))}
     names = [THIS, *references(rows)]
     return sorted(rows, key=lambda row: (place[row.language, row.domain], names.index(row.tokenizer)))
+
+
+def _row_label(place: Place, places: Sequence[Place], values: Mapping[tuple[str, str, str], float], chars: int) -> str:
+    """The place and what this run's tokenizer makes of it."""
+    return f"{short_label(_place_label(place, places), chars)}  <b>{score_text(values.get((THIS, *place)))}</b>"
 
 
 def _place_label(place: Place, places: Sequence[Place]) -> str:

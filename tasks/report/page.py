@@ -17,7 +17,7 @@ from tasks.report import charts, wording
 from tasks.report.batches import batch_charts, batches_told
 from tasks.report.charts import Chart
 from tasks.report.curves import learning_curve
-from tasks.report.fit import fit_dots, fit_table, title, tokenizer_fit
+from tasks.report.fit import fit_chart, fit_table, title
 from tasks.report.markup import HERE, policy, shortened, style, template
 from tasks.report.mixture import mixture_bars, mixture_table, share_by
 from tasks.report.packing import fill_text, length_bars, packing_sentence
@@ -25,7 +25,7 @@ from tasks.report.palette import LIGHT_AND_DARK
 from tasks.report.reasons import reason_text
 from tasks.report.stage_graph import stage_graph
 from tasks.report.step_page import write_step_pages
-from tasks.report.story import BASELINES, DroppedSample, RunStory, ScoreRow, StageStory, TokenizerStory
+from tasks.report.story import BASELINES, DroppedSample, RunStory, ScoreRow, StageStory
 from tasks.report.text_flow import text_flow
 from tasks.settings import Section
 
@@ -95,6 +95,7 @@ class Charts:
 def draw_charts(config: ReportConfig, story: RunStory) -> Charts:
     """The figures that this run has data for."""
     flow = text_flow(story.stages)
+    fit = fit_chart(story.tokenizer) if story.tokenizer else None
     lengths = length_bars(story.packing)
     trainings = [(name, points) for name, points in story.curves.items() if points]
     panels = wording.score_panels(story.scores)[: config.score_panels]
@@ -102,7 +103,7 @@ def draw_charts(config: ReportConfig, story: RunStory) -> Charts:
         run=(stage_graph(story.stages), charts.stage_times(story.stages)) if story.stages else (),
         flow=(flow,) if flow else (),
         mixture=(mixture_bars(story.mixture),) if story.mixture else (),
-        tokenizer=_fit_charts(story.tokenizer) if story.tokenizer else (),
+        tokenizer=(fit,) if fit else (),
         packing=(lengths,) if lengths else (),
         batches=batch_charts(story.audit) if story.audit else (),
         curves=tuple(
@@ -117,12 +118,6 @@ def draw_charts(config: ReportConfig, story: RunStory) -> Charts:
         ),
         scores=tuple(charts.score_panel(f"score-{at}", rows) for at, rows in enumerate(panels)),
     )
-
-
-def _fit_charts(tokenizer: TokenizerStory) -> tuple[Chart, ...]:
-    if tokenizer.fit:
-        return (fit_dots(tokenizer.fit),)
-    return (tokenizer_fit(tokenizer.bytes_per_token),) if tokenizer.bytes_per_token else ()
 
 
 def tiles(config: ReportConfig, story: RunStory) -> list[Tile]:

@@ -20,10 +20,10 @@ from tasks.report.batches import (
     share_bars,
     shared_text,
 )
-from tasks.report.fit import MOST_ROWS, fit_dots, fit_table, tokenizer_fit
+from tasks.report.fit import MOST_ROWS, fit_chart, fit_dots, fit_table
 from tasks.report.histograms import added
 from tasks.report.packing import fill_text, length_bars, packing_sentence
-from tasks.report.story import THIS
+from tasks.report.story import THIS, TokenizerStory
 from tests.tasks.report.stories import AUDIT, PACKING, make_fit
 
 
@@ -45,10 +45,15 @@ def test_place_that_a_reference_was_not_measured_on_has_no_dot_of_it() -> None:
     assert "Ahead of gpt2 in 0 of 3." in chart.caption
 
 
-def test_tokenizer_without_references_has_no_legend_and_no_comparison() -> None:
-    chart = fit_dots([row for row in make_fit() if row.tokenizer == THIS])
-    assert not chart.figure.layout.showlegend
+def test_tokenizer_without_references_has_bars_and_no_comparison() -> None:
+    alone = tuple(row for row in make_fit() if row.tokenizer == THIS)
+    chart = fit_chart(TokenizerStory(320, 0, {"en": 1.0}, fit=alone))
+    assert chart is not None
+    assert list(chart.figure.data[0].x) == [3.41, 3.87, 3.52, 1.92]
     assert "Ahead" not in chart.caption
+    beside = fit_chart(TokenizerStory(320, 0, {"en": 1.0}, fit=make_fit()))
+    assert beside is not None
+    assert "Ahead" in beside.caption
 
 
 def test_source_is_named_only_where_there_are_several() -> None:
@@ -69,8 +74,11 @@ def test_table_has_this_tokenizer_before_those_it_is_held_against() -> None:
     assert len({(row.language, row.domain) for row in table[:3]}) == 1
 
 
-def test_languages_alone_are_bars() -> None:
-    assert list(tokenizer_fit({"en": 3.9, "zh": 1.9}).figure.data[0].x) == [3.9, 1.9]
+def test_languages_alone_are_bars_and_nothing_measured_is_no_chart() -> None:
+    chart = fit_chart(TokenizerStory(320, 0, {"en": 3.9, "zh": 1.9}))
+    assert chart is not None
+    assert list(chart.figure.data[0].x) == [3.9, 1.9]
+    assert fit_chart(TokenizerStory(320, 0, {})) is None
 
 
 def test_packing_is_told_of_the_training_rows() -> None:
@@ -145,6 +153,12 @@ def test_rows_that_came_twice_in_an_epoch_are_no_small_matter() -> None:
 
 def with_repeats(audit: Audit, **changes: int) -> Audit:
     return replace(audit, repeats=replace(audit.repeats, **changes))
+
+
+@pytest.mark.parametrize(("shared", "expected", "is_told"), [(411, 407.3, False), (2_232, 25.5, True), (4, 0.1, False)])
+def test_documents_shared_more_often_than_by_chance_are_told(shared: int, expected: float, is_told: bool) -> None:
+    audit = replace(AUDIT, shared=replace(AUDIT.shared, shared=shared, expected=expected))
+    assert ("share documents far more often" in batches_sentence(audit)) == is_told
 
 
 def test_epochs_are_told_by_group_only_where_they_differ() -> None:
