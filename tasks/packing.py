@@ -14,6 +14,7 @@ from model.permutation import permute
 
 Numbers = NDArray[np.int64]
 Packing = Literal["best_fit", "concatenate", "documents"]
+PACKING = -2  # part of the shuffle's key: with the key of an epoch (model/stream.py) the loader would undo the shuffle
 
 WINDOW_PIECES = 2**17  # packed at a time
 WINDOW_TOKENS = 2**25
@@ -69,7 +70,7 @@ def pack_best_fit(lengths: Numbers, width: int, *key: int) -> Pieces:
     documents, offsets, sizes = cut_documents(lengths, width)
     order = longest_first(sizes, width)
     rows, starts, count = best_fit(sizes, order, width)
-    rows = permute(np.arange(count), count, *key)[rows] if count else rows
+    rows = permute(np.arange(count), count, *key, PACKING)[rows] if count else rows
     order, begins = by_row(rows, order, count)
     return Pieces(rows[order], starts[order], documents[order], offsets[order], sizes[order], begins)
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 import tasks.packing
 from model.permutation import permute
+from model.stream import RowOrder
 from tasks.packing import (
+    PACKING,
     Pieces,
     cut_documents,
     pack_alone,
@@ -68,7 +70,7 @@ def test_compiled_best_fit_places_pieces_as_the_plain_rule_does(lengths: list[in
     rows, starts, count = plain_best_fit(sizes.tolist(), width)
     pieces = pack_best_fit(np.array(lengths, np.int64), width, 7, 0)
     assert pieces.count == count
-    shuffled = permute(np.arange(count), count, 7, 0).tolist() if count else []
+    shuffled = permute(np.arange(count), count, 7, 0, PACKING).tolist() if count else []
     expected = {
         (d, o): (shuffled[r], s)
         for d, o, r, s in zip(*cut_documents(np.array(lengths, np.int64), width)[:2], rows, starts, strict=True)
@@ -176,3 +178,10 @@ def test_windows_hold_so_many_pieces_and_tokens_but_always_a_document(monkeypatc
 
 def test_piece_counts_at_the_edges_of_a_row():
     assert piece_counts(np.array([2, 10, 11, 19, 20]), 10).tolist() == [1, 1, 2, 2, 3]
+
+
+def test_loader_with_the_seed_of_the_packing_does_not_undo_its_shuffle():
+    pieces = pack_best_fit(np.array([100_001]), 101, 7, 0)  # one document of 1,000 rows
+    batch = RowOrder(np.array([pieces.count]), 7, 0, None).numbers(np.arange(64))
+    places = np.sort(pieces.offsets[np.argsort(pieces.rows)][batch])
+    assert places[-1] - places[0] > 50_000
