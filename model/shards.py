@@ -120,8 +120,8 @@ def write_token_shard(
 class TokenRows:
     """The rows of several shards, in file order. Nothing is read until it is taken.
 
-    Rows come straight from the mapped files: as fast as from a flat array (`batches-vs-memmap`, docs/runs.md), however
-    many shards there are. Files that were compressed are decoded, a row group at a time.
+    Rows come straight from the mapped files, nearly as fast as from a flat array however many shards there are
+    (benchmarks/RESULTS.md, `batches-vs-memmap`). Files that were compressed are decoded, a row group at a time.
     """
 
     def __init__(self, files: "Sequence[_File]", cache: ShardCache | None) -> None:
@@ -361,7 +361,10 @@ def _said(place: str, values: Mapping[str, object], key: str) -> str | None:
 
 def _open_bytes(place: str, cache: ShardCache | None) -> BinaryIO:
     if not is_url(place):
-        return Path(place).open("rb")
+        try:
+            return Path(place).open("rb")
+        except FileNotFoundError as error:
+            raise ValueError(f"{place}: it was there when the shards were opened; write the shards again") from error
     assert cache is not None, "open() refuses URLs without a cache"
     return cache.open(place)
 

@@ -186,6 +186,17 @@ def test_segments_of_a_shard_that_does_not_tell_them_are_refused(tmp_path: Path)
         TokenRows.open([tmp_path / "a.parquet"]).segments(np.array([0]))
 
 
+def test_shard_that_is_cut_off_or_removed_after_it_was_opened_is_refused_by_name(make_shard: MakeShard):
+    path = make_shard("a.parquet", 50)
+    rows = TokenRows.open([path])
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"a\.parquet: not a whole token shard \(cut off\)"):
+        rows.take(np.array([0]))
+    path.unlink()
+    with pytest.raises(ValueError, match=r"a\.parquet: it was there when the shards were opened"):
+        rows.take(np.array([0]))
+
+
 def test_two_writers_of_one_shard_leave_it_whole(tmp_path: Path):
     path = tmp_path / "a.parquet"
     tokens = np.random.default_rng(1).integers(0, 61, (2000, 65)).astype(np.uint16)

@@ -17,15 +17,17 @@ import tasks.encoded
 import tasks.packing
 from model.shards import TokenRows, artifact_shards
 from tasks.artifacts import Corpus, Tokenizer, TokenShards, Workspace, as_artifact, describe, inspect_all
+from tasks.corpus import tables_of
 from tasks.documents import DOCUMENTS, TableWriter
-from tasks.encoded import ORDERED
+from tasks.encoded import ORDERED, EncodedCorpus, EncodeWork, cannot_encode, encode_table, item_type
 from tasks.encoding import SPECIAL_TOKENS, encode_documents, load_tokenizer, special_ids
 from tasks.errors import UserError
 from tasks.filetasks import FilesConfig, FileTasks
 from tasks.ledger import Ledger, StageOutcome
+from tasks.parts import Part
 from tasks.sampling import hash_keys
 from tasks.settings import identity
-from tasks.shards import Packed, RowKind, ShardsConfig, group_folder, pack_windows, write_shards
+from tasks.shards import Packed, RowKind, ShardsConfig, group_folder, pack_group, pack_windows, write_shards
 from tasks.tokenizer import TokenizerConfig, train_tokenizer
 
 WORDS = ["river", "stone", "cloud", "山", "水", "云", "def", "return", "lamp", "<|eos|>", "42", "night"]
@@ -368,6 +370,23 @@ def test_document_without_tokens_is_dropped_and_counted(tmp_path: Path, files: F
     assert outcome.ledger.dropped_bytes == {"empty_document": 3}
     assert pq.read_table(out / "documents-train.parquet")["tokens"].to_pylist() == [3, 0, 4]
     assert sorted(unpacked(open_rows(out / "train/all"))) == [0, 2]
+
+
+def test_table_whose_worker_died_keeps_its_numbers_but_goes_into_no_row(
+    corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path
+):
+    works = [EncodeWork(table, tokenizer.folder, "t", 1) for table in tables_of(corpus, "train-*.parquet")]
+    parts: list[Part] = []
+    for number, (work, function) in enumerate(zip(works, (cannot_encode, encode_table), strict=True)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        parts.append(Part(folder, function(work, folder)))
+        parts[-1].outcome.ledger.check("encode")
+    assert parts[0].outcome.ledger.dropped == {"worker_died": 70}
+    kind = RowKind(ShardsConfig(context=32), 300, "t", 0, 1, 2, "c")
+    packed, _ = pack_group(kind, EncodedCorpus(parts, item_type(300)), "train", None, tmp_path)
+    assert sorted(unpacked(open_rows(tmp_path / "train/all"))) == list(range(70, 120))
+    assert packed.documents == 50
 
 
 def test_ids_that_a_tokenizer_leaves_out_count_as_vocabulary(tmp_path: Path, files: FileTasks):
