@@ -50,12 +50,8 @@ def memmap_row(material: Material, rows: int, batches: int, folder: Path, pairs:
         "numpy.memmap of a flat uint16 file: flat[rows].astype(int64)",
         pairs,
     )
-    return in_tokens(found) | {
-        "rows": rows,
-        "tokens": rows * WIDTH,
-        "ours_more": our_run.facts,
-        "peer_more": peer_run.facts,
-    }
+    more: Row = {"rows": rows, "tokens": rows * WIDTH, "ours_more": our_run.facts, "peer_more": peer_run.facts}
+    return in_tokens(found) | more
 
 
 def list_row(material: Material, rows: int, batches: int, peer_batches: int, folder: Path, pairs: int) -> Row:
@@ -64,14 +60,14 @@ def list_row(material: Material, rows: int, batches: int, peer_batches: int, fol
     So its reader takes the row groups in random order, four at a time, and shuffles the rows of these.
     """
     layouts = _layouts(material, rows, folder)
-    found, _, peer_run = compared(
+    found, _, _ = compared(
         "batches-vs-list",
         ours("tokens_loader", "shards", layouts, str(batches)),
         ours("tokens_loader", "list", layouts, str(peer_batches)),
         "list<int32> Parquet, zstd and dictionary, row groups of 1,024, four of them shuffled at a time, pyarrow",
         pairs,
     )
-    return in_tokens(found) | {"rows": rows, "tokens": rows * WIDTH, "peer_more": peer_run.facts}
+    return in_tokens(found) | {"rows": rows, "tokens": rows * WIDTH}
 
 
 def first_batch_row(material: Material, shard_rows: int, folder: Path, runs: int) -> Row:

@@ -35,7 +35,8 @@ def datatrove_row(material: Material, megabytes: float, python: Path, folder: Pa
         "datatrove 0.10.1: ParquetReader, DocumentTokenizer",
         pairs,
     )
-    return found | {"ours_more": our_run.facts, "peer_more": peer_run.facts}
+    more: Row = {"ours_more": our_run.facts, "peer_more": peer_run.facts}
+    return found | more
 
 
 def nanogpt_row(material: Material, megabytes: float, script: Path, folder: Path, pairs: int) -> Row:
@@ -55,7 +56,8 @@ def nanogpt_row(material: Material, megabytes: float, script: Path, folder: Path
         "nanoGPT: prepare.py, one process",
         pairs,
     )  # fmt: skip
-    return found | {"ours_more": our_run.facts, "peer_more": peer_run.facts}
+    more: Row = {"ours_more": our_run.facts, "peer_more": peer_run.facts}
+    return found | more
 
 
 def _ours(material: Material, folder: Path) -> list[str]:

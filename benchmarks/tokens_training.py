@@ -41,11 +41,12 @@ def row(material: Material, megabytes: float, vocab_size: int, folder: Path, pai
         "tokenizers: BpeTrainer",
         pairs,
     )
-    return found | {
+    more: Row = {
         "vocab_size": vocab_size, "ours_cpu_seconds": our_run.cpu_seconds, "peer_cpu_seconds": peer_run.cpu_seconds,
         "ours_more": our_run.facts, "peer_more": peer_run.facts,
         "ours_over_peer": {name: _fact(our_run, name) / _fact(peer_run, name) for name in ("peak_megabytes", *LANGUAGES)},
     }  # fmt: skip
+    return found | more
 
 
 def _fact(run: Run, name: str) -> float:
