@@ -426,7 +426,7 @@ def _map_groups(file: _File, stream: BinaryIO) -> list[memoryview] | None:
 def _decode_group(file: _File, stream: BinaryIO, group: int) -> memoryview:
     try:
         with pq.ParquetFile(stream, page_checksum_verification=True) as parquet:
-            column = parquet.read_row_group(group, columns=[COLUMN]).column(0)
+            column = parquet.read_row_group(group, columns=[COLUMN], use_threads=False).column(0)
     except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(f"{file.place}: row group {group} is damaged ({error}); write the shards again") from error
     values = pa.concat_arrays(column.chunks)
@@ -441,7 +441,7 @@ def _read_segments(file: _File, stream: BinaryIO, group: int) -> tuple[pa.Array,
             missing = [name for name in names if name not in parquet.schema_arrow.names]
             if missing:
                 raise ValueError(f"{file.place}: no column {', '.join(missing)}: this shard does not tell its segments")
-            table = parquet.read_row_group(group, columns=names)
+            table = parquet.read_row_group(group, columns=names, use_threads=False)
     except OSError as error:
         raise ValueError(f"{file.place}: row group {group} is damaged ({error}); write the shards again") from error
     ends, documents, offsets = (pa.concat_arrays(table[name].chunks) for name in names)
