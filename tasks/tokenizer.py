@@ -193,7 +193,7 @@ def learn(config: TokenizerConfig, corpus: Corpus) -> tuple["tokenizers.Tokenize
     tokenizer = new_tokenizer(config.algorithm, config.cut(), config.normalization)
     trainer: Trainer = "tokenizers"
     if config.algorithm != "bpe":
-        learn_vocabulary(tokenizer, config.algorithm, texts(), config.vocab_size, specials)
+        learn_vocabulary(tokenizer, config.algorithm, texts, config.vocab_size, specials)
     elif config.trainer == "tokenizers":
         learn_merges(tokenizer, texts(), config.vocab_size, specials)
     else:

@@ -1,5 +1,6 @@
 """Learning a vocabulary: an untrained tokenizer for each algorithm, and the trainers that fill it."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -118,7 +119,7 @@ def learn_merges_fast(
 def learn_vocabulary(
     tokenizer: "tokenizers.Tokenizer",
     algorithm: Algorithm,
-    texts: Iterator[str],
+    texts: Callable[[], Iterator[str]],
     vocab_size: int,
     specials: Sequence[str],
 ) -> None:
@@ -127,7 +128,7 @@ def learn_vocabulary(
 
     names, room = list(specials), vocab_size - len(specials)
     if algorithm == "unigram":
-        _learn_unigram(tokenizer, cut_texts(texts), room - BYTE_ALPHABET, names)
+        _learn_unigram(tokenizer, texts, room - BYTE_ALPHABET, names)
         return
     trainer = {
         "wordpiece": lambda: trainers.WordPieceTrainer(
@@ -144,29 +145,40 @@ def learn_vocabulary(
             vocab_size=vocab_size, min_frequency=1, special_tokens=names, show_progress=False
         ),
     }[algorithm]()
-    tokenizer.train_from_iterator(cut_texts(texts), trainer)
+    tokenizer.train_from_iterator(cut_texts(texts()), trainer)
 
 
-def _learn_unigram(tokenizer: "tokenizers.Tokenizer", texts: Iterator[str], pieces: int, specials: list[str]) -> None:
-    """Pieces by likelihood; the rarest fall to the size, and what has no piece is spelled in bytes."""
+def _learn_unigram(
+    tokenizer: "tokenizers.Tokenizer", texts: Callable[[], Iterator[str]], pieces: int, specials: list[str]
+) -> None:
+    """Pieces by likelihood; the rarest fall to the size, and what has no piece is spelled in bytes.
+
+    The trainer keeps every character, as if nothing could be spelled: it is given room for them beside the pieces, and
+    what is least likely is left out afterwards.
+    """
     from tokenizers import models, trainers
 
+    normal, characters = tokenizer.normalizer, set[str]()
+    for text in texts():
+        characters.update(text if normal is None else normal.normalize_str(text))
     trainer = trainers.UnigramTrainer(
-        vocab_size=max(pieces, 1) + 1,
+        vocab_size=pieces + len(characters) + 1,
         special_tokens=[UNKNOWN],
         unk_token=UNKNOWN,
         max_piece_length=LONGEST_UNIGRAM,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    learned = settled_scores(_scored(tokenizer))[:pieces]
+    scratch = new_tokenizer("unigram")  # training leaves special tokens behind, under ids that are not theirs
+    if normal is not None:
+        scratch.normalizer = normal
+    scratch.pre_tokenizer = tokenizer.pre_tokenizer
+    scratch.train_from_iterator(cut_texts(texts()), trainer)
+    learned = settled_scores(_scored(scratch))[:pieces]
     known = [(name, NO_BYTE) for name in specials] + [(f"<0x{byte:02X}>", NO_BYTE) for byte in range(BYTE_ALPHABET)]
     tokenizer.model = models.Unigram([*known, *learned], specials.index(UNKNOWN), byte_fallback=True)
 
 
 def _scored(tokenizer: "tokenizers.Tokenizer") -> list[tuple[str, float]]:
-    import json
-
     vocabulary = json.loads(tokenizer.to_str())["model"]["vocab"]
     return [(piece, score) for piece, score in vocabulary if piece != UNKNOWN]
 

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from tasks.artifacts import Corpus
 from tasks.documents import DOCUMENTS, TableWriter
-from tasks.encoding import SPECIAL_TOKENS, encode_documents, load_tokenizer, special_ids
+from tasks.encoding import SPECIAL_TOKENS, encode_documents, load_tokenizer, open_encoder, special_ids
 from tasks.errors import UserError
 from tasks.tokenizer import TokenizerConfig, existing_digests, train_tokenizer
 
@@ -129,6 +129,33 @@ def test_existing_tokenizer_is_taken_and_completed(tmp_path: Path) -> None:
     taken = load_tokenizer(tmp_path / "out")
     assert special_ids(taken, "test").bos == 256
     assert encode_documents(taken, ["a<|bos|>"])[0][0] == alphabet.index("a")
+
+
+def test_existing_tokenizer_with_a_normalizer_takes_the_slow_path(tmp_path: Path) -> None:
+    from tokenizers import models, normalizers, pre_tokenizers
+
+    words = {word: number for number, word in enumerate(["[UNK]", "fox", "dog", "the"])}
+    bare = RustTokenizer(models.WordPiece(words, unk_token="[UNK]"))
+    bare.normalizer, bare.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    bare.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "out").mkdir()
+    outcome = train_tokenizer(TokenizerConfig(existing=str(tmp_path)), write_corpus(tmp_path, 3), tmp_path / "out")
+    assert outcome.notes["encoder"] == "tokenizers: its algorithm is WordPiece"
+    quality = json.loads((tmp_path / "out" / "quality.json").read_text())
+    assert (quality["algorithm"], quality["trainer"]) == ("wordpiece", "existing")
+    assert sum(row["unknown"] for row in quality["table"]) > 50
+    (ids,) = open_encoder(tmp_path / "out").encode(["The FOX saw"])
+    assert ids.tolist() == [3, 1, 0]
+    opened = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert opened("The FOX saw")["input_ids"] == [special_ids(load_tokenizer(tmp_path / "out"), "test").bos, 3, 1, 0]
+
+
+def test_existing_tokenizer_whose_ids_have_gaps_is_refused(tmp_path: Path) -> None:
+    from tokenizers import models
+
+    RustTokenizer(models.WordLevel({"[UNK]": 0, "fox": 9}, unk_token="[UNK]")).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UserError, match="has 2 tokens, but ids up to 9"):
+        train_tokenizer(TokenizerConfig(existing=str(tmp_path)), write_corpus(tmp_path, 3), tmp_path)
 
 
 def test_existing_folder_without_a_tokenizer_is_refused_by_name(tmp_path: Path) -> None:
