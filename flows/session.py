@@ -134,6 +134,8 @@ def close_run(execution: Execution, outcome: Outcome, recipe: AnyRecipe, uri: st
         {f"{row['subject']}.{row['metric']}": float(str(row["value"])) for row in scores if row["model"] == "model"},
     )
     journal.artifact(journal.run, report)
+    for page in sorted((report.parent / "steps").glob("*.html")):
+        journal.artifact(journal.run, page, "steps")
     (execution.workspace.root / "runs").mkdir(exist_ok=True)
     (execution.workspace.root / "runs" / f"{recipe.name}.json").write_text(json.dumps(scores, indent=1) + "\n")
     create_link_artifact(link=report.as_uri(), link_text="report", key="report", description=f"Report of {recipe.name}")

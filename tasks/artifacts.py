@@ -84,17 +84,23 @@ class Corpus(Artifact):
 
 @dataclass(frozen=True)
 class Tokenizer(Artifact):
-    """`tokenizer.json` and `tokenizer_config.json` in Hugging Face form; `quality.json` beside."""
+    """`tokenizer.json` and `tokenizer_config.json` in Hugging Face form; `quality.json` and `encoding.json` beside."""
 
 
 @dataclass(frozen=True)
 class TokenShards(Artifact):
-    """Token rows ready for training: `train/shard-*.parquet` and `validation/shard-*.parquet` (see model/batches.py)."""
+    """Token rows ready for training: `train/<group>/shard-*.parquet`, `validation/all/shard-*.parquet` (see model/shards.py).
+
+    `documents-<split>.parquet` beside, where row number is document number, and `packing.json`.
+    """
 
 
 @dataclass(frozen=True)
 class PretrainedModel(Artifact):
-    """A Hugging Face folder `model/` (weights, config, tokenizer), `checkpoints/`, `curve.jsonl`."""
+    """A Hugging Face folder `model/` (weights, config, tokenizer), `checkpoints/`, `curve.jsonl`.
+
+    `training.json`, by which any step can be traced, and `audit.json`, what the batches were made of.
+    """
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ class Scores(Artifact):
 
 @dataclass(frozen=True)
 class Report(Artifact):
-    """`report.html`: one self-contained page."""
+    """`report.html`: one self-contained page; `steps/step-<N>.html` for each loss spike."""
 
 
 @dataclass(frozen=True)

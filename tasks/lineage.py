@@ -152,7 +152,7 @@ def steps_done(folder: Path) -> int:
 
 def open_run(run: TracedRun) -> "RowStream":
     """The rows of its steps. UserError where its shards are gone, altered or too old."""
-    from tasks.pretrain import open_stream
+    from tasks.training_rows import open_stream
 
     return open_stream(run.payload, "train", finished(run.shards, "to know the rows of a step"))
 

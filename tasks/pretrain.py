@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from model.config import ContextPhase, MixturePhase, ModelConfig, OptimizerConfig, Precision, TrainingConfig
-from model.shards import artifact_shards
 from model.word_vectors import vector_width
 from tasks.artifacts import Tokenizer, TokenShards, canonical, file_digest
 from tasks.audit import audit_stream, write_audit
@@ -19,12 +18,12 @@ from tasks.encoding import load_tokenizer, special_ids
 from tasks.errors import UserError
 from tasks.ledger import Ledger, StageOutcome
 from tasks.settings import Json, Placement, Section
+from tasks.training_rows import open_stream
 
 if TYPE_CHECKING:
     import tokenizers
 
     from model.heads import LanguageModel
-    from model.stream import RowStream
 
 Launch = Callable[[Callable[[dict[str, Json]], None], dict[str, Json]], None]
 
@@ -103,40 +102,6 @@ def word_vector_digests(config: Pretraining) -> dict[str, str]:
             f"Fix: set model.width to {width}, or name other vectors."
         )
     return {"word_vectors": file_digest(path)}
-
-
-def open_stream(payload: Mapping[str, Json], split: str, shards: Path) -> "RowStream":
-    """The rows of each step, as `training.json` of a pretraining says, from the shards wherever they lie now.
-
-    UserError for shards that are not whole, or do not fit what the training asks of them.
-    """
-    from model.shards import TokenRows
-    from model.stream import RowStream
-
-    training = payload["training"]
-    assert isinstance(training, dict)
-    is_training = split == "train"
-    mixture, curriculum, window = (payload[key] for key in ("mixture", "curriculum", "window_groups"))
-    try:
-        groups = {
-            name: TokenRows.open(paths, tokenizer=str(payload["tokenizer_fingerprint"]))
-            for name, paths in artifact_shards(shards, split).items()
-        }
-        return RowStream(
-            groups,
-            batch_rows=int(str(training["batch_rows"])),
-            seed=int(str(training["seed"])),
-            mixture=[MixturePhase(**phase) for phase in _phases(mixture)] if is_training else (),  # type: ignore[arg-type]
-            curriculum=[ContextPhase(**phase) for phase in _phases(curriculum)] if is_training else (),  # type: ignore[arg-type]
-            window_groups=int(str(window)) if is_training and window is not None else None,
-        )
-    except ValueError as error:
-        raise UserError(f"pretrain: {error}") from error
-
-
-def _phases(value: Json) -> Sequence[dict[str, Json]]:
-    assert isinstance(value, list)
-    return [phase for phase in value if isinstance(phase, dict)]
 
 
 def pretrain_model(

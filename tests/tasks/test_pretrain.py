@@ -23,11 +23,11 @@ from tasks.models import load
 from tasks.pretrain import (
     PretrainConfig,
     Pretraining,
-    open_stream,
     pretrain_model,
     training_config,
     word_vector_digests,
 )
+from tasks.training_rows import open_stream
 
 VOCAB, CONTEXT = 61, 16
 BOS, EOS, PAD = 0, 1, 2
