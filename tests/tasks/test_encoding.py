@@ -198,7 +198,8 @@ def by_rustbpe() -> tuple[Rust, Encoder]:
 
 def compare_with_rustbpe(both: tuple[Rust, Encoder], text: str) -> None:
     trained, encoder = both
-    spelled = {rank: spell(bytes(token), byte_letters()) for token, rank in trained.get_mergeable_ranks()}
+    letters = byte_letters()
+    spelled = {rank: spell(bytes(token), letters) for token, rank in trained.get_mergeable_ranks()}
     (ids,) = encoder.encode([text])
     assert [spelled[rank] for rank in trained.encode(text)] == [encoder.tokenizer.id_to_token(number) for number in ids]
 
