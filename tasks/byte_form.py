@@ -53,7 +53,7 @@ def byte_form(tokenizer: "tokenizers.Tokenizer") -> ByteForm | str:
     pattern = _single_pattern(definition["pre_tokenizer"])
     if pattern is None:
         return "its text is not cut by one regular expression and then taken as bytes"
-    unlike = [token["content"] for token in added if not token["special"] or token["normalized"]]
+    unlike = [token["content"] for token in added if not token["special"]]
     if unlike:
         return f"it looks for added tokens in a text, such as {unlike[0]!r}"
     if model["dropout"] or any(

@@ -223,6 +223,13 @@ def test_byte_letters_are_those_of_tokenizers() -> None:
     assert [decoder.decode([letter]) for letter in byte_letters()[:128]] == [chr(byte) for byte in range(128)]
 
 
+def test_special_token_of_any_form_stays_text_on_both_paths() -> None:
+    tokenizer = byte_level()
+    tokenizer.add_special_tokens([AddedToken("<|endoftext|>", normalized=True, lstrip=True), AddedToken("\n\n")])
+    encoder, check = check_encoder(tokenizer, ["fox  <|endoftext|>\n\n fox"])
+    assert (check.path, encoder.vocab_size) == ("tiktoken", tokenizer.get_vocab_size())
+
+
 def test_encoder_survives_a_trip_to_another_process() -> None:
     encoder, _ = check_encoder(byte_level(), [])
     returned = pickle.loads(pickle.dumps(encoder))
