@@ -1,6 +1,5 @@
 import json
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -207,18 +206,6 @@ def test_two_writers_of_one_shard_leave_it_whole(tmp_path: Path):
         writer.join()
     assert np.array_equal(TokenRows.open([path], check_pages=True).take(np.arange(2000)), tokens)
     assert [left.name for left in tmp_path.iterdir()] == ["a.parquet"]
-
-
-def test_hundred_shards_give_their_first_batch_quickly(make_shard: MakeShard):
-    paths = [make_shard(f"{number}.parquet", 200) for number in range(100)]
-    wanted = np.random.default_rng(1).integers(0, 20_000, 64)
-
-    def seconds() -> float:
-        start = time.perf_counter()
-        TokenRows.open(paths).take(wanted)
-        return time.perf_counter() - start
-
-    assert min(seconds() for _ in range(5)) < 0.1  # 0.02 on a quiet machine
 
 
 def test_row_outside_of_the_shards_is_refused(make_shard: MakeShard):
