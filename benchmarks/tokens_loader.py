@@ -99,7 +99,7 @@ def _layouts(material: Material, rows: int, folder: Path) -> str:
 
 def write_shards(rows: NDArray[np.uint16], folder: Path) -> Path:
     """Our shards of `rows`; the last one's path."""
-    from model.shards import write_token_shard
+    from model.shard_writer import write_token_shard
 
     path = folder
     for number, start in enumerate(range(0, len(rows), SHARD_ROWS)):

@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from types import TracebackType
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
 
-from model.shards import SEGMENT_FIELDS, Codec, write_token_shard
+from model.shard_format import SEGMENT_FIELDS, Codec
+from model.shard_writer import TokenShardWriter
 from tasks.artifacts import Corpus, Tokenizer
 from tasks.contracts import check_table
 from tasks.corpus import stable_id, tables_of
@@ -44,7 +47,7 @@ from tasks.packing import (
 from tasks.parts import Part, combined
 from tasks.settings import Json, Section
 
-FILLED_TOKENS = 2**23  # of rows that are filled at a time
+FILLED_TOKENS = 2**21  # of rows that are filled at a time
 ALL = "all"  # the group of rows that are not grouped
 
 
@@ -91,7 +94,7 @@ class RowKind:
         return self.config.context + 1
 
     def metadata(self) -> dict[str, int | str | None]:
-        """For `write_token_shard`."""
+        """For `TokenShardWriter`."""
         return {
             "vocab_size": self.vocab_size, "tokenizer": self.tokenizer, "packing": self.config.packing, "bos": self.bos,
             "eos": self.eos, "pad": self.pad, "seed": self.config.seed, "parent": self.parent,
@@ -224,32 +227,38 @@ class ShardWriter:
     def __init__(self, kind: RowKind, folder: Path) -> None:
         self.kind, self.folder = kind, folder
         self.paths: list[Path] = []
-        self._rows: list[NDArray[np.unsignedinteger]] = []
-        self._beside: list[pa.Table] = []
-        self._waiting = 0
+        self._open = ExitStack()
+        self._current: TokenShardWriter | None = None
+        self._room = 0  # rows that go into the current file
 
     def write(self, rows: NDArray[np.unsignedinteger], beside: pa.Table) -> None:
         """Add rows."""
         start = 0
         while start < len(rows):
-            stop = min(len(rows), start + self.kind.config.rows_per_shard - self._waiting)
-            self._rows.append(rows[start:stop])
-            self._beside.append(beside.slice(start, stop - start))
-            self._waiting += stop - start
+            if self._current is None or not self._room:
+                self._current = self._next(rows.dtype.itemsize)
+            stop = min(len(rows), start + self._room)
+            self._current.write(rows[start:stop], beside.slice(start, stop - start))
+            self._room -= stop - start
             start = stop
-            if self._waiting == self.kind.config.rows_per_shard:
-                self.flush()
 
-    def flush(self) -> None:
-        """Write what waits."""
-        if not self._waiting:
-            return
+    def _next(self, item_bytes: int) -> TokenShardWriter:
+        self._open.close()
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"shard-{len(self.paths):05d}.parquet"
-        rows, beside = np.concatenate(self._rows), pa.concat_tables(self._beside).combine_chunks()
-        self._rows, self._beside, self._waiting = [], [], 0
-        write_token_shard(path, rows, beside, self.kind.metadata(), self.kind.config.codec)
-        self.paths.append(path)
+        self.paths.append(self.folder / f"shard-{len(self.paths):05d}.parquet")
+        self._room = self.kind.config.rows_per_shard
+        writer = TokenShardWriter(
+            self.paths[-1], self.kind.width, item_bytes, SEGMENT_FIELDS, self.kind.metadata(), self.kind.config.codec
+        )
+        return self._open.enter_context(writer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
 
 
 def pack_group(
@@ -258,14 +267,13 @@ def pack_group(
     """Write one group of a split; without a group, all of it."""
     name = ALL if group is None else group_folder(group)
     packed = Packed(split, name, kind.width)
-    writer = ShardWriter(kind, out / split / name)
     by = None if group is None else kind.config.group_by
     at_a_time = max(1, FILLED_TOKENS // kind.width)
-    for documents, window in pack_windows(kind, corpus.ordered(by, group or ""), packed):
-        for start in range(0, window.count, at_a_time):
-            pieces = window.of_rows(start, min(start + at_a_time, window.count))
-            writer.write(corpus.rows(documents, pieces, kind.width, kind.pad), segments_beside(documents, pieces))
-    writer.flush()
+    with ShardWriter(kind, out / split / name) as writer:
+        for documents, window in pack_windows(kind, corpus.ordered(by, group or ""), packed):
+            for start in range(0, window.count, at_a_time):
+                pieces = window.of_rows(start, min(start + at_a_time, window.count))
+                writer.write(corpus.rows(documents, pieces, kind.width, kind.pad), segments_beside(documents, pieces))
     receipts = [check_table("TokenRows", path) for path in writer.paths]
     return packed, [Receipt(r.contract, f"{split}/{name}/{r.file}", r.rows, r.checks) for r in receipts]
 

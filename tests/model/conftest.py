@@ -10,7 +10,9 @@ import torch
 
 from model.batches import PretrainBatches
 from model.config import ModelConfig
-from model.shards import SEGMENT_FIELDS, TokenRows, write_token_shard
+from model.shard_format import SEGMENT_FIELDS
+from model.shard_writer import write_token_shard
+from model.shards import TokenRows
 from model.stream import RowStream
 
 VOCAB = 61

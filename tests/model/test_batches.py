@@ -8,7 +8,8 @@ import torch
 from model.batches import ExampleBatches, PretrainBatches, rank_rows
 from model.config import ContextPhase
 from model.loss import IGNORED
-from model.shards import TokenRows, write_token_shard
+from model.shard_writer import write_token_shard
+from model.shards import TokenRows
 from model.stream import RowStream
 
 

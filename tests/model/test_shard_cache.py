@@ -9,7 +9,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from model.shard_cache import ShardCache
-from model.shards import ROW_GROUP_ROWS, TokenRows
+from model.shard_format import ROW_GROUP_ROWS
+from model.shards import TokenRows
 
 MakeShard = Callable[[str, int], Path]
 

@@ -8,8 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import model.shard_format
 import model.shards
-from model.shards import ROW_GROUP_ROWS, Codec, TokenRows, write_token_shard
+from model.shard_format import ROW_GROUP_ROWS, Codec
+from model.shard_writer import write_token_shard
+from model.shards import TokenRows
 
 METADATA: dict[str, int | str | None] = {"vocab_size": 61, "tokenizer": "t1"}
 MakeShard = Callable[[str, int], Path]
@@ -144,7 +147,7 @@ def test_archive_is_decoded_and_damage_in_it_found_on_the_way(tmp_path: Path):
 
 def test_archive_of_more_row_groups_than_are_kept_gives_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(model.shards, "KEPT_GROUPS", 1)
-    monkeypatch.setattr(model.shards, "ROW_GROUP_ROWS", 10)
+    monkeypatch.setattr(model.shard_format, "ROW_GROUP_ROWS", 10)
     tokens = np.random.default_rng(1).integers(0, 61, (45, 5)).astype(np.uint16)
     write_token_shard(tmp_path / "a.parquet", tokens, None, METADATA, "zstd")
     rows = TokenRows.open([tmp_path / "a.parquet"])
@@ -164,7 +167,7 @@ def test_more_files_than_are_mapped_at_a_time_give_every_row(make_shard: MakeSha
 
 
 def test_long_rows_make_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(model.shards, "ROW_GROUP_BYTES", 100)
+    monkeypatch.setattr(model.shard_format, "ROW_GROUP_BYTES", 100)
     tokens = np.random.default_rng(1).integers(0, 61, (7, 17)).astype(np.uint16)
     write_token_shard(tmp_path / "a.parquet", tokens, None, METADATA)
     rows = TokenRows.open([tmp_path / "a.parquet"])

@@ -76,7 +76,9 @@ def test_accumulation_does_not_change_the_loss(tmp_path: Path, tiny: ModelConfig
 def test_one_batch_is_learned_by_heart(tmp_path: Path, tiny: ModelConfig, make_shard: MakeShard):
     batches = PretrainBatches(RowStream({"all": TokenRows.open([make_shard("four.parquet", 4)])}, 4, seed=1))
     _, figures, _ = run_training(tmp_path, tiny, batches, steps=200, log_every=50)
-    unknowable = math.log(4) / 16  # nats per token: each row begins with <|bos|>, which does not tell which of four it is
+    unknowable = (
+        math.log(4) / 16
+    )  # nats per token: each row begins with <|bos|>, which does not tell which of four it is
     assert figures[-1].loss - unknowable < 0.1
 
 

@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.config import MixturePhase
-from model.shards import ShardHeader, TokenRows, write_token_shard
+from model.shard_format import ShardHeader
+from model.shard_writer import write_token_shard
+from model.shards import TokenRows
 from model.stream import RowStream
 from tasks.audit import Audit, Share, audit_stream, read_audit, write_audit
 from tasks.audit_documents import Histogram, rows_of_documents

@@ -16,7 +16,7 @@ import tokenizers
 from tokenizers.models import BPE
 
 from model.config import ModelConfig, OptimizerConfig
-from model.shards import write_token_shard
+from model.shard_writer import write_token_shard
 from tasks.artifacts import Tokenizer, TokenShards
 from tasks.cluster import ClusterConfig, Launcher, LostWorkers, read_curve
 from tasks.encoding import SPECIAL_TOKENS

@@ -14,7 +14,8 @@ from tokenizers.models import BPE
 
 from model.config import ContextPhase, MixturePhase, ModelConfig, OptimizerConfig
 from model.heads import LanguageModel
-from model.shards import SEGMENT_FIELDS, write_token_shard
+from model.shard_format import SEGMENT_FIELDS
+from model.shard_writer import write_token_shard
 from tasks.artifacts import Tokenizer, TokenShards
 from tasks.encoding import SPECIAL_TOKENS
 from tasks.errors import UserError
