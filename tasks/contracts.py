@@ -66,7 +66,8 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
         if file.metadata.num_rows == 0:
             yield pa.RecordBatch.from_pylist([], schema=file.schema_arrow)
         is_narrow = {"text", "tokens", "prompt"}.isdisjoint(file.schema_arrow.names)
-        yield from file.iter_batches(batch_size=NARROW_ROWS if is_narrow else BATCH_ROWS)
+        for group in range(file.num_row_groups):  # one by one, or the reader holds several
+            yield from file.iter_batches(batch_size=NARROW_ROWS if is_narrow else BATCH_ROWS, row_groups=[group])
 
 
 def _check_encoding(path: Path, first_row: int, batch: pa.RecordBatch) -> None:

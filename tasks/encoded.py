@@ -28,7 +28,8 @@ from tasks.settings import Json
 REVISION = 1  # of encoded tables
 ENCODE_BYTES = 4 * 2**20  # of text given to the tokenizer at a time
 SORT_TOKENS = 2**22  # written at a time
-RANGE_DOCUMENTS = 2**16  # of the shuffled order, read at a time
+RANGE_DOCUMENTS = 2**13  # of the shuffled order, read at a time
+RANGE_OF_PART = 64  # or so many of each table, where there are many
 TOKEN_DOCUMENTS = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -184,7 +185,7 @@ class EncodedCorpus:
     @cached_property
     def _ranges(self) -> NDArray[np.int64]:
         """[ranges + 1, parts]: where each range of keys begins in each index. Every range has about as many documents."""
-        count = 1 + int(self.first_numbers[-1]) // RANGE_DOCUMENTS
+        count = 1 + int(self.first_numbers[-1]) // max(RANGE_DOCUMENTS, RANGE_OF_PART * len(self.parts))
         bounds = np.array([(number << 64) // count for number in range(1, count)], np.uint64)
         places = np.zeros((count + 1, len(self.parts)), np.int64)
         for number, part in enumerate(self.parts):
