@@ -10,17 +10,15 @@ from tasks.artifacts import Workspace
 from tasks.encoding import BOS, decode_text, encode_documents, load_tokenizer, special_ids
 from tasks.errors import UserError
 from tasks.example_rows import Kind, classification_row, prompt_ids, token_label_row
+from tasks.tracked_runs import known_run, models_of
 
 if TYPE_CHECKING:
     import tokenizers
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
 
     from model.heads import LanguageModel, Model, SequenceClassifier, TokenClassifier
 
 START_TOKENS = (BOS, "<|begin_of_text|>", "<s>", "<|endoftext|>")  # ours, then those of other families
 STOP_TOKENS = ("<|eos|>", "<|end|>", "<|end_of_text|>", "</s>", "<|endoftext|>")
-MODEL_STAGES = ("pretrain", "finetune", "champion")  # of which a run of several shows the first
 FORMS = "an artifact or Hugging Face folder, a run id, a fingerprint, or models:/NAME@ALIAS"
 
 
@@ -218,35 +216,15 @@ def _by_run(run_id: str, workspace: Workspace, tracking_uri: str) -> Path | None
     import mlflow
 
     client = mlflow.MlflowClient(tracking_uri, tracking_uri)
-    run = _find_run(client, run_id)
+    run = known_run(client, run_id)
     if run is None:
         return None
-    children = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
-    for candidate in sorted([run, *children], key=_place):
-        mark = candidate.data.tags.get("wordmill.fingerprint", "")
-        if candidate.data.tags.get("wordmill.stage") in MODEL_STAGES and mark:
-            found = _by_fingerprint(mark, workspace)
-            if found is not None:
-                return found
+    for mark in models_of(client, run):
+        found = _by_fingerprint(mark, workspace)
+        if found is not None:
+            return found
     logged = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
     return _download(f"models:/{logged[0].model_id}", tracking_uri) if logged else None
-
-
-def _find_run(client: "MlflowClient", run_id: str) -> "Run | None":
-    """The run with this MLflow id, or with this key in its journal."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_run(run_id)
-    except MlflowException:
-        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        found = client.search_runs(experiments, f"tags.`wordmill.key` = '{run_id}'", max_results=1)
-        return found[0] if found else None
-
-
-def _place(run: "Run") -> tuple[int, int]:
-    stage = run.data.tags.get("wordmill.stage", "")
-    return (MODEL_STAGES.index(stage) if stage in MODEL_STAGES else len(MODEL_STAGES), run.info.start_time or 0)
 
 
 def _download(uri: str, tracking_uri: str) -> Path:

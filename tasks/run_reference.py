@@ -3,18 +3,13 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tasks.artifacts import Manifest, Workspace, read_manifest
 from tasks.errors import UserError
 from tasks.lineage import TRAINING, TracedRun, read_run
 from tasks.register import ChampionConfig, champion_digest
+from tasks.tracked_runs import MODEL_STAGES, known_run, models_of
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
-
-MODEL_STAGES = ("pretrain", "champion", "finetune")
 FORMS = "an MLflow run id, a fingerprint, an artifact's folder, or models:/NAME@ALIAS"
 UPWARD = ("base", "model")  # inputs by which a model, its scores or its registration lead to what it was made from
 
@@ -97,34 +92,9 @@ def _by_run(run_id: str, workspace: Workspace, tracking_uri: str) -> Path | None
     if tracking_uri.startswith("sqlite:///") and not database.is_file():
         return None  # MLflow would make one
     client = mlflow.MlflowClient(tracking_uri, tracking_uri)
-    run = _known_run(client, run_id)
-    if run is None:
-        return None
-    children = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
-    for candidate in sorted([run, *children], key=_place):
-        mark = candidate.data.tags.get("wordmill.fingerprint", "")
-        if candidate.data.tags.get("wordmill.stage") in MODEL_STAGES and mark:
-            folder = _by_fingerprint(run_id, mark, workspace)
-            if folder is not None:
-                return folder
-    return None
-
-
-def _known_run(client: "MlflowClient", run_id: str) -> "Run | None":
-    """The run with this MLflow id, or with this key in its journal."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_run(run_id)
-    except MlflowException:
-        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        found = client.search_runs(experiments, f"tags.`wordmill.key` = '{run_id}'", max_results=1)
-        return found[0] if found else None
-
-
-def _place(run: "Run") -> tuple[int, int]:
-    stage = run.data.tags.get("wordmill.stage", "")
-    return (MODEL_STAGES.index(stage) if stage in MODEL_STAGES else len(MODEL_STAGES), run.info.start_time or 0)
+    run = known_run(client, run_id)
+    found = [_by_fingerprint(run_id, mark, workspace) for mark in ([] if run is None else models_of(client, run))]
+    return next((folder for folder in found if folder is not None), None)
 
 
 def _upward(reference: str, manifest: Manifest, workspace: Workspace) -> Path:
