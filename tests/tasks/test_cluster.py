@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tokenizers
 from tokenizers.models import BPE
 
 from model.config import ModelConfig, OptimizerConfig
+from model.shard_format import SEGMENT_FIELDS
 from model.shard_writer import write_token_shard
 from tasks.artifacts import Tokenizer, TokenShards
 from tasks.cluster import ClusterConfig, Launcher, LostWorkers, read_curve
@@ -122,13 +125,22 @@ def test_curve_keeps_the_later_of_two_points_of_a_step(tmp_path: Path) -> None:
 
 @pytest.fixture
 def shards(tmp_path: Path) -> TokenShards:
+    """One document a row, with what an artifact says of itself."""
+    folder = tmp_path / "shards"
+    entries = []
     for name, rows in (("train", 60), ("validation", 8)):
-        tokens = np.random.default_rng(rows).integers(0, VOCAB, (rows, CONTEXT + 1)).astype(np.uint16)
-        (tmp_path / "shards" / name).mkdir(parents=True)
-        write_token_shard(
-            tmp_path / "shards" / name / "shard-0.parquet", tokens, None, {"vocab_size": VOCAB, "tokenizer": "t"}
-        )
-    return TokenShards(str(tmp_path / "shards"), "a" * 16, figures={"context": float(CONTEXT)})
+        tokens = np.random.default_rng(rows).integers(3, VOCAB, (rows, CONTEXT + 1)).astype(np.uint16)
+        columns = [[[CONTEXT + 1]] * rows, [[row] for row in range(rows)], [[0]] * rows]
+        path = folder / name / "all" / "shard-00000.parquet"
+        path.parent.mkdir(parents=True)
+        metadata = {"vocab_size": VOCAB, "tokenizer": "b" * 16, "packing": "documents", "bos": 0, "eos": 1, "pad": 2}
+        write_token_shard(path, tokens, pa.table(columns, schema=pa.schema(SEGMENT_FIELDS)), metadata)
+        entries.append({"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size})
+    documents = {"id": [f"{n:020x}" for n in range(60)], "source": ["s"] * 60, "language": ["en"] * 60}
+    numbers = {"bytes": [60] * 60, "tokens": [CONTEXT + 1] * 60}
+    pq.write_table(pa.table({**documents, **numbers}), folder / "documents-train.parquet")
+    (folder / "manifest.json").write_text(json.dumps({"files": entries}))
+    return TokenShards(str(folder), "a" * 16, figures={"context": float(CONTEXT)})
 
 
 @pytest.fixture
