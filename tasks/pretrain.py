@@ -108,6 +108,8 @@ def pretrain_model(
     config: Pretraining, shards: TokenShards, tokenizer: Tokenizer, out: Path, launch: Launch
 ) -> StageOutcome:
     """Train on the shards; a build that was killed goes on from its last whole checkpoint in `out`."""
+    named = config.pretrain.word_vectors
+    vectors = None if named is None else str(Path(named).expanduser().absolute())
     training: dict[str, Json] = asdict(training_config(config.pretrain, int(shards.figures["context"])))
     drawing: dict[str, Json] = {
         "mixture": [asdict(phase) for phase in config.pretrain.mixture],
@@ -117,7 +119,7 @@ def pretrain_model(
     payload: dict[str, Json] = {
         "shards": shards.folder, "shards_fingerprint": shards.fingerprint,
         "tokenizer": tokenizer.folder, "tokenizer_fingerprint": tokenizer.fingerprint,
-        "identity": f"{shards.fingerprint} {canonical(drawing)}", "out": str(out), "word_vectors": config.pretrain.word_vectors,
+        "identity": f"{shards.fingerprint} {canonical(drawing)}", "out": str(out), "word_vectors": vectors,
         "model": asdict(config.model), "optimizer": asdict(config.pretrain.optimizer), "training": training, **drawing,
     }  # fmt: skip
     open_stream(payload, "train", shards.path)  # what is wrong with them is told before a worker is started

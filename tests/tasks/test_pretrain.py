@@ -210,6 +210,15 @@ def test_word_vectors_start_the_embeddings_of_their_words(
     assert outcome.figures["embeddings_from_vectors"] == 3  # a, b and c are tokens, z and q are not
 
 
+def test_word_vectors_may_be_named_from_home(
+    shards: TokenShards, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_vectors(tmp_path / "vectors.txt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    outcome = pretrain_model(changed(word_vectors="~/vectors.txt"), shards, tokenizer, tmp_path, call_here)
+    assert outcome.figures["embeddings_from_vectors"] == 3
+
+
 def test_word_vectors_of_another_width_are_refused_with_the_fix(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"vectors of 12 numbers, but model\.width is 16\. Fix: set model\.width to 12"):
         word_vector_digests(with_vectors(tmp_path / "vectors.txt", width=12))
