@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from flows.recipe_file import RecipeText, checked, read_recipe
-from model.config import ModelConfig
+from model.config import ModelConfig, check_curriculum, check_mixture
 from tasks.annotate import AnnotateConfig
 from tasks.cluster import ClusterConfig
 from tasks.decontaminate import DecontaminateConfig
@@ -104,13 +104,8 @@ class Recipe(CorpusSections):
                 f"pretrain.workers {workers} do not divide the {rows} rows of a batch ({self.pretrain.batch_tokens} tokens "
                 f"of context {context}); numbers that do: {', '.join(map(str, fitting))}"
             )
-        for phase in self.pretrain.curriculum:
-            if context % phase.tokens:
-                fitting = [n for n in range(1, context + 1) if context % n == 0]
-                raise ValueError(
-                    f"pretrain.curriculum: sequences of {phase.tokens} tokens do not divide shards.context {context}; "
-                    f"numbers that do: {', '.join(map(str, fitting))}"
-                )
+        check_mixture(self.pretrain.mixture)
+        check_curriculum(self.pretrain.curriculum, context)
         if self.pretrain.mixture and self.shards.group_by == "none":
             raise ValueError(
                 "pretrain.mixture weighs groups of rows, but shards.group_by is none: set it to source or language"

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -182,6 +183,33 @@ class TrainingConfig:
         if self.seed >= 2**63:
             raise ValueError(f"seed {self.seed}: expected less than 2**63")
         _one_of("precision", self.precision, ("auto", "float32", "bfloat16"))
+
+
+def check_mixture(phases: Sequence[MixturePhase]) -> None:
+    """Raises ValueError unless the first phase begins at step 0, and each after the one before."""
+    _check_order("mixture", [phase.from_step for phase in phases])
+    if phases and phases[0].from_step != 0:
+        raise ValueError(f"mixture: the first phase begins at step {phases[0].from_step}; set its from_step to 0")
+
+
+def check_curriculum(phases: Sequence[ContextPhase], context: int) -> None:
+    """Raises ValueError for phases out of order, and for sequences that do not divide rows of `context` tokens."""
+    _check_order("curriculum", [phase.from_step for phase in phases])
+    divisors = [n for n in range(1, context + 1) if context % n == 0]
+    for phase in phases:
+        if phase.tokens not in divisors:
+            near = [n for n in divisors if n < phase.tokens][-1:] + [n for n in divisors if n > phase.tokens][:1]
+            raise ValueError(
+                f"curriculum: {phase.tokens} tokens do not divide the rows' context of {context}; the nearest that do: "
+                f"{', '.join(map(str, near))}"
+            )
+
+
+def _check_order(section: str, steps: Sequence[int]) -> None:
+    if list(steps) != sorted(set(steps)):
+        raise ValueError(
+            f"{section}: from_step goes {', '.join(map(str, steps))}; each phase must begin after the one before"
+        )
 
 
 Config = ModelConfig | OptimizerConfig | TrainingConfig

@@ -1,6 +1,7 @@
 """A shuffled order that needs no memory: row number k of an epoch is computed, not stored, and so is the way back."""
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 ROUNDS = 6
 
 Numbers = NDArray[np.uint64]
+Network = Callable[[Numbers, np.uint64, Numbers], Numbers]
 
 
 def permute(positions: NDArray[np.int64], size: int, *key: int) -> NDArray[np.int64]:
@@ -16,22 +18,20 @@ def permute(positions: NDArray[np.int64], size: int, *key: int) -> NDArray[np.in
     A Feistel network over the next even number of bits; results at or beyond `size` are sent through again until they
     fall inside (cycle walking), which keeps it a bijection. On average fewer than four passes.
     """
-    half_bits, keys = _half_bits(size), _round_keys(key)
-    values = _feistel(positions.astype(np.uint64), half_bits, keys)
-    outside = np.flatnonzero(values >= size)
-    while outside.size:
-        values[outside] = _feistel(values[outside], half_bits, keys)
-        outside = outside[values[outside] >= size]
-    return values.astype(np.int64)
+    return _walk(_feistel, positions, size, key)
 
 
 def unpermute(images: NDArray[np.int64], size: int, *key: int) -> NDArray[np.int64]:
     """The positions that go to `images`: the inverse of `permute`."""
+    return _walk(_inverse_feistel, images, size, key)
+
+
+def _walk(network: Network, positions: NDArray[np.int64], size: int, key: tuple[int, ...]) -> NDArray[np.int64]:
     half_bits, keys = _half_bits(size), _round_keys(key)
-    values = _inverse_feistel(images.astype(np.uint64), half_bits, keys)
+    values = network(positions.astype(np.uint64), half_bits, keys)
     outside = np.flatnonzero(values >= size)
     while outside.size:
-        values[outside] = _inverse_feistel(values[outside], half_bits, keys)
+        values[outside] = network(values[outside], half_bits, keys)
         outside = outside[values[outside] >= size]
     return values.astype(np.int64)
 

@@ -4,7 +4,7 @@ Pages become their main text, characters are repaired, personal data is masked, 
 table lies one of statistics, row for row, without text.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -16,7 +16,7 @@ from pydantic import Field
 
 from tasks.artifacts import QualityModel, RawCorpus, file_digest
 from tasks.corpus import DropWriter, RollingWriter, outcome_of, split_batch, tables_of
-from tasks.documents import DOCUMENTS, TableWriter, text_buffers
+from tasks.documents import DOCUMENTS, TableWriter, bounded, text_buffers
 from tasks.errors import UserError
 from tasks.filetasks import FileTasks
 from tasks.ledger import StageOutcome
@@ -235,7 +235,7 @@ def annotate_table(work: AnnotateWork, out: Path) -> StageOutcome:
         pq.ParquetFile(work.table.path) as file,
     ):
         annotator = Annotator(work.config, work.quality, pages)
-        for batch in bounded(file.iter_batches(batch_size=BATCH_ROWS)):
+        for batch in bounded(file.iter_batches(batch_size=BATCH_ROWS), BATCH_BYTES):
             mended = annotator.mend(batch)
             documents = _with_texts(batch, mended)
             removed += _bytes(batch) - _bytes(documents)
@@ -251,18 +251,6 @@ def annotate_table(work: AnnotateWork, out: Path) -> StageOutcome:
             split_batch(_with_languages(documents, staying, measured), mended.reasons, mended.values, kept, dropped)
     figures = {"repaired_documents": float(mended_documents)}
     return outcome_of([kept], dropped, removed, figures, {statistics_path: "Statistics"})
-
-
-def bounded(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of at most BATCH_BYTES of text, or of one document that is longer."""
-    for batch in batches:
-        ends = np.cumsum(batch.column("bytes").to_numpy())
-        start = 0
-        while start < batch.num_rows:
-            before = ends[start - 1] if start else 0
-            end = max(start + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
-            yield batch.slice(start, end - start)
-            start = end
 
 
 def _bytes(batch: pa.RecordBatch) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tasks.audit_documents import Documents, Histogram, read_documents
 from tasks.audit_measures import Parts, Repeats, SharedDocuments, Spread, count_repeats, shared_documents, spreads
-from tasks.audit_sample import Numbers, Pools, Sample, asked_weights, groups_of, read_sample, sampled_steps
+from tasks.audit_sample import Numbers, Pools, Sample, asked_weights, read_sample, sampled_steps
 
 if TYPE_CHECKING:
     from model.stream import RowStream
@@ -110,7 +110,7 @@ def group_shares(
     if len(stream.names) < 2:
         return ()
     asked = asked_weights(stream, 0, counted)
-    groups = groups_of(stream, sample.numbers).ravel()
+    groups = stream.groups_of(sample.numbers).ravel()
     tokens = np.bincount(groups[sample.rows], sample.tokens, len(stream.names))
     rows = np.arange(len(groups))
     found = spreads(Parts(rows, groups, np.ones(len(rows)), len(stream.names)), pools)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.audit_sample import LEAST_STEPS, Numbers, Pools, Sample, Shares, groups_of
+from tasks.audit_sample import LEAST_STEPS, Numbers, Pools, Sample, Shares
 
 if TYPE_CHECKING:
     from model.stream import RowStream
@@ -118,7 +118,7 @@ def count_repeats(stream: "RowStream", steps: int, counted: int) -> tuple[Repeat
         batch = stream.rows_at(step)
         numbers[step * stream.batch_rows : (step + 1) * stream.batch_rows] = batch
         in_batch += len(batch) - len(np.unique(batch))
-    groups = groups_of(stream, numbers)
+    groups = stream.groups_of(numbers)
     sizes = np.array([rows.rows for rows in stream.token_rows.values()])
     delivered = steps * stream.batch_rows
     if stream.mixture is None:

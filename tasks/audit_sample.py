@@ -84,7 +84,7 @@ class Pools:
             crossings = np.array([sum(pair.crossings for pair in table.pairs)])
             ones = np.ones((len(sample.steps), 1))
             return cls(np.array([stream.rows]), np.zeros_like(sample.numbers), ones, row_tokens, crossings)
-        of_row = groups_of(stream, sample.numbers)
+        of_row = stream.groups_of(sample.numbers)
         weights = np.array([asked_weights(stream, int(step), int(step) + 1) for step in sample.steps])
         pool_of_pair = _pool_by_name(stream, of_row.ravel()[sample.rows], table.pair_of(sample.documents), table)
         row_tokens = np.zeros((len(stream.names), len(table.pairs)))
@@ -95,12 +95,6 @@ class Pools:
                 crossings[pool_of_pair[at]] += pair.crossings
         rows = np.array([found.rows for found in stream.token_rows.values()])
         return cls(rows, of_row, weights, row_tokens, crossings)
-
-
-def groups_of(stream: "RowStream", numbers: Numbers) -> Numbers:
-    """Which of the stream's groups each row is of, by its number over all groups."""
-    ends = np.cumsum([rows.rows for rows in stream.token_rows.values()])
-    return np.searchsorted(ends, numbers, side="right")
 
 
 def asked_weights(stream: "RowStream", first: int, last: int) -> Shares:

@@ -51,7 +51,7 @@ def learn_products(
     """At most `most` merges, in order, over the pieces of `texts`; none that occurs fewer than `least_count` times.
 
     Equal texts give equal merges, whatever the number of threads: counts are sums, ties go to the lower pair of ids.
-    Half the CPU-seconds and 0.6 of the memory of the trainer in `tokenizers`, at equal bytes a token
+    0.6 of the CPU-seconds and half the memory of the trainer in `tokenizers`, at equal bytes a token
     (benchmarks/RESULTS.md, `train-tokenizer`). `texts` is read twice where pairs get rare.
     """
     from rustbpe.rustbpe import Tokenizer

@@ -1,6 +1,6 @@
 """Reading and writing document tables in batches, so that memory does not grow with the corpus."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -91,6 +91,18 @@ def read_batches(folder: Path, pattern: str, rows: int = 2_000) -> Iterator[pa.R
     for path in sorted(folder.glob(pattern)):
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(batch_size=rows)
+
+
+def bounded(batches: Iterable[pa.RecordBatch], most_bytes: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of at most `most_bytes` of text, or of one document that is longer."""
+    for batch in batches:
+        ends = np.cumsum(batch.column("bytes").to_numpy())
+        start = 0
+        while start < batch.num_rows:
+            before = ends[start - 1] if start else 0
+            end = max(start + 1, int(np.searchsorted(ends, before + most_bytes, side="right")))
+            yield batch.slice(start, end - start)
+            start = end
 
 
 def text_buffers(column: pa.Array) -> tuple[Bytes, Offsets]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tasks.documents import TableWriter
+from tasks.documents import TableWriter, bounded
 from tasks.encoding import open_encoder, special_ids
 from tasks.ledger import Ledger, StageOutcome
 from tasks.packing import Pieces
@@ -70,14 +70,8 @@ def item_type(vocab_size: int) -> "np.dtype[np.uint16] | np.dtype[np.uint32]":
 def text_batches(path: Path) -> Iterator[pa.RecordBatch]:
     """Batches of a few MB of text, so that few long documents do not fill the memory with tokens."""
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=1_000, columns=["id", "text", "source", "language", "bytes"]):
-            ends = np.cumsum(batch.column("bytes").to_numpy())
-            start = 0
-            while start < batch.num_rows:
-                before = ends[start - 1] if start else 0
-                stop = max(start + 1, int(np.searchsorted(ends, before + ENCODE_BYTES, side="right")))
-                yield batch.slice(start, stop - start)
-                start = stop
+        batches = file.iter_batches(batch_size=1_000, columns=["id", "text", "source", "language", "bytes"])
+        yield from bounded(batches, ENCODE_BYTES)
 
 
 def encode_table(work: EncodeWork, out: Path) -> StageOutcome:

@@ -129,7 +129,7 @@ def test_a_trained_classifier_gives_each_document_its_score(tmp_path: Path):
 def test_long_documents_are_taken_in_batches_of_bounded_size_and_none_is_lost():
     sizes = [1, BATCH_BYTES, 5, 6, BATCH_BYTES + 1, 2, BATCH_BYTES - 2, 3]
     rows = pa.RecordBatch.from_pydict({"row": range(len(sizes)), "bytes": sizes})
-    batches = list(bounded([rows, rows.slice(0, 0), rows.slice(3, 2)]))
+    batches = list(bounded([rows, rows.slice(0, 0), rows.slice(3, 2)], BATCH_BYTES))
     assert [batch["row"].to_pylist() for batch in batches] == [[0], [1], [2, 3], [4], [5, 6], [7], [3], [4]]
 
 
