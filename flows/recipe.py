@@ -7,7 +7,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from flows.recipe_file import RecipeText, checked, read_recipe
-from model.config import ModelConfig, check_curriculum, check_mixture
+from model.config import check_curriculum, check_mixture
+from model.model_config import ModelConfig
 from tasks.annotate import AnnotateConfig
 from tasks.cluster import ClusterConfig
 from tasks.decontaminate import DecontaminateConfig

@@ -1,6 +1,6 @@
 """What a model costs, from its config alone. Imports no torch."""
 
-from model.config import ModelConfig
+from model.model_config import ModelConfig
 
 BYTES_PER_WEIGHT = 16  # float32 weight, gradient and the two moments of AdamW
 ACTIVATION_BYTES = {"float32": 4, "bfloat16": 2}

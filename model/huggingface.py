@@ -9,9 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.config import ModelConfig
 from model.heads import LanguageModel, Model, SequenceClassifier, TokenClassifier
 from model.huggingface_config import CONFIG, FolderDescription, Head, describe, label_names, read_folder
+from model.model_config import ModelConfig
 from model.tensor_names import is_derived, stored_tensors
 
 WEIGHTS = "model.safetensors"

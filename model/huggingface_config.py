@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from model.config import Family, ModelConfig
+from model.model_config import Family, ModelConfig
 
 CONFIG = "config.json"
 

@@ -5,8 +5,8 @@ C channels, H query heads, G key and value heads, D = C / H, M channels inside t
 
 from dataclasses import dataclass
 
-from model.config import ModelConfig
 from model.huggingface_config import Head
+from model.model_config import ModelConfig
 
 Shape = tuple[int, ...]
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.attention import Attention, KeyValueCache, RotaryPositions
-from model.config import ModelConfig
+from model.model_config import ModelConfig
 
 
 class Transformer(nn.Module):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from model.config import ContextPhase, MixturePhase, ModelConfig, OptimizerConfig, Precision, TrainingConfig
+from model.config import ContextPhase, MixturePhase, OptimizerConfig, Precision, TrainingConfig
+from model.model_config import ModelConfig
 from model.word_vectors import vector_width
 from tasks.artifacts import Tokenizer, TokenShards, canonical, file_digest
 from tasks.audit import audit_stream, write_audit

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model.batches import PretrainBatches
-from model.config import ModelConfig
+from model.model_config import ModelConfig
 from model.shard_format import SEGMENT_FIELDS
 from model.shard_writer import write_token_shard
 from model.shards import TokenRows

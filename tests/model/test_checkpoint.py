@@ -15,8 +15,9 @@ from model.checkpoint import (
     remove_unfinished,
     save_checkpoint,
 )
-from model.config import ModelConfig, OptimizerConfig
+from model.config import OptimizerConfig
 from model.heads import LanguageModel
+from model.model_config import ModelConfig
 from model.optimizer import build_optimizer
 
 STATE = TrainingState(

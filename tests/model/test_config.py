@@ -4,14 +4,8 @@ import sys
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from model.config import (
-    ModelConfig,
-    OptimizerConfig,
-    TrainingConfig,
-    config_to_json,
-    model_config_from_json,
-    settings_digest,
-)
+from model.config import OptimizerConfig, TrainingConfig, config_to_json, settings_digest
+from model.model_config import ModelConfig, model_config_from_json
 
 
 def test_heads_that_do_not_divide_the_width_are_refused_with_those_that_do():
@@ -23,7 +17,7 @@ def test_heads_that_do_not_divide_the_width_are_refused_with_those_that_do():
     ("changes", "message"),
     [
         ({"layers": 0}, "layers 0: expected 1 or more"),
-        ({"family": "bert"}, "expected one of gpt2, llama"),
+        ({"family": "falcon"}, "expected one of gpt2, llama"),
         ({"kv_heads": 3}, "kv_heads 3 does not divide heads 4; the nearest kv_heads that do: 2, 4"),
         ({"family": "gpt2", "kv_heads": 2}, "gpt2 has no grouped heads"),
         ({"family": "gpt2", "tie_embeddings": False}, "always tied"),

@@ -3,9 +3,9 @@ import threading
 import pytest
 import torch
 
-from model.config import ModelConfig
 from model.generate import complete, generate, pick
 from model.heads import LanguageModel
+from model.model_config import ModelConfig
 
 VOCAB = 61
 GPT2 = ModelConfig(family="gpt2", layers=2, width=32, heads=4, context=16, initial_std=0.3)

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from model.batches import Batch, ExampleBatches, PretrainBatches
-from model.config import ModelConfig, OptimizerConfig, TrainingConfig
+from model.config import OptimizerConfig, TrainingConfig
 from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
 from model.loss import LossSum
+from model.model_config import ModelConfig
 from model.objectives import causal_language_model, sequence_classification, token_classification
 from model.shards import TokenRows
 from model.stream import RowStream

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from model.batches import PretrainBatches
-from model.config import ModelConfig, OptimizerConfig, TrainingConfig
+from model.config import OptimizerConfig, TrainingConfig
 from model.heads import LanguageModel
+from model.model_config import ModelConfig
 from model.objectives import causal_language_model
 from model.shards import TokenRows
 from model.stream import RowStream

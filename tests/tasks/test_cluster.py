@@ -17,7 +17,8 @@ import pytest
 import tokenizers
 from tokenizers.models import BPE
 
-from model.config import ModelConfig, OptimizerConfig
+from model.config import OptimizerConfig
+from model.model_config import ModelConfig
 from model.shard_format import SEGMENT_FIELDS
 from model.shard_writer import write_token_shard
 from tasks.artifacts import Tokenizer, TokenShards

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from model.config import ModelConfig
 from model.heads import LanguageModel, SequenceClassifier
 from model.huggingface import load_folder, save_folder
+from model.model_config import ModelConfig
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
 from tasks.encoding import SPECIAL_TOKENS, SpecialIds, encode_documents, load_tokenizer, special_ids
 from tasks.errors import UserError

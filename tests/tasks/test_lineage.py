@@ -14,8 +14,9 @@ import pytest
 
 from flows.stages import PRETRAIN, SHARDS, TOKENIZER, Stage, identify
 from model.batches import PretrainBatches
-from model.config import ContextPhase, MixturePhase, ModelConfig, OptimizerConfig
+from model.config import ContextPhase, MixturePhase, OptimizerConfig
 from model.loss import IGNORED
+from model.model_config import ModelConfig
 from tasks.artifact_graph import read_graph
 from tasks.artifacts import Artifact, Corpus, PretrainedModel, Tokenizer, TokenShards, Workspace, as_artifact, describe
 from tasks.encoding import decode_text, load_tokenizer

@@ -10,9 +10,9 @@ import tokenizers
 import torch
 
 import tasks.serving
-from model.config import ModelConfig
 from model.heads import LanguageModel, SequenceClassifier
 from model.huggingface import save_folder
+from model.model_config import ModelConfig
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
 from tasks.models import check_folder, classify_text, continue_ids, continue_text, load, read_task, resolve_model

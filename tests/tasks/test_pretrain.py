@@ -12,8 +12,9 @@ import torch
 from pydantic import ValidationError
 from tokenizers.models import BPE
 
-from model.config import ContextPhase, MixturePhase, ModelConfig, OptimizerConfig
+from model.config import ContextPhase, MixturePhase, OptimizerConfig
 from model.heads import LanguageModel
+from model.model_config import ModelConfig
 from model.shard_format import SEGMENT_FIELDS
 from model.shard_writer import write_token_shard
 from tasks.artifacts import Tokenizer, TokenShards
