@@ -26,9 +26,12 @@ class LossSum:
     count: Tensor  # scalar int64, targets that are not IGNORED
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int = 0) -> LossSum:
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int = 0, cap: float = 0.0
+) -> LossSum:
     """Cross-entropy of softmax(hidden @ weight.T): hidden [..., C], weight [V, C], targets [...] int64.
 
+    With a `cap` the logits are cap * tanh(logits / cap), as in Gemma 2 (arXiv 2408.00118, section 2).
     `chunk_rows` positions are computed at a time; 0 chooses. Products run in autocast's dtype, sums in float32. The
     gradients are made along with the loss, so that no logits are computed twice. Equal to `plain_cross_entropy`.
     """
@@ -37,7 +40,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_
     if chunk_rows == 0:
         chunk_rows = max(1, (CUDA_LOGITS if hidden.is_cuda else CPU_LOGITS) // weight.shape[0])
     needs_gradient = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
-    nats = cast(Tensor, _LinearCrossEntropy.apply(rows, weight, flat_targets, chunk_rows, needs_gradient))
+    nats = cast(Tensor, _LinearCrossEntropy.apply(rows, weight, flat_targets, chunk_rows, needs_gradient, cap))
     return LossSum(nats, (flat_targets != IGNORED).sum())
 
 
@@ -58,7 +61,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: _Saved, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int, needs_gradient: bool
+        ctx: _Saved,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        chunk_rows: int,
+        needs_gradient: bool,
+        cap: float,
     ) -> Tensor:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
@@ -71,9 +80,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 piece = slice(start, start + chunk_rows)
                 x, y = hidden[piece].to(dtype), targets[piece]
                 logits = (x @ head.T).float()  # (chunk, V)
+                squashed = torch.tanh(logits / cap) if cap else None
+                if squashed is not None:
+                    logits = cap * squashed
                 nats += F.cross_entropy(logits, y, ignore_index=IGNORED, reduction="sum")
                 if hidden_gradient is not None and weight_gradient is not None:
-                    slope = _cross_entropy_slope_(logits, y).to(dtype)
+                    slope = _cross_entropy_slope_(logits, y)
+                    if squashed is not None:
+                        slope.mul_(1 - squashed.square())
+                    slope = slope.to(dtype)
                     hidden_gradient[piece] = slope @ head
                     weight_gradient += slope.T @ x
         ctx.hidden_gradient = hidden_gradient
@@ -84,11 +99,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  (the base takes any gradients)
         ctx: _Saved, grad_output: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         if ctx.hidden_gradient is None or ctx.weight_gradient is None:
             raise RuntimeError("backward through a loss that was computed without gradients")
         hidden_gradient = (ctx.hidden_gradient * grad_output).to(ctx.hidden_gradient.dtype)
-        return hidden_gradient, (ctx.weight_gradient * grad_output).to(ctx.weight_gradient.dtype), None, None, None
+        return (
+            hidden_gradient,
+            (ctx.weight_gradient * grad_output).to(ctx.weight_gradient.dtype),
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 def _cross_entropy_slope_(logits: Tensor, targets: Tensor) -> Tensor:
