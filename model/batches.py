@@ -3,7 +3,7 @@
 B rows, T tokens. Which rows a step has: model/stream.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.documents import Documents, find_documents
 from model.loss import IGNORED
 from model.stream import RowOrder, RowStream
 
@@ -24,21 +25,49 @@ PAD_MULTIPLE = 8  # few different lengths, and shapes that matrix units like
 class Batch:
     """Rows to train or evaluate on, padded on the right."""
 
-    ids: Tensor  # [B, T] int64
-    targets: Tensor  # [B, T] int64, aligned with ids and already shifted for next-token tasks, -100 not scored; or [B]
-    lengths: Tensor  # [B] int64, tokens of each row that are no padding
+    ids: Tensor  # [B, T] int64; of a seq2seq model the source; of multiple choice [B, N, T]
+    targets: (
+        Tensor  # [B, T] int64, already shifted for next-token tasks, -100 not scored; or [B]; or float32 [B] or [B, K]
+    )
+    lengths: Tensor  # [B] int64, tokens of each row that are no padding; of multiple choice [B, N]
+    documents: Documents | None = None  # where attention stops at their ends
+    token_types: Tensor | None = None  # [B, T] int64
+    decoder_ids: Tensor | None = None  # [B, U] int64: the target so far of a seq2seq model; targets are [B, U]
+    task: str = ""  # of a multi-task model: the head
 
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`."""
-        return Batch(*(part.to(device, non_blocking=True) for part in (self.ids, self.targets, self.lengths)))
+        return self._each(
+            lambda part: part.to(device, non_blocking=True),
+            None if self.documents is None else self.documents.to(device),
+        )
 
     def pin_memory(self) -> "Batch":
         """The same in page-locked memory, from which a GPU copies while it computes."""
-        return Batch(self.ids.pin_memory(), self.targets.pin_memory(), self.lengths.pin_memory())
+        documents = None if self.documents is None else self.documents.pin_memory()
+        return self._each(lambda part: part.pin_memory(), documents)
 
     def rows(self, start: int, stop: int) -> "Batch":
         """Rows [start, stop)."""
-        return Batch(self.ids[start:stop], self.targets[start:stop], self.lengths[start:stop])
+        documents = None if self.documents is None else self.documents.rows(start, stop)
+        return self._each(lambda part: part[start:stop], documents)
+
+    def scored(self) -> Tensor:
+        """How many targets count: scalar int64. Figures and labels that are numbers all do."""
+        if self.targets.is_floating_point():
+            return torch.tensor(self.targets.numel())
+        return (self.targets != IGNORED).sum()
+
+    def _each(self, change: Callable[[Tensor], Tensor], documents: Documents | None) -> "Batch":
+        return Batch(
+            change(self.ids),
+            change(self.targets),
+            change(self.lengths),
+            documents,
+            None if self.token_types is None else change(self.token_types),
+            None if self.decoder_ids is None else change(self.decoder_ids),
+            self.task,
+        )
 
 
 class Batches(Protocol):
@@ -74,8 +103,10 @@ class PretrainBatches:
     What follows <|eos|>, and padding, is no target: the next token of a row belongs to another document there.
     """
 
-    def __init__(self, stream: RowStream) -> None:
+    def __init__(self, stream: RowStream, masks_documents: bool = False) -> None:
+        """`masks_documents`: attention stops behind <|eos|>, and positions restart."""
         self.stream = stream
+        self.masks_documents = masks_documents
         self.batch_rows = stream.batch_rows
 
     def rows_at(self, step: int) -> NDArray[np.int64]:
@@ -102,7 +133,18 @@ class PretrainBatches:
         if header.pad is not None and header.packing != "concatenate":
             targets[targets == header.pad] = IGNORED
             lengths = (ids != header.pad).sum(axis=1)
-        return Batch(torch.from_numpy(ids), torch.from_numpy(targets.reshape(-1, context)), torch.from_numpy(lengths))
+        documents = find_documents(starts_of(ids, header.eos)) if self.masks_documents else None
+        scored = torch.from_numpy(targets.reshape(-1, context))
+        return Batch(torch.from_numpy(ids), scored, torch.from_numpy(lengths), documents)
+
+
+def starts_of(ids: NDArray[np.int64], eos: int | None) -> NDArray[np.bool_]:
+    """Where documents begin in rows [B, T]: at the first token, and behind each `eos`."""
+    starts = np.zeros(ids.shape, dtype=np.bool_)
+    starts[:, 0] = True
+    if eos is not None:
+        starts[:, 1:] = ids[:, :-1] == eos
+    return starts
 
 
 class ExampleBatches:

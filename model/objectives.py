@@ -3,26 +3,29 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from torch import nn
-
 from model.batches import Batch
-from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
-from model.loss import LossSum, linear_cross_entropy, plain_cross_entropy
+from model.heads import LanguageModel, Model, SequenceClassifier, TokenClassifier
+from model.loss import LossSum
 
-M = TypeVar("M", bound=nn.Module)
+M = TypeVar("M", bound=Model)
 Objective = Callable[[M, Batch], LossSum]
+
+
+def own_loss(model: M, batch: Batch) -> LossSum:
+    """What the model's head was made for."""
+    return model.loss(batch)
 
 
 def causal_language_model(model: LanguageModel, batch: Batch) -> LossSum:
     """Nats of each next token: targets [B, T] are already shifted."""
-    return linear_cross_entropy(model.trunk(batch.ids), model.head_weight, batch.targets)
+    return model.loss(batch)
 
 
 def sequence_classification(model: SequenceClassifier, batch: Batch) -> LossSum:
     """Nats of each row's class: targets [B]."""
-    return plain_cross_entropy(model(batch.ids, batch.lengths), batch.targets)
+    return model.loss(batch)
 
 
 def token_classification(model: TokenClassifier, batch: Batch) -> LossSum:
     """Nats of each token's class: targets [B, T], not shifted."""
-    return plain_cross_entropy(model(batch.ids), batch.targets)
+    return model.loss(batch)

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from model.batches import Batch, Batches
-from model.device import autocast, process_rank, sum_over_processes
-from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
+from model.device import process_rank, sum_over_processes
+from model.heads import Model
 from model.loss import LossSum
 
-M = TypeVar("M", bound=LanguageModel | SequenceClassifier | TokenClassifier)
+M = TypeVar("M", bound=Model)
 
 
 class Scored(nn.Module, Generic[M]):
@@ -58,7 +58,6 @@ def mean_loss(
     batches: Batches,
     count: int,
     micro_rows: int,
-    precision: torch.dtype,
 ) -> float:
     """Nats per target over the first `count` batches, shared among the processes, each of which gets the result.
 
@@ -69,7 +68,7 @@ def mean_loss(
     was_training = model.training
     model.eval()
     sums = torch.zeros(2, dtype=torch.float64, device=device)
-    with torch.no_grad(), autocast(device, precision):
+    with torch.no_grad():
         for batch in batches.evaluation(count):
             rows = len(batch.ids)
             start, stop = rank * rows // world, (rank + 1) * rows // world

@@ -28,9 +28,9 @@ from model.checkpoint import (
     save_checkpoint,
 )
 from model.config import OptimizerConfig, TrainingConfig, settings_digest
-from model.device import agree_on, autocast, choose_device, choose_precision, process_rank, sum_over_processes
-from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
-from model.loss import IGNORED, LossSum
+from model.device import agree_on, choose_device, choose_precision, process_rank, sum_over_processes
+from model.heads import Model, set_compute_dtype
+from model.loss import LossSum
 from model.optimizer import build_optimizer, set_learning_rate
 from model.parallel import Scored, gradient_sync, mean_loss, micro_batch_rows, wrap
 from model.prefetch import Prefetch
@@ -38,7 +38,7 @@ from model.schedule import learning_rate
 
 logger = logging.getLogger(__name__)
 
-M = TypeVar("M", bound=LanguageModel | SequenceClassifier | TokenClassifier)
+M = TypeVar("M", bound=Model)
 
 
 @dataclass(frozen=True)
@@ -196,6 +196,7 @@ class _Run(Generic[M]):
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         self.model = model.to(self.device)
+        set_compute_dtype(model, self.dtype)
         self.objective = objective
         self.batches, self.validation = batches, validation
         self.training, self.optimizer_config = training, optimizer
@@ -243,8 +244,7 @@ class _Run(Generic[M]):
         nats = torch.zeros((), device=self.device)
         for number, batch in enumerate(micro):
             with gradient_sync(self.scored, is_due=number == len(micro) - 1):
-                with autocast(self.device, self.dtype):
-                    loss: Tensor = self.scored(batch.to(self.device))
+                loss: Tensor = self.scored(batch.to(self.device))
                 (loss * scale).backward()
             nats += loss.detach()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.optimizer_config.clip_norm)
@@ -327,12 +327,10 @@ class _Run(Generic[M]):
         """Scored targets and tokens without padding, over all processes: two scalars of float32 and float64."""
         counts = torch.zeros(2, dtype=torch.float64)
         for batch in micro:
-            counts += torch.stack(((batch.targets != IGNORED).sum(), batch.lengths.sum())).double()
+            counts += torch.stack((batch.scored(), batch.lengths.sum())).double()
         targets, tokens = sum_over_processes(counts.to(self.device, non_blocking=True)).unbind()
         return targets.float(), tokens
 
     def _validation_loss(self) -> float:
         assert self.validation is not None
-        return mean_loss(
-            self.model, self.objective, self.validation, self.training.evaluate_batches, self.micro_rows, self.dtype
-        )
+        return mean_loss(self.model, self.objective, self.validation, self.training.evaluate_batches, self.micro_rows)

@@ -1,0 +1,126 @@
+"""Layers whose weights stay float32 while they compute in the dtype of their input.
+
+B rows, T tokens, C channels, M channels inside the MLP.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.model_config import GATED, Activation, ModelConfig
+
+
+class Linear(nn.Linear):
+    """A linear layer that casts its weights to the dtype of what comes in: bfloat16 products of float32 weights."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., in] -> [..., out], same dtype."""
+        bias = None if self.bias is None else self.bias.to(input.dtype)  # pyright: ignore[reportUnnecessaryComparison]  (the stubs forget bias=False)
+        return F.linear(input, self.weight.to(input.dtype), bias)
+
+
+class LayerNorm(nn.LayerNorm):
+    """In the dtype of its input."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., C] -> [..., C]."""
+        bias = None if self.bias is None else self.bias.to(input.dtype)  # pyright: ignore[reportUnnecessaryComparison]
+        return F.layer_norm(input, self.normalized_shape, self.weight.to(input.dtype), bias, self.eps)
+
+
+class RMSNorm(nn.RMSNorm):
+    """In the dtype of its input. Source: arXiv 1910.07467."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] -> [..., C]."""
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+def build_norm(config: ModelConfig) -> nn.Module:
+    """The family's norm over the width."""
+    if config.family == "llama":
+        return RMSNorm(config.width, eps=config.norm_epsilon)
+    return LayerNorm(config.width, eps=config.norm_epsilon, bias=config.family != "modernbert")
+
+
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """One activation, element by element; of a gated one, what its gate goes through."""
+    if activation in ("silu", "swiglu"):
+        return F.silu(x)
+    if activation in ("gelu", "geglu"):
+        return F.gelu(x)
+    if activation == "gelu_tanh":
+        return F.gelu(x, approximate="tanh")
+    if activation in ("relu", "reglu"):
+        return F.relu(x)
+    if activation == "relu2":
+        return F.relu(x).square()
+    return torch.tanh(x) if activation == "tanh" else torch.sigmoid(x)
+
+
+class Mlp(nn.Module):
+    """Up, activation, down."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.activation: Activation = config.mlp_activation
+        self.dropout = config.dropout
+        self.up = Linear(config.width, config.hidden_width, bias=config.has_mlp_bias)
+        self.output = Linear(config.hidden_width, config.width, bias=config.has_mlp_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, T, C] -> [B, T, C]."""
+        return F.dropout(self.output(activate(self.up(x), self.activation)), self.dropout, self.training)
+
+
+class GatedMlp(nn.Module):
+    """act(gate) * up, down; gate and up are one matrix. Source: arXiv 2002.05202."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.activation: Activation = config.mlp_activation
+        self.dropout = config.dropout
+        self.gate_up = Linear(config.width, 2 * config.hidden_width, bias=config.has_mlp_bias)
+        self.output = Linear(config.hidden_width, config.width, bias=config.has_mlp_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, T, C] -> [B, T, C]."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return F.dropout(self.output(activate(gate, self.activation) * up), self.dropout, self.training)
+
+
+def build_mlp(config: ModelConfig) -> nn.Module:
+    """Gated where the activation is."""
+    return GatedMlp(config) if config.mlp_activation in GATED else Mlp(config)
+
+
+def initialize(module: nn.Module, config: ModelConfig) -> None:
+    """Fresh weights for all layers of `module`: biases zero, norms one.
+
+    "normal": outputs that add to the residual are scaled by 1/sqrt(2 layers), as in GPT-2.
+    """
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Linear):
+            is_residual = name.endswith((".output", "output"))
+            _initialize_matrix(layer.weight, config, 1 / math.sqrt(2 * config.layers) if is_residual else 1.0)
+            if layer.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]  (the stubs forget bias=False)
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.Embedding):
+            nn.init.normal_(layer.weight, std=config.initial_std)
+        elif isinstance(layer, nn.RNNBase):
+            for part, parameter in layer.named_parameters():
+                if part.startswith("weight"):
+                    _initialize_matrix(parameter, config, 1.0)
+                else:
+                    nn.init.zeros_(parameter)
+
+
+def _initialize_matrix(weight: Tensor, config: ModelConfig, scale: float) -> None:
+    if config.initialization == "normal":
+        nn.init.normal_(weight, std=config.initial_std * scale)
+    elif config.initialization == "xavier":
+        nn.init.xavier_uniform_(weight)
+    else:
+        nn.init.orthogonal_(weight)
