@@ -42,11 +42,6 @@ def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """Context in which matrix products run in `dtype`; does nothing for float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
-
-
 def sum_over_processes(values: Tensor) -> Tensor:
     """`values`, summed in place over all processes; unchanged in a single one."""
     if dist.is_available() and dist.is_initialized():

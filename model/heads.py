@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from model.batches import Batch
 from model.layers import Linear, activate, build_norm, initialize
 from model.loss import LossSum, linear_cross_entropy, plain_cross_entropy
-from model.model_config import ENCODERS, ModelConfig
+from model.model_config import ENCODERS, Activation, ModelConfig
 from model.recurrent import Recurrent
 from model.transformer import EncoderDecoder, Transformer
 
@@ -24,10 +24,12 @@ class LanguageHead(nn.Module):
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
         self.cap = config.logit_cap
-        own = None if config.tie_embeddings else nn.Parameter(torch.empty(vocab_size, config.width))
-        self.register_parameter("weight", own)
-        if own is not None:
-            nn.init.normal_(own, std=config.initial_std)
+        self.weight: Tensor | None  # [V, C]
+        self.register_parameter(
+            "weight", None if config.tie_embeddings else nn.Parameter(torch.empty(vocab_size, config.width))
+        )
+        if self.weight is not None:
+            nn.init.normal_(self.weight, std=config.initial_std)
 
     def matrix(self, embedding: Tensor) -> Tensor:
         """[V, C]: its own, or the embedding's."""
@@ -48,7 +50,7 @@ class MaskedHead(nn.Module):
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
-        self.activation = config.mlp_activation
+        self.activation: Activation = config.mlp_activation
         self.transform = Linear(config.width, config.width, bias=config.family == "bert")
         self.transform_norm = build_norm(config)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
@@ -80,7 +82,7 @@ class SequenceHead(nn.Module):
         self.problem: Problem = problem
         self.reads_first = config.family in ENCODERS
         self.dropout = config.dropout
-        self.activation = config.mlp_activation
+        self.activation: Activation = config.mlp_activation
         self.pooler = Linear(config.width, config.width) if config.family == "bert" else None
         is_modern = config.family == "modernbert"
         self.transform = Linear(config.width, config.width, bias=False) if is_modern else None
@@ -116,7 +118,7 @@ class TokenHead(nn.Module):
     def __init__(self, config: ModelConfig, classes: int) -> None:
         super().__init__()
         is_modern = config.family == "modernbert"
-        self.activation = config.mlp_activation
+        self.activation: Activation = config.mlp_activation
         self.dropout = config.dropout
         self.transform = Linear(config.width, config.width, bias=False) if is_modern else None
         self.transform_norm = build_norm(config) if is_modern else None

@@ -83,12 +83,12 @@ class Stack(nn.Module):
         cache: KeyValueCache | None = None, memory: Tensor | None = None, source_lengths: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """x [B, T, C] from `place` -> hidden [B, T, C]. With a cache, the tokens continue what it holds, and it grows by T."""
-        is_padded = lengths is not None and not self.is_causal and documents is None
+        padding = None if self.is_causal or documents is not None else lengths
         view = View(
             self.is_causal,
             {rotary.theta: rotary(positions, x.dtype) for rotary in self.rotary if isinstance(rotary, RotaryPositions)},
             documents,
-            key_mask(lengths, x.shape[1]) if is_padded else None,
+            None if padding is None else key_mask(padding, x.shape[1]),
             cache,
             None if cache is None else cache.positions(x.shape[1]),
             None if memory is None or source_lengths is None else key_mask(source_lengths, memory.shape[1]),

@@ -149,5 +149,5 @@ def test_checkpoint_of_another_model_is_refused(
 ):
     path = save(tmp_path, model, optimizer, 5)
     other = LanguageModel(dataclasses.replace(tiny, layers=1), 61)
-    with pytest.raises(ValueError, match=r"not this model's: trunk\.blocks\.1"):
+    with pytest.raises(ValueError, match=r"not this model's: trunk\.stack\.blocks\.1"):
         load_checkpoint(path, other, build_optimizer(other, OptimizerConfig()))

@@ -19,13 +19,23 @@ def test_heads_that_do_not_divide_the_width_are_refused_with_those_that_do():
         ({"layers": 0}, "layers 0: expected 1 or more"),
         ({"family": "falcon"}, "expected one of gpt2, llama"),
         ({"kv_heads": 3}, "kv_heads 3 does not divide heads 4; the nearest kv_heads that do: 2, 4"),
-        ({"family": "gpt2", "kv_heads": 2}, "gpt2 has no grouped heads"),
-        ({"family": "gpt2", "tie_embeddings": False}, "always tied"),
+        ({"family": "gpt2", "kv_heads": 2}, "kv_heads: gpt2 has no such option; leave it out, or set family to llama"),
+        ({"family": "gpt2", "tie_embeddings": False}, "tie_embeddings false: gpt2 has no such option"),
         ({"width": 12, "heads": 4}, "odd width 3"),
         ({"dropout": 1.0}, "at least 0 and below 1"),
         ({"dropout": float("nan")}, "dropout nan"),
         ({"norm_epsilon": 0.0}, "above 0"),
         ({"mlp_width": -1}, "mlp_width -1"),
+        ({"family": "bert", "window": 8}, "window: bert has no such option"),
+        ({"family": "lstm", "activation": "relu"}, "activation 'relu': lstm has tanh alone"),
+        ({"family": "lstm", "mlp_width": 64}, "lstm has no MLP"),
+        ({"family": "seq2seq", "positions": "rotary"}, "seq2seq has sinusoidal or learned ones"),
+        ({"activation": "swish"}, "expected one of sigmoid, tanh"),
+        ({"global_every": 2}, "without a window every layer is global"),
+        (
+            {"carry_tokens": 5},
+            "carry_tokens: llama has no such option; leave it out, or set family to rnn or lstm or gru",
+        ),
     ],
 )
 def test_a_shape_that_cannot_be_built_is_refused(changes: dict[str, object], message: str):
@@ -54,7 +64,7 @@ def test_config_survives_json():
 
 
 def test_unknown_json_key_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown keys layer\. Known keys: context"):
+    with pytest.raises(ValueError, match=r"unknown keys layer\. Known keys: activation, bias, carry_tokens, context"):
         model_config_from_json('{"layer": 3}')
 
 

@@ -1,3 +1,4 @@
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,7 @@ def work(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     losses, seen = train_small(folder / "checkpoints")
     torch.save({"losses": losses, "seen": seen}, folder / f"{rank}.pt")
+    gc.collect()  # the wrapper is part of a cycle: while it lives, so do the group's threads, which an exit may abort in
     dist.destroy_process_group()
 
 

@@ -189,4 +189,4 @@ def test_frozen_trunk_is_not_changed_and_its_run_resumes(tmp_path: Path, tiny: M
         )
         assert result.step == step
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert changed == {"score.weight"}
+    assert changed == {"head.score.weight"}
