@@ -44,7 +44,7 @@ def _feistel(values: Numbers, half_bits: np.uint64, keys: Numbers) -> Numbers:
     mask = (np.uint64(1) << half_bits) - np.uint64(1)
     left, right = values >> half_bits, values & mask
     for key in keys:
-        left, right = right, left ^ (_mix(right ^ key) & mask)
+        left, right = right, left ^ (mix(right ^ key) & mask)
     return (left << half_bits) | right
 
 
@@ -52,11 +52,11 @@ def _inverse_feistel(values: Numbers, half_bits: np.uint64, keys: Numbers) -> Nu
     mask = (np.uint64(1) << half_bits) - np.uint64(1)
     left, right = values >> half_bits, values & mask
     for key in keys[::-1]:
-        left, right = right ^ (_mix(left ^ key) & mask), left
+        left, right = right ^ (mix(left ^ key) & mask), left
     return (left << half_bits) | right
 
 
-def _mix(values: Numbers) -> Numbers:
+def mix(values: Numbers) -> Numbers:
     """The finalizer of splitmix64: every input bit reaches every output bit. Products wrap around."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
