@@ -87,9 +87,7 @@ def span_questions(ids: Ids, is_hidden: Flags, texts: Ids, is_text: Flags, symbo
     begins[:, 1:] &= ~is_hidden[:, :-1]
     count = np.cumsum(begins, axis=1)
     firsts = _first_columns(texts)
-    number = count - np.take_along_axis(
-        count - begins, firsts, axis=1
-    )  # of the last span up to here, from 1
+    number = count - np.take_along_axis(count - begins, firsts, axis=1)  # of the last span up to here, from 1
     is_hidden = is_hidden & (number <= len(symbols.sentinels))
     begins &= is_hidden
     marks = np.array([symbols.eos, *symbols.sentinels])[np.minimum(number, len(symbols.sentinels))]
