@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from flows.recipe_file import RecipeText, checked, read_recipe
 from model.config import check_curriculum, check_mixture
-from model.model_config import ModelConfig
+from model.model_config import ModelConfig, preset
 from tasks.annotate import AnnotateConfig
 from tasks.cluster import ClusterConfig
 from tasks.decontaminate import DecontaminateConfig
@@ -72,13 +73,21 @@ class CorpusRecipe(CorpusSections):
     makes: Literal["corpus"] = Field(description="says that there is no model in this recipe")
 
 
+def fill_preset(section: object) -> object:
+    """`model: {preset: NAME, key: value}` is the known shape with those keys changed. ValueError for an unknown name."""
+    if not isinstance(section, dict) or "preset" not in section:
+        return section
+    changes = {name: value for name, value in section.items() if name != "preset"}
+    return asdict(preset(str(section["preset"]))) | changes
+
+
 class Recipe(CorpusSections):
     """From raw text to a registered model."""
 
     makes: Literal["model"] = "model"
     tokenizer: TokenizerConfig = TokenizerConfig()
     shards: ShardsConfig = ShardsConfig()
-    model: ModelConfig = ModelConfig()
+    model: Annotated[ModelConfig, BeforeValidator(fill_preset)] = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()
     finetune: tuple[FinetuneConfig, ...] = ()
     evaluate: EvaluateConfig = EvaluateConfig()

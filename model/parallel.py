@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model.batches import Batch, Batches
 from model.device import process_rank, sum_over_processes
-from model.heads import Model
+from model.heads import Model, MultiTask
 from model.loss import LossSum
 
 M = TypeVar("M", bound=Model)
@@ -30,13 +30,14 @@ class Scored(nn.Module, Generic[M]):
         return self.objective(self.model, batch).nats
 
 
-def wrap(scored: nn.Module) -> nn.Module:
+def wrap(scored: Scored[M]) -> nn.Module:
     """`scored` with averaged gradients when there are several processes; the same module else.
 
-    The parameters stay those of the model inside, so nothing needs to be unwrapped for a checkpoint.
+    The parameters stay those of the model inside, so nothing needs to be unwrapped for a checkpoint. Of several heads a
+    step uses one.
     """
     if dist.is_available() and dist.is_initialized():
-        return DistributedDataParallel(scored)
+        return DistributedDataParallel(scored, find_unused_parameters=isinstance(scored.model, MultiTask))
     return scored
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from flows.recipe import FinetuneRecipe, Recipe, load_recipe, recipe_kind
 from flows.recipe_file import read_recipe
 from flows.telling import flattened
+from tasks.errors import UserError
 from tasks.settings import identity
 
 KEYS = st.text("abcdefghij_", min_size=1, max_size=6)
@@ -101,3 +102,14 @@ def test_every_other_field_of_a_recipe_is_part_of_the_identity(recipe: Path) -> 
     placed |= by_content | {"files.place", "decontaminate.allow", "deduplicate.against"}
     names = ("workers", "threads", "gpus_per_worker", "paths", "heldout_paths", "existing")
     assert {key for key in hidden if not key.endswith(names)} <= {*placed, "cluster.object_store_bytes", "tracking.uri"}
+
+
+def test_model_preset_is_the_known_shape_with_the_named_keys_changed(recipe: Path) -> None:
+    loaded = load_recipe(Recipe, str(recipe), ["model={preset: gpt2-124m, dropout: 0.1}"])
+    assert (loaded.model.family, loaded.model.layers, loaded.model.width) == ("gpt2", 12, 768)
+    assert loaded.model.dropout == 0.1
+
+
+def test_unknown_model_preset_is_refused_with_the_known_ones(recipe: Path) -> None:
+    with pytest.raises(UserError, match="preset 'gpt3': expected one of gpt2-124m, gpt2-350m"):
+        load_recipe(Recipe, str(recipe), ["model={preset: gpt3}"])
