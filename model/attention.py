@@ -11,57 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.cache import KeyValueCache
 from model.documents import Documents
 from model.layers import Linear, RMSNorm
 from model.model_config import ModelConfig
 
 Rotation = tuple[Tensor, Tensor]  # cosines and sines of angles, each [T, 1, D/2] or [B, T, 1, D/2]
-
-
-class KeyValueCache:
-    """Keys and values of the tokens a model has seen, for generation; rows may have different lengths.
-
-    `lengths` [B] int64 counts the valid positions of each row; what lies behind them is overwritten or never read.
-    """
-
-    def __init__(self, config: ModelConfig, layers: int, rows: int, device: torch.device, dtype: torch.dtype) -> None:
-        shape = (rows, config.key_value_heads, config.context, config.head_width)
-        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(layers)]
-        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(layers)]
-        self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)
-        self.longest = 0  # of `lengths`, kept here so that a GPU need not be asked
-        self.memory: list[tuple[Tensor, Tensor]] = []  # of a decoder: each layer's keys and values of the source
-        self.memory_keys: Tensor | None = None  # [B, 1, 1, S] bool: where the source is no padding
-
-    def positions(self, tokens: int) -> Tensor:
-        """[B, T]: where the next `tokens` tokens of each row go."""
-        return self.lengths[:, None] + torch.arange(tokens, device=self.lengths.device)
-
-    def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Puts [B, G, T, D] behind each row's valid positions; returns all, up to the longest row: [B, G, S, D]."""
-        index = self.positions(keys.shape[2])[:, None, :, None].expand_as(keys)
-        self.keys[layer].scatter_(2, index, keys.to(self.keys[layer].dtype))
-        self.values[layer].scatter_(2, index, values.to(self.values[layer].dtype))
-        end = self.longest + keys.shape[2]
-        return self.keys[layer][:, :, :end].to(keys.dtype), self.values[layer][:, :, :end].to(values.dtype)
-
-    def advance(self, tokens: int) -> None:
-        """Counts the tokens that every layer has stored."""
-        self.lengths += tokens
-        self.longest += tokens
-
-    def truncate(self, lengths: Tensor) -> None:
-        """Forgets what lies behind `lengths` [B]: the padding of prompts of unequal length."""
-        self.lengths = lengths.to(self.lengths.device)
-        self.longest = int(lengths.max())
-
-    def reorder(self, rows: Tensor) -> None:
-        """Row i becomes what row rows[i] was: the beams that go on."""
-        for layer in range(len(self.keys)):
-            self.keys[layer], self.values[layer] = self.keys[layer][rows], self.values[layer][rows]
-        self.memory = [(keys[rows], values[rows]) for keys, values in self.memory]
-        self.memory_keys = None if self.memory_keys is None else self.memory_keys[rows]
-        self.lengths = self.lengths[rows]
 
 
 @dataclass(frozen=True)
@@ -73,7 +28,6 @@ class View:
     documents: Documents | None = None
     keys: Tensor | None = None  # [B, 1, 1, T] bool, not causal: where a row is no padding
     cache: KeyValueCache | None = None
-    cached_positions: Tensor | None = None  # [B, T]: with a cache, where the tokens go
     source_keys: Tensor | None = None  # [B, 1, 1, S] bool, of a decoder without cache: where the source is no padding
 
 
@@ -127,7 +81,7 @@ class Attention(nn.Module):
             parts = zip(view.documents.gather(qkv), view.documents.bucket_lengths(), strict=True)
             y = view.documents.scatter([self._attend_padded(part, lengths, view) for part, lengths in parts])
         elif view.cache is not None:
-            y = self._attend_cached(qkv, view.cache, view)
+            y = self._attend_cached(qkv, view.cache)
         else:
             y = self._attend(qkv, view.is_causal, view.keys)
         return F.dropout(self.output(y), self.dropout, self.training)
@@ -177,18 +131,18 @@ class Attention(nn.Module):
         keys = None if view.is_causal else key_mask(lengths, qkv.shape[1])
         return self._attend(qkv, view.is_causal, keys)
 
-    def _attend_cached(self, qkv: Tensor, cache: KeyValueCache, view: View) -> Tensor:
+    def _attend_cached(self, qkv: Tensor, cache: KeyValueCache) -> Tensor:
         """New tokens [B, T, H + 2G, D], behind those that the cache holds; it grows by them."""
         is_start = cache.longest == 0
         q, k, v = self._split(qkv)
-        all_k, all_v = cache.store(self.layer, k, v)
+        all_k, all_v, mask = cache.store(self.layer, k, v, self.window)
         if is_start:
             return self._attend(qkv, True, None)
-        assert view.cached_positions is not None
-        distance = view.cached_positions[:, None, :, None] - torch.arange(all_k.shape[2], device=q.device)
-        mask = distance >= 0  # (B, 1, T, S)
-        if self.window:
-            mask &= distance < self.window
+        if q.shape[2] == 1:  # the queries that share keys stand in a column: nothing is repeated
+            y = F.scaled_dot_product_attention(
+                q.reshape(len(q), self.kv_heads, -1, self.head_width), all_k, all_v, mask
+            )
+            return y.reshape(len(q), 1, -1)
         y = F.scaled_dot_product_attention(q, all_k, all_v, mask, enable_gqa=self.kv_heads != self.heads)
         return y.transpose(1, 2).flatten(2)
 

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.attention import Attention, CrossAttention, KeyValueCache, RotaryPositions, View, key_mask
+from model.attention import Attention, CrossAttention, RotaryPositions, View, key_mask
+from model.cache import KeyValueCache
 from model.documents import Documents
 from model.layers import build_mlp, build_norm, initialize
 from model.model_config import ModelConfig
@@ -90,7 +91,6 @@ class Stack(nn.Module):
             documents,
             None if padding is None else key_mask(padding, x.shape[1]),
             cache,
-            None if cache is None else cache.positions(x.shape[1]),
             None if memory is None or source_lengths is None else key_mask(source_lengths, memory.shape[1]),
         )
         for block in self.blocks:
