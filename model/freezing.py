@@ -29,7 +29,7 @@ class Group:
     trained: int  # of them
 
 
-def freeze(model: nn.Module, rules: Sequence[Rule]) -> None:
+def apply_rules(model: nn.Module, rules: Sequence[Rule]) -> None:
     """Sets which parameters learn; those that no rule names stay as they are.
 
     Raises ValueError for a rule that matches no parameter, with names near it.

@@ -5,43 +5,16 @@ R rank; A [R, in] starts random, B [out, R] zero: before the first step the outp
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.checks import at_least, within
 from model.layers import Linear
+from model.lora_config import LoraConfig
 from model.name_patterns import check_patterns, last_match
 
 TRUNK = "trunk."  # heads read their weights without calling the layer, so adapters stay out of them
-
-
-@dataclass(frozen=True)
-class LoraConfig:
-    """Which layers of the trunk get adapters, and how thick they are.
-
-    `targets` are patterns over module names, in order; one that begins with "!" takes layers out again.
-    """
-
-    rank: int = 8
-    alpha: float = 16.0  # the product counts alpha / rank times
-    dropout: float = 0.0  # of the adapter's input
-    targets: tuple[str, ...] = ("*.attention.qkv", "*.attention.output")
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for what no adapter can be."""
-        at_least(1, rank=self.rank)
-        within("alpha", self.alpha, 0.0, math.inf, includes_low=False)
-        within("dropout", self.dropout, 0.0, 1.0, includes_high=False)
-        if not self.targets:
-            raise ValueError("targets: none, expected patterns such as *.attention.qkv")
-
-    @property
-    def scale(self) -> float:
-        """How often the product of the thin matrices counts."""
-        return self.alpha / self.rank
 
 
 class LoraLinear(nn.Linear):

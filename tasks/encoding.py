@@ -18,18 +18,29 @@ if TYPE_CHECKING:
 
 BOS, EOS, PAD = "<|bos|>", "<|eos|>", "<|pad|>"
 USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
-SPECIAL_TOKENS = (BOS, EOS, PAD, USER, ASSISTANT, END)
+CHAT_TOKENS = (USER, ASSISTANT, END)
+SPECIAL_TOKENS = (BOS, EOS, PAD, *CHAT_TOKENS)
+# What begins, ends and pads a text: ours, then as BERT, Llama 3, Llama 2 and GPT-2 spell it.
+START_TOKENS = (BOS, "[CLS]", "<|begin_of_text|>", "<s>", "<|endoftext|>")
+END_TOKENS = (EOS, "[SEP]", "<|end_of_text|>", "</s>", "<|endoftext|>")
+PAD_TOKENS = (PAD, "[PAD]", "<|finetune_right_pad_id|>", "<pad>")
 UNKNOWN = "<|unk|>"  # of tokenizers that cannot spell every text
 FAST_PATH = "tiktoken"
 
 
 @dataclass(frozen=True)
-class SpecialIds:
-    """Ids of the special tokens in one tokenizer."""
+class TextIds:
+    """What stands around a text, in one tokenizer. Where there is no token to pad with, `pad` is `eos`."""
 
     bos: int
     eos: int
     pad: int
+
+
+@dataclass(frozen=True)
+class SpecialIds(TextIds):
+    """Ids of all special tokens in one tokenizer, those of a conversation included."""
+
     user: int
     assistant: int
     end: int
@@ -107,16 +118,43 @@ def load_tokenizer(folder: Path) -> "tokenizers.Tokenizer":
         raise UserError(f"{path}: not a tokenizer that this version can read ({error}). Fix: save it again.") from error
 
 
+def first_id(tokenizer: "tokenizers.Tokenizer", tokens: Sequence[str]) -> int | None:
+    """Id of the first of `tokens` that the tokenizer has."""
+    ids = (tokenizer.token_to_id(token) for token in tokens)
+    return next((number for number in ids if number is not None), None)
+
+
+def text_ids(tokenizer: "tokenizers.Tokenizer", place: str) -> TextIds:
+    """The tokenizer's own tokens for beginning, end and padding. UserError, naming `place`, when it lacks one."""
+    bos, eos = first_id(tokenizer, START_TOKENS), first_id(tokenizer, END_TOKENS)
+    if bos is None or eos is None:
+        role, known = ("begin", START_TOKENS) if bos is None else ("end", END_TOKENS)
+        raise UserError(
+            f"{place}: the tokenizer has no token to {role} a text with, expected one of {', '.join(known)}. "
+            "Fix: add one of them to tokenizer.json."
+        )
+    pad = first_id(tokenizer, PAD_TOKENS)
+    return TextIds(bos, eos, eos if pad is None else pad)
+
+
 def special_ids(tokenizer: "tokenizers.Tokenizer", place: str) -> SpecialIds:
     """Ids of all special tokens. UserError, naming `place`, when the tokenizer lacks one."""
-    ids = {token: number for token in SPECIAL_TOKENS if (number := tokenizer.token_to_id(token)) is not None}
-    missing = [token for token in SPECIAL_TOKENS if token not in ids]
+    ids = {token: number for token in CHAT_TOKENS if (number := tokenizer.token_to_id(token)) is not None}
+    missing = [token for token in CHAT_TOKENS if token not in ids]
     if missing:
         raise UserError(
             f"{place}: the tokenizer lacks {', '.join(missing)}. Fix: take it into a workspace with tokenizer.existing, "
-            "which adds them, and train with it."
+            "which adds them, and train with it; or fine-tune its model on instructions, which adds them too."
         )
-    return SpecialIds(ids[BOS], ids[EOS], ids[PAD], ids[USER], ids[ASSISTANT], ids[END])
+    text = text_ids(tokenizer, place)
+    return SpecialIds(text.bos, text.eos, text.pad, ids[USER], ids[ASSISTANT], ids[END])
+
+
+def add_chat_tokens(tokenizer: "tokenizers.Tokenizer") -> list[str]:
+    """Adds the tokens of a conversation that the tokenizer lacks, behind all others; returns them."""
+    missing = [token for token in CHAT_TOKENS if tokenizer.token_to_id(token) is None]
+    tokenizer.add_special_tokens(missing)
+    return missing
 
 
 def encode_documents(tokenizer: "tokenizers.Tokenizer", texts: Sequence[str]) -> list[list[int]]:

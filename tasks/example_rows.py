@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.encoding import SpecialIds, encode_documents, special_ids
+from model.model_config import ModelConfig
+from tasks.encoding import SpecialIds, TextIds, encode_documents, special_ids, text_ids
 
 if TYPE_CHECKING:
     import tokenizers
@@ -45,14 +46,16 @@ def read_examples(folder: Path, split: Literal["train", "heldout"]) -> LabelledE
     return LabelledExamples("classification" if "label" in table.column_names else "token_labels", labels, table)
 
 
-def encode_examples(examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", context: int) -> EncodedExamples:
-    """Rows in the order of the table, none longer than a model of `context` positions takes."""
-    special = special_ids(tokenizer, "fine-tuning")
+def encode_examples(
+    examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig
+) -> EncodedExamples:
+    """Rows in the order of the table, none longer than a model of that `shape` takes."""
     if examples.kind == "instruction":
-        return _encode_instructions(examples.table, tokenizer, special, context)
+        return _encode_instructions(examples.table, tokenizer, special_ids(tokenizer, "fine-tuning"), shape.context)
+    special = text_ids(tokenizer, "fine-tuning")
     if examples.kind == "classification":
-        return _encode_texts(examples, tokenizer, special, context)
-    return _encode_token_labels(examples, tokenizer, special, context)
+        return _encode_texts(examples, tokenizer, special, shape.context)
+    return _encode_token_labels(examples, tokenizer, special, shape)
 
 
 def prompt_ids(prompt: Sequence[int], special: SpecialIds) -> list[int]:
@@ -76,20 +79,31 @@ def instruction_row(
     return given + answer, [IGNORED] * len(given) + answer
 
 
-def classification_row(text: Sequence[int], special: SpecialIds, context: int) -> list[int]:
-    """<|bos|> text <|eos|>; the end of a text that does not fit goes, <|eos|> stays."""
-    return [special.bos, *text[: context - 2], special.eos]
+def classification_row(text: Sequence[int], special: TextIds, context: int) -> list[int]:
+    """<|bos|> text <|eos|>; the end of a text that does not fit goes, <|eos|> stays.
+
+    Where <|eos|> is what pads as well, the row ends with the text: Hugging Face's classifiers look for the last token that is
+    no padding.
+    """
+    end = [] if special.eos == special.pad else [special.eos]
+    return [special.bos, *text[: context - 1 - len(end)], *end]
 
 
 def token_label_row(
-    pieces: Sequence[Sequence[int]], classes: Sequence[int], special: SpecialIds, context: int
+    pieces: Sequence[Sequence[int]], classes: Sequence[int], special: TextIds, shape: ModelConfig
 ) -> tuple[list[int], list[int]]:
-    """<|bos|> and the tokens' pieces, and as many targets: a token's class on its first piece, nothing on the others."""
+    """<|bos|> and the tokens' pieces, and as many targets: a token's class on its first piece, nothing on the others.
+
+    In an encoder, which was trained on whole texts, <|eos|> ends the row.
+    """
     ids, targets = [special.bos], [IGNORED]
     for piece, number in zip(pieces, classes, strict=True):
         ids.extend(piece)
         targets.extend([number] + [IGNORED] * (len(piece) - 1))
-    return ids[:context], targets[:context]
+    if shape.is_causal:
+        return ids[: shape.context], targets[: shape.context]
+    room = shape.context - 1
+    return [*ids[:room], special.eos], [*targets[:room], IGNORED]
 
 
 def _encode_instructions(
@@ -103,26 +117,29 @@ def _encode_instructions(
 
 
 def _encode_texts(
-    examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", special: SpecialIds, context: int
+    examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", special: TextIds, context: int
 ) -> EncodedExamples:
     texts = encode_documents(tokenizer, examples.table["text"].to_pylist())
     numbers = {name: number for number, name in enumerate(examples.labels)}
     labels = pa.array([numbers[name] for name in examples.table["label"].to_pylist()], pa.int32())
-    ids = pa.array([classification_row(text, special, context) for text in texts], pa.list_(pa.int32()))
-    return EncodedExamples(pa.table({"ids": ids, "label": labels}), sum(len(text) + 2 > context for text in texts))
+    rows = [classification_row(text, special, context) for text in texts]
+    around = len(classification_row([], special, context))
+    cut = sum(len(text) + around > context for text in texts)
+    return EncodedExamples(pa.table({"ids": pa.array(rows, pa.list_(pa.int32())), "label": labels}), cut)
 
 
 def _encode_token_labels(
-    examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", special: SpecialIds, context: int
+    examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", special: TextIds, shape: ModelConfig
 ) -> EncodedExamples:
     numbers = {name: number for number, name in enumerate(examples.labels)}
+    around = len(token_label_row([], [], special, shape)[0])
     ids, targets, cut = list[list[int]](), list[list[int]](), 0
     for tokens, labels in zip(examples.table["tokens"].to_pylist(), examples.table["labels"].to_pylist(), strict=True):
         pieces = encode_documents(tokenizer, tokens)
-        row, classes = token_label_row(pieces, [numbers[name] for name in labels], special, context)
+        row, classes = token_label_row(pieces, [numbers[name] for name in labels], special, shape)
         ids.append(row)
         targets.append(classes)
-        cut += 1 + sum(map(len, pieces)) > context
+        cut += around + sum(map(len, pieces)) > shape.context
     return EncodedExamples(_lists(ids, targets), cut)
 
 

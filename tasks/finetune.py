@@ -1,9 +1,8 @@
 """Fine-tuning: a trained model learns one task from labelled examples, by the same loop as pretraining."""
 
 import json
-import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,18 +12,18 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from model.config import OptimizerConfig, Precision, TrainingConfig
+from model.lora_config import LoraConfig
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer, canonical
 from tasks.cluster import read_curve
-from tasks.encoding import BOS, EOS, SpecialIds, load_tokenizer, special_ids
+from tasks.encoding import add_chat_tokens, load_tokenizer, text_ids, vocabulary_size
 from tasks.errors import UserError
-from tasks.example_rows import Kind, LabelledExamples, encode_examples, read_examples
+from tasks.example_rows import Kind, encode_examples, read_examples
 from tasks.ledger import Ledger, StageOutcome
 from tasks.sampling import hash_keys
 from tasks.settings import Json, Placement, Section, identity
+from tasks.tuning import Freeze, choose_what_learns, open_base, save_adapters, save_tuned, with_head
 
 if TYPE_CHECKING:
-    import tokenizers
-
     from model.batches import ExampleBatches
     from model.heads import Model
     from model.training import TrainingFigures, TrainingResult
@@ -38,7 +37,7 @@ MAX_VALIDATION_BATCHES = 32
 class FinetuneConfig(Section):
     """One task: which examples, and how long and how fast to learn from them."""
 
-    revision: Literal[1] = 1
+    revision: Literal[2] = 2
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Of the task and its model, in reports and scores")
     examples: str = Field(min_length=1, description="Name of an entry of the recipe's examples")
     epochs: float | None = Field(
@@ -51,7 +50,17 @@ class FinetuneConfig(Section):
     weight_decay: float = Field(default=0.01, ge=0, description="On matrices")
     batch_rows: int = Field(default=16, ge=1, description="Examples of one optimizer step over all workers")
     micro_rows: int = Field(default=8, ge=1, description="Examples of one forward pass on one worker, at most")
-    freeze: Literal["none", "trunk"] = Field(default="none", description="trunk: only the new head learns")
+    freeze: Freeze = Field(
+        default="none",
+        description="What does not learn: none; trunk (all but the head); all but embeddings; all but top N (layers); or a list "
+        "of rules `freeze: PATTERN` and `train: PATTERN` over parameter names, of which the last that matches decides. A head "
+        "learns beside what a preset leaves",
+    )
+    lora: LoraConfig | None = Field(
+        default=None,
+        description="Low-rank adapters learn in place of the base's weights: rank, alpha, dropout, targets (patterns over layer "
+        "names; with ! in front: not these)",
+    )
     evaluate_every: int = Field(default=50, ge=1, description="Steps between validation losses")
     checkpoint_every: int = Field(default=200, ge=1, description="Steps between checkpoints")
     log_every: int = Field(default=10, ge=1, description="Steps between figures")
@@ -71,6 +80,10 @@ class FinetuneConfig(Section):
     def _check_length(self) -> "FinetuneConfig":
         if self.epochs is not None and self.steps is not None:
             raise ValueError(f"epochs {self.epochs:g} and steps {self.steps} both set the length; keep one")
+        if self.lora is not None and self.freeze != "none":
+            raise ValueError(
+                "lora freezes all but its adapters and a new head, so freeze would change nothing; leave it out"
+            )
         return self
 
 
@@ -115,11 +128,15 @@ def finetune(
     config: FinetuneConfig, base: PretrainedModel | FinetunedModel, tokenizer: Tokenizer, examples: Examples, out: Path,
     launch: Launch,
 ) -> StageOutcome:  # fmt: skip
-    """Write model/ (a Hugging Face folder with task.json), curve.jsonl and checkpoints/; goes on from the latter."""
+    """Write model/ (a Hugging Face folder with task.json), curve.jsonl and checkpoints/; goes on from the latter.
+
+    With `lora`, adapter/ (in PEFT's form) as well; the model holds the adapters merged into its matrices.
+    """
+    learns: Json = [identity(config.freeze), identity(config.lora)]
     payload: dict[str, Json] = {
         "config": identity(config), "base": str(base.path / "model"), "tokenizer": tokenizer.folder,
         "examples": examples.folder, "out": str(out), "fingerprint": examples.fingerprint,
-        "identity": canonical([base.fingerprint, tokenizer.fingerprint, examples.fingerprint, config.freeze]),
+        "identity": canonical([base.fingerprint, tokenizer.fingerprint, examples.fingerprint, learns]),
     }  # fmt: skip
     launch(train_finetune, payload)
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
@@ -135,133 +152,78 @@ def train_finetune(payload: dict[str, Json]) -> None:
     from model.device import process_rank
 
     out, config = Path(str(payload["out"])), FinetuneConfig.model_validate(payload["config"])
-    tokenizer = load_tokenizer(Path(str(payload["tokenizer"])))
+    base, tokenizer_folder = Path(str(payload["base"])), Path(str(payload["tokenizer"]))
+    place, tokenizer = f"finetune {config.name}", load_tokenizer(tokenizer_folder)
     examples = read_examples(Path(str(payload["examples"])), "train")
-    model = start_model(config, examples, Path(str(payload["base"])), tokenizer)
-    encoded = encode_examples(examples, tokenizer, model.trunk.config.context)
+    source = open_base(base, tokenizer, place)
+    added = add_chat_tokens(tokenizer) if examples.kind == "instruction" else []
+    model = with_head(source, examples, vocabulary_size(tokenizer), config.seed, place)
+    choose_what_learns(model, config.freeze, config.lora, bool(added), place)
+    encoded = encode_examples(examples, tokenizer, model.trunk.config)
     held = validation_mask(examples.table["group"].to_pylist(), config.seed)
     learned, validation = encoded.table.filter(pa.array(~held)), encoded.table.filter(pa.array(held))
     if learned.num_rows == 0:
-        raise UserError(
-            f"finetune {config.name}: examples {config.examples!r} has no training rows. Fix: add examples."
-        )
-    special = special_ids(tokenizer, f"finetune {config.name}")
+        raise UserError(f"{place}: examples {config.examples!r} has no training rows. Fix: add examples.")
+    special = text_ids(tokenizer, place)
     result = _train(
-        model, config, _batches(learned, config, examples.kind, model, special),
-        _batches(validation, config, examples.kind, model, special) if validation.num_rows else None,
+        model, config, _batches(learned, config, examples.kind, model, special.pad),
+        _batches(validation, config, examples.kind, model, special.pad) if validation.num_rows else None,
         training_config(config, learned.num_rows, validation.num_rows), out, str(payload["identity"]),
     )  # fmt: skip
     if process_rank()[0] == 0:
+        counts = _Counts(learned.num_rows, validation.num_rows, encoded.cut, added)
+        _write_result(result, counts, model, examples.kind, out)
         task: dict[str, Json] = {
             "name": config.name, "kind": examples.kind, "labels": list(examples.labels), "examples": payload["fingerprint"],
         }  # fmt: skip
-        _save(model, tokenizer, special, task, Path(str(payload["tokenizer"])), out / "model")
-        _write_result(result, learned.num_rows, validation.num_rows, encoded.cut, model, examples.kind, out)
+        if config.lora is not None:
+            save_adapters(model, config.lora, tokenizer, base, tokenizer_folder, out / "adapter")
+        save_tuned(model, tokenizer, special, task, tokenizer_folder, out / "model")
 
 
-def start_model(
-    config: FinetuneConfig, examples: LabelledExamples, base: Path, tokenizer: "tokenizers.Tokenizer"
-) -> "Model":
-    """The base model itself for instructions, its trunk under a new head for classes; frozen where asked."""
-    import torch
-
-    from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
-    from model.huggingface import load_folder
-
-    source = load_folder(base)
-    shape, vocab_size = source.trunk.config, source.trunk.vocab_size
-    if tokenizer.get_vocab_size() > vocab_size:
-        raise UserError(
-            f"finetune {config.name}: the tokenizer has {tokenizer.get_vocab_size()} tokens, the base model {vocab_size}. "
-            "Fix: give the tokenizer that the model was trained with."
-        )
-    torch.manual_seed(config.seed)
-    if examples.kind == "instruction":
-        if not isinstance(source, LanguageModel):
-            raise UserError(
-                f"finetune {config.name}: instructions need a language model, but the base is a {type(source).__name__}. "
-                "Fix: start from the pretrained model."
-            )
-        model: Model = source
-    else:
-        head = SequenceClassifier if examples.kind == "classification" else TokenClassifier
-        model = head(shape, vocab_size, len(examples.labels))
-        model.trunk.load_state_dict(source.trunk.state_dict())  # same shape by construction; the head is new
-    if config.freeze == "trunk":
-        model.trunk.requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UserError(
-            f"finetune {config.name}: freeze is trunk, but this model's head is its embedding, so nothing could learn. "
-            "Fix: set freeze to none."
-        )
-    return model
-
-
-def _batches(
-    table: pa.Table, config: FinetuneConfig, kind: Kind, model: "Model", special: SpecialIds
-) -> "ExampleBatches":
+def _batches(table: pa.Table, config: FinetuneConfig, kind: Kind, model: "Model", pad: int) -> "ExampleBatches":
     from model.batches import ExampleBatches
 
-    return ExampleBatches(table, kind, config.batch_rows, config.seed, model.trunk.config.context, special.pad)
+    return ExampleBatches(table, kind, config.batch_rows, config.seed, model.trunk.config.context, pad)
 
 
 def _train(
     model: "Model", config: FinetuneConfig, batches: "ExampleBatches", validation: "ExampleBatches | None",
     training: TrainingConfig, out: Path, mark: str,
 ) -> "TrainingResult":  # fmt: skip
-    """The loop with the objective of the model's head; a line of curve.jsonl for each report."""
-    from model.heads import LanguageModel, SequenceClassifier
-    from model.objectives import causal_language_model, sequence_classification, token_classification
+    """The loop with the loss of the model's head; a line of curve.jsonl for each report."""
+    from model.objectives import own_loss
     from model.training import train
 
     def report(figures: "TrainingFigures") -> None:
         with (out / "curve.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(figures)) + "\n")
 
-    rest = (batches, validation, training, optimizer_config(config), out / "checkpoints", mark, report)
-    if isinstance(model, LanguageModel):
-        return train(model, causal_language_model, *rest)
-    if isinstance(model, SequenceClassifier):
-        return train(model, sequence_classification, *rest)
-    return train(model, token_classification, *rest)
+    return train(
+        model, own_loss, batches, validation, training, optimizer_config(config), out / "checkpoints", mark, report
+    )
 
 
-def _save(
-    model: "Model",
-    tokenizer: "tokenizers.Tokenizer",
-    special: SpecialIds,
-    task: dict[str, Json],
-    source: Path,
-    folder: Path,
-) -> None:
-    """The Hugging Face folder. Its tokenizer adds to a text what the model has learned to see around it."""
-    from tokenizers import processors
+@dataclass(frozen=True)
+class _Counts:
+    """Of the examples, and of the tokens that they brought."""
 
-    from model.huggingface import save_folder
-
-    extra: dict[str, object] = {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}
-    labels = task["labels"]
-    assert isinstance(labels, list)
-    if labels:
-        extra["id2label"] = dict(enumerate(labels))
-    save_folder(folder, model, extra)
-    if task["kind"] == "classification":
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{BOS} $A {EOS}", pair=f"{BOS} $A $B {EOS}", special_tokens=[(BOS, special.bos), (EOS, special.eos)]
-        )
-    (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
-    shutil.copyfile(source / "tokenizer_config.json", folder / "tokenizer_config.json")
-    (folder / "task.json").write_text(json.dumps(task, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    learned: int
+    validation: int
+    cut: int
+    added: list[str]  # tokens of a conversation that the tokenizer did not have
 
 
-def _write_result(
-    result: "TrainingResult", learned: int, validation: int, cut: int, model: "Model", kind: Kind, out: Path
-) -> None:
+def _write_result(result: "TrainingResult", counts: _Counts, model: "Model", kind: Kind, out: Path) -> None:
     """What the stage tells: final losses and counts, read back by the process that launched this one."""
+    parameters = list(model.parameters())
     figures = {
         "loss": result.loss, "validation_loss": result.validation_loss, "steps": result.step, "tokens": result.tokens,
-        "examples": learned, "validation_examples": validation, "examples_cut": cut,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "examples": counts.learned, "validation_examples": counts.validation, "examples_cut": counts.cut,
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "parameters_trained": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
     }  # fmt: skip
-    notes = {"kind": kind, "device": str(next(model.parameters()).device)}
+    notes = {"kind": kind, "device": str(parameters[0].device)}
+    if counts.added:
+        notes["tokens_added"] = ", ".join(counts.added)
     (out / "result.json").write_text(json.dumps({"figures": figures, "notes": notes}) + "\n", encoding="utf-8")

@@ -92,9 +92,9 @@ def predict_tokens(model: "TokenClassifier", rows: Sequence[Sequence[int]]) -> l
     device = model.trunk.embedding.weight.device
     with torch.inference_mode():
         for numbers in _batches([len(row) for row in rows]):
-            classes = (
-                model(torch.from_numpy(_padded([rows[i] for i in numbers], 0)).to(device)).argmax(dim=-1).cpu().numpy()
-            )
+            ids = torch.from_numpy(_padded([rows[i] for i in numbers], 0)).to(device)
+            lengths = torch.tensor([len(rows[i]) for i in numbers], device=device)
+            classes = model(ids, lengths).argmax(dim=-1).cpu().numpy()
             for place, number in enumerate(numbers):
                 best[number] = classes[place, : len(rows[number])]
     return best

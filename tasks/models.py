@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.artifacts import Workspace
-from tasks.encoding import BOS, decode_text, encode_documents, load_tokenizer, special_ids
+from tasks.encoding import (
+    END,
+    END_TOKENS,
+    START_TOKENS,
+    decode_text,
+    encode_documents,
+    first_id,
+    load_tokenizer,
+    special_ids,
+    text_ids,
+)
 from tasks.errors import UserError
 from tasks.example_rows import Kind, classification_row, prompt_ids, token_label_row
 from tasks.tracked_runs import known_run, models_of
@@ -17,8 +27,6 @@ if TYPE_CHECKING:
 
     from model.heads import LanguageModel, Model, SequenceClassifier, TokenClassifier
 
-START_TOKENS = (BOS, "<|begin_of_text|>", "<s>", "<|endoftext|>")  # ours, then those of other families
-STOP_TOKENS = ("<|eos|>", "<|end|>", "<|end_of_text|>", "</s>", "<|endoftext|>")
 FORMS = "an artifact or Hugging Face folder, a run id, a fingerprint, or models:/NAME@ALIAS"
 
 
@@ -102,16 +110,15 @@ def read_task(folder: Path) -> Task | None:
 
 def start_id(tokenizer: "tokenizers.Tokenizer") -> int:
     """The token that stands in front of a text. UserError when the tokenizer has none that we know."""
-    for token in START_TOKENS:
-        number = tokenizer.token_to_id(token)
-        if number is not None:
-            return number
+    number = first_id(tokenizer, START_TOKENS)
+    if number is not None:
+        return number
     raise UserError(f"the tokenizer has none of {', '.join(START_TOKENS)}: nothing to begin a text with.")
 
 
 def stop_ids(tokenizer: "tokenizers.Tokenizer") -> frozenset[int]:
     """The tokens that end a text."""
-    return frozenset(number for token in STOP_TOKENS if (number := tokenizer.token_to_id(token)) is not None)
+    return frozenset(number for token in (*END_TOKENS, END) if (number := tokenizer.token_to_id(token)) is not None)
 
 
 def as_language_model(model: "Model", what: str) -> "LanguageModel":
@@ -188,15 +195,15 @@ def classify_text(
 
     from model.heads import SequenceClassifier
 
-    special, context = special_ids(tokenizer, "MODEL"), model.trunk.config.context
+    special, shape = text_ids(tokenizer, "MODEL"), model.trunk.config
     device = model.trunk.embedding.weight.device
     if isinstance(model, SequenceClassifier):
-        row = classification_row(encode_documents(tokenizer, [text])[0], special, context)
+        row = classification_row(encode_documents(tokenizer, [text])[0], special, shape.context)
         with torch.no_grad():
             scores = model(torch.tensor([row], device=device), torch.tensor([len(row)], device=device))
         return labels[int(scores.argmax())]
     pieces = encode_documents(tokenizer, text.split())
-    row, first = token_label_row(pieces, [0] * len(pieces), special, context)
+    row, first = token_label_row(pieces, [0] * len(pieces), special, shape)
     with torch.no_grad():
         best = model(torch.tensor([row], device=device))[0].argmax(dim=-1).tolist()
     return " ".join(labels[number] for number, target in zip(best, first, strict=True) if target == 0)

@@ -81,7 +81,7 @@ def score_instructions(config: EvaluateConfig, subject: Subject, examples: Path)
 
     model = as_language_model(subject.model, "follow instructions")
     train, held = read_examples(examples, "train"), heldout_examples(config, examples)
-    encoded = encode_examples(held, subject.tokenizer, model.trunk.config.context).table
+    encoded = encode_examples(held, subject.tokenizer, model.trunk.config).table
     end = special_ids(subject.tokenizer, "evaluate").end
     rows, targets = encoded["ids"].to_pylist(), encoded["targets"].to_pylist()
     scored = [[IGNORED if token == end else token for token in row] for row in targets]
@@ -112,7 +112,7 @@ def score_classes(config: EvaluateConfig, subject: Subject, examples: Path) -> l
     if not isinstance(subject.model, SequenceClassifier):
         raise _wrong_head(subject.model, "classification")
     order = _class_order(subject.model, held.labels)
-    encoded = encode_examples(held, subject.tokenizer, subject.model.trunk.config.context).table
+    encoded = encode_examples(held, subject.tokenizer, subject.model.trunk.config).table
     actual = encoded["label"].to_numpy().astype(np.int64)
     predicted = predict_rows(subject.model, encoded["ids"].to_pylist())
     usual = order.index(commonest(read_examples(examples, "train").table["label"].to_pylist()))
@@ -135,7 +135,7 @@ def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path)
     if not isinstance(subject.model, TokenClassifier):
         raise _wrong_head(subject.model, "token_labels")
     order = _class_order(subject.model, held.labels)
-    encoded = encode_examples(held, subject.tokenizer, subject.model.trunk.config.context).table
+    encoded = encode_examples(held, subject.tokenizer, subject.model.trunk.config).table
     rows, targets = encoded["ids"].to_pylist(), [np.asarray(row) for row in encoded["targets"].to_pylist()]
     actual = [np.array([order.index(name) for name in names]) for names in held.table["labels"].to_pylist()]
     predicted: list[NDArray[np.int64]] = []
@@ -210,8 +210,8 @@ def _label_scores(
 
 
 def _class_order(model: "SequenceClassifier | TokenClassifier", labels: tuple[str, ...]) -> list[str]:
-    if model.score.out_features != len(labels):
-        raise UserError(f"evaluate: the model has {model.score.out_features} classes, the examples {len(labels)}.")
+    if model.head.score.out_features != len(labels):
+        raise UserError(f"evaluate: the model has {model.head.score.out_features} classes, the examples {len(labels)}.")
     return list(labels)
 
 

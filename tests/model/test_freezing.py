@@ -6,7 +6,16 @@ from torch import Tensor
 
 from model.batches import Batch
 from model.config import OptimizerConfig
-from model.freezing import Group, Rule, embeddings_rules, freeze, freezing_table, table_lines, top_rules, trunk_rules
+from model.freezing import (
+    Group,
+    Rule,
+    apply_rules,
+    embeddings_rules,
+    freezing_table,
+    table_lines,
+    top_rules,
+    trunk_rules,
+)
 from model.heads import LanguageModel, Model, SequenceClassifier
 from model.model_config import ModelConfig
 from model.optimizer import build_optimizer
@@ -46,7 +55,7 @@ def learning(model: Model) -> set[str]:
 def test_frozen_tensors_are_byte_equal_after_twenty_steps(config: ModelConfig, preset: str) -> None:
     model = classifier(config)
     rules = {"trunk": trunk_rules(), "embeddings": embeddings_rules(model), "top": top_rules(model, 2)}[preset]
-    freeze(model, rules)
+    apply_rules(model, rules)
     changed, held = changed_by(model, 20)
     assert changed == held == learning(model)
     assert any(name.startswith("head.") for name in changed)
@@ -54,13 +63,13 @@ def test_frozen_tensors_are_byte_equal_after_twenty_steps(config: ModelConfig, p
 
 def test_presets_mean_what_they_are_called() -> None:
     model = classifier(BERT)
-    freeze(model, trunk_rules())
+    apply_rules(model, trunk_rules())
     assert {name.partition(".")[0] for name in learning(model)} == {"head"}
-    freeze(model, embeddings_rules(model))
+    apply_rules(model, embeddings_rules(model))
     trunk = {name for name in learning(model) if name.startswith("trunk.")}
     assert trunk == {"trunk.embedding.weight", "trunk.token_types.weight", "trunk.stack.positions.weight"}
     decoder = classifier(LLAMA)
-    freeze(decoder, top_rules(decoder, 1))
+    apply_rules(decoder, top_rules(decoder, 1))
     trunk = {name for name in learning(decoder) if name.startswith("trunk.")}
     assert {name.split(".blocks.")[-1].partition(".")[0] for name in trunk} == {"2", "trunk"}
     assert {name for name in trunk if ".blocks." not in name} == {"trunk.stack.norm.weight"}
@@ -68,7 +77,7 @@ def test_presets_mean_what_they_are_called() -> None:
 
 def test_last_rule_that_matches_wins() -> None:
     model = classifier(LLAMA)
-    freeze(model, [Rule("*", False), Rule("*.blocks.1.*", True), Rule("*.mlp.*", False)])
+    apply_rules(model, [Rule("*", False), Rule("*.blocks.1.*", True), Rule("*.mlp.*", False)])
     assert {name.split(".blocks.1.")[1] for name in learning(model)} == {
         "attention_norm.weight", "attention.qkv.weight", "attention.output.weight", "mlp_norm.weight",
     }  # fmt: skip
@@ -77,7 +86,7 @@ def test_last_rule_that_matches_wins() -> None:
 def test_parameters_that_no_rule_names_stay_as_they_are() -> None:
     model = classifier(LLAMA)
     model.head.requires_grad_(False)
-    freeze(model, [Rule("trunk.embedding.*", False)])
+    apply_rules(model, [Rule("trunk.embedding.*", False)])
     assert not {name for name in learning(model) if name.startswith(("head.", "trunk.embedding"))}
     assert "trunk.stack.norm.weight" in learning(model)
 
@@ -85,7 +94,7 @@ def test_parameters_that_no_rule_names_stay_as_they_are() -> None:
 def test_rule_that_matches_nothing_is_refused_with_names_near_it() -> None:
     message = r"freeze rule 'trunk.embeding.\*' matches nothing; names near it: trunk.embedding.weight"
     with pytest.raises(ValueError, match=message):
-        freeze(classifier(LLAMA), [Rule("trunk.embeding.*", False)])
+        apply_rules(classifier(LLAMA), [Rule("trunk.embeding.*", False)])
 
 
 @pytest.mark.parametrize("layers", [0, 4])
@@ -102,7 +111,7 @@ def test_top_layers_of_a_recurrent_model_are_refused() -> None:
 
 def test_table_says_what_happened() -> None:
     model = classifier(LLAMA)
-    freeze(model, [*top_rules(model, 1), Rule("*.blocks.2.mlp.*", False)])
+    apply_rules(model, [*top_rules(model, 1), Rule("*.blocks.2.mlp.*", False)])
     changed, _ = changed_by(model, 1)
     table = freezing_table(model)
     assert [row.name for row in table] == [

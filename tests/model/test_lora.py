@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from model.batches import Batch
 from model.config import OptimizerConfig
 from model.heads import LanguageModel, Model, SequenceClassifier, TokenClassifier, set_compute_dtype
-from model.lora import LoraConfig, adapters, apply_lora, merge
+from model.lora import adapters, apply_lora, merge
+from model.lora_config import LoraConfig
 from model.model_config import ModelConfig
 from model.optimizer import build_optimizer
 

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,17 @@ from model.heads import LanguageModel, SequenceClassifier
 from model.huggingface import load_folder, save_folder
 from model.model_config import ModelConfig
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
-from tasks.encoding import SPECIAL_TOKENS, SpecialIds, encode_documents, load_tokenizer, special_ids
+from tasks.encoding import SPECIAL_TOKENS, SpecialIds, TextIds, encode_documents, load_tokenizer, special_ids
 from tasks.errors import UserError
 from tasks.evaluate import EvaluateConfig, evaluate
-from tasks.example_rows import IGNORED, encode_examples, instruction_row, read_examples, token_label_row
+from tasks.example_rows import (
+    IGNORED,
+    classification_row,
+    encode_examples,
+    instruction_row,
+    read_examples,
+    token_label_row,
+)
 from tasks.finetune import FinetuneConfig, finetune, training_steps, validation_mask
 from tasks.models import Task, read_task
 from tasks.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
@@ -216,7 +224,7 @@ def test_only_response_and_end_are_scored(tokenizer: Tokenizer, tmp_path: Path) 
     examples = write_examples(tmp_path, [{"prompt": "a plum <|end|>", "response": "here <|eos|>"}], [], heldout=0)
     encoder = load_tokenizer(tokenizer.path)
     special = special_ids(encoder, "test")
-    table = encode_examples(read_examples(examples.path, "train"), encoder, 64).table
+    table = encode_examples(read_examples(examples.path, "train"), encoder, replace(SMALL, context=64)).table
     ids, targets = table["ids"][0].as_py(), table["targets"][0].as_py()
     prompt, response = encode_documents(encoder, ["a plum <|end|>", "here <|eos|>"])
     assert ids == [special.bos, special.user, *prompt, special.assistant, *response, special.end]
@@ -240,9 +248,27 @@ def test_instruction_row_fits_and_keeps_the_nearest_parts(prompt: int, response:
 
 
 def test_label_of_a_token_stands_on_its_first_piece() -> None:
-    ids, targets = token_label_row([[7, 8, 9], [10]], [2, 0], SPECIAL, 32)
+    ids, targets = token_label_row([[7, 8, 9], [10]], [2, 0], SPECIAL, SMALL)
     assert ids == [SPECIAL.bos, 7, 8, 9, 10]
     assert targets == [IGNORED, 2, IGNORED, IGNORED, 0]
+
+
+def test_tokens_of_an_encoder_stand_between_start_and_end_even_where_they_are_cut() -> None:
+    shape = ModelConfig("bert", layers=1, width=32, heads=2, context=6)
+    assert token_label_row([[7, 8], [10]], [2, 0], SPECIAL, shape) == (
+        [SPECIAL.bos, 7, 8, 10, SPECIAL.eos],
+        [IGNORED, 2, IGNORED, 0, IGNORED],
+    )
+    ids, targets = token_label_row([[7], [8], [9], [10], [11]], [0, 1, 2, 3, 4], SPECIAL, shape)
+    assert (ids, targets) == ([SPECIAL.bos, 7, 8, 9, 10, SPECIAL.eos], [IGNORED, 0, 1, 2, 3, IGNORED])
+
+
+def test_text_has_no_end_token_where_that_is_what_pads() -> None:
+    shared = TextIds(bos=0, eos=1, pad=1)
+    assert classification_row([5, 6, 7], SPECIAL, 8) == [SPECIAL.bos, 5, 6, 7, SPECIAL.eos]
+    assert classification_row([5, 6, 7], SPECIAL, 4) == [SPECIAL.bos, 5, 6, SPECIAL.eos]
+    assert classification_row([5, 6, 7], shared, 8) == [0, 5, 6, 7]
+    assert classification_row([5, 6, 7], shared, 3) == [0, 5, 6]
 
 
 @given(st.lists(st.sampled_from([f"g{i}" for i in range(30)]), max_size=60), st.integers(0, 5))

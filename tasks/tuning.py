@@ -1,0 +1,205 @@
+"""The model that a fine-tuning trains: a head on a base, what of the two learns, and how they are saved."""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from model.lora_config import LoraConfig
+from tasks.encoding import TextIds, vocabulary_size
+from tasks.errors import UserError
+from tasks.example_rows import LabelledExamples
+from tasks.settings import Json, Section
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from model.freezing import Rule
+    from model.heads import Model
+
+TOP = re.compile(r"all but top ([1-9][0-9]{0,3})")
+
+logger = logging.getLogger(__name__)
+
+
+class FreezeRule(Section):
+    """A pattern over parameter names, such as trunk.stack.blocks.0.*, and what happens to those that match."""
+
+    freeze: str | None = Field(default=None, min_length=1, description="these stay as they are")
+    train: str | None = Field(default=None, min_length=1, description="these learn")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "FreezeRule":
+        if (self.freeze is None) == (self.train is None):
+            raise ValueError("a rule has either freeze or train, and a pattern over parameter names")
+        return self
+
+
+def _known_preset(freeze: str | Sequence[FreezeRule]) -> str | Sequence[FreezeRule]:
+    if isinstance(freeze, str) and freeze not in ("none", "trunk", "all but embeddings") and not TOP.fullmatch(freeze):
+        raise ValueError(
+            f"freeze {freeze!r}: expected none, trunk, all but embeddings, all but top N (layers), or a list of rules"
+        )
+    return freeze
+
+
+Freeze = Annotated[str | tuple[FreezeRule, ...], AfterValidator(_known_preset)]
+
+
+def open_base(folder: Path, tokenizer: "tokenizers.Tokenizer", place: str) -> "Model":
+    """The base model. UserError, naming `place`, where it cannot be read or has fewer tokens than the tokenizer."""
+    from model.huggingface import load_folder
+
+    try:
+        source = load_folder(folder)
+    except ValueError as error:
+        raise UserError(f"{place}: {error}") from error
+    if vocabulary_size(tokenizer) > source.trunk.vocab_size:
+        raise UserError(
+            f"{place}: the tokenizer has {vocabulary_size(tokenizer)} tokens, the base model {source.trunk.vocab_size}. "
+            "Fix: give the tokenizer that the model was trained with."
+        )
+    return source
+
+
+def with_head(source: "Model", examples: LabelledExamples, tokens: int, seed: int, place: str) -> "Model":
+    """The base itself for instructions, its trunk under a new head for classes. UserError for a base that does not fit.
+
+    A base with fewer than `tokens` tokens gets rows for the others.
+    """
+    import torch
+
+    from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
+    from model.vocabulary_size import resize_vocabulary
+
+    torch.manual_seed(seed)
+    if examples.kind == "instruction":
+        if not isinstance(source, LanguageModel):
+            raise UserError(
+                f"{place}: instructions need a language model, but the base is a {type(source).__name__}. "
+                "Fix: start from a model that predicts the next token."
+            )
+        resize_vocabulary(source, max(source.trunk.vocab_size, tokens), seed)
+        return source
+    head = SequenceClassifier if examples.kind == "classification" else TokenClassifier
+    try:
+        model = head(source.trunk.config, source.trunk.vocab_size, len(examples.labels))
+    except ValueError as error:
+        raise UserError(
+            f"{place}: {examples.kind} on a base of family {source.trunk.config.family}: {error}"
+        ) from error
+    known = source.state_dict()
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    kept = {name: known[name] for name in shapes if name in known and not name.startswith("head.score.")}
+    model.load_state_dict({name: tensor for name, tensor in kept.items() if tensor.shape == shapes[name]}, strict=False)
+    return model
+
+
+def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, grew: bool, place: str) -> None:
+    """Freezes by preset, rules or adapters, and logs the table of what came of it. UserError where nothing could learn.
+
+    Beside adapters learn a new head, and the embedding where the vocabulary `grew`.
+    """
+    from model.device import process_rank
+    from model.freezing import apply_rules, freezing_table, table_lines
+    from model.lora import apply_lora
+
+    try:
+        if lora is not None:
+            apply_lora(model, lora)
+        apply_rules(model, _rules(model, freeze) if lora is None else _beside_adapters(model, grew))
+    except ValueError as error:
+        raise UserError(f"{place}: {error}") from error
+    table = freezing_table(model)
+    if not any(row.trained for row in table):
+        raise UserError(
+            f"{place}: freeze is {freeze}, which is all of this model (a tied head is the embedding): nothing could learn. "
+            "Fix: set freeze to none."
+        )
+    if process_rank()[0] == 0:
+        logger.info("%s: what learns\n%s", place, "\n".join(table_lines(table)))
+
+
+def save_tuned(
+    model: "Model",
+    tokenizer: "tokenizers.Tokenizer",
+    special: TextIds,
+    task: dict[str, Json],
+    source: Path,
+    folder: Path,
+) -> None:
+    """The Hugging Face folder. Its tokenizer adds to a text what the model has learned to see around it."""
+    from model.huggingface import save_folder
+
+    extra: dict[str, object] = {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}
+    labels = task["labels"]
+    assert isinstance(labels, list)
+    if labels:
+        extra["id2label"] = dict(enumerate(labels))
+    save_folder(folder, model, extra)
+    if task["kind"] == "classification" and model.trunk.config.is_causal:
+        surround(tokenizer, special)
+    save_tokenizer(tokenizer, source, folder)
+    (folder / "task.json").write_text(json.dumps(task, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def save_adapters(
+    model: "Model", lora: LoraConfig, tokenizer: "tokenizers.Tokenizer", base: Path, source: Path, folder: Path
+) -> None:
+    """The adapters in PEFT's form, with the tokenizer; then adds them to the model's matrices."""
+    from model.lora import merge
+    from model.lora_files import save_adapter
+
+    save_adapter(folder, model, lora, str(base))
+    save_tokenizer(tokenizer, source, folder)
+    merge(model)
+
+
+def save_tokenizer(tokenizer: "tokenizers.Tokenizer", source: Path, folder: Path) -> None:
+    """Writes tokenizer.json, and tokenizer_config.json as it was in `source`."""
+    (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
+    shutil.copyfile(source / "tokenizer_config.json", folder / "tokenizer_config.json")
+
+
+def surround(tokenizer: "tokenizers.Tokenizer", special: TextIds) -> None:
+    """Makes the tokenizer put around a text what `classification_row` puts there."""
+    from tokenizers import processors
+
+    start, end = tokenizer.id_to_token(special.bos), tokenizer.id_to_token(special.eos)
+    assert start is not None
+    assert end is not None
+    tail = "" if special.eos == special.pad else f" {end}"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A{tail}", pair=f"{start} $A $B{tail}",
+        special_tokens=list({start: (start, special.bos), end: (end, special.eos)}.values()),
+    )  # fmt: skip
+
+
+def _rules(model: "Model", freeze: Freeze) -> tuple["Rule", ...]:
+    """The preset, or the recipe's own rules, as rules over this model's parameters."""
+    from model.freezing import Rule, embeddings_rules, top_rules, trunk_rules
+
+    if not isinstance(freeze, str):
+        return tuple(Rule(rule.freeze or rule.train or "", trains=rule.train is not None) for rule in freeze)
+    if match := TOP.fullmatch(freeze):
+        return top_rules(model, int(match[1]))
+    if freeze == "none":
+        return ()
+    return trunk_rules() if freeze == "trunk" else embeddings_rules(model)
+
+
+def _beside_adapters(model: "Model", grew: bool) -> tuple["Rule", ...]:
+    from model.freezing import Rule
+    from model.heads import LanguageModel
+
+    if not isinstance(model, LanguageModel):
+        return (Rule("head.*", trains=True),)
+    if not grew:
+        return ()
+    names = [name for name, _ in model.named_parameters()]
+    return tuple(Rule(name, trains=True) for name in ("trunk.embedding.weight", "head.weight") if name in names)
