@@ -1,13 +1,16 @@
-"""From the registered champion and new labelled data: a challenger per task, gated, promoted only when it is better."""
+"""From a model and new labelled data: a challenger per task, gated, promoted only when it is better."""
 
 from flows.recipe import FinetuneRecipe
-from flows.stages import CHAMPION, EVALUATE, EXAMPLES, FINETUNE, REGISTER, REPORT, Builder, Outcome
+from flows.stages import BASE, CHAMPION, EVALUATE, EXAMPLES, FINETUNE, REGISTER, REPORT, Builder, Outcome
 from tasks.register import Registration, challenger_name, deciding_metric
 
 
 def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
-    """Labelled data in; challengers out, each scored beside the champion on the same held-out examples."""
-    champion = run.stage(CHAMPION, recipe.champion)
+    """Labelled data in; challengers out, each scored, and the champion beside it on the same held-out examples.
+
+    A base from a folder is not scored: only the fine-tuning teaches it what a conversation looks like.
+    """
+    base = run.stage(CHAMPION, recipe.champion) if recipe.base is None else run.stage(BASE, recipe.base)
     kinds = {entry.name: entry.kind for entry in recipe.examples}
     examples = {entry.name: run.stage(EXAMPLES, entry, f"examples: {entry.name}") for entry in recipe.examples}
     tuned = {
@@ -15,8 +18,8 @@ def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
             FINETUNE,
             task,
             f"finetune: {task.name}",
-            base=champion,
-            tokenizer=champion,
+            base=base,
+            tokenizer=base,
             examples=examples[task.examples],
         )
         for task in recipe.finetune
@@ -24,20 +27,20 @@ def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
     challenger_scores = {
         task.name: run.stage(
             EVALUATE, recipe.evaluate, f"evaluate: {task.name}",
-            model=tuned[task.name], tokenizer=champion, corpus=None, examples=examples[task.examples],
+            model=tuned[task.name], tokenizer=base, corpus=None, examples=examples[task.examples],
         )
         for task in recipe.finetune
     }  # fmt: skip
     champion_scores = {
         task.name: run.stage(
             EVALUATE, recipe.evaluate, f"evaluate: champion on {task.name}",
-            model=champion, tokenizer=champion, corpus=None, examples=examples[task.examples],
+            model=base, tokenizer=base, corpus=None, examples=examples[task.examples],
         )
         for task in recipe.finetune
-        if kinds[task.examples] == "instruction"
+        if kinds[task.examples] == "instruction" and recipe.base is None
     }  # fmt: skip
     scores = (*challenger_scores.values(), *champion_scores.values())
-    report = run.stage(REPORT, recipe.report, base=champion, scores=scores)
+    report = run.stage(REPORT, recipe.report, base=base, scores=scores)
     registered = [
         run.stage(
             REGISTER,

@@ -11,6 +11,7 @@ from flows.recipe_file import RecipeText, checked, read_recipe
 from model.config import check_curriculum, check_mixture
 from model.model_config import ModelConfig, preset
 from tasks.annotate import AnnotateConfig
+from tasks.base_model import BaseConfig
 from tasks.cluster import ClusterConfig
 from tasks.decontaminate import DecontaminateConfig
 from tasks.deduplicate import DeduplicateConfig
@@ -20,7 +21,8 @@ from tasks.examples import ExamplesConfig
 from tasks.filetasks import FilesConfig
 from tasks.finetune import FinetuneConfig
 from tasks.ingest import IngestConfig, source_digests
-from tasks.pretrain import PretrainConfig
+from tasks.objective_symbols import check_reserved, forms_of
+from tasks.pretrain import PretrainConfig, Pretraining, check_objective
 from tasks.quality import QualityConfig
 from tasks.register import ChampionConfig, RegisterConfig
 from tasks.report.page import ReportConfig
@@ -120,19 +122,26 @@ class Recipe(CorpusSections):
             raise ValueError(
                 "pretrain.mixture weighs groups of rows, but shards.group_by is none: set it to source or language"
             )
+        check_objective(Pretraining(self.model, self.pretrain), context)
+        if self.tokenizer.existing is None:
+            check_reserved(forms_of(self.pretrain.objective, self.model, context), self.tokenizer.reserve)
         check_tasks(self.examples, self.finetune)
         return self
 
 
 class FinetuneRecipe(Section):
-    """From the registered champion and new labelled data to a challenger that must be better to be promoted."""
+    """From a model and labelled data to a challenger that must be better to be promoted.
+
+    The model is the registered champion, or a Hugging Face folder from elsewhere.
+    """
 
     name: Name
     workspace: Annotated[str, Placement()] = "workspace"
     concurrency: Annotated[int, Placement()] = Field(default=2, ge=1)
     cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
-    champion: ChampionConfig = ChampionConfig()
+    champion: ChampionConfig | None = None
+    base: BaseConfig | None = None
     examples: tuple[ExamplesConfig, ...] = Field(min_length=1)
     finetune: tuple[FinetuneConfig, ...] = Field(min_length=1)
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -141,6 +150,8 @@ class FinetuneRecipe(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "FinetuneRecipe":
+        if (self.champion is None) == (self.base is None):
+            raise ValueError("a fine-tuning starts from champion or from base: give one of the two")
         check_tasks(self.examples, self.finetune)
         return self
 
@@ -175,10 +186,10 @@ def check_sources(recipe: AnyRecipe) -> None:
 
 
 def recipe_kind(text: RecipeText) -> type[Recipe] | type[CorpusRecipe] | type[FinetuneRecipe]:
-    """A recipe that names a source of text pretrains, or `makes: corpus` and stops there; one without starts from a champion."""
-    if "ingest" not in text.values and "champion" not in text.values:
+    """A recipe that names a source of text pretrains, or `makes: corpus` and stops there; one without starts from a model."""
+    if not {"ingest", "champion", "base"} & text.values.keys():
         raise UserError(
-            f"{text.place}: found neither ingest (to pretrain) nor champion (to fine-tune). Add one of the two."
+            f"{text.place}: found neither ingest (to pretrain) nor champion or base (to fine-tune). Add one of them."
         )
     if "ingest" not in text.values:
         return FinetuneRecipe

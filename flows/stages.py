@@ -26,6 +26,7 @@ from tasks.artifacts import (
     Workspace,
     fingerprint,
 )
+from tasks.base_model import base_digests, take_base
 from tasks.contracts import ContractName
 from tasks.decontaminate import benchmark_and_allow_digests, decontaminate
 from tasks.deduplicate import earlier_digests, remove_duplicates
@@ -89,6 +90,7 @@ PRETRAIN = Stage("pretrain", PretrainedModel, pretrain_model, word_vector_digest
 FINETUNE = Stage("finetune", FinetunedModel, finetune, continues=True, provided=("launch",))
 EVALUATE = Stage("evaluate", Scores, evaluate, suite_digests, contracts={"scores.parquet": "Scores"})
 CHAMPION = Stage("champion", PretrainedModel, fetch_champion, resolve=champion_digest, provided=("registry",))
+BASE = Stage("base", PretrainedModel, take_base, base_digests)
 REPORT = Stage("report", Report, build_report, provided=("story",))
 REGISTER = Stage("register", RegisteredModel, register_model, waits_for=("report",), provided=("registry",))
 

@@ -48,7 +48,7 @@ EXCERPT_CHARACTERS = 300
 def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str) -> RunStory:
     """Everything the page shows of the run so far; the report stage itself is not part of it."""
     done = [record for record in execution.records if record.artifact is not None]
-    base = next((r for r in done if r.stage in ("pretrain", "champion")), None)
+    base = next((r for r in done if r.stage in ("pretrain", "champion", "base")), None)
     return RunStory(
         title=f"{recipe.name}: {flow_name}",
         recipe_name=recipe.name,

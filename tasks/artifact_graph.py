@@ -66,7 +66,7 @@ def _reached(start: str, edges: Mapping[str, Iterable[str]]) -> set[str]:
 
 ORDER = (
     "ingest", "quality", "annotate", "select", "deduplicate", "examples", "decontaminate", "tokenizer", "shards", "pretrain",
-    "champion", "finetune", "evaluate", "report", "register",
+    "champion", "base", "finetune", "evaluate", "report", "register",
 )  # fmt: skip
 
 

@@ -60,24 +60,24 @@ def resolve_model(reference: str, workspace: Workspace, tracking_uri: str) -> Pa
     raise UserError(f"MODEL {reference!r}: {'; '.join(tried)}. Expected {FORMS}. Fix: wordmill run makes one.")
 
 
-def check_folder(folder: Path) -> Path:
-    """`folder` itself when it holds a whole Hugging Face model. UserError naming what it lacks."""
+def check_folder(folder: Path, place: str = "MODEL") -> Path:
+    """`folder` itself when it holds a whole Hugging Face model. UserError, naming `place`, for what it lacks."""
     if not folder.is_dir():
-        raise UserError(f"MODEL {folder}: {'a file' if folder.exists() else 'no such folder'}, expected {FORMS}.")
+        raise UserError(f"{place} {folder}: {'a file' if folder.exists() else 'no such folder'}, expected {FORMS}.")
     if not (folder / "config.json").is_file():
         raise UserError(
-            f"MODEL {folder}: no config.json, so it is neither a Hugging Face folder nor a model's artifact."
+            f"{place} {folder}: no config.json, so it is neither a Hugging Face folder nor a model's artifact."
         )
     if not any(folder.glob("*.safetensors")):
         pickled = sorted(path.name for kind in ("*.bin", "*.pt", "*.pth", "*.pkl") for path in folder.glob(kind))
         if pickled:
             raise UserError(
-                f"MODEL {folder}: {pickled[0]} is pickled, and a pickle can run code, so it is not read. "
+                f"{place} {folder}: {pickled[0]} is pickled, and a pickle can run code, so it is not read. "
                 "Fix: convert the weights to model.safetensors."
             )
-        raise UserError(f"MODEL {folder}: no model.safetensors. Fix: copy the folder again, with its weights.")
+        raise UserError(f"{place} {folder}: no model.safetensors. Fix: copy the folder again, with its weights.")
     if not (folder / "tokenizer.json").is_file():
-        raise UserError(f"MODEL {folder}: no tokenizer.json. Fix: save a fast tokenizer into the folder.")
+        raise UserError(f"{place} {folder}: no tokenizer.json. Fix: save a fast tokenizer into the folder.")
     return folder
 
 

@@ -117,10 +117,10 @@ def test_empty_recipe_is_refused(command: Command, tmp_path: Path) -> None:
     assert "empty.yaml: found nothing, expected sections" in command("plan", str(tmp_path / "empty.yaml")).refusal()
 
 
-def test_recipe_without_source_or_champion_is_refused(command: Command, tmp_path: Path) -> None:
+def test_recipe_without_source_or_model_is_refused(command: Command, tmp_path: Path) -> None:
     (tmp_path / "idle.yaml").write_text("name: idle\n")
     assert (
-        "found neither ingest (to pretrain) nor champion (to fine-tune)"
+        "found neither ingest (to pretrain) nor champion or base (to fine-tune)"
         in command("plan", str(tmp_path / "idle.yaml")).refusal()
     )
 
