@@ -13,6 +13,7 @@ from flows.stages import (
     Builder,
     Outcome,
 )
+from tasks.objective_score import base_metric
 from tasks.pretrain import Pretraining
 from tasks.register import Registration, deciding_metric
 
@@ -44,7 +45,7 @@ def pretrain(run: Builder, recipe: Recipe) -> Outcome:
     report = run.stage(REPORT, recipe.report, base=base, scores=scores)
     registered = [
         run.stage(
-            REGISTER, Registration(recipe.register_, recipe.register_.name, "bits_per_byte"), "register: base",
+            REGISTER, Registration(recipe.register_, recipe.register_.name, base_metric(recipe.pretrain.objective)), "register: base",
             model=base, scores=base_scores, report=report, rival=None,
         ),
         *(

@@ -36,7 +36,7 @@ from tasks.finetune import finetune
 from tasks.forgotten import read_forgotten
 from tasks.ingest import forgotten_digests, ingest, source_digests
 from tasks.ledger import StageOutcome
-from tasks.pretrain import pretrain_model, word_vector_digests
+from tasks.pretrain import pretrain_model, pretraining_digests
 from tasks.quality import quality_digests, train_quality
 from tasks.register import champion_digest, fetch_champion, register_model
 from tasks.report.page import ReportConfig, write_report
@@ -86,7 +86,7 @@ EXAMPLES = Stage("examples", Examples, prepare_examples, example_digests)
 DECONTAMINATE = Stage("decontaminate", Corpus, decontaminate, benchmark_and_allow_digests, provided=("files",))
 TOKENIZER = Stage("tokenizer", Tokenizer, train_tokenizer, existing_digests)
 SHARDS = Stage("shards", TokenShards, write_shards, provided=("files",))
-PRETRAIN = Stage("pretrain", PretrainedModel, pretrain_model, word_vector_digests, continues=True, provided=("launch",))
+PRETRAIN = Stage("pretrain", PretrainedModel, pretrain_model, pretraining_digests, continues=True, provided=("launch",))
 FINETUNE = Stage("finetune", FinetunedModel, finetune, continues=True, provided=("launch",))
 EVALUATE = Stage("evaluate", Scores, evaluate, suite_digests, contracts={"scores.parquet": "Scores"})
 CHAMPION = Stage("champion", PretrainedModel, fetch_champion, resolve=champion_digest, provided=("registry",))

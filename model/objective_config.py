@@ -1,5 +1,6 @@
 """What a model is pretrained to do, and which models can. Imports no torch: the command line reads this on every start."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
@@ -123,18 +124,22 @@ def needed_context(config: ModelConfig, objective: ObjectiveConfig, tokens: int)
     return tokens
 
 
+def longest_text(config: ModelConfig, objective: ObjectiveConfig) -> int:
+    """Tokens of the longest text that the model has positions for."""
+    return max(
+        (n for n in range(1, config.context + 1) if needed_context(config, objective, n) <= config.context), default=1
+    )
+
+
 def check_context(config: ModelConfig, objective: ObjectiveConfig, tokens: int) -> None:
     """Raises ValueError, with the fix, when rows of so many tokens do not fit the model in the objective's form."""
     needed = needed_context(config, objective, tokens)
     if needed > config.context:
-        fitting = max(
-            (n for n in range(1, tokens) if needed_context(config, objective, n) <= config.context), default=1
-        )
         raise ValueError(
             f"objective {objective.kind} puts {needed} positions to a row of {tokens} tokens, but model.context is "
-            f"{config.context}; set model.context to {needed}, or shards.context to {fitting} or less"
+            f"{config.context}; set model.context to {needed}, or shards.context to {longest_text(config, objective)} or less"
         )
 
 
-def _listed(words: tuple[str, ...] | list[str]) -> str:
+def _listed(words: Sequence[str]) -> str:
     return ", ".join(words[:-1]) + (" or " if len(words) > 1 else "") + words[-1]

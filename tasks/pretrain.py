@@ -1,9 +1,9 @@
-"""Pretrain a language model on token shards: the loop of model/training.py, on Ray Train workers or in one process."""
+"""Pretrain a model on token shards: the loop of model/training.py, on Ray Train workers or in one process."""
 
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +11,7 @@ from pydantic import Field
 
 from model.config import ContextPhase, MixturePhase, OptimizerConfig, Precision, TrainingConfig
 from model.model_config import ModelConfig
+from model.objective_config import ObjectiveConfig, check_context, check_pair
 from model.word_vectors import vector_width
 from tasks.artifacts import Tokenizer, TokenShards, canonical, file_digest
 from tasks.audit import audit_stream, write_audit
@@ -18,13 +19,18 @@ from tasks.cluster import read_curve
 from tasks.encoding import load_tokenizer, special_ids
 from tasks.errors import UserError
 from tasks.ledger import Ledger, StageOutcome
+from tasks.objective_score import write_objective
+from tasks.objective_symbols import objective_symbols
 from tasks.settings import Json, Placement, Section
 from tasks.training_rows import open_stream
+from tasks.word_table import JIEBA, segmenter, word_table, words_digests
 
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.heads import LanguageModel
+    from model.batches import Batches
+    from model.objectives import PretrainableModel
+    from model.stream import RowStream
 
 Launch = Callable[[Callable[[dict[str, Json]], None], dict[str, Json]], None]
 
@@ -32,11 +38,17 @@ Launch = Callable[[Callable[[dict[str, Json]], None], dict[str, Json]], None]
 class PretrainConfig(Section):
     """How long and how fast to learn. The global batch is fixed in tokens, whatever the number of workers."""
 
-    revision: Literal[2] = 2
+    revision: Literal[3] = 3
     steps: int = Field(default=1000, ge=1, description="optimizer steps")
     batch_tokens: int = Field(default=16_384, ge=1, description="tokens of one optimizer step over all workers")
     micro_rows: int = Field(default=8, ge=1, description="rows of one forward pass on one worker, at most")
     optimizer: OptimizerConfig = OptimizerConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    document_mask: bool | None = Field(
+        default=None,
+        description="attention and states stop at document ends, where positions restart; null: true, but for seq2seq, "
+        "which reads a row as one text",
+    )
     mixture: tuple[MixturePhase, ...] = Field(
         default=(),
         description="weights of the groups that shards.group_by made, by step; none: every row once an epoch",
@@ -75,6 +87,23 @@ class Pretraining:
     model: ModelConfig
     pretrain: PretrainConfig
 
+    @property
+    def masks_documents(self) -> bool:
+        """`document_mask` with the default resolved."""
+        chosen = self.pretrain.document_mask
+        return self.model.family != "seq2seq" if chosen is None else chosen
+
+
+def check_objective(config: Pretraining, context: int) -> None:
+    """Raises ValueError, with the fix, for a model and an objective on rows of `context` tokens that do not go together."""
+    check_pair(config.model, config.pretrain.objective)
+    check_context(config.model, config.pretrain.objective, context)
+    if config.model.family == "seq2seq" and config.pretrain.document_mask:
+        raise ValueError(
+            "pretrain.document_mask: seq2seq reads a row as one text; leave it out, and set shards.packing to documents "
+            "to have a document a row"
+        )
+
 
 def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
     """The loop's settings: the batch in rows of `context` tokens."""
@@ -86,10 +115,11 @@ def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
     )  # fmt: skip
 
 
-def word_vector_digests(config: Pretraining) -> dict[str, str]:
-    """Content digest of the word vectors, to enter the fingerprint. UserError where they cannot be initial embeddings."""
+def pretraining_digests(config: Pretraining) -> dict[str, str]:
+    """What word vectors and Chinese words are read from, to enter the fingerprint. UserError where they cannot be used."""
+    digests = words_digests(config.pretrain.objective)
     if config.pretrain.word_vectors is None:
-        return {}
+        return digests
     path = Path(config.pretrain.word_vectors).expanduser()
     if not path.is_file():
         raise UserError(f"pretrain.word_vectors: {path} is no file. Fix: correct the path, or leave the key out.")
@@ -102,7 +132,7 @@ def word_vector_digests(config: Pretraining) -> dict[str, str]:
             f"pretrain.word_vectors: {path} has vectors of {width} numbers, but model.width is {config.model.width}. "
             f"Fix: set model.width to {width}, or name other vectors."
         )
-    return {"word_vectors": file_digest(path)}
+    return digests | {"word_vectors": file_digest(path)}
 
 
 def pretrain_model(
@@ -117,13 +147,17 @@ def pretrain_model(
         "curriculum": [asdict(phase) for phase in config.pretrain.curriculum],
         "window_groups": config.pretrain.window_groups,
     }
+    asked: dict[str, Json] = {
+        "objective": asdict(_placed(config.pretrain.objective)), "document_mask": config.masks_documents,
+    }  # fmt: skip
     payload: dict[str, Json] = {
         "shards": shards.folder, "shards_fingerprint": shards.fingerprint,
         "tokenizer": tokenizer.folder, "tokenizer_fingerprint": tokenizer.fingerprint,
-        "identity": f"{shards.fingerprint} {canonical(drawing)}", "out": str(out), "word_vectors": vectors,
-        "model": asdict(config.model), "optimizer": asdict(config.pretrain.optimizer), "training": training, **drawing,
+        "identity": f"{shards.fingerprint} {canonical(drawing | asked)}", "out": str(out), "word_vectors": vectors,
+        "model": asdict(config.model), "optimizer": asdict(config.pretrain.optimizer), "training": training,
+        **drawing, **asked,
     }  # fmt: skip
-    open_stream(payload, "train", shards.path)  # what is wrong with them is told before a worker is started
+    _check_before(config, open_stream(payload, "train", shards.path), load_tokenizer(tokenizer.path))
     (out / "training.json").write_text(json.dumps(payload, indent=1) + "\n")  # by which any step can be traced
     launch(train_pretrain, payload)
     result = json.loads((out / "result.json").read_text())
@@ -146,11 +180,9 @@ def train_pretrain(payload: dict[str, Json]) -> None:
     """Runs in each worker: reads paths and settings from `payload`, leaves model, curve, audit and result in its `out`."""
     import torch
 
-    from model.batches import PretrainBatches
     from model.device import process_rank
-    from model.heads import LanguageModel
     from model.huggingface import save_folder
-    from model.objectives import causal_language_model
+    from model.objectives import new_model, own_loss
     from model.training import TrainingFigures, train
 
     out, shards = Path(str(payload["out"])), Path(str(payload["shards"]))
@@ -158,7 +190,8 @@ def train_pretrain(payload: dict[str, Json]) -> None:
     rows, held = open_stream(payload, "train", shards), open_stream(payload, "validation", shards)
     tokenizer = load_tokenizer(Path(str(payload["tokenizer"])))
     torch.manual_seed(training.seed)
-    model = LanguageModel(ModelConfig(**payload["model"]), rows.header.vocab_size)  # type: ignore[arg-type]
+    objective = ObjectiveConfig(**payload["objective"])  # type: ignore[arg-type]
+    model = new_model(ModelConfig(**payload["model"]), rows.header.vocab_size, objective)  # type: ignore[arg-type]
     filled = (
         0 if payload["word_vectors"] is None else use_word_vectors(model, tokenizer, Path(str(payload["word_vectors"])))
     )
@@ -168,7 +201,7 @@ def train_pretrain(payload: dict[str, Json]) -> None:
             file.write(json.dumps(asdict(figures)) + "\n")
 
     result = train(
-        model, causal_language_model, PretrainBatches(rows), PretrainBatches(held),
+        model, own_loss, open_batches(payload, rows, tokenizer), open_batches(payload, held, tokenizer),
         training, optimizer, out / "checkpoints", str(payload["identity"]), report,
     )  # fmt: skip
     if process_rank()[0] == 0:
@@ -177,6 +210,7 @@ def train_pretrain(payload: dict[str, Json]) -> None:
         save_folder(out / "model", model, ids)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(Path(str(payload["tokenizer"])) / name, out / "model" / name)
+        write_objective(out / "model", objective)
         write_audit(audit_stream(rows, training.steps, shards / "documents-train.parquet"), out / "audit.json")
         figures = {
             "step": result.step, "loss": result.loss, "validation_loss": result.validation_loss, "tokens": result.tokens,
@@ -186,7 +220,42 @@ def train_pretrain(payload: dict[str, Json]) -> None:
         (out / "result.json").write_text(json.dumps(figures) + "\n")
 
 
-def use_word_vectors(model: "LanguageModel", tokenizer: "tokenizers.Tokenizer", path: Path) -> int:
+def open_batches(payload: dict[str, Json], stream: "RowStream", tokenizer: "tokenizers.Tokenizer") -> "Batches":
+    """The rows of a stream as the payload's objective asks for them."""
+    from model.batches import PretrainBatches
+    from model.objectives import CorruptedBatches, Corruption
+
+    model, objective = ModelConfig(**payload["model"]), ObjectiveConfig(**payload["objective"])  # type: ignore[arg-type]
+    masks_documents = bool(payload["document_mask"])
+    is_changed = objective.kind != "causal"
+    laid_out_anew = objective.kind in ("restore", "spans")  # so their documents end elsewhere
+    plain = PretrainBatches(stream, masks_documents=masks_documents and not laid_out_anew)
+    if not is_changed:
+        return plain
+    symbols = objective_symbols(tokenizer, objective, model, stream.context, stream.header.vocab_size)
+    words = None if objective.unit == "token" else word_table(tokenizer, objective.words)
+    return CorruptedBatches(plain, Corruption(objective, model, symbols, words, masks_documents), stream.seed)
+
+
+def _check_before(config: Pretraining, stream: "RowStream", tokenizer: "tokenizers.Tokenizer") -> None:
+    """Tells what is wrong before a worker is started: UserError."""
+    try:
+        check_objective(config, stream.context)
+    except ValueError as error:
+        raise UserError(f"pretrain: {error}.") from error
+    if config.pretrain.objective.kind != "causal":
+        objective_symbols(tokenizer, config.pretrain.objective, config.model, stream.context, stream.header.vocab_size)
+        segmenter(config.pretrain.objective.words)
+
+
+def _placed(objective: ObjectiveConfig) -> ObjectiveConfig:
+    """With the whole path of a dictionary, for workers that stand elsewhere."""
+    if objective.words in (None, JIEBA):
+        return objective
+    return replace(objective, words=str(Path(objective.words).expanduser().absolute()))
+
+
+def use_word_vectors(model: "PretrainableModel", tokenizer: "tokenizers.Tokenizer", path: Path) -> int:
     """Starts the embeddings of tokens that are words of the file with its vectors; returns how many. UserError for none."""
     from model.word_vectors import initialize_embeddings, read_vectors, word_forms
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 CHAMPION = "champion"
-LOWER_IS_BETTER = ("bits_per_byte", "loss")
+LOWER_IS_BETTER = ("bits_per_byte", "loss", "masked_loss", "restore_loss", "spans_loss")
 
 
 class RegisterConfig(Section):

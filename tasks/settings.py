@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
 
 
+PLACEMENT = "is_placement"  # in the metadata of a dataclass's field: what Placement is to a section's
+
+
 class Placement:
     """Marks a field that says where or how fast a stage runs: `workers: Annotated[int, Placement()] = 2`.
 
@@ -49,7 +52,7 @@ def identity(value: object) -> Json:
         kept = [name for name, info in type(value).model_fields.items() if not _is_placement(info.metadata)]
         return {name: identity(getattr(value, name)) for name in kept}
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: identity(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: identity(getattr(value, f.name)) for f in fields(value) if not f.metadata.get(PLACEMENT)}
     if isinstance(value, Path):
         raise TypeError(f"{value}: a path is a place, not an identity; use the content digest")
     raise TypeError(f"{value!r} ({type(value).__name__}) cannot enter a fingerprint")

@@ -27,7 +27,7 @@ from tasks.pretrain import (
     Pretraining,
     pretrain_model,
     training_config,
-    word_vector_digests,
+    pretraining_digests,
 )
 from tasks.training_rows import open_stream
 
@@ -206,7 +206,7 @@ def test_word_vectors_start_the_embeddings_of_their_words(
     shards: TokenShards, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     config = with_vectors(tmp_path / "vectors.txt")
-    assert list(word_vector_digests(config)) == ["word_vectors"]
+    assert list(pretraining_digests(config)) == ["word_vectors"]
     outcome = pretrain_model(config, shards, tokenizer, tmp_path, call_here)
     assert outcome.figures["embeddings_from_vectors"] == 3  # a, b and c are tokens, z and q are not
 
@@ -222,12 +222,12 @@ def test_word_vectors_may_be_named_from_home(
 
 def test_word_vectors_of_another_width_are_refused_with_the_fix(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"vectors of 12 numbers, but model\.width is 16\. Fix: set model\.width to 12"):
-        word_vector_digests(with_vectors(tmp_path / "vectors.txt", width=12))
+        pretraining_digests(with_vectors(tmp_path / "vectors.txt", width=12))
 
 
 def test_word_vectors_that_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"pretrain\.word_vectors: .* is no file"):
-        word_vector_digests(changed(word_vectors=str(tmp_path / "none.txt")))
+        pretraining_digests(changed(word_vectors=str(tmp_path / "none.txt")))
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch_tokens": 0}, {"workers": -1}, {"step": 3}, {"seed": -1}])
