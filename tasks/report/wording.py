@@ -6,7 +6,14 @@ from itertools import groupby
 
 from tasks.report.story import BASELINES, MAJORITY, PREVIOUS, UNIGRAM, RunStory, ScoreRow, StageStory
 
-LOWER_IS_BETTER = ("bits_per_byte", "loss", "perplexity")  # and what begins so: bits_per_byte_en
+LOWER_IS_BETTER = (
+    "bits_per_byte",
+    "loss",
+    "masked_loss",
+    "restore_loss",
+    "spans_loss",
+    "perplexity",
+)  # and what begins so: bits_per_byte_en
 GAP = "\N{NO-BREAK SPACE}"  # between a number and its unit
 MINUS = "\N{MINUS SIGN}"
 
