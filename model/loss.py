@@ -32,8 +32,8 @@ def linear_cross_entropy(
     """Cross-entropy of softmax(hidden @ weight.T): hidden [..., C], weight [V, C], targets [...] int64.
 
     With a `cap` the logits are cap * tanh(logits / cap), as in Gemma 2 (arXiv 2408.00118, section 2).
-    `chunk_rows` positions are computed at a time; 0 chooses. Products run in autocast's dtype, sums in float32. The
-    gradients are made along with the loss, so that no logits are computed twice. Equal to `plain_cross_entropy`.
+    `chunk_rows` positions are computed at a time; 0 chooses. Products run in the dtype of `hidden`, sums in float32.
+    The gradients are made along with the loss, so that no logits are computed twice. Equal to `plain_cross_entropy`.
     """
     rows = hidden.reshape(-1, hidden.shape[-1])
     flat_targets = targets.reshape(-1)
@@ -52,8 +52,7 @@ def plain_cross_entropy(logits: Tensor, targets: Tensor) -> LossSum:
 
 
 class _Saved(FunctionCtx):
-    hidden_gradient: Tensor | None
-    weight_gradient: Tensor | None
+    saved_tensors: tuple[Tensor, Tensor]  # gradients of the sum: of the hidden states, of the head
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -61,62 +60,47 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: _Saved,
-        hidden: Tensor,
-        weight: Tensor,
-        targets: Tensor,
-        chunk_rows: int,
-        needs_gradient: bool,
-        cap: float,
+        ctx: _Saved, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int, needs_gradient: bool, cap: float
     ) -> Tensor:
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         nats = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        head = weight.to(hidden.dtype)
         hidden_gradient = torch.empty_like(hidden) if needs_gradient else None
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if needs_gradient else None
-        with torch.autocast(device, enabled=False):
-            head = weight.to(dtype)
-            for start in range(0, len(hidden), chunk_rows):
-                piece = slice(start, start + chunk_rows)
-                x, y = hidden[piece].to(dtype), targets[piece]
-                logits = (x @ head.T).float()  # (chunk, V)
-                squashed = torch.tanh(logits / cap) if cap else None
-                if squashed is not None:
-                    logits = cap * squashed
-                nats += F.cross_entropy(logits, y, ignore_index=IGNORED, reduction="sum")
-                if hidden_gradient is not None and weight_gradient is not None:
-                    slope = _cross_entropy_slope_(logits, y)
-                    if squashed is not None:
-                        slope.mul_(1 - squashed.square())
-                    slope = slope.to(dtype)
-                    hidden_gradient[piece] = slope @ head
-                    weight_gradient += slope.T @ x
-        ctx.hidden_gradient = hidden_gradient
-        ctx.weight_gradient = None if weight_gradient is None else weight_gradient.to(weight.dtype)
+        for start in range(0, len(hidden), chunk_rows):
+            piece = slice(start, start + chunk_rows)
+            x, y = hidden[piece], targets[piece]
+            piece_nats, slope = _nats_and_slope(x @ head.T, y, cap)
+            nats += piece_nats
+            if hidden_gradient is not None and weight_gradient is not None:
+                is_scored = (y != IGNORED)[:, None]
+                hidden_gradient[piece] = (slope @ head) * is_scored
+                weight_gradient += slope.T @ (x * is_scored)
+        if hidden_gradient is not None and weight_gradient is not None:
+            ctx.save_for_backward(hidden_gradient, weight_gradient.to(weight.dtype))
         return nats
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  (the base takes any gradients)
         ctx: _Saved, grad_output: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
-        if ctx.hidden_gradient is None or ctx.weight_gradient is None:
-            raise RuntimeError("backward through a loss that was computed without gradients")
-        hidden_gradient = (ctx.hidden_gradient * grad_output).to(ctx.hidden_gradient.dtype)
-        return (
-            hidden_gradient,
-            (ctx.weight_gradient * grad_output).to(ctx.weight_gradient.dtype),
-            None,
-            None,
-            None,
-            None,
-        )
+    ) -> tuple[Tensor, Tensor, None, None, None, None]:
+        hidden_gradient, weight_gradient = ctx.saved_tensors
+        return hidden_gradient * grad_output, weight_gradient * grad_output, None, None, None, None
 
 
-def _cross_entropy_slope_(logits: Tensor, targets: Tensor) -> Tensor:
-    """d nats / d logits [n, V] = softmax - one-hot, zero where ignored; overwrites float32 `logits`."""
-    slope = torch.softmax(logits, dim=-1, out=logits)
-    is_scored = targets != IGNORED
+def _nats_and_slope(logits: Tensor, targets: Tensor, cap: float) -> tuple[Tensor, Tensor]:
+    """logits [n, V], targets [n] -> the sum of nats, and [n, V] d nats / d logits, wrong where ignored, in the logits' dtype.
+
+    One softmax serves both: the nats of a row are its largest logit less the target's, less the log of the largest
+    probability, which is at least 1 / V however small the target's is.
+    """
+    squashed = torch.tanh(logits.float() / cap) if cap else None
+    scores = logits if squashed is None else cap * squashed
+    probabilities = torch.softmax(scores, dim=-1, dtype=torch.float32)
     index = targets.clamp(min=0)[:, None]
-    slope.scatter_add_(1, index, torch.full_like(index, -1, dtype=slope.dtype))
-    return slope.mul_(is_scored[:, None])
+    margin = (scores.amax(dim=-1) - scores.gather(1, index)[:, 0]).float()
+    nats = ((margin - probabilities.amax(dim=-1).log()) * (targets != IGNORED)).sum()
+    slope = probabilities.scatter_add_(1, index, torch.full_like(index, -1, dtype=torch.float32))
+    if squashed is not None:
+        slope.mul_(1 - squashed.square())
+    return nats, slope.to(logits.dtype)

@@ -43,14 +43,35 @@ def test_frozen_head_gets_no_gradient():
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_loss_in_bfloat16_is_close_and_its_gradients_are_float32():
+def test_loss_in_bfloat16_is_close_and_the_head_keeps_a_float32_gradient():
     hidden, weight, targets = make_case(40)
     exact = linear_cross_entropy(hidden, weight, targets).nats
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = linear_cross_entropy(hidden, weight, targets)
+    loss = linear_cross_entropy(hidden.bfloat16(), weight, targets)
     assert loss.nats.dtype == torch.float32
     assert loss.nats.item() == pytest.approx(exact.item(), rel=0.01)
     assert all(gradient.dtype == torch.float32 for gradient in torch.autograd.grad(loss.nats, (hidden, weight)))
+
+
+@pytest.mark.parametrize("cap", [0.0, 5.0])
+def test_target_of_vanishing_probability_has_finite_nats(cap: float):
+    logits = torch.zeros(2, 5)
+    logits[0, 1] = 1000.0
+    weight = torch.eye(5).mul(1.0).requires_grad_()
+    targets = torch.tensor([3, 2])
+    scores = cap * torch.tanh(logits / cap) if cap else logits
+    plain = F.cross_entropy(scores, targets, reduction="sum")
+    assert linear_cross_entropy(logits, weight, targets, cap=cap).nats.item() == pytest.approx(plain.item(), rel=1e-6)
+
+
+def test_capped_loss_equals_the_plain_one_in_value_and_gradient():
+    hidden, weight, targets = make_case(40)
+    logits = 2.0 * torch.tanh(hidden @ weight.T / 2.0)
+    plain = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+    expected = torch.autograd.grad(plain, (hidden, weight))
+    loss = linear_cross_entropy(hidden, weight, targets, 7, cap=2.0)
+    assert loss.nats.item() == pytest.approx(plain.item(), rel=1e-6)
+    for ours, theirs in zip(torch.autograd.grad(loss.nats, (hidden, weight)), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_batch_without_a_target_costs_nothing():
