@@ -137,9 +137,10 @@ class Corruption:
     def _side_by_side(self, parts: list[Part], count: int) -> Batch:
         source = self._laid([part for part in parts if part.part == SOURCE], count)
         answer = self._laid([part for part in parts if part.part == ANSWER], count)
-        decoder_ids = np.roll(answer.ids, 1, axis=1)
+        is_answer = np.arange(answer.ids.shape[1]) < answer.lengths[:, None]
+        targets = np.where(is_answer, answer.ids, IGNORED)
+        decoder_ids = np.where(is_answer, np.roll(answer.ids, 1, axis=1), self.symbols.pad)
         decoder_ids[:, 0] = self.symbols.bos
-        targets = np.where(np.arange(answer.ids.shape[1]) < answer.lengths[:, None], answer.ids, IGNORED)
         ids, asked, lengths, told = map(torch.from_numpy, (source.ids, targets, source.lengths, decoder_ids))
         return Batch(ids, asked, lengths, decoder_ids=told)
 
