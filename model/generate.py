@@ -1,153 +1,147 @@
-"""Text from a language model: batched, cached, and reproducible from its seed.
+"""Text from a model: batched, cached, and reproducible from its seed. B rows, V vocabulary."""
 
-B prompts, V vocabulary.
-"""
-
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from model.attention import KeyValueCache
-from model.heads import LanguageModel
+from model.decoding import Cache, Writer, check_rows, context_of, extend, only_reading, read_prompts, read_sources
+from model.heads import LanguageModel, Seq2SeqModel
+from model.sampling import Sampling, penalize, pick, uniforms
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of a text, with the model's own log-probabilities in nats, before temperature, penalty and cuts, if asked."""
+
+    id: int
+    log_probability: float | None = None
+    alternatives: tuple[tuple[int, float], ...] = ()  # the likeliest tokens, likeliest first
 
 
 def generate(
-    model: LanguageModel,
-    prompts: Sequence[Sequence[int]],
-    max_tokens: int,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    stop_ids: frozenset[int] = frozenset(),
-) -> Iterator[list[int | None]]:
-    """Yields, once per step, the next token id of every prompt; None for a prompt that has ended.
+    model: LanguageModel, prompts: Sequence[Sequence[int]], sampling: Sampling, alternatives: int | None = None
+) -> "Generation":
+    """Continues every prompt; see `Generation`. `alternatives` asks for log-probabilities, and of how many others.
 
-    A prompt ends after `max_tokens`, after one of `stop_ids` (which is yielded), or when the context is full.
-    Temperature 0 takes the likeliest token; otherwise a token is drawn from the `top_k` likeliest (0: all), then from
-    the fewest whose probabilities reach `top_p`. Draws come from (seed, place of the prompt) alone: no global random
-    state, and neither the other prompts nor other threads change a text. The model must be in eval mode if threads
-    share it. Raises ValueError, at once, for prompts that are empty, too long or outside of the vocabulary.
+    A prompt ends after `max_tokens`, after one of `stop_ids` (which is yielded), or when the context is full, which a
+    recurrent model's never is. Draws come from (seed, place of the prompt) alone: no global random state, and neither the
+    other prompts nor other threads change a text. The model must be in eval mode if threads share it. Raises ValueError, at
+    once, for prompts that are empty, too long or outside of the vocabulary.
     """
-    _check_prompts(model, prompts)
-    _check_sampling(max_tokens, temperature, top_k, top_p)
-    return _steps(model, prompts, max_tokens, temperature, top_k, top_p, seed, stop_ids)
+    context = context_of(model)
+    check_rows(model, prompts, "prompt", None if context is None else context - 1)
+    room = [sampling.max_tokens if context is None else context - len(prompt) for prompt in prompts]
+    return Generation(model, lambda: read_prompts(model, prompts), prompts, room, sampling, alternatives)
 
 
-def complete(
-    model: LanguageModel,
-    prompt: Sequence[int],
-    count: int,
-    max_tokens: int,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    stop_ids: frozenset[int] = frozenset(),
-) -> list[list[int]]:
+def translate(
+    model: Seq2SeqModel, sources: Sequence[Sequence[int]], start: int, sampling: Sampling, alternatives: int | None = None
+) -> "Generation":  # fmt: skip
+    """Writes a target for every source, behind the token `start`, which is not yielded; else as `generate`."""
+    context = model.trunk.config.context
+    check_rows(model, sources, "source", context)
+    check_rows(model, [[start]], "start", context)
+    begun = [[start]] * len(sources)
+    room = [context - 1] * len(sources)
+    return Generation(model, lambda: read_sources(model, sources, start), begun, room, sampling, alternatives)
+
+
+def complete(model: LanguageModel, prompt: Sequence[int], count: int, sampling: Sampling) -> list[list[int]]:
     """`count` continuations of one prompt, without the prompt, stop ids included; see `generate`."""
     texts: list[list[int]] = [[] for _ in range(count)]
-    for tokens in generate(model, [prompt] * count, max_tokens, temperature, top_k, top_p, seed, stop_ids):
+    for tokens in generate(model, [prompt] * count, sampling):
         for text, token in zip(texts, tokens, strict=True):
             if token is not None:
-                text.append(token)
+                text.append(token.id)
     return texts
 
 
-def _steps(
-    model: LanguageModel,
-    prompts: Sequence[Sequence[int]],
-    max_tokens: int,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    seed: int,
-    stop_ids: frozenset[int],
-) -> Iterator[list[int | None]]:
-    device = model.trunk.embedding.weight.device
-    room = [min(max_tokens, model.trunk.config.context - len(prompt)) for prompt in prompts]
-    draws = torch.stack([_uniforms(seed, row, max_tokens) for row in range(len(prompts))]).to(device)  # (B, max_tokens)
-    cache = model.trunk.new_cache(len(prompts))
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-    ids = torch.zeros(len(prompts), max(map(len, prompts)), dtype=torch.int64, device=device)
-    for row, prompt in enumerate(prompts):
-        ids[row, : len(prompt)] = torch.tensor(prompt, device=device)
-    last = lengths - 1
-    for step in range(max(room)):
-        with torch.no_grad():
-            hidden = _in_eval_mode(model, ids, cache)
-            logits = model.logits(hidden[torch.arange(len(ids), device=device), last]).float()  # (B, V)
-        if step == 0:
-            cache.truncate(lengths)
-        chosen = pick(logits, draws[:, step], temperature, top_k, top_p)
-        tokens = [token if step < left else None for token, left in zip(chosen.tolist(), room, strict=True)]
-        yield tokens
-        room = [step if token in stop_ids else left for token, left in zip(tokens, room, strict=True)]
-        if step + 1 >= max(room):
+class Generation(Iterator[list[Token | None]]):
+    """Yields, once per step, the next token of every row; None for a row that has ended."""
+
+    def __init__(
+        self, model: Writer, begin: Callable[[], tuple[Tensor, Cache]], begun: Sequence[Sequence[int]], room: list[int],
+        sampling: Sampling, alternatives: int | None,
+    ) -> None:  # fmt: skip
+        self._model, self._begin, self._sampling, self._alternatives = model, begin, sampling, alternatives
+        self._room = [min(left, sampling.max_tokens) for left in room]  # tokens that each row may have in all
+        self._places = list(range(len(begun)))  # of the rows that the cache still holds
+        self._step = 0
+        self._cache: Cache | None = None
+        self._last = torch.empty(0)  # [B] int64, the tokens of the step before
+        device = model.trunk.embedding.weight.device
+        self._seen: Tensor | None = None  # [B, V] bool
+        if sampling.repetition_penalty != 1:
+            self._seen = torch.zeros(len(begun), model.trunk.vocab_size, dtype=torch.bool, device=device)
+            for row, ids in enumerate(begun):
+                self._seen[row, list(ids)] = True
+        self._draws = torch.empty(0)  # [B, most tokens] float64
+        if sampling.temperature > 0:
+            most = max(self._room)
+            self._draws = torch.stack([uniforms(sampling.seed, row, most) for row in range(len(begun))]).to(device)
+
+    def end(self, row: int) -> None:
+        """The row gets no further token."""
+        self._room[row] = min(self._room[row], self._step)
+
+    def __next__(self) -> list[Token | None]:
+        if self._step >= max(self._room):
+            raise StopIteration
+        with only_reading(self._model):
+            logits = self._model.logits(self._hidden()).float()  # (B, V)
+            self._last = self._choose(logits)
+            chosen = self._told(logits, self._last)
+        tokens: list[Token | None] = [None] * len(self._room)
+        for place, token in zip(self._places, chosen, strict=True):
+            if self._step < self._room[place]:
+                tokens[place] = token
+                if token.id in self._sampling.stop_ids:
+                    self._room[place] = self._step + 1
+        self._step += 1
+        return tokens
+
+    def _hidden(self) -> Tensor:
+        """[B, C]: of the prompts' ends, then of the tokens of the step before."""
+        if self._cache is None:
+            hidden, self._cache = self._begin()
+            return hidden
+        self._drop_ended(self._cache)
+        return extend(self._model, self._last[:, None], self._cache)
+
+    def _drop_ended(self, cache: Cache) -> None:
+        """Rows that have ended go once they are half of all, or when one of them fills the context."""
+        alive = [row for row, place in enumerate(self._places) if self._step < self._room[place]]
+        if 2 * len(alive) > len(self._places) and cache.longest != context_of(self._model):
             return
-        ids, last = chosen[:, None], torch.zeros_like(last)
-        if cache.longest == model.trunk.config.context:  # a full row has ended: it makes room for those that have not
-            cache.truncate(cache.lengths.clamp(max=model.trunk.config.context - 1))
+        rows = torch.tensor(alive)
+        cache.reorder(rows)
+        rows = rows.to(self._last.device)
+        self._last = self._last[rows]
+        self._seen = None if self._seen is None else self._seen[rows]
+        self._draws = self._draws if self._sampling.temperature == 0 else self._draws[rows]
+        self._places = [self._places[row] for row in alive]
 
+    def _choose(self, logits: Tensor) -> Tensor:
+        """[B, V] -> [B] int64."""
+        if self._seen is not None:
+            logits = penalize(logits, self._seen, self._sampling.repetition_penalty)
+        draws = self._draws if self._sampling.temperature == 0 else self._draws[:, self._step]
+        chosen = pick(logits, draws, self._sampling)
+        if self._seen is not None:
+            self._seen.scatter_(1, chosen[:, None], True)
+        return chosen
 
-def pick(logits: Tensor, draws: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
-    """One token id per row: logits [B, V], draws [B] uniform in [0, 1) -> [B] int64."""
-    if temperature == 0:
-        return logits.argmax(dim=-1)
-    ordered, order = torch.sort(logits / temperature, dim=-1, descending=True, stable=True)
-    if top_k:
-        ordered, order = ordered[:, :top_k], order[:, :top_k]
-    reached = torch.softmax(ordered, dim=-1, dtype=torch.float64).cumsum(dim=-1)  # (B, K)
-    before = torch.cat((torch.zeros_like(reached[:, :1]), reached[:, :-1]), dim=-1)
-    kept = (before < top_p).sum(dim=-1, keepdim=True)  # the likeliest is always kept
-    total = reached.gather(1, kept - 1)
-    place = torch.searchsorted(reached, draws[:, None].double() * total, right=True).clamp(max=kept - 1)
-    return order.gather(1, place).squeeze(1)
-
-
-def _in_eval_mode(model: LanguageModel, ids: Tensor, cache: KeyValueCache) -> Tensor:
-    """The hidden states without dropout; the mode is put back, since whoever iterates may train in between."""
-    was_training = model.training
-    if was_training:
-        model.eval()
-    hidden = model.trunk(ids, cache)
-    if was_training:
-        model.train()
-    return hidden
-
-
-def _uniforms(seed: int, row: int, count: int) -> Tensor:
-    """[count] float64 in [0, 1), from a generator of their own."""
-    key = hashlib.blake2b(f"{seed}:{row}".encode(), digest_size=7).digest()
-    return torch.rand(count, generator=torch.Generator().manual_seed(int.from_bytes(key)), dtype=torch.float64)
-
-
-def _check_prompts(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> None:
-    context, vocab_size = model.trunk.config.context, model.trunk.vocab_size
-    if not prompts:
-        raise ValueError("no prompts were given")
-    for number, prompt in enumerate(prompts):
-        if not prompt:
-            raise ValueError(f"prompt {number} is empty: give at least one token, such as the end-of-text token")
-        if len(prompt) > context - 1:
-            raise ValueError(
-                f"prompt {number} has {len(prompt)} tokens, but a context of {context} leaves room for {context - 1}: "
-                f"shorten it, or keep its last {context - 1} tokens"
+    def _told(self, logits: Tensor, chosen: Tensor) -> list[Token]:
+        if self._alternatives is None:
+            return [Token(number) for number in chosen.tolist()]
+        log_probabilities = logits.log_softmax(dim=-1)
+        own = log_probabilities.gather(1, chosen[:, None]).squeeze(1)
+        values, ids = log_probabilities.topk(min(self._alternatives, logits.shape[1]))
+        return [
+            Token(number, value, tuple(zip(others, their_values, strict=True)))
+            for number, value, others, their_values in zip(
+                chosen.tolist(), own.tolist(), ids.tolist(), values.tolist(), strict=True
             )
-        if min(prompt) < 0 or max(prompt) >= vocab_size:
-            raise ValueError(
-                f"prompt {number} has token ids outside of 0 to {vocab_size - 1}: use the model's tokenizer"
-            )
-
-
-def _check_sampling(max_tokens: int, temperature: float, top_k: int, top_p: float) -> None:
-    if max_tokens < 1:
-        raise ValueError(f"max_tokens {max_tokens}: expected 1 or more")
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"temperature {temperature}: expected 0 (the likeliest token) or more")
-    if top_k < 0:
-        raise ValueError(f"top_k {top_k}: expected 0 (all tokens) or more")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p {top_p}: expected above 0 and at most 1")
+        ]
