@@ -20,12 +20,14 @@ from tasks.audit import Audit, read_audit
 from tasks.audit_documents import Histogram
 from tasks.cluster import read_curve
 from tasks.errors import UserError
+from tasks.inside import read_insides
 from tasks.lineage import step_documents
 from tasks.report.story import (
     PREVIOUS,
     CurvePoint,
     DroppedSample,
     FitRow,
+    InsideStory,
     MixtureRow,
     ModelStory,
     PackingRow,
@@ -68,6 +70,7 @@ def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str
         scores=tuple(row for record in done if record.stage == "evaluate" for row in score_rows(record))
         + previous_scores(execution, recipe),
         samples=tuple(sample for record in done if record.stage == "evaluate" for sample in samples(record)),
+        insides=tuple(one for record in done if record.stage == "evaluate" for one in insides(record)),
         dropped=tuple(sample for record in done for sample in dropped_samples(execution.workspace, record)),
         environment=environment(),
         versions=library_versions(),
@@ -200,6 +203,12 @@ def samples(record: Record) -> list[Sample]:
     path = path_of(record) / "samples.json"
     found = json.loads(path.read_text()) if path.exists() else []
     return [Sample(subject_of(record), entry["prompt"], entry["text"]) for entry in found]
+
+
+def insides(record: Record) -> list[InsideStory]:
+    """What went on in the model of one evaluation."""
+    path = path_of(record) / "inspection.json"
+    return [InsideStory(subject_of(record), one) for one in read_insides(path)] if path.exists() else []
 
 
 def dropped_samples(workspace: Workspace, record: Record) -> list[DroppedSample]:

@@ -110,7 +110,7 @@ class FinetunedModel(Artifact):
 
 @dataclass(frozen=True)
 class Scores(Artifact):
-    """`scores.parquet` (contract Scores) and `samples.json` of one model on one suite."""
+    """`scores.parquet` (contract Scores), `samples.json` and `inspection.json` (tasks/inside.py) of one model on one suite."""
 
 
 @dataclass(frozen=True)

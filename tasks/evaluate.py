@@ -11,6 +11,7 @@ from tasks.artifacts import Corpus, Examples, FinetunedModel, PretrainedModel, T
 from tasks.documents import TableWriter
 from tasks.errors import UserError
 from tasks.example_rows import read_examples
+from tasks.inside import Inside, look_at_prompts, look_at_samples, write_insides
 from tasks.ledger import Ledger, StageOutcome
 from tasks.scoring import Score, Subject, score_classes, score_documents, score_instructions, score_token_labels
 from tasks.settings import Json
@@ -61,6 +62,20 @@ def draw_samples(config: EvaluateConfig, subject: Subject, is_chat: bool) -> lis
     return samples
 
 
+def look_inside(
+    config: EvaluateConfig, subject: Subject, samples: Sequence[dict[str, Json]], is_chat: bool
+) -> list[Inside]:
+    """The model at work on the first sample of each prompt; a masked one on the prompts themselves."""
+    from model.heads import LanguageModel, MaskedLanguageModel
+
+    if isinstance(subject.model, MaskedLanguageModel):
+        return look_at_prompts(subject, subject.model, config.prompts)
+    if not isinstance(subject.model, LanguageModel):
+        return []
+    texts = [(str(sample["prompt"]), str(sample["text"])) for sample in samples[:: config.samples]]
+    return look_at_samples(subject, subject.model, texts, is_chat)
+
+
 def chosen_tasks(config: EvaluateConfig, model: "Model", corpus: Path | None, examples: Path | None) -> list[TaskName]:
     """The suite's tasks in the order of the table, the examples' first. UserError for one that lacks what it needs."""
     from model.heads import LanguageModel
@@ -90,7 +105,7 @@ def score_model(
 ) -> StageOutcome:
     """Score the Hugging Face folder `folder`; `corpus` and `examples` are folders of their artifacts.
 
-    Writes scores.parquet and samples.json (empty when the suite draws none).
+    Writes scores.parquet, samples.json (empty when the suite draws none) and inspection.json.
     """
     import torch
 
@@ -104,15 +119,17 @@ def score_model(
     task = read_task(folder)
     scores: list[Score] = []
     samples: list[dict[str, Json]] = []
+    is_chat = task is not None and task.kind == "instruction"
     for name in chosen_tasks(config, subject.model, corpus, examples):
         if name == "samples":
-            samples = draw_samples(config, subject, is_chat=task is not None and task.kind == "instruction")
+            samples = draw_samples(config, subject, is_chat)
         elif name == "bits_per_byte":
             scores += score_documents(config, subject, corpus)
         else:
             assert examples is not None
             scores += EXAMPLE_TASKS[name](config, subject, examples)
     _write(config, scores, samples, out)
+    write_insides(look_inside(config, subject, samples, is_chat), out / "inspection.json")
     figures: dict[str, float] = {}
     for score in scores:
         if score.model == "model":
@@ -124,7 +141,7 @@ def evaluate(
     config: EvaluateConfig, model: PretrainedModel | FinetunedModel, tokenizer: Tokenizer, corpus: Corpus | None,
     examples: Examples | None, out: Path,
 ) -> StageOutcome:  # fmt: skip
-    """Write scores.parquet (contract Scores) and samples.json. `tokenizer` is the one inside the model's folder."""
+    """Write scores.parquet (contract Scores), samples.json and inspection.json. `tokenizer` is the one inside the model's folder."""
     return score_model(
         config,
         model.path / "model",

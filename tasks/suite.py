@@ -28,7 +28,7 @@ PYTHON_WINDOW = 8_000  # characters of a piece of the standard library
 class EvaluateConfig(Section):
     """A suite: what is asked of a model, and of how many documents and examples."""
 
-    revision: Literal[1] = 1
+    revision: Literal[2] = 2
     suite: str = Field(
         default="standard", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name, in the table of scores"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from tasks.report import charts, wording
-from tasks.report.palette import LIGHT_AND_DARK
+from tasks.report.palette import HEAT, LIGHT_AND_DARK
 from tasks.report.reasons import reason_text
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def spelled(token: str) -> str:
 
 def style() -> str:
     """The style sheet, every colour in its light and dark form."""
-    colors = "".join(f"  --{name}: light-dark({light}, {dark});\n" for name, (light, dark) in LIGHT_AND_DARK.items())
+    pairs = {**LIGHT_AND_DARK, **HEAT}
+    colors = "".join(f"  --{name}: light-dark({light}, {dark});\n" for name, (light, dark) in pairs.items())
     return f":root {{\n{colors}}}\n{(HERE / 'page.css').read_text()}"
 
 

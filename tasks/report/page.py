@@ -18,6 +18,7 @@ from tasks.report.batches import batch_charts, batches_told
 from tasks.report.charts import Chart
 from tasks.report.curves import learning_curve
 from tasks.report.fit import fit_chart, fit_table, title
+from tasks.report.inside import HEAT_NATS, drawings
 from tasks.report.markup import HERE, policy, shortened, style, template
 from tasks.report.mixture import mixture_bars, mixture_table, share_by
 from tasks.report.packing import fill_text, length_bars, packing_sentence
@@ -35,13 +36,14 @@ LINK_SCHEMES = ("https://", "http://")
 class ReportConfig(Section):
     """What the page shows, and how much of it."""
 
-    revision: Literal[2] = 2
+    revision: Literal[3] = 3
     currency_per_hour: float = Field(
         default=0.0, ge=0, description="Price of an hour of this machine, wall time; 0: no cost shown"
     )
     currency: str = Field(default="USD", min_length=1, max_length=8, description="Unit of currency_per_hour, as shown")
     samples: int = Field(default=12, ge=0, le=200, description="Generations shown at most")
     sample_chars: int = Field(default=1_200, ge=40, le=100_000, description="Characters of a generation shown at most")
+    insides: int = Field(default=8, ge=0, le=100, description="Texts shown token by token, at most")
     excerpts: int = Field(
         default=3, ge=0, le=20, description="Excerpts of dropped text for a stage and reason, at most"
     )
@@ -270,6 +272,8 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
         detailed=[stage for stage in story.stages if stage.figures or stage.notes],
         losses=losses(config, story),
         samples=story.samples[: config.samples],
+        drawings=drawings(story.insides[: config.insides]),
+        limits=HEAT_NATS,
         panels=wording.score_panels(story.scores),
         baselines=BASELINES,
         links={name: url for name, url in story.links.items() if url.lower().startswith(LINK_SCHEMES)},

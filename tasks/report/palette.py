@@ -21,3 +21,16 @@ LIGHT_AND_DARK = {
 GROUND, CARD, INK, MUTED, LINE, SOFT, ACCENT, TINT, LOSS, LOST, GREEN, PURPLE = (
     light for light, _ in LIGHT_AND_DARK.values()
 )
+
+
+def mixed(ground: str, color: str, share: float) -> str:
+    """`share` of a colour on a ground, all as #rrggbb."""
+    parts = ((int(ground[at : at + 2], 16), int(color[at : at + 2], 16)) for at in (1, 3, 5))
+    return "#" + "".join(f"{round(under + share * (over - under)):02x}" for under, over in parts)
+
+
+HEAT_SHARES = (0.0, 0.1, 0.2, 0.31, 0.43, 0.55)
+HEAT = {  # behind text, cold to hot: even the hottest leaves the ink a contrast of 4.5
+    f"heat-{level}": (mixed(CARD, LOSS, share), mixed(LIGHT_AND_DARK["card"][1], LIGHT_AND_DARK["loss"][1], share))
+    for level, share in enumerate(HEAT_SHARES)
+}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tasks.audit import Audit
 from tasks.audit_documents import Histogram
+from tasks.inside import Inside
 from tasks.ledger import Ledger, Receipt
 
 if TYPE_CHECKING:
@@ -165,6 +166,14 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class InsideStory:
+    """A text, seen through the model that read and wrote it."""
+
+    model: str
+    inside: Inside
+
+
+@dataclass(frozen=True)
 class DroppedSample:
     """Text of a row that `stage` (a stage's name) dropped for `reason` (a key of its ledger)."""
 
@@ -192,6 +201,7 @@ class RunStory:
     spikes: tuple[SpikeStory, ...] = ()  # of the pretraining, largest first
     scores: tuple[ScoreRow, ...] = ()
     samples: tuple[Sample, ...] = ()
+    insides: tuple[InsideStory, ...] = ()
     dropped: tuple[DroppedSample, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict[str, str])  # machine, processor, cores, memory, ...
     versions: Mapping[str, str] = field(default_factory=dict[str, str])  # library -> version

@@ -12,6 +12,7 @@ from typing import Literal
 from tasks.audit import Audit, Share
 from tasks.audit_documents import Histogram
 from tasks.audit_measures import Repeats, SharedDocuments, Spread
+from tasks.inside import Inside, LayerView, MapView, TokenView
 from tasks.ledger import Ledger, Receipt
 from tasks.lineage import StepDocument
 from tasks.report.page import ReportConfig, write_report
@@ -19,6 +20,7 @@ from tasks.report.story import (
     CurvePoint,
     DroppedSample,
     FitRow,
+    InsideStory,
     MixtureRow,
     ModelStory,
     PackingRow,
@@ -121,6 +123,24 @@ SAMPLES = (
     Sample("pretrain", "class Queue:\n", HOSTILE),
     Sample("base", "\u4e2d\u6587\uff1a", "\u8fd9\u662f\u4e00\u4e2a\u6a21\u578b\u7684\u8f93\u51fa\u3002\x00\x1b[31m"),
 )  # fmt: skip
+
+
+def make_inside(layers: int) -> Inside:
+    """Six tokens of which two were given, the hostile one likely and unlikely; two heads a layer, none of a recurrent model."""
+    texts = ("<|bos|>", "def", " read", HOSTILE, "\u202e\n", "⟨E4 BB⟩")
+    tokens = tuple(
+        TokenView(
+            text, None if at == 0 else (0.1, 0.7, 2.0, 4.0, 9.0)[at - 1],
+            () if at == 0 else ((" the", 0.5), (HOSTILE, 0.25), ("", 0.0001)), (0.0, -0.4, 0.2, 1.1, 0.01, None)[at],
+        )
+        for at, text in enumerate(texts)
+    )  # fmt: skip
+    mean = tuple(tuple(1000 // (row + 1) if column <= row else 0 for column in range(6)) for row in range(6))
+    maps = (MapView(None, mean), MapView(0, mean), MapView(1, mean))
+    return Inside(2, 5, tokens, layers, 2 if layers else 0, tuple(LayerView(at, maps) for at in range(layers)))
+
+
+INSIDES = (InsideStory("base", make_inside(3)), InsideStory("answers", make_inside(0)))
 DROPPED = (
     DroppedSample("clean", "too_short", "# empty on purpose\n"),
     DroppedSample("clean", "too_short", '"""Namespace."""\n'),
@@ -210,6 +230,7 @@ def make_story() -> RunStory:
         },
         scores=SCORES,
         samples=SAMPLES,
+        insides=INSIDES,
         dropped=DROPPED,
         environment={"machine": "x86_64, Linux 6.1", "processor": "AMD EPYC 9654", "cores": "2", "memory": "24.0 GB",
                      "device": "cpu"},
