@@ -278,7 +278,7 @@ def test_decoder_of_a_seq2seq_model_reads_the_target_one_behind():
     made = corruption("restore", SEQ2SEQ).apply(MadeRows(3).batch(0, 0, 6), row_keys(np.arange(6), 1))
     assert made.decoder_ids is not None
     assert (made.decoder_ids[:, 0] == BOS).all()
-    is_told = made.targets[:, :-1] != IGNORED
+    is_told = made.targets[:, 1:] != IGNORED
     assert torch.equal(made.decoder_ids[:, 1:][is_told], made.targets[:, :-1][is_told])
 
 
