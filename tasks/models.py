@@ -160,6 +160,7 @@ def continue_ids(
     A stop id ends a text and is part of it.
     """
     from model.generate import generate
+    from model.sampling import Sampling
 
     texts = [list[int]() for _ in range(count)]
     alive, done, rounds = list(range(count)), 0, 0
@@ -168,13 +169,14 @@ def continue_ids(
         reach = max(1, model.trunk.config.context - max(1, min(left, model.trunk.config.context // 2)))
         prompts = [(prompt + texts[row])[-reach:] for row in alive]
         try:
-            steps = generate(model, prompts, left, temperature, top_k, top_p, seed + 1_000_003 * rounds, ends)
+            sampling = Sampling(left, temperature, top_k, top_p, seed=seed + 1_000_003 * rounds, stop_ids=ends)
+            steps = generate(model, prompts, sampling)
         except ValueError as error:
             raise UserError(f"generate: {error}") from error
         for tokens in steps:
             for row, token in zip(alive, tokens, strict=True):
                 if token is not None:
-                    texts[row].append(token)
+                    texts[row].append(token.id)
         done = max(len(texts[row]) for row in alive)
         alive = [row for row in alive if len(texts[row]) == done < max_tokens and texts[row][-1] not in ends]
         rounds += 1
