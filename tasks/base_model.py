@@ -56,7 +56,7 @@ def take_base(config: BaseConfig, out: Path) -> StageOutcome:
         shutil.copyfile(folder / name, out / name)
     tokenizer = load_tokenizer(folder)
     text_ids(tokenizer, KEY)
-    model = open_base(folder, tokenizer, KEY)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    notes = {"folder": config.folder, "family": model.trunk.config.family, "model": type(model).__name__}
+    base = open_base(folder, tokenizer, KEY)
+    parameters = sum(parameter.numel() for parameter in (base.model or base.trunk).parameters())
+    notes = {"folder": config.folder, "family": base.trunk.config.family, "model": base.kind}
     return StageOutcome(Ledger(rows_out=1), (), {"parameters": float(parameters)}, notes)

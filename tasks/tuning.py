@@ -5,6 +5,7 @@ import logging
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     import tokenizers
 
     from model.freezing import Rule
-    from model.heads import Model
+    from model.heads import Model, Trunk
+    from model.transformer import EncoderDecoder
 
 TOP = re.compile(r"all but top ([1-9][0-9]{0,3})")
 
@@ -51,52 +53,77 @@ def _known_preset(freeze: str | Sequence[FreezeRule]) -> str | Sequence[FreezeRu
 Freeze = Annotated[str | tuple[FreezeRule, ...], AfterValidator(_known_preset)]
 
 
-def open_base(folder: Path, tokenizer: "tokenizers.Tokenizer", place: str) -> "Model":
+@dataclass(frozen=True)
+class Base:
+    """What a fine-tuning starts from."""
+
+    trunk: "Trunk | EncoderDecoder"
+    model: "Model | None"  # with its head; None where the folder has a trunk alone, or a head of a kind unknown here
+
+    @property
+    def kind(self) -> str:
+        """What it is, in words."""
+        return f"a {self.trunk.config.family} trunk alone" if self.model is None else f"a {type(self.model).__name__}"
+
+
+def open_base(folder: Path, tokenizer: "tokenizers.Tokenizer", place: str) -> Base:
     """The base model. UserError, naming `place`, where it cannot be read or has fewer tokens than the tokenizer."""
-    from model.huggingface import load_folder
+    from model.huggingface import load_folder, load_trunk
 
     try:
         source = load_folder(folder)
     except ValueError as error:
+        logger.info("%s: its trunk alone is tried: %s", place, error)
+        source = None
+    try:
+        base = Base(load_trunk(folder), None) if source is None else Base(source.trunk, source)
+    except ValueError as error:
         raise UserError(f"{place}: {error}") from error
-    if vocabulary_size(tokenizer) > source.trunk.vocab_size:
+    if vocabulary_size(tokenizer) > base.trunk.vocab_size:
         raise UserError(
-            f"{place}: the tokenizer has {vocabulary_size(tokenizer)} tokens, the base model {source.trunk.vocab_size}. "
+            f"{place}: the tokenizer has {vocabulary_size(tokenizer)} tokens, the base model {base.trunk.vocab_size}. "
             "Fix: give the tokenizer that the model was trained with."
         )
-    return source
+    return base
 
 
-def with_head(source: "Model", examples: LabelledExamples, tokens: int, seed: int, place: str) -> "Model":
+def with_head(base: Base, examples: LabelledExamples, tokens: int, seed: int, place: str) -> "Model":
     """The base itself for instructions, its trunk under a new head for classes. UserError for a base that does not fit.
 
-    A base with fewer than `tokens` tokens gets rows for the others.
+    A language model with fewer than `tokens` tokens gets rows for the others.
     """
     import torch
 
-    from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
+    from model.heads import LanguageModel
     from model.vocabulary_size import resize_vocabulary
 
     torch.manual_seed(seed)
-    if examples.kind == "instruction":
-        if not isinstance(source, LanguageModel):
-            raise UserError(
-                f"{place}: instructions need a language model, but the base is a {type(source).__name__}. "
-                "Fix: start from a model that predicts the next token."
-            )
-        resize_vocabulary(source, max(source.trunk.vocab_size, tokens), seed)
-        return source
+    if examples.kind != "instruction":
+        return _with_new_head(base, examples, place)
+    if not isinstance(base.model, LanguageModel):
+        raise UserError(
+            f"{place}: instructions need a language model, but the base is {base.kind}. "
+            "Fix: start from a model that predicts the next token."
+        )
+    resize_vocabulary(base.model, max(base.trunk.vocab_size, tokens), seed)
+    return base.model
+
+
+def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model":
+    """The trunk, and of the head what fits as well, as ModernBERT's dense layer; the scores are new."""
+    from model.heads import SequenceClassifier, TokenClassifier
+
     head = SequenceClassifier if examples.kind == "classification" else TokenClassifier
     try:
-        model = head(source.trunk.config, source.trunk.vocab_size, len(examples.labels))
+        model = head(base.trunk.config, base.trunk.vocab_size, len(examples.labels))
     except ValueError as error:
-        raise UserError(
-            f"{place}: {examples.kind} on a base of family {source.trunk.config.family}: {error}"
-        ) from error
-    known = source.state_dict()
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    kept = {name: known[name] for name in shapes if name in known and not name.startswith("head.score.")}
-    model.load_state_dict({name: tensor for name, tensor in kept.items() if tensor.shape == shapes[name]}, strict=False)
+        raise UserError(f"{place}: {examples.kind} on a base of family {base.trunk.config.family}: {error}") from error
+    model.trunk.load_state_dict(base.trunk.state_dict())
+    known = {} if base.model is None else base.model.state_dict()
+    for name, tensor in model.state_dict().items():
+        if name.startswith("head.") and not name.startswith("head.score."):
+            if name in known and known[name].shape == tensor.shape:
+                tensor.copy_(known[name])
     return model
 
 
