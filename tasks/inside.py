@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.byte_pairs import byte_letters
 from tasks.encoding import encode_documents, special_ids
+from tasks.objective_symbols import MASKS
 
 if TYPE_CHECKING:
     import tokenizers
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from tasks.scoring import Subject
 
 TEXTS, TOKENS, LAYERS, HEADS, ALTERNATIVES = 4, 32, 8, 3, 5
-MASK_TOKENS = ("<|mask|>", "[MASK]", "<mask>")  # ours, then those of other families
 PARTS = 1_000  # attention is written in whole thousandths
 
 
@@ -89,7 +89,7 @@ def look_at_samples(
 
 def look_at_prompts(subject: "Subject", model: "MaskedLanguageModel", prompts: Sequence[str]) -> list[Inside]:
     """The prompts, each token guessed from all others; none when the tokenizer has no mask."""
-    ids = (subject.tokenizer.token_to_id(name) for name in MASK_TOKENS)
+    ids = (subject.tokenizer.token_to_id(name) for name in MASKS)
     mask = next((number for number in ids if number is not None), None)
     if mask is None:
         return []
