@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.blocked_attention import attend_in_blocks
 from model.cache import KeyValueCache
 from model.documents import Documents
 from model.layers import Linear, RMSNorm
@@ -114,10 +115,13 @@ class Attention(nn.Module):
 
     def _attend(self, qkv: Tensor, is_causal: bool, keys: Tensor | None) -> Tensor:
         """[B, T, H + 2G, D] -> [B, T, H * D]; `keys` [B, 1, 1, T] tells padding, which nothing causal sees."""
-        q, k, v = self._split(qkv)
         dropout = self.dropout if self.training else 0.0
         reach = self.window if is_causal else self.window // 2 + 1
-        if self.window and reach < qkv.shape[1]:
+        is_local = self.window > 0 and reach < qkv.shape[1]
+        if is_causal and not is_local and dropout == 0 and qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu":
+            return attend_in_blocks(qkv, self.heads, self.kv_heads)
+        q, k, v = self._split(qkv)
+        if is_local:
             y = attend_locally(q, k, v, self.window, is_causal, keys, dropout)
         else:
             mask = None if is_causal else keys
