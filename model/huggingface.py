@@ -1,84 +1,121 @@
-"""A saved model is a Hugging Face folder: config.json and model.safetensors, under the names that other tools read."""
+"""A saved model is a folder: config.json and model.safetensors, under the names that Hugging Face's tools read.
+
+A model that none of Hugging Face's classes computes is saved in the same files under our own names: model/huggingface_config.py.
+"""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from model.heads import LanguageModel, Model, SequenceClassifier, TokenClassifier
-from model.huggingface_config import CONFIG, FolderDescription, Head, describe, label_names, read_folder
+from model.folder_config import CLASSIFIERS, CONFIG, OWN_TYPE, FolderDescription, Head, label_names
+from model.heads import (
+    HeadSpec,
+    LanguageHead,
+    LanguageModel,
+    MaskedHead,
+    MaskedLanguageModel,
+    Model,
+    MultipleChoice,
+    MultiTask,
+    Seq2SeqModel,
+    SequenceClassifier,
+    TokenClassifier,
+    Trunk,
+    build_trunk,
+)
+from model.huggingface_config import (
+    OWN_TASKS,
+    PROBLEM_TYPES,
+    architecture_of,
+    describe,
+    foreign_type,
+    obstacle,
+    read_folder,
+    read_trunk_config,
+)
+from model.lora import LoraLinear
 from model.model_config import ModelConfig
-from model.tensor_names import is_derived, stored_tensors
+from model.stored_weights import take_tensors
+from model.tensor_names import stored_tensors, stored_trunk
+from model.transformer import EncoderDecoder
+from model.trunk_tensors import Shape, StoredTensor
+from model.weight_files import WEIGHTS, read_weights
 
-WEIGHTS = "model.safetensors"
-WEIGHTS_INDEX = "model.safetensors.index.json"
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
-def save_folder(folder: Path, model: Model, extra: Mapping[str, object]) -> None:
-    """Writes config.json, generation_config.json (language models) and model.safetensors, in the weights' own dtype.
+def save_folder(
+    folder: Path,
+    model: Model,
+    extra: Mapping[str, object],
+    vocab_size: int | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+) -> None:
+    """Writes config.json, generation_config.json (of a model that writes texts) and model.safetensors.
 
-    `extra` goes into config.json: `id2label` (class number -> name) for classifiers, `bos_token_id`, `eos_token_id` and
-    `pad_token_id` for any. A Hugging Face sequence classifier finds a row's last token by `pad_token_id`.
+    `extra` goes into config.json: `id2label` (class number -> name) for classifiers, `bos_token_id`, `eos_token_id`,
+    `pad_token_id` and the like for any. A Hugging Face sequence classifier finds a row's last token by `pad_token_id`.
+    `vocab_size`: rows of the vocabulary to keep, where the rest is padding. Raises ValueError for labels or a vocabulary
+    that do not fit, and for a model whose adapters are not merged.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    trunk, head = model.trunk, head_of(model)
-    ours = model.state_dict()
+    rows = model.trunk.vocab_size if vocab_size is None else vocab_size
+    if not 1 <= rows <= model.trunk.vocab_size:
+        raise ValueError(f"vocab_size {rows}: the model has {model.trunk.vocab_size} tokens, keep 1 or more of them")
+    if any(isinstance(layer, LoraLinear) for layer in model.modules()):
+        raise ValueError("the model has adapters: merge them before saving it")
+    described = _describe_model(model, extra, rows)
+    ours = _state(model, rows)
     theirs: dict[str, Tensor] = {}
-    for stored in stored_tensors(trunk.config, head, trunk.vocab_size, _classes(model)):
-        for name, part in zip(stored.names, ours[stored.ours].detach().cpu().split(stored.sizes), strict=True):
-            theirs[name] = (part.T if stored.transposed else part).contiguous().clone()
+    for stored in stored_tensors(described, _shapes(ours)):
+        for name, part in zip(stored.names, ours[stored.ours].split(stored.sizes), strict=True):
+            theirs[name] = (part.T if stored.transposed else part).to(_DTYPES[dtype]).contiguous().clone()
     save_file(theirs, folder / WEIGHTS, metadata={"format": "pt"})
-    dtype = str(trunk.embedding.weight.dtype).removeprefix("torch.")
-    values = {
-        **describe(model.trunk.config, model.trunk.vocab_size, head),
-        "dtype": dtype,
-        "torch_dtype": dtype,
-        **extra,
-    }
-    if head != "language_model":
-        id2label = label_names(extra.get("id2label"), _classes(model))
-        values["id2label"] = {str(number): label for number, label in enumerate(id2label)}
-        values["label2id"] = {label: number for number, label in enumerate(id2label)}
+    values = {**_config_values(described), "dtype": dtype, "torch_dtype": dtype, **extra, **_label_values(described)}
     (folder / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    if head == "language_model":
-        tokens = {key: values[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if key in values}
+    if described.head in ("language_model", "seq2seq"):
+        tokens = {key: values[key] for key in TOKENS if values.get(key) is not None}
         generation = {"_from_model_config": True, **tokens}
         (folder / "generation_config.json").write_text(json.dumps(generation, indent=2, sort_keys=True) + "\n")
 
 
-def load_folder(folder: Path) -> Model:
-    """The model in a Hugging Face folder, ours or another's, on the CPU in float32 and in eval mode.
+def load_folder(folder: Path, allow_pickle: bool = False) -> Model:
+    """The model in a folder, ours or Hugging Face's, on the CPU in float32 and in eval mode.
 
-    Raises ValueError for an architecture or a setting that this code cannot compute, for pickled weights, and, in one
-    message, for all tensors that are missing, unknown or of the wrong shape.
+    Raises ValueError for an architecture or a setting that this code cannot compute, for pickled weights unless
+    `allow_pickle`, and, in one message, for all tensors that are missing, unknown, of the wrong shape or not finite.
     """
-    description = read_folder(folder)
-    model = _new_model(description)
-    found = _read_weights(folder)
-    prefix = "transformer." if description.model.family == "gpt2" else "model."
-    if f"{prefix}norm.weight" not in found and f"{prefix}wte.weight" not in found:  # a bare trunk, as OpenAI's GPT-2
-        found = {f"{prefix}{name}": tensor for name, tensor in found.items()}
-    config = description.model
-    stored = stored_tensors(config, description.head, description.vocab_size, len(description.labels))
-    shapes = {name: shape for tensor in stored for name, shape in tensor.shapes()}
-    problems = [f"missing {name}" for name in shapes if name not in found]
-    for name, tensor in found.items():
-        if name in shapes and tuple(tensor.shape) != shapes[name]:
-            problems.append(f"{name} has shape {list(tensor.shape)}, expected {list(shapes[name])}")
-        elif name not in shapes and not is_derived(name, config):
-            problems.append(f"unknown {name}")
-    if problems:
-        raise ValueError(f"{folder}: the weights do not fit {CONFIG}: {'; '.join(sorted(problems))}")
-    ours = {
-        tensor.ours: torch.cat([found[name].T if tensor.transposed else found[name] for name in tensor.names]).float()
-        for tensor in stored
-    }
-    model.load_state_dict(ours)
+    described = read_folder(folder)
+    model = _new_model(folder, described)
+    stored = stored_tensors(described, _shapes(model.state_dict()))
+    found = read_weights(folder, allow_pickle)
+    model.load_state_dict(take_tensors(folder, described, stored, found, has_head=True))
     return model.eval()
+
+
+def load_trunk(folder: Path, allow_pickle: bool = False) -> Trunk | EncoderDecoder:
+    """The trunk of the model in a folder, whatever its head, to go under a new one: on the CPU, in float32.
+
+    It carries `config` and `vocab_size`. Raises ValueError as `load_folder` does.
+    """
+    described = read_trunk_config(folder)
+    config, vocab_size = described.model, described.vocab_size
+    trunk = EncoderDecoder(config, vocab_size) if config.family == "seq2seq" else build_trunk(config, vocab_size)
+    own = [(f"trunk.{name}", shape) for name, shape in _shapes(trunk.state_dict())]
+    found = read_weights(folder, allow_pickle)
+    tensors = take_tensors(folder, described, stored_trunk(described, own), found, has_head=False)
+    trunk.load_state_dict({name.removeprefix("trunk."): tensor for name, tensor in tensors.items()})
+    return trunk.eval()
+
+
+def model_tensors(model: Model) -> list[StoredTensor]:
+    """Which tensor of the model is which of its folder's, and how it lies there."""
+    return stored_tensors(_describe_model(model, {}, model.trunk.vocab_size), _shapes(model.state_dict()))
 
 
 def read_model_config(folder: Path) -> ModelConfig:
@@ -86,55 +123,105 @@ def read_model_config(folder: Path) -> ModelConfig:
     return read_folder(folder).model
 
 
+def foreign_architecture(model: Model) -> str | None:
+    """The class of transformers that reads the model's folder; None when it has none: see `foreign_obstacle`."""
+    return architecture_of(model.trunk.config, head_of(model))
+
+
+def foreign_obstacle(model: Model) -> str | None:
+    """Why no class of transformers reads the model's folder, in words; None when one does."""
+    return obstacle(model.trunk.config, head_of(model))
+
+
 def head_of(model: Model) -> Head:
     """What the model predicts."""
     if isinstance(model, LanguageModel):
         return "language_model"
-    return "sequence_classifier" if isinstance(model, SequenceClassifier) else "token_classifier"
+    if isinstance(model, MaskedLanguageModel):
+        return "masked_language_model"
+    if isinstance(model, Seq2SeqModel):
+        return "seq2seq"
+    if isinstance(model, SequenceClassifier):
+        return "sequence_classifier"
+    if isinstance(model, TokenClassifier):
+        return "token_classifier"
+    return "multiple_choice" if isinstance(model, MultipleChoice) else "multi_task"
 
 
-def _classes(model: Model) -> int:
-    return 0 if isinstance(model, LanguageModel) else model.score.out_features
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def _new_model(description: FolderDescription) -> Model:
-    if description.head == "language_model":
-        return LanguageModel(description.model, description.vocab_size)
-    kind = SequenceClassifier if description.head == "sequence_classifier" else TokenClassifier
-    return kind(description.model, description.vocab_size, len(description.labels))
+def _describe_model(model: Model, extra: Mapping[str, object], vocab_size: int) -> FolderDescription:
+    head, config = head_of(model), model.trunk.config
+    labels: tuple[str, ...] = ()
+    if isinstance(model, SequenceClassifier | TokenClassifier):
+        labels = label_names(extra.get("id2label"), model.head.score.out_features)
+    problem = model.head.problem if isinstance(model, SequenceClassifier) else "single"
+    specs = model.specs if isinstance(model, MultiTask) else {}
+    return FolderDescription(
+        foreign_type(config, head) or OWN_TYPE, config, vocab_size, head, labels, problem,
+        {name: {"kind": spec.kind, "classes": spec.classes, "problem": spec.problem} for name, spec in specs.items()},
+    )  # fmt: skip
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of the folder, from one file or, by the index, several."""
-    index = folder / WEIGHTS_INDEX
-    if (folder / WEIGHTS).exists():
-        names = [WEIGHTS]
-    elif index.exists():
-        names = _indexed_files(index)
-    else:
-        pickled = sorted(path.name for path in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")))
-        if pickled:
-            raise ValueError(
-                f"{folder / pickled[0]}: pickled weights are not read, because a pickle can run code; "
-                f"convert them to {WEIGHTS}"
-            )
-        raise ValueError(f"{folder}: no {WEIGHTS}")
-    tensors: dict[str, Tensor] = {}
-    for name in names:
-        try:
-            tensors.update(load_file(folder / name))
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{folder / name}: not a whole safetensors file ({error})") from error
-    return tensors
+def _config_values(described: FolderDescription) -> dict[str, object]:
+    values = describe(described.model, described.vocab_size, described.head)
+    if described.head == "sequence_classifier":
+        values["problem_type"] = PROBLEM_TYPES[described.problem]
+    if described.tasks:
+        values[OWN_TASKS] = described.tasks
+    return values
 
 
-def _indexed_files(index: Path) -> list[str]:
+def _label_values(described: FolderDescription) -> dict[str, object]:
+    if described.head not in CLASSIFIERS:
+        return {}
+    return {
+        "id2label": {str(number): label for number, label in enumerate(described.labels)},
+        "label2id": {label: number for number, label in enumerate(described.labels)},
+    }
+
+
+def _state(model: Model, vocab_size: int) -> dict[str, Tensor]:
+    """All tensors of the model on the CPU, those of the vocabulary cut to its first rows."""
+    cut = {"trunk.embedding.weight"}
+    for name, module in model.named_modules():
+        if isinstance(module, LanguageHead | MaskedHead):
+            cut.add(f"{name}.{'weight' if isinstance(module, LanguageHead) else 'bias'}")
+    tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    return {name: tensor[:vocab_size] if name in cut else tensor for name, tensor in tensors.items()}
+
+
+def _shapes(state: Mapping[str, Tensor]) -> list[tuple[str, Shape]]:
+    return [(name, tuple(tensor.shape)) for name, tensor in state.items()]
+
+
+def _new_model(folder: Path, described: FolderDescription) -> Model:
+    config, vocab_size, classes = described.model, described.vocab_size, len(described.labels)
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted({str(name) for name in weight_map.values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{index}: not a weight index ({error})") from error
-    outside = [name for name in names if Path(name).name != name]
-    if outside:
-        raise ValueError(f"{index}: names {outside[0]}, which is not a file of its folder")
-    return names
+        if described.head == "language_model":
+            return LanguageModel(config, vocab_size)
+        if described.head == "masked_language_model":
+            return MaskedLanguageModel(config, vocab_size)
+        if described.head == "seq2seq":
+            return Seq2SeqModel(config, vocab_size)
+        if described.head == "sequence_classifier":
+            return SequenceClassifier(config, vocab_size, classes, described.problem)
+        if described.head == "token_classifier":
+            return TokenClassifier(config, vocab_size, classes)
+        if described.head == "multiple_choice":
+            return MultipleChoice(config, vocab_size)
+        return MultiTask(config, vocab_size, _head_specs(described))
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG}: {error}") from error
+
+
+def _head_specs(described: FolderDescription) -> dict[str, HeadSpec]:
+    """The heads of a multi-task model. Raises ValueError for what is no head."""
+    specs: dict[str, HeadSpec] = {}
+    for name, values in described.tasks.items():
+        try:
+            specs[name] = HeadSpec(**values) if isinstance(values, dict) else HeadSpec("sequence")
+        except TypeError as error:
+            raise ValueError(f"{OWN_TASKS}: {name} is {values!r}, expected kind, classes and problem") from error
+    return specs

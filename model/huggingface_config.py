@@ -1,195 +1,194 @@
-"""The config.json of a Hugging Face folder, written from a ModelConfig and read into one. Imports no torch."""
+"""The config.json of a model folder, written from a ModelConfig and read into one. Imports no torch.
 
+Where Hugging Face has a class that computes the model, the folder is in its words. Else it is in our own: the model_type is
+"wordmill", the ModelConfig lies under that name, and tensors have the names that they have here.
+"""
+
+import dataclasses
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from model.model_config import Family, ModelConfig
+from model.decoder_config import LLAMA_TYPES, decoder_obstacle, decoder_type, describe_decoder, read_gpt2, read_llama
+from model.encoder_config import (
+    describe_bert,
+    describe_marian,
+    describe_modernbert,
+    encoder_obstacle,
+    read_bert,
+    read_marian,
+    read_modernbert,
+)
+from model.folder_config import CLASSIFIERS, CONFIG, OWN_TYPE, FolderDescription, Head, Problem, Settings
+from model.model_config import ModelConfig, model_config_from_json
 
-CONFIG = "config.json"
-
-Head = Literal["language_model", "sequence_classifier", "token_classifier"]
-
-ARCHITECTURES: dict[str, tuple[Family, Head]] = {
-    "GPT2LMHeadModel": ("gpt2", "language_model"),
-    "GPT2ForSequenceClassification": ("gpt2", "sequence_classifier"),
-    "GPT2ForTokenClassification": ("gpt2", "token_classifier"),
-    "LlamaForCausalLM": ("llama", "language_model"),
-    "LlamaForSequenceClassification": ("llama", "sequence_classifier"),
-    "LlamaForTokenClassification": ("llama", "token_classifier"),
+OWN_TASKS = "wordmill_tasks"  # of a multi-task model: name -> kind, classes and problem of each head
+OWN_ARCHITECTURES: dict[str, Head] = {
+    "WordmillLanguageModel": "language_model",
+    "WordmillMaskedLanguageModel": "masked_language_model",
+    "WordmillSeq2SeqModel": "seq2seq",
+    "WordmillSequenceClassifier": "sequence_classifier",
+    "WordmillTokenClassifier": "token_classifier",
+    "WordmillMultipleChoice": "multiple_choice",
+    "WordmillMultiTask": "multi_task",
 }
-
-
-@dataclass(frozen=True)
-class FolderDescription:
-    """What config.json says, as far as this code needs it."""
-
-    model: ModelConfig
-    head: Head
-    vocab_size: int
-    labels: tuple[str, ...]  # of the classes, in order; empty for a language model
+LLAMA_STEMS = {"llama": "Llama", "mistral": "Mistral", "ministral": "Ministral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+DECODER_HEADS: dict[str, Head] = {
+    "ForSequenceClassification": "sequence_classifier",
+    "ForTokenClassification": "token_classifier",
+}
+ENCODER_HEADS: dict[str, Head] = {
+    **DECODER_HEADS,
+    "ForMaskedLM": "masked_language_model",
+    "ForMultipleChoice": "multiple_choice",
+}
+ARCHITECTURES: dict[str, tuple[str, Head]] = {  # Hugging Face's class: its model_type, and the head
+    "GPT2LMHeadModel": ("gpt2", "language_model"),
+    **{f"GPT2{head}": ("gpt2", kind) for head, kind in DECODER_HEADS.items()},
+    **{f"{stem}ForCausalLM": (name, "language_model") for name, stem in LLAMA_STEMS.items()},
+    **{f"{stem}{head}": (name, kind) for name, stem in LLAMA_STEMS.items() for head, kind in DECODER_HEADS.items()},
+    **{f"Bert{head}": ("bert", kind) for head, kind in ENCODER_HEADS.items()},
+    **{f"ModernBert{head}": ("modernbert", kind) for head, kind in ENCODER_HEADS.items()},
+    "MarianMTModel": ("marian", "seq2seq"),
+}  # fmt: skip
+READ_ARCHITECTURES: dict[str, tuple[str, Head]] = {  # and those that are read, though never written
+    **ARCHITECTURES,
+    "GPT2Model": ("gpt2", "language_model"),
+    **{f"{stem}Model": (name, "language_model") for name, stem in LLAMA_STEMS.items()},
+    "BertModel": ("bert", "masked_language_model"),
+    "BertForPreTraining": ("bert", "masked_language_model"),
+    "ModernBertModel": ("modernbert", "masked_language_model"),
+}  # fmt: skip
+PROBLEM_TYPES: dict[Problem, str] = {
+    "single": "single_label_classification", "multi": "multi_label_classification", "regression": "regression",
+}  # fmt: skip
 
 
 def read_folder(folder: Path) -> FolderDescription:
     """What config.json describes. Raises ValueError naming the file and the key that this code cannot follow."""
-    settings = _Settings.read(folder / CONFIG)
-    architectures = settings.values.get("architectures")
-    name = str(architectures[0]) if isinstance(architectures, list) and architectures else "none"
-    if name not in ARCHITECTURES:
-        raise ValueError(
-            f"{settings.path}: architectures names {name}; known architectures: {', '.join(ARCHITECTURES)}"
-        )
-    family, head = ARCHITECTURES[name]
-    config = _gpt2_config(settings) if family == "gpt2" else _llama_config(settings)
-    labels: tuple[str, ...] = ()
-    if head != "language_model":
-        names = settings.values.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # Hugging Face omits its default
-        labels = label_names(names, len(names) if isinstance(names, Mapping) else 0)
-    return FolderDescription(config, head, settings.integer("vocab_size"), labels)
+    settings = Settings.read(folder / CONFIG)
+    try:
+        return _describe(settings)
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG}: {error}") from error
 
 
-def label_names(id2label: object, classes: int) -> tuple[str, ...]:
-    """Names of the classes in order, from a mapping of class number to name, or LABEL_0 and so on from None."""
-    if id2label is None:
-        return tuple(f"LABEL_{number}" for number in range(classes))
-    names = {int(number): str(name) for number, name in id2label.items()} if isinstance(id2label, Mapping) else {}
-    if sorted(names) != list(range(classes)) or len(set(names.values())) != classes:
-        raise ValueError(
-            f"id2label is {id2label!r}, expected a different name for each class number 0 to {classes - 1}"
-        )
-    return tuple(names[number] for number in range(classes))
+def read_trunk_config(folder: Path) -> FolderDescription:
+    """What config.json says of the trunk, whatever the head above it. Raises ValueError as `read_folder` does."""
+    settings = Settings.read(folder / CONFIG)
+    heads: dict[str, Head] = {kind: head for kind, head in READ_ARCHITECTURES.values() if head not in CLASSIFIERS}
+    heads[OWN_TYPE] = "language_model"
+    kind = str(settings.values.get("model_type"))
+    try:
+        if kind not in heads:
+            raise ValueError(f"model_type is {kind}; known ones: {', '.join(heads)}")
+        config = _read_model(settings, kind, has_head=False)
+        return FolderDescription(kind, config, settings.integer("vocab_size"), heads[kind])
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG}: {error}") from error
+
+
+def foreign_type(config: ModelConfig, head: Head) -> str | None:
+    """Hugging Face's model_type for the model; None when it has none."""
+    if obstacle(config, head) is not None:
+        return None
+    if config.family in ("gpt2", "llama"):
+        return decoder_type(config)
+    return "marian" if config.family == "seq2seq" else config.family
+
+
+def architecture_of(config: ModelConfig, head: Head) -> str | None:
+    """The class of Hugging Face that computes the model; None when it has none: see `obstacle`."""
+    kind = (foreign_type(config, head), head)
+    return next((name for name, described in ARCHITECTURES.items() if described == kind), None)
+
+
+def obstacle(config: ModelConfig, head: Head) -> str | None:
+    """Why no class of Hugging Face computes the model, in words; None when one does."""
+    if config.is_recurrent:
+        return f"transformers has no {config.family} language model"
+    reason = decoder_obstacle(config) if config.family in ("gpt2", "llama") else encoder_obstacle(config)
+    if reason is not None:
+        return reason
+    heads = (
+        (*DECODER_HEADS.values(), "language_model")
+        if config.family in ("gpt2", "llama")
+        else tuple(ENCODER_HEADS.values())
+    )
+    if head not in (("seq2seq",) if config.family == "seq2seq" else heads):
+        return f"transformers has no {head.replace('_', ' ')} on a {config.family} trunk"
+    return None
 
 
 def describe(config: ModelConfig, vocab_size: int, head: Head) -> dict[str, object]:
-    """The part of config.json that follows from the model."""
+    """The part of config.json that follows from the model, in Hugging Face's words or, where it has none, our own."""
     shared: dict[str, object] = {
-        "architectures": [name for name, kind in ARCHITECTURES.items() if kind == (config.family, head)],
-        "model_type": config.family,
+        "architectures": [architecture_of(config, head) or _own_architecture(head)],
+        "model_type": foreign_type(config, head) or OWN_TYPE,
         "vocab_size": vocab_size,
-        "initializer_range": config.initial_std,
         "tie_word_embeddings": config.tie_embeddings,
-        "use_cache": True,
+        "bos_token_id": None,  # unless the caller knows better than Hugging Face's defaults, which are other vocabularies'
+        "eos_token_id": None,
+        "pad_token_id": None,
     }
-    if config.family == "gpt2":
-        return shared | {
-            "n_layer": config.layers,
-            "n_embd": config.width,
-            "n_head": config.heads,
-            "n_positions": config.context,
-            "n_ctx": config.context,
-            "n_inner": config.hidden_width,
-            "activation_function": "gelu_new",
-            "layer_norm_epsilon": config.norm_epsilon,
-            "embd_pdrop": config.dropout,
-            "attn_pdrop": config.dropout,
-            "resid_pdrop": config.dropout,
-        }
-    return shared | {
-        "num_hidden_layers": config.layers,
-        "hidden_size": config.width,
-        "num_attention_heads": config.heads,
-        "num_key_value_heads": config.key_value_heads,
-        "head_dim": config.head_width,
-        "max_position_embeddings": config.context,
-        "intermediate_size": config.hidden_width,
-        "hidden_act": "silu",
-        "rms_norm_eps": config.norm_epsilon,
-        "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
-        "attention_bias": False,
-        "mlp_bias": False,
-        "attention_dropout": config.dropout,
-    }
+    model_type = shared["model_type"]
+    if model_type == OWN_TYPE:
+        return shared | {OWN_TYPE: dataclasses.asdict(config)}
+    if model_type == "marian":
+        return shared | describe_marian(config) | {"decoder_start_token_id": 0, "forced_eos_token_id": None}
+    shared["initializer_range"] = config.initial_std
+    if model_type == "bert":
+        return shared | describe_bert(config)
+    if model_type == "modernbert":
+        return shared | describe_modernbert(config) | {"cls_token_id": None, "sep_token_id": None}
+    return shared | describe_decoder(config) | {"use_cache": True}
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """The keys of a config.json, read with errors that name the file and the key."""
+def _own_architecture(head: Head) -> str:
+    return next(name for name, kind in OWN_ARCHITECTURES.items() if kind == head)
 
-    path: Path
-    values: Mapping[str, object]
 
-    @classmethod
-    def read(cls, path: Path) -> "_Settings":
+def _architecture(settings: Settings) -> tuple[str, Head]:
+    """The family and the head, by the first of `architectures`."""
+    names = settings.strings("architectures") or ["none"]
+    if names[0] in OWN_ARCHITECTURES:
+        return OWN_TYPE, OWN_ARCHITECTURES[names[0]]
+    if names[0] not in READ_ARCHITECTURES:
+        known = ", ".join((*READ_ARCHITECTURES, *OWN_ARCHITECTURES))
+        raise ValueError(f"architectures names {names[0]}; known architectures: {known}")
+    return READ_ARCHITECTURES[names[0]]
+
+
+def _describe(settings: Settings) -> FolderDescription:
+    model_type, head = _architecture(settings)
+    config = _read_model(settings, model_type, has_head=True)
+    if model_type == "modernbert" and head in ("sequence_classifier", "multiple_choice"):
+        settings.require("classifier_pooling", ("cls",))
+    labels = settings.labels() if head in CLASSIFIERS else ()
+    problem = _problem(settings, len(labels)) if head == "sequence_classifier" else "single"
+    tasks = settings.nested(OWN_TASKS) if head == "multi_task" else None
+    values = {} if tasks is None else tasks.values
+    return FolderDescription(model_type, config, settings.integer("vocab_size"), head, labels, problem, values)
+
+
+def _read_model(settings: Settings, model_type: str, has_head: bool) -> ModelConfig:
+    if model_type == OWN_TYPE:
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: not a Hugging Face model folder ({error})") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{path}: found {type(values).__name__}, expected an object")
-        return cls(path, values)
-
-    def number(self, name: str, default: float | None = None) -> float:
-        value = self.values.get(name)
-        if value is None:
-            value = default
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{self.path}: {name} is {value!r}, expected a number")
-        return float(value)
-
-    def integer(self, name: str, default: int | None = None) -> int:
-        value = self.number(name, default)
-        if not value.is_integer():
-            raise ValueError(f"{self.path}: {name} is {value}, expected a whole number")
-        return int(value)
-
-    def require(self, name: str, allowed: tuple[object, ...]) -> None:
-        """The value, where there is one, must be of `allowed`: the model that this code computes has no other."""
-        value = self.values.get(name, allowed[0])
-        if value not in allowed:
-            raise ValueError(f"{self.path}: {name} is {value!r}, this code computes only {allowed[0]!r}")
+            return model_config_from_json(json.dumps(settings.values.get(OWN_TYPE)))
+        except ValueError as error:
+            raise ValueError(f"{OWN_TYPE}: {error}") from error
+    if model_type in LLAMA_TYPES:
+        return read_llama(settings, model_type)
+    if model_type == "gpt2":
+        return read_gpt2(settings)
+    if model_type == "bert":
+        return read_bert(settings)
+    return read_marian(settings) if model_type == "marian" else read_modernbert(settings, has_head)
 
 
-def _gpt2_config(settings: _Settings) -> ModelConfig:
-    settings.require("activation_function", ("gelu_new", "gelu_pytorch_tanh"))
-    settings.require("scale_attn_weights", (True,))
-    settings.require("scale_attn_by_inverse_layer_idx", (False,))
-    settings.require("add_cross_attention", (False,))
-    settings.require("tie_word_embeddings", (True,))
-    return ModelConfig(
-        family="gpt2",
-        layers=settings.integer("n_layer"),
-        width=settings.integer("n_embd"),
-        heads=settings.integer("n_head"),
-        context=settings.integer("n_positions"),
-        mlp_width=settings.integer("n_inner", 4 * settings.integer("n_embd")),
-        dropout=settings.number("resid_pdrop", 0.1),
-        norm_epsilon=settings.number("layer_norm_epsilon", 1e-5),
-        initial_std=settings.number("initializer_range", 0.02),
-    )
-
-
-def _llama_config(settings: _Settings) -> ModelConfig:
-    settings.require("hidden_act", ("silu", "swish"))
-    settings.require("attention_bias", (False,))
-    settings.require("mlp_bias", (False,))
-    settings.require("rope_scaling", (None,))
-    width, heads = settings.integer("hidden_size"), settings.integer("num_attention_heads")
-    settings.require("head_dim", (width // heads, None))
-    kv_heads = settings.integer("num_key_value_heads", heads)
-    return ModelConfig(
-        family="llama",
-        layers=settings.integer("num_hidden_layers"),
-        width=width,
-        heads=heads,
-        kv_heads=0 if kv_heads == heads else kv_heads,
-        context=settings.integer("max_position_embeddings"),
-        mlp_width=settings.integer("intermediate_size"),
-        dropout=settings.number("attention_dropout", 0.0),
-        tie_embeddings=settings.values.get("tie_word_embeddings") is True,  # Hugging Face's default for Llama is false
-        rope_theta=_rope_theta(settings),
-        norm_epsilon=settings.number("rms_norm_eps", 1e-6),
-        initial_std=settings.number("initializer_range", 0.02),
-    )
-
-
-def _rope_theta(settings: _Settings) -> float:
-    """From `rope_parameters` (transformers 5) or `rope_theta` (4)."""
-    parameters = settings.values.get("rope_parameters")
-    if not isinstance(parameters, dict):
-        return settings.number("rope_theta", 10000.0)
-    rope = _Settings(settings.path, parameters)
-    rope.require("rope_type", ("default",))
-    return rope.number("rope_theta", 10000.0)
+def _problem(settings: Settings, classes: int) -> Problem:
+    """What the classes are; Hugging Face leaves it out where it follows from their number."""
+    name = settings.values.get("problem_type") or PROBLEM_TYPES["regression" if classes == 1 else "single"]
+    known: dict[object, Problem] = {theirs: ours for ours, theirs in PROBLEM_TYPES.items()}
+    if name not in known:
+        raise ValueError(f"problem_type is {name!r}, expected one of {', '.join(PROBLEM_TYPES.values())}")
+    return known[name]

@@ -1,101 +1,106 @@
-"""Which tensor of ours is which of Hugging Face's, and how it lies there.
+"""Which tensor of ours is which of a folder's, and how it lies there.
 
-C channels, H query heads, G key and value heads, D = C / H, M channels inside the MLP, V vocabulary.
+C channels, H query heads, G key and value heads, D channels a head, M channels inside the MLP, V vocabulary, K classes.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from model.huggingface_config import Head
-from model.model_config import ModelConfig
-
-Shape = tuple[int, ...]
+from model.decoder_config import LLAMA_TYPES
+from model.folder_config import OWN_TYPE, FolderDescription
+from model.trunk_tensors import Shape, StoredTensor, one, trunk_tensors, with_bias
 
 
 @dataclass(frozen=True)
-class StoredTensor:
-    """One tensor of ours, split along its first dimension into one or several of theirs."""
+class Copy:
+    """A stored tensor that repeats another, because the model ties them."""
 
-    ours: str
-    names: tuple[str, ...]  # theirs
-    sizes: tuple[int, ...]  # of the first dimension, one for each name
-    rest: Shape  # the other dimensions
-    transposed: bool = False  # GPT-2's matrices are stored as [in, out]
+    name: str
+    original: str
 
-    def shapes(self) -> list[tuple[str, Shape]]:
-        """Name and shape of each, as it is stored."""
-        shapes = [(size, *self.rest) for size in self.sizes]
+
+PREFIXES = {"gpt2": "transformer.", "bert": "bert.", OWN_TYPE: "trunk."}  # of the trunk's tensors; "model." elsewhere
+BUFFERS = {  # beginnings and ends of names that hold nothing learned, or belong to heads that this code has not
+    "gpt2": ("", (".attn.bias", ".attn.masked_bias")),
+    "bert": ("cls.seq_relationship.", (".embeddings.position_ids",)),
+    "marian": ("", (".embed_positions.weight", "final_logits_bias")),  # checked: see `fixed_marian_tensors`
+    **dict.fromkeys(LLAMA_TYPES, ("", (".rotary_emb.inv_freq",))),
+}  # fmt: skip
+
+
+def stored_trunk(described: FolderDescription, own: Iterable[tuple[str, Shape]]) -> list[StoredTensor]:
+    """Every tensor of the trunk, once. `own`: those of the model here, for a folder of our own form."""
+    if described.model_type == OWN_TYPE:
+        return [one(name, name, *shape) for name, shape in own if name.startswith("trunk.")]
+    return trunk_tensors(described.model_type, described.model, described.vocab_size)
+
+
+def stored_tensors(described: FolderDescription, own: Iterable[tuple[str, Shape]]) -> list[StoredTensor]:
+    """Every tensor of trunk and head, once; a tied head is not stored."""
+    if described.model_type == OWN_TYPE:
+        return [one(name, name, *shape) for name, shape in own]
+    return [*trunk_tensors(described.model_type, described.model, described.vocab_size), *_head_tensors(described)]
+
+
+def copies(described: FolderDescription) -> list[Copy]:
+    """Tensors that some programs store though the model ties them to others."""
+    if described.model_type == OWN_TYPE:
+        return []
+    if described.model_type == "bert":
         return [
-            (name, shape[::-1] if self.transposed else shape) for name, shape in zip(self.names, shapes, strict=True)
+            Copy("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+            Copy("cls.predictions.decoder.bias", "cls.predictions.bias"),
         ]
+    if described.model_type == "modernbert":
+        return [Copy("decoder.weight", "model.embeddings.tok_embeddings.weight")]
+    if described.model_type == "marian":
+        names = ("lm_head.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight")
+        return [Copy(name, "model.shared.weight") for name in names]
+    original = "transformer.wte.weight" if described.model_type == "gpt2" else "model.embed_tokens.weight"
+    return [Copy("lm_head.weight", original)] if described.model.tie_embeddings else []
 
 
-def stored_tensors(config: ModelConfig, head: Head, vocab_size: int, classes: int) -> list[StoredTensor]:
-    """Every tensor of a model, once; a tied head is not stored. `classes` is for classifiers."""
-    if config.family == "gpt2":
-        tensors = _gpt2_trunk(config, vocab_size)
-    else:
-        tensors = _llama_trunk(config, vocab_size)
-    if head == "language_model" and not config.tie_embeddings:
-        tensors.append(_one("head.weight", "lm_head.weight", vocab_size, config.width))
+def is_ignored(name: str, model_type: str) -> bool:
+    """Whether a stored tensor tells nothing that this code reads: masks, frequencies, BERT's other heads and its pooler."""
+    if model_type == "bert" and name.startswith("bert.pooler."):
+        return True
+    start, ends = BUFFERS.get(model_type, ("", ()))
+    return (start != "" and name.startswith(start)) or name.endswith(ends)
+
+
+def current_name(name: str) -> str:
+    """The name of today for one that the first BERT files have."""
+    for old, new in ((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias")):
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
+
+
+def _head_tensors(described: FolderDescription) -> list[StoredTensor]:
+    config, head, C, V = described.model, described.head, described.model.width, described.vocab_size
+    if head in ("language_model", "seq2seq"):
+        return [] if config.tie_embeddings else [one("head.weight", "lm_head.weight", V, C)]
+    if head == "masked_language_model":
+        if described.model_type == "modernbert":
+            return [*_modernbert_transform(C), one("head.bias", "decoder.bias", V)]
+        return [
+            *with_bias("head.transform", "cls.predictions.transform.dense", C, C),
+            *with_bias("head.transform_norm", "cls.predictions.transform.LayerNorm", C),
+            one("head.bias", "cls.predictions.bias", V),
+        ]
+    K = 1 if head == "multiple_choice" else len(described.labels)
+    if described.model_type == "modernbert":
+        return [*_modernbert_transform(C), *with_bias("head.score", "classifier", K, C)]
+    if described.model_type == "bert":
+        pooler = [] if head == "token_classifier" else with_bias("head.pooler", "bert.pooler.dense", C, C)
+        return [*pooler, *with_bias("head.score", "classifier", K, C)]
     if head == "sequence_classifier":
-        tensors.append(_one("score.weight", "score.weight", classes, config.width))
-    if head == "token_classifier":
-        theirs = "classifier" if config.family == "gpt2" else "score"
-        tensors.append(_one("score.weight", f"{theirs}.weight", classes, config.width))
-        tensors.append(_one("score.bias", f"{theirs}.bias", classes))
-    return tensors
+        return [one("head.score.weight", "score.weight", K, C)]
+    return with_bias("head.score", "classifier" if config.family == "gpt2" else "score", K, C)
 
 
-def is_derived(name: str, config: ModelConfig) -> bool:
-    """Whether a stored tensor follows from the others: masks and frequencies of old files, copies of a tied head."""
-    is_buffer = name.endswith((".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"))
-    return is_buffer or (config.tie_embeddings and name.endswith("lm_head.weight"))
-
-
-def _gpt2_trunk(config: ModelConfig, vocab_size: int) -> list[StoredTensor]:
-    C, M = config.width, config.hidden_width
-    tensors = [
-        _one("trunk.embedding.weight", "transformer.wte.weight", vocab_size, C),
-        _one("trunk.positions.weight", "transformer.wpe.weight", config.context, C),
-        *_with_bias("trunk.norm", "transformer.ln_f", C),
+def _modernbert_transform(C: int) -> list[StoredTensor]:
+    return [
+        one("head.transform.weight", "head.dense.weight", C, C),
+        one("head.transform_norm.weight", "head.norm.weight", C),
     ]
-    for layer in range(config.layers):
-        ours, theirs = f"trunk.blocks.{layer}", f"transformer.h.{layer}"
-        tensors += _with_bias(f"{ours}.attention_norm", f"{theirs}.ln_1", C)
-        tensors += _with_bias(f"{ours}.attention.qkv", f"{theirs}.attn.c_attn", 3 * C, C)
-        tensors += _with_bias(f"{ours}.attention.output", f"{theirs}.attn.c_proj", C, C)
-        tensors += _with_bias(f"{ours}.mlp_norm", f"{theirs}.ln_2", C)
-        tensors += _with_bias(f"{ours}.mlp.up", f"{theirs}.mlp.c_fc", M, C)
-        tensors += _with_bias(f"{ours}.mlp.output", f"{theirs}.mlp.c_proj", C, M)
-    return tensors
-
-
-def _llama_trunk(config: ModelConfig, vocab_size: int) -> list[StoredTensor]:
-    C, M, kv_width = config.width, config.hidden_width, config.key_value_heads * config.head_width
-    tensors = [
-        _one("trunk.embedding.weight", "model.embed_tokens.weight", vocab_size, C),
-        _one("trunk.norm.weight", "model.norm.weight", C),
-    ]
-    for layer in range(config.layers):
-        ours, theirs = f"trunk.blocks.{layer}", f"model.layers.{layer}"
-        qkv = tuple(f"{theirs}.self_attn.{part}_proj.weight" for part in "qkv")
-        gate_up = (f"{theirs}.mlp.gate_proj.weight", f"{theirs}.mlp.up_proj.weight")
-        tensors += [
-            _one(f"{ours}.attention_norm.weight", f"{theirs}.input_layernorm.weight", C),
-            StoredTensor(f"{ours}.attention.qkv.weight", qkv, (C, kv_width, kv_width), (C,)),
-            _one(f"{ours}.attention.output.weight", f"{theirs}.self_attn.o_proj.weight", C, C),
-            _one(f"{ours}.mlp_norm.weight", f"{theirs}.post_attention_layernorm.weight", C),
-            StoredTensor(f"{ours}.mlp.gate_up.weight", gate_up, (M, M), (C,)),
-            _one(f"{ours}.mlp.output.weight", f"{theirs}.mlp.down_proj.weight", C, M),
-        ]
-    return tensors
-
-
-def _one(ours: str, theirs: str, first: int, *rest: int) -> StoredTensor:
-    return StoredTensor(ours, (theirs,), (first,), rest)
-
-
-def _with_bias(ours: str, theirs: str, first: int, *rest: int) -> list[StoredTensor]:
-    """A GPT-2 layer; its matrices are transposed, its vectors cannot be."""
-    weight = StoredTensor(f"{ours}.weight", (f"{theirs}.weight",), (first,), rest, transposed=bool(rest))
-    return [weight, _one(f"{ours}.bias", f"{theirs}.bias", first)]

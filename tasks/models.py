@@ -60,8 +60,11 @@ def resolve_model(reference: str, workspace: Workspace, tracking_uri: str) -> Pa
     raise UserError(f"MODEL {reference!r}: {'; '.join(tried)}. Expected {FORMS}. Fix: wordmill run makes one.")
 
 
-def check_folder(folder: Path, place: str = "MODEL") -> Path:
-    """`folder` itself when it holds a whole Hugging Face model. UserError, naming `place`, for what it lacks."""
+def check_folder(folder: Path, place: str = "MODEL", allow_pickle: bool = False) -> Path:
+    """`folder` itself when it holds a whole Hugging Face model. UserError, naming `place`, for what it lacks.
+
+    Pickled weights count only where `allow_pickle` says so.
+    """
     if not folder.is_dir():
         raise UserError(f"{place} {folder}: {'a file' if folder.exists() else 'no such folder'}, expected {FORMS}.")
     if not (folder / "config.json").is_file():
@@ -70,25 +73,26 @@ def check_folder(folder: Path, place: str = "MODEL") -> Path:
         )
     if not any(folder.glob("*.safetensors")):
         pickled = sorted(path.name for kind in ("*.bin", "*.pt", "*.pth", "*.pkl") for path in folder.glob(kind))
-        if pickled:
+        if pickled and not allow_pickle:
             raise UserError(
                 f"{place} {folder}: {pickled[0]} is pickled, and a pickle can run code, so it is not read. "
-                "Fix: convert the weights to model.safetensors."
+                "Fix: convert the weights to model.safetensors, or set allow_pickle to true for a file that you trust."
             )
-        raise UserError(f"{place} {folder}: no model.safetensors. Fix: copy the folder again, with its weights.")
+        if not pickled:
+            raise UserError(f"{place} {folder}: no model.safetensors. Fix: copy the folder again, with its weights.")
     if not (folder / "tokenizer.json").is_file():
         raise UserError(f"{place} {folder}: no tokenizer.json. Fix: save a fast tokenizer into the folder.")
     return folder
 
 
-def load(folder: Path) -> "tuple[Model, tokenizers.Tokenizer]":
-    """Model (CPU, float32, eval mode) and tokenizer of a Hugging Face folder. UserError for what cannot be read."""
+def load(folder: Path, allow_pickle: bool = False) -> "tuple[Model, tokenizers.Tokenizer]":
+    """Model (CPU, float32, eval mode) and tokenizer of a model's folder. UserError for what cannot be read."""
     from model.huggingface import load_folder
 
-    check_folder(folder)
+    check_folder(folder, allow_pickle=allow_pickle)
     tokenizer = load_tokenizer(folder)
     try:
-        model = load_folder(folder)
+        model = load_folder(folder, allow_pickle)
     except ValueError as error:
         raise UserError(f"MODEL {error}") from error
     if tokenizer.get_vocab_size() > model.trunk.vocab_size:

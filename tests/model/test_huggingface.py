@@ -148,12 +148,21 @@ def test_truncated_weights_are_refused_by_name(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architectures": ["BertModel"]}, "names BertModel; known architectures: GPT2LMHeadModel"),
-        ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
+        (
+            {"architectures": ["T5Model"]},
+            "config.json: architectures names T5Model; known architectures: GPT2LMHeadModel",
+        ),
+        ({"architectures": "LlamaForCausalLM"}, "architectures is 'LlamaForCausalLM', expected a list"),
+        (
+            {"auto_map": {"AutoModel": "modeling_odd.Odd"}},
+            "auto_map names modeling_odd.py: the folder brings its own code",
+        ),
+        ({"quantization_config": {"bits": 4}}, "quantization_config is"),
+        ({"hidden_act": "mish"}, "hidden_act is 'mish', this code computes only silu"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_type is 'yarn'"),
-        ({"head_dim": 16}, "head_dim is 16"),
+        ({"rope_scaling": {"factor": 2.0}}, "rope_scaling is"),
         ({"num_hidden_layers": None}, "num_hidden_layers is None, expected a number"),
-        ({"hidden_size": 33}, "heads 4 does not divide width 33"),
+        ({"num_key_value_heads": 3}, "config.json: kv_heads 3 does not divide heads 4"),
     ],
 )
 def test_setting_that_is_not_computed_is_refused(changes: dict[str, object], message: str, tmp_path: Path):
