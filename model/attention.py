@@ -41,7 +41,7 @@ class RotaryPositions(nn.Module):
     def __init__(self, config: ModelConfig, theta: float) -> None:
         super().__init__()
         exponents = torch.arange(0, config.head_width, 2, dtype=torch.float32) / config.head_width
-        angles = torch.outer(torch.arange(config.context, dtype=torch.float32), theta**-exponents)
+        angles = torch.outer(torch.arange(config.context, dtype=torch.float32), 1.0 / theta**exponents)
         self.theta = theta
         self.cosines: Tensor
         self.sines: Tensor

@@ -203,6 +203,6 @@ class EncoderDecoder(nn.Module):
 
 def sinusoidal_positions(context: int, width: int) -> Tensor:
     """[context, C]: sines in the first half of the channels, cosines in the second (arXiv 1706.03762, section 3.5, reordered)."""
-    exponents = torch.arange(0, width, 2, dtype=torch.float32) / width
-    angles = torch.outer(torch.arange(context, dtype=torch.float32), 10000.0**-exponents)
-    return torch.cat((angles.sin(), angles.cos()[:, : width // 2]), dim=1)
+    exponents = torch.arange(0, width, 2, dtype=torch.float64) / width  # float32 would be off by 1e-4 at position 1000
+    angles = torch.outer(torch.arange(context, dtype=torch.float64), 10000.0**-exponents)
+    return torch.cat((angles.sin(), angles.cos()[:, : width // 2]), dim=1).float()
