@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,11 +12,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from peft import PeftModel
 from pydantic import ValidationError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from model.checkpoint import save_checkpoint
 from model.heads import LanguageModel, SequenceClassifier
 from model.huggingface import load_folder, save_folder
+from model.lora_config import LoraConfig
 from model.model_config import ModelConfig
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
 from tasks.encoding import SPECIAL_TOKENS, SpecialIds, TextIds, encode_documents, load_tokenizer, special_ids
@@ -190,6 +194,106 @@ def test_killed_training_goes_on_to_the_same_weights(
     finetune(config, base, tokenizer, examples, out, lambda entry, payload: entry(payload))
     weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (whole.path, out)]
     assert weights[0] == weights[1]
+
+
+LORA = LoraConfig(rank=2, alpha=4, dropout=0.2)
+
+
+def test_killed_training_of_adapters_goes_on_to_the_same_weights(
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = write_examples(tmp_path, classification_rows(40), ["fruit", "tool"], heldout=10)
+    config = FinetuneConfig(name="things", examples="things", steps=8, checkpoint_every=4, log_every=1, lora=LORA)
+    whole = run(config, base, tokenizer, examples, tmp_path / "whole")
+    out = tmp_path / "killed"
+
+    def save_and_die(*parts: object) -> Path:
+        save_checkpoint(*parts)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("model.training.save_checkpoint", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, base, tokenizer, examples, out)
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000004"]
+    finetune(config, base, tokenizer, examples, out, lambda entry, payload: entry(payload))
+    for name in ("model/model.safetensors", "adapter/adapter_model.safetensors"):
+        assert (whole.path / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_adapters_are_merged_in_the_model_and_apart_in_the_form_of_peft(
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    rows: list[dict[str, object]] = [{"prompt": word, "response": "fruit"} for word in FRUIT]
+    examples = write_examples(tmp_path, rows * 3, [], heldout=2)
+    config = FinetuneConfig(name="asks", examples="asks", steps=10, learning_rate=1e-2, lora=LORA)
+    model = run(config, base, tokenizer, examples, tmp_path / "model")
+    assert model.figures["parameters_trained"] == 2 * ((32 + 96) + (32 + 32))
+    theirs = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base.path / "model"), str(model.path / "adapter")
+    ).eval()
+    before, after = load_folder(base.path / "model"), load_folder(model.path / "model")
+    assert isinstance(after, LanguageModel)
+    ids = torch.arange(8)[None]
+    with torch.no_grad():
+        assert torch.allclose(theirs(input_ids=ids).logits, after(ids), atol=1e-5)
+    changed = {
+        name for name, tensor in after.state_dict().items() if not torch.equal(tensor, before.state_dict()[name])
+    }
+    assert changed == {f"trunk.stack.blocks.0.attention.{name}.weight" for name in ("qkv", "output")}
+
+
+def test_rules_over_names_decide_what_learns_and_the_table_tells(
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    examples = write_examples(tmp_path, classification_rows(40), ["fruit", "tool"], heldout=10)
+    rules = [{"freeze": "trunk.*"}, {"train": "*.mlp.*"}]
+    config = FinetuneConfig.model_validate({"name": "things", "examples": "things", "steps": 2, "freeze": rules})
+    with caplog.at_level("INFO", logger="tasks.tuning"):
+        model = run(config, base, tokenizer, examples, tmp_path / "model")
+    before, after = (
+        load_folder(base.path / "model").trunk.state_dict(),
+        load_folder(model.path / "model").trunk.state_dict(),
+    )
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"stack.blocks.0.mlp.gate_up.weight", "stack.blocks.0.mlp.output.weight"}
+    assert "finetune things: what learns" in caplog.text
+    assert re.search(r"trunk.stack.blocks.0 +13,376  9,216\n", caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        ("all but top 3", "finetune things: freeze: top 3 of a model of 1 layers; expected 1 to 1"),
+        (
+            [{"freeze": "trunk.block.*"}],
+            "freeze rule 'trunk.block.*' matches nothing; names near it: trunk.stack.",
+        ),
+    ],
+)
+def test_rules_that_fit_no_parameter_are_refused(
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path, freeze: object, message: str
+) -> None:
+    examples = write_examples(tmp_path, classification_rows(12), ["fruit", "tool"], heldout=2)
+    config = FinetuneConfig.model_validate({"name": "things", "examples": "things", "freeze": freeze})
+    with pytest.raises(UserError, match=re.escape(message)):
+        run(config, base, tokenizer, examples, tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"freeze": "head"}, "freeze 'head': expected none, trunk, all but embeddings, all but top N"),
+        ({"freeze": [{"freeze": "a", "train": "b"}]}, "a rule has either freeze or train"),
+        ({"freeze": [{}]}, "a rule has either freeze or train"),
+        ({"lora": {"rank": 0}}, "rank 0: expected 1 or more"),
+        ({"lora": {"ranks": 4}}, "Unexpected keyword argument"),
+        ({"lora": {}, "freeze": "trunk"}, "lora freezes all but its adapters and a new head"),
+    ],
+)
+def test_settings_of_what_learns_are_checked_with_the_recipe(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        FinetuneConfig.model_validate({"name": "x", "examples": "x", **settings})
 
 
 def test_frozen_trunk_of_a_tied_language_model_is_refused(

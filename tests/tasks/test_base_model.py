@@ -1,0 +1,223 @@
+"""Fine-tuning GPT-2 and BERT folders that transformers made."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import transformers
+
+from model.huggingface import load_folder
+from tasks.artifacts import Examples, PretrainedModel, Tokenizer
+from tasks.base_model import BaseConfig, base_digests, take_base
+from tasks.encoding import CHAT_TOKENS, add_chat_tokens, load_tokenizer, special_ids, text_ids
+from tasks.errors import UserError
+from tasks.evaluate import EvaluateConfig, evaluate
+from tasks.finetune import FinetuneConfig, finetune
+from tasks.models import load
+from tests.tasks.foreign import END, write_bert, write_gpt2
+
+FRUIT, TOOLS = ["apple", "pear", "plum"], ["hammer", "saw", "drill"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModel:
+    return taken(write_gpt2(tmp_path_factory.mktemp("gpt2") / "theirs"))
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModel:
+    return taken(write_bert(tmp_path_factory.mktemp("bert") / "theirs"))
+
+
+def taken(folder: Path) -> PretrainedModel:
+    out = folder.parent / "base"
+    out.mkdir()
+    take_base(BaseConfig(folder=str(folder)), out)
+    return PretrainedModel(str(out), "ba5e")
+
+
+def examples_of(folder: Path, rows: list[dict[str, object]], labels: list[str], heldout: int) -> Examples:
+    rows = [{**row, "id": f"example-{number}", "group": f"group-{number}"} for number, row in enumerate(rows)]
+    pq.write_table(pa.Table.from_pylist(rows[heldout:]), folder / "train.parquet")
+    pq.write_table(pa.Table.from_pylist(rows[:heldout]), folder / "heldout.parquet")
+    (folder / "labels.json").write_text(json.dumps(labels))
+    return Examples(str(folder), "e4a3")
+
+
+def things(count: int) -> list[dict[str, object]]:
+    words = [("fruit", FRUIT), ("tool", TOOLS), ("fruit", FRUIT)]
+    return [{"text": f"a {words[i % 3][1][i // 3 % 3]} is here", "label": words[i % 3][0]} for i in range(count)]
+
+
+def tuned(config: FinetuneConfig, base: PretrainedModel, examples: Examples, out: Path) -> PretrainedModel:
+    out.mkdir()
+    tokenizer = Tokenizer(base.folder, base.fingerprint)
+    outcome = finetune(
+        config, base, tokenizer, examples, out, lambda entry, payload: entry(json.loads(json.dumps(payload)))
+    )
+    return PretrainedModel(str(out), "f17e", figures=outcome.figures, notes=outcome.notes)
+
+
+def accuracy(model: PretrainedModel, examples: Examples, out: Path) -> float:
+    evaluate(EvaluateConfig(resamples=100), model, Tokenizer(model.folder, "0"), None, examples, out)
+    rows = pq.read_table(out / "scores.parquet").to_pylist()
+    return next(row["value"] for row in rows if (row["model"], row["metric"]) == ("model", "accuracy"))
+
+
+def test_folder_is_taken_as_it_is_and_known_by_its_content(tmp_path: Path) -> None:
+    folder = write_gpt2(tmp_path / "theirs")
+    base = taken(folder)
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        assert (base.path / "model" / name).read_bytes() == (folder / name).read_bytes()
+    before = base_digests(BaseConfig(folder=str(folder)))
+    (tmp_path / "moved").mkdir()
+    folder.rename(tmp_path / "moved" / "elsewhere")
+    moved = BaseConfig(folder=str(tmp_path / "moved" / "elsewhere"))
+    assert base_digests(moved) == before
+    (tmp_path / "moved" / "elsewhere" / "tokenizer_config.json").write_text("{}")
+    assert base_digests(moved) != before
+
+
+def test_special_tokens_are_the_tokenizers_own(gpt2: PretrainedModel, bert: PretrainedModel) -> None:
+    first, second = load_tokenizer(gpt2.path), load_tokenizer(bert.path)
+    end = first.token_to_id(END)
+    assert (text_ids(first, "test").bos, text_ids(first, "test").eos, text_ids(first, "test").pad) == (end, end, end)
+    names = ("[CLS]", "[SEP]", "[PAD]")
+    ids = text_ids(second, "test")
+    assert (ids.bos, ids.eos, ids.pad) == tuple(second.token_to_id(name) for name in names)
+
+
+def test_missing_tokens_of_a_conversation_are_added_behind_all_others(gpt2: PretrainedModel) -> None:
+    tokenizer = load_tokenizer(gpt2.path)
+    size = tokenizer.get_vocab_size()
+    with pytest.raises(UserError, match=r"place: the tokenizer lacks <\|user\|>, <\|assistant\|>, <\|end\|>"):
+        special_ids(tokenizer, "place")
+    assert add_chat_tokens(tokenizer) == list(CHAT_TOKENS)
+    special = special_ids(tokenizer, "place")
+    assert [special.user, special.assistant, special.end] == [size, size + 1, size + 2]
+    assert add_chat_tokens(tokenizer) == []
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8, "targets": ["trunk.*"]}])
+def test_gpt2_learns_instructions_with_new_tokens(
+    gpt2: PretrainedModel, lora: dict[str, object] | None, tmp_path: Path
+) -> None:
+    rows: list[dict[str, object]] = [{"prompt": f"is {word} a fruit?", "response": "yes"} for word in FRUIT]
+    examples = examples_of(tmp_path, rows * 4, [], heldout=2)
+    config = FinetuneConfig.model_validate(
+        {"name": "asks", "examples": "asks", "steps": 60, "learning_rate": 1e-2, "batch_rows": 8, "lora": lora}
+    )
+    model = tuned(config, gpt2, examples, tmp_path / "model")
+    assert model.notes["tokens_added"] == ", ".join(CHAT_TOKENS)
+    loaded, tokenizer = load(model.path / "model")
+    before = load_folder(gpt2.path / "model")
+    assert loaded.trunk.vocab_size == tokenizer.get_vocab_size() == before.trunk.vocab_size + 3
+    assert model.figures["loss"] < 0.5
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(model.path / "model").eval()
+    opened = transformers.AutoTokenizer.from_pretrained(model.path / "model")
+    ids = [opened.convert_tokens_to_ids(token) for token in (END, "<|user|>")]
+    ids += opened("is plum a fruit?", add_special_tokens=False)["input_ids"]
+    ids.append(opened.convert_tokens_to_ids("<|assistant|>"))
+    with torch.no_grad():
+        for _ in range(8):
+            ids.append(int(theirs(torch.tensor([ids])).logits[0, -1].argmax()))
+    assert "<|assistant|>yes<|end|>" in opened.decode(ids)
+
+
+def test_gpt2_learns_classes_and_transformers_finds_the_same(gpt2: PretrainedModel, tmp_path: Path) -> None:
+    examples = examples_of(tmp_path, things(60), ["fruit", "tool"], heldout=12)
+    config = FinetuneConfig(name="things", examples="things", epochs=8, learning_rate=5e-3, batch_rows=8)
+    model = tuned(config, gpt2, examples, tmp_path / "model")
+    assert accuracy(model, examples, tmp_path) > 0.9
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(model.path / "model").eval()
+    opened = transformers.AutoTokenizer.from_pretrained(model.path / "model")
+    for word, label in (("plum", "fruit"), ("saw", "tool")):
+        with torch.no_grad():
+            best = theirs(**opened(f"a {word} is here", return_tensors="pt")).logits.argmax()
+        assert theirs.config.id2label[int(best)] == label
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8, "targets": ["trunk.*"]}])
+def test_bert_learns_classes_and_transformers_finds_the_same(
+    bert: PretrainedModel, lora: dict[str, object] | None, tmp_path: Path
+) -> None:
+    examples = examples_of(tmp_path, things(60), ["fruit", "tool"], heldout=12)
+    config = FinetuneConfig.model_validate(
+        {"name": "t", "examples": "t", "steps": 150, "learning_rate": 5e-3, "batch_rows": 8, "lora": lora}
+    )
+    model = tuned(config, bert, examples, tmp_path / "model")
+    assert accuracy(model, examples, tmp_path) > 0.9
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(model.path / "model").eval()
+    opened = transformers.AutoTokenizer.from_pretrained(model.path / "model")
+    with torch.no_grad():
+        best = theirs(**opened("A SAW is here", return_tensors="pt")).logits.argmax()
+    assert theirs.config.id2label[int(best)] == "tool"
+
+
+def test_bert_learns_the_labels_of_words(bert: PretrainedModel, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = []
+    for i in range(60):
+        tokens = ["a", FRUIT[i % 3], "here", TOOLS[i // 3 % 3]]
+        labels = ["O", "FRUIT", "O", "TOOL"]
+        order = [(i + k) % 4 for k in range(4)]
+        rows.append({"tokens": [tokens[k] for k in order], "labels": [labels[k] for k in order]})
+    examples = examples_of(tmp_path, rows, ["FRUIT", "O", "TOOL"], heldout=12)
+    config = FinetuneConfig(name="kinds", examples="kinds", epochs=8, learning_rate=5e-3, batch_rows=8)
+    assert accuracy(tuned(config, bert, examples, tmp_path / "model"), examples, tmp_path) > 0.9
+
+
+def test_masked_language_model_takes_no_instructions(bert: PretrainedModel, tmp_path: Path) -> None:
+    examples = examples_of(tmp_path, [{"prompt": "a", "response": "b"}], [], heldout=0)
+    message = "finetune asks: instructions need a language model, but the base is a MaskedLanguageModel"
+    with pytest.raises(UserError, match=message):
+        tuned(FinetuneConfig(name="asks", examples="asks"), bert, examples, tmp_path / "model")
+
+
+def test_trunk_without_its_head_is_enough_for_classes(tmp_path: Path) -> None:
+    base = taken(write_bert(tmp_path / "bare", transformers.BertModel))
+    examples = examples_of(tmp_path, things(12), ["fruit", "tool"], heldout=0)
+    config = FinetuneConfig(name="things", examples="things", steps=2, freeze="trunk")
+    model = tuned(config, base, examples, tmp_path / "model")
+    theirs = transformers.BertModel.from_pretrained(base.path / "model")
+    after = load_folder(model.path / "model")
+    assert torch.equal(after.trunk.embedding.weight, theirs.get_input_embeddings().weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("config.json", None, "base.folder .*: no config.json"),
+        ("model.safetensors", None, "base.folder .*: no model.safetensors"),
+        ("tokenizer.json", None, "base.folder .*: no tokenizer.json"),
+        ("model.safetensors", "cut", "base.folder: .*model.safetensors: not a whole safetensors file"),
+        ("config.json", '{"architectures": ["T5Model"], "model_type": "t5"}', "base.folder: .*model_type is .?t5"),
+    ],
+)
+def test_folder_that_cannot_be_used_is_refused(name: str, text: str | None, message: str, tmp_path: Path) -> None:
+    folder = write_gpt2(tmp_path / "theirs")
+    if text is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        taken(folder)
+
+
+def test_tokenizer_without_an_end_is_refused(tmp_path: Path) -> None:
+    folder = write_gpt2(tmp_path / "theirs")
+    text = (folder / "tokenizer.json").read_text().replace(END, "<|nothing|>")
+    (folder / "tokenizer.json").write_text(text)
+    with pytest.raises(UserError, match="base.folder: the tokenizer has no token to begin a text with"):
+        taken(folder)
