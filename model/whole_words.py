@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,11 @@ class WordTable:
     han: tuple[bytes, ...] = ()  # [V]: UTF-8 of tokens of Han characters, or of parts of one; empty for others
     segment: Segmenter | None = None  # tells the words of Han text; without, each token is by itself
 
+    @cached_property
+    def is_han(self) -> Flags:
+        """[V]: which tokens the segmenter is asked about."""
+        return np.array([bool(piece) for piece in self.han])
+
     def starts(self, ids: Ids, unit: Unit) -> Flags:
         """Which tokens of `ids` [B, T] begin a unit: [B, T]."""
         starts = np.ones(ids.shape, np.bool_)
@@ -38,8 +44,7 @@ class WordTable:
     def _join_han_words(self, ids: Ids, starts: Flags) -> None:
         """Clears `starts` where a token lies within a word of its run of Han tokens."""
         assert self.segment is not None
-        is_han = np.array([bool(piece) for piece in self.han])[ids]
-        edges = np.flatnonzero(np.diff(is_han, axis=1, prepend=False, append=False).ravel())
+        edges = np.flatnonzero(np.diff(self.is_han[ids], axis=1, prepend=False, append=False).ravel())
         width = ids.shape[1] + 1  # of a row of edges
         for first, last in edges.reshape(-1, 2):
             row, begin = divmod(int(first), width)
