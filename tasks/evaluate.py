@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, get_args
 
 import pyarrow as pa
 
+from model.objective_config import ObjectiveConfig
 from tasks.artifacts import Corpus, Examples, FinetunedModel, PretrainedModel, Tokenizer
 from tasks.documents import TableWriter
 from tasks.errors import UserError
 from tasks.example_rows import read_examples
 from tasks.inside import Inside, look_at_prompts, look_at_samples, write_insides
 from tasks.ledger import Ledger, StageOutcome
+from tasks.objective_score import read_objective, score_objective
 from tasks.scoring import Score, Subject, score_classes, score_documents, score_instructions, score_token_labels
 from tasks.settings import Json
 from tasks.suite import EvaluateConfig, TaskName, suite_digests
@@ -76,7 +78,13 @@ def look_inside(
     return look_at_samples(subject, subject.model, texts, is_chat)
 
 
-def chosen_tasks(config: EvaluateConfig, model: "Model", corpus: Path | None, examples: Path | None) -> list[TaskName]:
+def chosen_tasks(
+    config: EvaluateConfig,
+    model: "Model",
+    objective: ObjectiveConfig | None,
+    corpus: Path | None,
+    examples: Path | None,
+) -> list[TaskName]:
     """The suite's tasks in the order of the table, the examples' first. UserError for one that lacks what it needs."""
     from model.heads import LanguageModel
 
@@ -86,11 +94,18 @@ def chosen_tasks(config: EvaluateConfig, model: "Model", corpus: Path | None, ex
         suited: list[TaskName] = [] if kind is None else [kind]
         if isinstance(model, LanguageModel):
             suited.extend(("bits_per_byte", "samples") if has_text else ("samples",))
+        if has_text and objective is not None and objective.kind != "causal":
+            suited.append("objective_loss")
         return suited
     for task in config.tasks:
-        if task == "bits_per_byte" and not has_text:
+        if task in ("bits_per_byte", "objective_loss") and not has_text:
             raise UserError(
-                "evaluate.tasks: bits_per_byte needs text. Fix: set evaluate.documents to python, or give a corpus."
+                f"evaluate.tasks: {task} needs text. Fix: set evaluate.documents to python, or give a corpus."
+            )
+        if task == "objective_loss" and (objective is None or objective.kind == "causal"):
+            raise UserError(
+                f"evaluate.tasks: a {type(model).__name__} has no objective that objective_loss could measure. "
+                "Fix: leave it out; bits_per_byte judges what follows a text."
             )
         if task in EXAMPLE_TASKS and task != kind:
             raise UserError(
@@ -120,11 +135,15 @@ def score_model(
     scores: list[Score] = []
     samples: list[dict[str, Json]] = []
     is_chat = task is not None and task.kind == "instruction"
-    for name in chosen_tasks(config, subject.model, corpus, examples):
+    objective = read_objective(folder, subject.model)
+    for name in chosen_tasks(config, subject.model, objective, corpus, examples):
         if name == "samples":
             samples = draw_samples(config, subject, is_chat)
         elif name == "bits_per_byte":
             scores += score_documents(config, subject, corpus)
+        elif name == "objective_loss":
+            assert objective is not None
+            scores += score_objective(config, subject, objective, corpus)
         else:
             assert examples is not None
             scores += EXAMPLE_TASKS[name](config, subject, examples)

@@ -19,7 +19,7 @@ from tasks.sampling import hash_keys, sample_documents
 from tasks.settings import Placement, Section
 from tasks.stdlib import python_digest, python_texts
 
-TaskName = Literal["instruction", "classification", "token_labels", "bits_per_byte", "samples"]
+TaskName = Literal["instruction", "classification", "token_labels", "bits_per_byte", "objective_loss", "samples"]
 
 UNIGRAM_BYTES = 2_000_000  # of training text that the unigram baseline counts
 PYTHON_WINDOW = 8_000  # characters of a piece of the standard library
@@ -35,7 +35,7 @@ class EvaluateConfig(Section):
     tasks: list[TaskName] | None = Field(default=None, description="None: all that suit the model and what it is given")
     documents: Literal["corpus", "python"] = Field(
         default="corpus",
-        description="Text for bits_per_byte: the corpus' validation documents, or held-out modules of this Python",
+        description="Text for bits_per_byte and objective_loss: the corpus' validation documents, or held-out modules of this Python",
     )
     max_documents: int = Field(default=64, ge=1, description="Documents, those with the lowest hash of their id")
     document_bytes: int = Field(default=2_048, ge=64, description="UTF-8 bytes from the start of each document")
