@@ -59,7 +59,8 @@ def save_folder(
     """Writes config.json, generation_config.json (of a model that writes texts) and model.safetensors.
 
     `extra` goes into config.json: `id2label` (class number -> name) for classifiers, `bos_token_id`, `eos_token_id`,
-    `pad_token_id` and the like for any. A Hugging Face sequence classifier finds a row's last token by `pad_token_id`.
+    `pad_token_id` and the like for any. A Hugging Face sequence classifier finds a row's last token by `pad_token_id`; a
+    seq2seq model's target begins with `decoder_start_token_id`, or else with `bos_token_id`.
     `vocab_size`: rows of the vocabulary to keep, where the rest is padding. Raises ValueError for labels or a vocabulary
     that do not fit, and for a model whose adapters are not merged.
     """
@@ -76,7 +77,13 @@ def save_folder(
         for name, part in zip(stored.names, ours[stored.ours].split(stored.sizes), strict=True):
             theirs[name] = (part.T if stored.transposed else part).to(_DTYPES[dtype]).contiguous().clone()
     save_file(theirs, folder / WEIGHTS, metadata={"format": "pt"})
-    values = {**_config_values(described), "dtype": dtype, "torch_dtype": dtype, **extra, **_label_values(described)}
+    values = {
+        **_config_values(described, extra),
+        "dtype": dtype,
+        "torch_dtype": dtype,
+        **extra,
+        **_label_values(described),
+    }
     (folder / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if described.head in ("language_model", "seq2seq"):
         tokens = {key: values[key] for key in TOKENS if values.get(key) is not None}
@@ -164,8 +171,10 @@ def _describe_model(model: Model, extra: Mapping[str, object], vocab_size: int) 
     )  # fmt: skip
 
 
-def _config_values(described: FolderDescription) -> dict[str, object]:
+def _config_values(described: FolderDescription, extra: Mapping[str, object]) -> dict[str, object]:
     values = describe(described.model, described.vocab_size, described.head)
+    if described.head == "seq2seq":
+        values["decoder_start_token_id"] = extra.get("bos_token_id", 0)
     if described.head == "sequence_classifier":
         values["problem_type"] = PROBLEM_TYPES[described.problem]
     if described.tasks:

@@ -134,7 +134,7 @@ def describe(config: ModelConfig, vocab_size: int, head: Head) -> dict[str, obje
     if model_type == OWN_TYPE:
         return shared | {OWN_TYPE: dataclasses.asdict(config)}
     if model_type == "marian":
-        return shared | describe_marian(config) | {"decoder_start_token_id": 0, "forced_eos_token_id": None}
+        return shared | describe_marian(config) | {"forced_eos_token_id": None}
     shared["initializer_range"] = config.initial_std
     if model_type == "bert":
         return shared | describe_bert(config)

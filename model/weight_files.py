@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import struct
 from pathlib import Path
 
 import torch
@@ -11,6 +12,10 @@ from torch import Tensor
 
 WEIGHTS = "model.safetensors"
 PICKLED_WEIGHTS = "pytorch_model.bin"
+UNPICKLING_ERRORS = (  # what torch.load raised for files with changed, lacking and random bytes
+    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError,
+    pickle.PickleError, struct.error,
+)  # fmt: skip
 INDEX = ".index.json"  # behind a name: which tensor is in which of several files
 
 
@@ -49,7 +54,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_pickled(path: Path) -> dict[str, Tensor]:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except UNPICKLING_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: not a whole file of tensors ({reason})") from error
     if not isinstance(values, dict) or not all(isinstance(value, Tensor) for value in values.values()):

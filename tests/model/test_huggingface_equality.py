@@ -349,3 +349,24 @@ def test_multiple_choice_equals_transformers(configs: st.SearchStrategy[Any], st
         check_equality(theirs, kind, Case(inputs, labels, batch, torch.ones(ROWS, dtype=torch.bool)))
 
     check()
+
+
+def test_positions_far_into_a_row_equal_transformers():
+    tokens = 1500
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(PAD, (1, tokens), generator=generator)
+    config = transformers.MarianConfig(
+        vocab_size=VOCAB, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=tokens,
+        scale_embedding=True, dropout=0.0, pad_token_id=PAD, decoder_start_token_id=PAD, eos_token_id=0,
+    )  # fmt: skip
+    everything = torch.ones(1, tokens, dtype=torch.bool)
+    batch = Batch(ids, ids, torch.tensor([tokens]), decoder_ids=ids)
+    inputs = {"input_ids": ids, "decoder_input_ids": ids}
+    kind = transformers.MarianMTModel
+    check_equality(random_model(kind, config, 5), kind, Case(inputs, ids, batch, everything))
+    keys = {"max_position_embeddings": tokens, "vocab_size": VOCAB, "hidden_size": 16, "intermediate_size": 16}
+    llama = transformers.LlamaConfig(**keys, num_hidden_layers=1, num_attention_heads=2, pad_token_id=PAD)
+    targets = torch.cat((ids[:, 1:], torch.full((1, 1), -100)), dim=1)
+    case = Case({"input_ids": ids}, ids, Batch(ids, targets, torch.tensor([tokens])), everything)
+    check_equality(random_model(transformers.LlamaForCausalLM, llama, 5), transformers.LlamaForCausalLM, case)
