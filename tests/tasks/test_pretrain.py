@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tokenizers.models import BPE
 from model.config import ContextPhase, MixturePhase, OptimizerConfig
 from model.heads import LanguageModel
 from model.model_config import ModelConfig
+from model.objective_config import ObjectiveConfig
 from model.shard_format import SEGMENT_FIELDS
 from model.shard_writer import write_token_shard
 from tasks.artifacts import Tokenizer, TokenShards
@@ -22,12 +24,13 @@ from tasks.encoding import SPECIAL_TOKENS
 from tasks.errors import UserError
 from tasks.ledger import StageOutcome
 from tasks.models import load
+from tasks.objective_score import read_objective
 from tasks.pretrain import (
     PretrainConfig,
     Pretraining,
     pretrain_model,
-    training_config,
     pretraining_digests,
+    training_config,
 )
 from tasks.training_rows import open_stream
 
@@ -228,6 +231,112 @@ def test_word_vectors_of_another_width_are_refused_with_the_fix(tmp_path: Path) 
 def test_word_vectors_that_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"pretrain\.word_vectors: .* is no file"):
         pretraining_digests(changed(word_vectors=str(tmp_path / "none.txt")))
+
+
+RESERVED = ["<|mask|>", "<|sep|>", "<|span_0|>", "<|span_1|>"]
+
+
+@pytest.fixture(scope="module")
+def reserved(folder: Path) -> Tokenizer:
+    """The same, with the special tokens of the objectives."""
+    (folder / "reserved").mkdir()
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *RESERVED, *"abcdefgh"])}
+    tokenizers.Tokenizer(BPE(vocabulary, [])).save(str(folder / "reserved" / "tokenizer.json"))
+    (folder / "reserved" / "tokenizer_config.json").write_text("{}")
+    return Tokenizer(str(folder / "reserved"), "b" * 16)
+
+
+def shaped(family: str, kind: str, context: int = 2 * CONTEXT, **changes: object) -> Pretraining:
+    model = ModelConfig(family, layers=1, width=16, heads=2, context=context)  # type: ignore[arg-type]
+    objective = ObjectiveConfig(kind)  # type: ignore[arg-type]
+    return Pretraining(model, CONFIG.pretrain.model_copy(update={"objective": objective, **changes}))
+
+
+PAIRS = [
+    ("gpt2", "causal"), ("lstm", "causal"), ("bert", "masked"), ("modernbert", "masked"), ("llama", "restore"), ("gru", "spans"),
+    ("seq2seq", "restore"), ("seq2seq", "spans"), ("rnn", "restore"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "kind"), PAIRS)
+def test_every_kind_of_model_is_pretrained_and_loads_again(
+    shards: TokenShards, reserved: Tokenizer, tmp_path: Path, family: str, kind: str
+) -> None:
+    outcome = pretrain_model(shaped(family, kind), shards, reserved, tmp_path, call_here)
+    assert 0 < outcome.figures["loss"] < 5
+    assert 0 < outcome.figures["validation_loss"] < 5
+    model, _ = load(tmp_path / "model")
+    assert model.trunk.config.family == family
+    assert read_objective(tmp_path / "model", model) == ObjectiveConfig(kind)  # type: ignore[arg-type]
+
+
+def test_pretraining_by_masks_goes_on_as_if_it_had_not_stopped(
+    shards: TokenShards, reserved: Tokenizer, tmp_path: Path
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    config = shaped("bert", "masked")
+    pretrain_model(config, shards, reserved, whole, call_here)
+    pretrain_model(config, shards, reserved, parts, call_here)
+    shutil.rmtree(parts / "checkpoints" / "step-00000006")  # as if it had been killed behind step 3
+    shutil.rmtree(parts / "model")
+    pretrain_model(config, shards, reserved, parts, call_here)
+    first, second = (out / "model" / "model.safetensors" for out in (whole, parts))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_document_mask_changes_what_a_packed_row_teaches(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    shards = write_packed_shards(tmp_path / "shards", tokenizer.fingerprint)
+    for number, mask in enumerate((None, True, False)):
+        (tmp_path / str(number)).mkdir()
+        pretrain_model(changed(document_mask=mask), shards, tokenizer, tmp_path / str(number), call_here)
+    default, masked, open_ = ((tmp_path / str(n) / "model" / "model.safetensors").read_bytes() for n in range(3))
+    assert default == masked != open_
+
+
+def write_packed_shards(folder: Path, tokenizer: str) -> TokenShards:
+    """As `write_shards`, with a second document in the middle of every row."""
+    made = write_shards(folder, tokenizer)
+    for path in sorted(folder.rglob("shard-*.parquet")):
+        rows = pq.read_table(path).num_rows
+        tokens = np.random.default_rng(rows).integers(3, VOCAB, (rows, CONTEXT + 1)).astype(np.uint16)
+        tokens[:, 0] = tokens[:, 6] = BOS
+        tokens[:, 5] = tokens[:, -1] = EOS
+        metadata = {
+            "vocab_size": VOCAB, "tokenizer": tokenizer, "packing": "best_fit", "bos": BOS, "eos": EOS, "pad": PAD,
+        }  # fmt: skip
+        columns = [[[6, CONTEXT + 1]] * rows, [[0, 1]] * rows, [[0, 0]] * rows]
+        path.unlink()
+        write_token_shard(path, tokens, pa.table(columns, schema=pa.schema(SEGMENT_FIELDS)), metadata)
+    write_manifest(folder)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            shaped("llama", "masked"),
+            r"objective masked does not go with family llama.*model\.family to bert or modernbert",
+        ),
+        (shaped("bert", "causal"), r"objective causal does not go with family bert"),
+        (
+            shaped("llama", "restore", CONTEXT),
+            rf"set model\.context to {2 * CONTEXT}, or shards\.context to {CONTEXT // 2}",
+        ),
+        (
+            shaped("seq2seq", "restore", document_mask=True),
+            r"document_mask: seq2seq reads a row as one text.*shards\.packing",
+        ),
+        (shaped("bert", "masked"), r'lacks 1 special token.*tokenizer\.reserve: \["<\|mask\|>"\]'),
+    ],
+)
+def test_objective_that_cannot_be_is_refused_before_a_worker_starts(
+    shards: TokenShards, tokenizer: Tokenizer, tmp_path: Path, config: Pretraining, said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        pretrain_model(config, shards, tokenizer, tmp_path, refuse)
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch_tokens": 0}, {"workers": -1}, {"step": 3}, {"seed": -1}])
