@@ -88,14 +88,31 @@ def freezing_table(model: nn.Module) -> tuple[Group, ...]:
 
 
 def table_lines(table: Sequence[Group]) -> list[str]:
-    """The table as text: part, parameters, how many of them learn; the sum in the last line."""
-    total = Group("in all", sum(row.parameters for row in table), sum(row.trained for row in table))
-    width = max(len(row.name) for row in (*table, total))
+    """The table as text: part, parameters, how many of them learn; layers that fare alike in one line, the sum in the last."""
+    rows = [*_joined(table), Group("in all", sum(row.parameters for row in table), sum(row.trained for row in table))]
+    width = max(len(row.name) for row in rows)
     lines = [f"{'part':<{width}} {'parameters':>14}  learns"]
-    for row in (*table, total):
+    for row in rows:
         learns = "yes" if row.trained == row.parameters else f"{row.trained:,}" if row.trained else "no"
         lines.append(f"{row.name:<{width}} {row.parameters:>14,}  {learns}")
     return lines
+
+
+def _joined(table: Sequence[Group]) -> list[Group]:
+    """Neighboring layers of the same size and fate become one row: trunk.stack.blocks.0-10."""
+    rows: list[Group] = []
+    first = table[0]
+    for row in table:
+        stem, _, number = row.name.rpartition(".")
+        alike = (row.parameters, row.trained) == (first.parameters, first.trained)
+        if rows and number.isdigit() and stem == first.name.rpartition(".")[0] and alike:
+            last = rows.pop()
+            name = f"{first.name}-{number}"
+            rows.append(Group(name, last.parameters + row.parameters, last.trained + row.trained))
+        else:
+            first = row
+            rows.append(row)
+    return rows
 
 
 def _group(name: str) -> str:

@@ -6,6 +6,7 @@ because Ray aborts cleanly on that and does not handle SIGTERM.
 
 import importlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -209,6 +210,9 @@ def main(spec: Path) -> int:
 
 
 def _call(job: Job) -> None:
+    logging.basicConfig(format="%(message)s")
+    for name in ("model", "tasks"):  # our own lines, into the job's log
+        logging.getLogger(name).setLevel(logging.INFO)
     if job.threads:
         import torch
 

@@ -1,6 +1,7 @@
 """Fine-tuning: a trained model learns one task from labelled examples, by the same loop as pretraining."""
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ Launch = Callable[[Callable[[dict[str, Json]], None], dict[str, Json]], None]
 
 VALIDATION_SHARE = 0.1  # of the groups of the training examples: for the curve, never for a score
 MAX_VALIDATION_BATCHES = 32
+LEARNS = "learns.txt"  # the table of what learns and what is frozen
+
+logger = logging.getLogger("wordmill")
 
 
 class FinetuneConfig(Section):
@@ -128,7 +132,7 @@ def finetune(
     config: FinetuneConfig, base: PretrainedModel | FinetunedModel, tokenizer: Tokenizer, examples: Examples, out: Path,
     launch: Launch,
 ) -> StageOutcome:  # fmt: skip
-    """Write model/ (a Hugging Face folder with task.json), curve.jsonl and checkpoints/; goes on from the latter.
+    """Write model/ (a Hugging Face folder with task.json), learns.txt, curve.jsonl and checkpoints/; goes on from the latter.
 
     With `lora`, adapter/ (in PEFT's form) as well; the model holds the adapters merged into its matrices.
     """
@@ -139,6 +143,7 @@ def finetune(
         "identity": canonical([base.fingerprint, tokenizer.fingerprint, examples.fingerprint, learns]),
     }  # fmt: skip
     launch(train_finetune, payload)
+    logger.info("finetune %s: what learned\n%s", config.name, (out / LEARNS).read_text(encoding="utf-8").rstrip())
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     figures = {name: float(value) for name, value in result["figures"].items() if value is not None}
     points = read_curve(out / "curve.jsonl")
@@ -158,7 +163,9 @@ def train_finetune(payload: dict[str, Json]) -> None:
     source = open_base(base, tokenizer, place)
     added = add_chat_tokens(tokenizer) if examples.kind == "instruction" else []
     model = with_head(source, examples, vocabulary_size(tokenizer), config.seed, place)
-    choose_what_learns(model, config.freeze, config.lora, bool(added), place)
+    learns = choose_what_learns(model, config.freeze, config.lora, bool(added), place)
+    if process_rank()[0] == 0:
+        (out / LEARNS).write_text(f"{learns}\n", encoding="utf-8")
     encoded = encode_examples(examples, tokenizer, model.trunk.config)
     held = validation_mask(examples.table["group"].to_pylist(), config.seed)
     learned, validation = encoded.table.filter(pa.array(~held)), encoded.table.filter(pa.array(held))

@@ -127,8 +127,8 @@ def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model
     return model
 
 
-def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, grew: bool, place: str) -> None:
-    """Freezes by preset, rules or adapters, and logs the table of what came of it. UserError where nothing could learn.
+def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, grew: bool, place: str) -> str:
+    """Freezes by preset, rules or adapters; returns, and logs, the table of what came of it. UserError where nothing could learn.
 
     Beside adapters learn a new head, and the embedding where the vocabulary `grew`.
     """
@@ -148,8 +148,10 @@ def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, 
             f"{place}: freeze is {freeze}, which is all of this model (a tied head is the embedding): nothing could learn. "
             "Fix: set freeze to none."
         )
+    told = "\n".join(table_lines(table))
     if process_rank()[0] == 0:
-        logger.info("%s: what learns\n%s", place, "\n".join(table_lines(table)))
+        logger.info("%s: what learns\n%s", place, told)
+    return told
 
 
 def save_tuned(

@@ -124,14 +124,15 @@ def test_table_says_what_happened() -> None:
         assert row.trained == sum(sizes[name] for name in inside if name in changed)
 
 
-def test_table_reads_as_one() -> None:
-    lines = table_lines(
-        [Group("trunk.embedding", 1000, 0), Group("trunk.stack.blocks.0", 2000, 500), Group("head", 3, 3)]
-    )
+def test_table_reads_as_one_with_layers_that_fare_alike_in_one_line() -> None:
+    layers = [Group(f"trunk.stack.blocks.{number}", 2000, 2000 if number == 3 else 0) for number in range(4)]
+    lines = table_lines([Group("trunk.embedding", 1000, 0), *layers, Group("head.score", 30, 30), Group("head", 4, 1)])
     assert lines == [
-        "part                     parameters  learns",
-        "trunk.embedding               1,000  no",
-        "trunk.stack.blocks.0          2,000  500",
-        "head                              3  yes",
-        "in all                        3,003  503",
+        "part                       parameters  learns",
+        "trunk.embedding                 1,000  no",
+        "trunk.stack.blocks.0-2          6,000  no",
+        "trunk.stack.blocks.3            2,000  yes",
+        "head.score                         30  yes",
+        "head                                4  1",
+        "in all                          9,034  2,031",
     ]
