@@ -55,10 +55,10 @@ class FinetuneConfig(Section):
     batch_rows: int = Field(default=16, ge=1, description="Examples of one optimizer step over all workers")
     micro_rows: int = Field(default=8, ge=1, description="Examples of one forward pass on one worker, at most")
     freeze: Freeze = Field(
-        default="none",
+        default=(),
         description="What does not learn: none; trunk (all but the head); all but embeddings; all but top N (layers); or a list "
-        "of rules `freeze: PATTERN` and `train: PATTERN` over parameter names, of which the last that matches decides. A head "
-        "learns beside what a preset leaves",
+        "of patterns over parameter names, of which the last that matches decides; with ! in front: these learn. A preset leaves "
+        "the head to learn",
     )
     lora: LoraConfig | None = Field(
         default=None,
@@ -84,7 +84,7 @@ class FinetuneConfig(Section):
     def _check_length(self) -> "FinetuneConfig":
         if self.epochs is not None and self.steps is not None:
             raise ValueError(f"epochs {self.epochs:g} and steps {self.steps} both set the length; keep one")
-        if self.lora is not None and self.freeze != "none":
+        if self.lora is not None and self.freeze:
             raise ValueError(
                 "lora freezes all but its adapters and a new head, so freeze would change nothing; leave it out"
             )

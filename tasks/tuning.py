@@ -4,18 +4,17 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from model.lora_config import LoraConfig
 from tasks.encoding import TextIds, vocabulary_size
 from tasks.errors import UserError
 from tasks.example_rows import LabelledExamples
-from tasks.settings import Json, Section
+from tasks.settings import Json
 
 if TYPE_CHECKING:
     import tokenizers
@@ -24,33 +23,26 @@ if TYPE_CHECKING:
     from model.heads import Model, Trunk
     from model.transformer import EncoderDecoder
 
+PRESETS = ("trunk", "all but embeddings")
 TOP = re.compile(r"all but top ([1-9][0-9]{0,3})")
 
 logger = logging.getLogger(__name__)
 
 
-class FreezeRule(Section):
-    """A pattern over parameter names, such as trunk.stack.blocks.0.*, and what happens to those that match."""
-
-    freeze: str | None = Field(default=None, min_length=1, description="these stay as they are")
-    train: str | None = Field(default=None, min_length=1, description="these learn")
-
-    @model_validator(mode="after")
-    def _is_one(self) -> "FreezeRule":
-        if (self.freeze is None) == (self.train is None):
-            raise ValueError("a rule has either freeze or train, and a pattern over parameter names")
-        return self
-
-
-def _known_preset(freeze: str | Sequence[FreezeRule]) -> str | Sequence[FreezeRule]:
-    if isinstance(freeze, str) and freeze not in ("none", "trunk", "all but embeddings") and not TOP.fullmatch(freeze):
+def _spelled_out(freeze: object) -> object:
+    """A preset by its name becomes a list of one; "none" an empty one."""
+    if not isinstance(freeze, str):
+        return freeze
+    if freeze not in ("none", *PRESETS) and not TOP.fullmatch(freeze):
         raise ValueError(
-            f"freeze {freeze!r}: expected none, trunk, all but embeddings, all but top N (layers), or a list of rules"
+            f"freeze {freeze!r}: expected none, {', '.join(PRESETS)}, all but top N (layers), or a list of patterns over "
+            "parameter names"
         )
-    return freeze
+    return () if freeze == "none" else (freeze,)
 
 
-Freeze = Annotated[str | tuple[FreezeRule, ...], AfterValidator(_known_preset)]
+Pattern = Annotated[str, Field(min_length=1)]
+Freeze = Annotated[tuple[Pattern, ...], BeforeValidator(_spelled_out)]
 
 
 @dataclass(frozen=True)
@@ -145,7 +137,7 @@ def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, 
     table = freezing_table(model)
     if not any(row.trained for row in table):
         raise UserError(
-            f"{place}: freeze is {freeze}, which is all of this model (a tied head is the embedding): nothing could learn. "
+            f"{place}: freeze is {', '.join(freeze)}, which is all of this model (a tied head is the embedding): nothing could learn. "
             "Fix: set freeze to none."
         )
     told = "\n".join(table_lines(table))
@@ -210,16 +202,16 @@ def surround(tokenizer: "tokenizers.Tokenizer", special: TextIds) -> None:
 
 
 def _rules(model: "Model", freeze: Freeze) -> tuple["Rule", ...]:
-    """The preset, or the recipe's own rules, as rules over this model's parameters."""
+    """The preset, or the recipe's own patterns, as rules over this model's parameters."""
     from model.freezing import Rule, embeddings_rules, top_rules, trunk_rules
 
-    if not isinstance(freeze, str):
-        return tuple(Rule(rule.freeze or rule.train or "", trains=rule.train is not None) for rule in freeze)
-    if match := TOP.fullmatch(freeze):
+    if freeze == ("trunk",):
+        return trunk_rules()
+    if freeze == ("all but embeddings",):
+        return embeddings_rules(model)
+    if len(freeze) == 1 and (match := TOP.fullmatch(freeze[0])):
         return top_rules(model, int(match[1]))
-    if freeze == "none":
-        return ()
-    return trunk_rules() if freeze == "trunk" else embeddings_rules(model)
+    return tuple(Rule(pattern.removeprefix("!"), trains=pattern.startswith("!")) for pattern in freeze)
 
 
 def _beside_adapters(model: "Model", grew: bool) -> tuple["Rule", ...]:

@@ -188,7 +188,7 @@ def test_masked_language_model_takes_no_instructions(bert: PretrainedModel, tmp_
 def test_trunk_without_its_head_is_enough_for_classes(tmp_path: Path) -> None:
     base = taken(write_bert(tmp_path / "bare", transformers.BertModel))
     examples = examples_of(tmp_path, things(12), ["fruit", "tool"], heldout=0)
-    config = FinetuneConfig(name="things", examples="things", steps=2, freeze="trunk")
+    config = FinetuneConfig(name="things", examples="things", steps=2, freeze=("trunk",))
     model = tuned(config, base, examples, tmp_path / "model")
     theirs = transformers.BertModel.from_pretrained(base.path / "model")
     after = load_folder(model.path / "model")
