@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from flows.recipe_file import RecipeText, checked, read_recipe
 from model.config import check_curriculum, check_mixture
-from model.model_config import ModelConfig, preset
+from model.model_config import DECODERS, RECURRENT, ModelConfig, preset
 from tasks.annotate import AnnotateConfig
 from tasks.base_model import BaseConfig
 from tasks.cluster import ClusterConfig
@@ -126,6 +126,7 @@ class Recipe(CorpusSections):
         if self.tokenizer.existing is None:
             check_reserved(forms_of(self.pretrain.objective, self.model, context), self.tokenizer.reserve)
         check_tasks(self.examples, self.finetune)
+        check_instructions(self.model, self.examples, self.finetune)
         return self
 
 
@@ -171,6 +172,19 @@ def check_tasks(examples: Sequence[ExamplesConfig], finetune: Sequence[FinetuneC
         if task.examples not in known:
             raise ValueError(
                 f"finetune {task.name}: examples {task.examples!r} is none of: {', '.join(known) or 'none at all'}"
+            )
+
+
+def check_instructions(
+    model: ModelConfig, examples: Sequence[ExamplesConfig], finetune: Sequence[FinetuneConfig]
+) -> None:
+    """ValueError for a fine-tuning on instructions of a model that does not go on with a text."""
+    kinds = {entry.name: entry.kind for entry in examples}
+    for task in finetune:
+        if kinds[task.examples] == "instruction" and model.family not in (*DECODERS, *RECURRENT):
+            raise ValueError(
+                f"finetune {task.name}: instructions need a model that writes, but model.family is {model.family}; leave the "
+                f"entry out, or set model.family to {', '.join((*DECODERS, *RECURRENT))}"
             )
 
 

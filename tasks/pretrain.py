@@ -16,9 +16,10 @@ from model.word_vectors import vector_width
 from tasks.artifacts import Tokenizer, TokenShards, canonical, file_digest
 from tasks.audit import audit_stream, write_audit
 from tasks.cluster import read_curve
-from tasks.encoding import load_tokenizer, special_ids
+from tasks.encoding import decode_text, load_tokenizer, special_ids
 from tasks.errors import UserError
 from tasks.ledger import Ledger, StageOutcome
+from tasks.measures import bits_per_byte
 from tasks.objective_score import write_objective
 from tasks.objective_symbols import objective_symbols
 from tasks.settings import Json, Placement, Section
@@ -167,6 +168,10 @@ def pretrain_model(
         "parameters": float(result["parameters"]), "tokens": float(result["tokens"]), "steps": float(result["step"]),
         "tokens_per_second": max(float(point["tokens_per_second"] or 0.0) for point in points),
     }  # fmt: skip
+    if config.pretrain.objective.kind == "causal" and result["validation_bytes"]:  # else the targets are not the text
+        figures["validation_bits_per_byte"] = bits_per_byte(
+            figures["validation_loss"] * result["validation_targets"], result["validation_bytes"]
+        )
     if config.pretrain.word_vectors is not None:
         figures["embeddings_from_vectors"] = float(result["embeddings_from_vectors"])
     return StageOutcome(
@@ -212,12 +217,25 @@ def train_pretrain(payload: dict[str, Json]) -> None:
             shutil.copyfile(Path(str(payload["tokenizer"])) / name, out / "model" / name)
         write_objective(out / "model", objective)
         write_audit(audit_stream(rows, training.steps, shards / "documents-train.parquet"), out / "audit.json")
+        targets, size = validation_text(held, training.evaluate_batches, tokenizer)
         figures = {
             "step": result.step, "loss": result.loss, "validation_loss": result.validation_loss, "tokens": result.tokens,
             "parameters": sum(p.numel() for p in model.parameters()), "embeddings_from_vectors": filled,
             "precision": training.precision, "device": str(next(model.parameters()).device),
+            "validation_targets": targets, "validation_bytes": size,
         }  # fmt: skip
         (out / "result.json").write_text(json.dumps(figures) + "\n")
+
+
+def validation_text(stream: "RowStream", batches: int, tokenizer: "tokenizers.Tokenizer") -> tuple[int, int]:
+    """Targets of the batches that are validated, and UTF-8 bytes of what they spell; a character cut by a row is three."""
+    from model.batches import PretrainBatches
+    from model.loss import IGNORED
+
+    rows = [
+        row[row != IGNORED].tolist() for batch in PretrainBatches(stream).evaluation(batches) for row in batch.targets
+    ]
+    return sum(map(len, rows)), sum(len(decode_text(tokenizer, row).encode()) for row in rows)
 
 
 def open_batches(payload: dict[str, Json], stream: "RowStream", tokenizer: "tokenizers.Tokenizer") -> "Batches":

@@ -98,7 +98,7 @@ def test_every_other_field_of_a_recipe_is_part_of_the_identity(recipe: Path) -> 
     shown = flattened(identity(load_recipe(Recipe, str(recipe))))
     every = flattened(load_recipe(Recipe, str(recipe)).model_dump(mode="json"))
     hidden = {key for key in every if not any(key == name or name.startswith(f"{key}.") for name in shown)}
-    by_content = {"tokenizer.references", "pretrain.word_vectors"}
+    by_content = {"tokenizer.references", "pretrain.word_vectors", "pretrain.objective.words"}
     placed |= by_content | {"files.place", "decontaminate.allow", "deduplicate.against"}
     names = ("workers", "threads", "gpus_per_worker", "paths", "heldout_paths", "existing")
     assert {key for key in hidden if not key.endswith(names)} <= {*placed, "cluster.object_store_bytes", "tracking.uri"}
@@ -113,3 +113,30 @@ def test_model_preset_is_the_known_shape_with_the_named_keys_changed(recipe: Pat
 def test_unknown_model_preset_is_refused_with_the_known_ones(recipe: Path) -> None:
     with pytest.raises(UserError, match="preset 'gpt3': expected one of gpt2-124m, gpt2-350m"):
         load_recipe(Recipe, str(recipe), ["model={preset: gpt3}"])
+
+
+MASKED = ("model.family=bert", "pretrain.objective={kind: masked}")
+RESERVED = 'tokenizer.reserve=["<|mask|>"]'
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["pretrain.objective={kind: masked}"], "objective masked does not go with family llama"),
+        (["model.family=bert"], r"objective causal does not go with family bert.*objective\.kind to masked"),
+        (["pretrain.objective={kind: restore}"], r"set model\.context to 64, or shards\.context to 16 or less"),
+        (["pretrain.objective={kind: masked, rat: 0.2}"], r"pretrain\.objective.*rat"),
+        ([*MASKED, "finetune=[]"], r'add to tokenizer\.reserve: \["<\|mask\|>"\]'),
+        ([*MASKED, RESERVED], "finetune answers: instructions need a model that writes, but model.family is bert"),
+    ],
+)
+def test_objective_that_cannot_be_is_refused_when_the_recipe_is_read(
+    recipe: Path, overrides: list[str], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        load_recipe(Recipe, str(recipe), overrides)
+
+
+def test_masks_are_recipe_enough_for_an_encoder(recipe: Path) -> None:
+    loaded = load_recipe(Recipe, str(recipe), [*MASKED, RESERVED, "finetune=[]"])
+    assert (loaded.model.family, loaded.pretrain.objective.kind) == ("bert", "masked")

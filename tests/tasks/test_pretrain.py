@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +20,9 @@ from model.model_config import ModelConfig
 from model.objective_config import ObjectiveConfig
 from model.shard_format import SEGMENT_FIELDS
 from model.shard_writer import write_token_shard
+from model.shards import TokenRows
 from tasks.artifacts import Tokenizer, TokenShards
-from tasks.encoding import SPECIAL_TOKENS
+from tasks.encoding import SPECIAL_TOKENS, decode_text, load_tokenizer
 from tasks.errors import UserError
 from tasks.ledger import StageOutcome
 from tasks.models import load
@@ -141,6 +143,16 @@ def test_two_trainings_of_one_recipe_give_the_same_weights(
     pretrain_model(CONFIG, shards, tokenizer, tmp_path, call_here)
     first, second = (folder / "model" / "model.safetensors" for folder in (trained[0], tmp_path))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_validation_loss_is_told_in_bits_per_byte_too(
+    trained: tuple[Path, StageOutcome], shards: TokenShards, tokenizer: Tokenizer
+) -> None:
+    figures = trained[1].figures
+    rows = TokenRows.open([shards.path / "validation" / "all" / "shard-00000.parquet"]).take(np.arange(4))[:, 1:]
+    size = sum(len(decode_text(load_tokenizer(tokenizer.path), row.tolist()).encode()) for row in rows)
+    bits = figures["validation_loss"] * rows.size / math.log(2)
+    assert figures["validation_bits_per_byte"] == pytest.approx(bits / size)
 
 
 def changed(**changes: object) -> Pretraining:
