@@ -142,13 +142,12 @@ class Attention(nn.Module):
         all_k, all_v, mask = cache.store(self.layer, k, v, self.window)
         if is_start:
             return self._attend(qkv, True, None)
+        q = q.to(all_k.dtype)
         if q.shape[2] == 1:  # the queries that share keys stand in a column: nothing is repeated
-            y = F.scaled_dot_product_attention(
-                q.reshape(len(q), self.kv_heads, -1, self.head_width), all_k, all_v, mask
-            )
-            return y.reshape(len(q), 1, -1)
+            column = q.reshape(len(q), self.kv_heads, -1, self.head_width)
+            return F.scaled_dot_product_attention(column, all_k, all_v, mask).reshape(len(q), 1, -1).to(qkv.dtype)
         y = F.scaled_dot_product_attention(q, all_k, all_v, mask, enable_gqa=self.kv_heads != self.heads)
-        return y.transpose(1, 2).flatten(2)
+        return y.transpose(1, 2).flatten(2).to(qkv.dtype)
 
 
 class CrossAttention(nn.Module):
