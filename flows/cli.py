@@ -6,7 +6,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -201,6 +201,49 @@ def evaluate(model: str, suite: str, overrides: tuple[str, ...], workspace: str 
 
     rows = score(model, suite, list(overrides), Path(workspace or "workspace"))
     click.echo(json.dumps({"scores": rows}, ensure_ascii=False, indent=1) if as_json else score_table(rows))
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("folder", metavar="DIR")
+@click.option(
+    "--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16"]), help="Of the weights."
+)
+@click.option(
+    "--allow-pickle",
+    is_flag=True,
+    help="Read pytorch_model.bin of a folder that you trust; of a pickle, tensors alone.",
+)
+@WORKSPACE
+@JSON
+def export(
+    model: str, folder: str, dtype: Literal["float32", "bfloat16"], allow_pickle: bool, workspace: str | None, as_json: bool
+) -> None:  # fmt: skip
+    """Write MODEL to the new folder DIR in Hugging Face's form, once a round trip has shown that nothing is lost.
+
+    The folder is loaded anew, by Wordmill and by transformers where it is installed: logits, written tokens and text must be
+    what they were. Else nothing is left at DIR, and the exit code is 1.
+    """
+    from flows.quiet import settle
+
+    settle()
+    from flows.export import certificate_table, exported_json, exported_view
+    from tasks.artifacts import Workspace
+    from tasks.export import UnequalError, export_model
+    from tasks.models import resolve_model
+    from tasks.tracking.address import tracking_address
+
+    place = Workspace(workspace or "workspace")
+    source = resolve_model(model, place, tracking_address(None, place), allow_pickle)
+    try:
+        exported = export_model(source, Path(folder).expanduser(), dtype, allow_pickle, place)
+    except UnequalError as error:
+        click.echo(certificate_table(error.checks), err=True)
+        click.echo(f"error: what was written is not what {model} says: {error}. Nothing is left at {folder}.", err=True)
+        sys.exit(1)
+    click.echo(
+        json.dumps(exported_json(exported), ensure_ascii=False, indent=1) if as_json else exported_view(exported)
+    )
 
 
 @cli.command()

@@ -1,4 +1,4 @@
-"""A model whose vocabulary grows."""
+"""A model whose vocabulary grows, or loses its padding."""
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,21 @@ def resize_vocabulary(model: Model, size: int, seed: int) -> None:
             head.weight = nn.Parameter(_extended(head.weight, size, generator))
         if isinstance(head, MaskedHead):
             head.bias = nn.Parameter(torch.cat([head.bias.detach(), head.bias.detach().mean().expand(size - old)]))
+
+
+def cut_vocabulary(model: Model, size: int) -> None:
+    """Keeps the first `size` rows of the embedding, and of an untied head, in place: the rest was padding."""
+    old = model.trunk.vocab_size
+    if not 1 <= size <= old:
+        raise ValueError(f"vocabulary {size}: the model has {old} tokens, keep 1 or more of them")
+    kept = nn.Embedding(size, model.trunk.embedding.embedding_dim, device="meta")
+    kept.weight = nn.Parameter(model.trunk.embedding.weight.detach()[:size].clone())
+    model.trunk.embedding, model.trunk.vocab_size = kept, size
+    for head in model.modules():
+        if isinstance(head, LanguageHead) and isinstance(head.weight, nn.Parameter):  # untied
+            head.weight = nn.Parameter(head.weight.detach()[:size].clone())
+        if isinstance(head, MaskedHead):
+            head.bias = nn.Parameter(head.bias.detach()[:size].clone())
 
 
 def _extended(rows: Tensor, size: int, generator: torch.Generator) -> Tensor:

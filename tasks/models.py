@@ -39,13 +39,14 @@ class Task:
     labels: tuple[str, ...]
 
 
-def resolve_model(reference: str, workspace: Workspace, tracking_uri: str) -> Path:
+def resolve_model(reference: str, workspace: Workspace, tracking_uri: str, allow_pickle: bool = False) -> Path:
     """The Hugging Face folder that `reference` means. UserError, listing what was tried, when it means none."""
     if reference.startswith(("models:/", "runs:/")):
         return _download(reference, tracking_uri)
     folder = Path(reference).expanduser()
     if folder.exists():
-        return check_folder(folder / "model" if (folder / "model" / "config.json").is_file() else folder)
+        inner = folder / "model"
+        return check_folder(inner if (inner / "config.json").is_file() else folder, allow_pickle=allow_pickle)
     tried = [f"no folder {folder}"]
     if re.fullmatch(r"[0-9a-f]{4,16}", reference):
         found = _by_fingerprint(reference, workspace)

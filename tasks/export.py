@@ -1,0 +1,321 @@
+"""Export: a model as a Hugging Face folder that others can use, published only with a certificate that nothing was lost."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tasks.artifacts import Manifest, Workspace, describe, file_digest, fingerprint, read_manifest
+from tasks.certificate import (
+    CLOSE,
+    Check,
+    Marks,
+    compare,
+    compare_logits,
+    compare_weights,
+    fixed_prompts,
+    gather,
+    read_logits,
+)
+from tasks.encoding import END, END_TOKENS, PAD_TOKENS, START_TOKENS, first_id, vocabulary_size
+from tasks.errors import UserError
+from tasks.foreign_check import PACKAGE, gather_foreign, is_installed
+from tasks.ledger import Ledger, StageOutcome
+from tasks.model_card import find_artifact, read_origin, write_card
+from tasks.models import check_folder, load, read_task
+from tasks.settings import Json
+
+if TYPE_CHECKING:
+    import tokenizers
+    import torch
+
+    from model.folder_config import Head
+    from model.heads import Model
+
+Dtype = Literal["float32", "bfloat16"]
+PADDING_ROWS = 1_024  # of a vocabulary, at most; more is no padding but another tokenizer's vocabulary
+KEPT_FILES = ("tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "task.json", "objective.json")
+KEPT_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+
+
+class UnequalError(Exception):
+    """The folder that was written does not say what the model says."""
+
+    def __init__(self, checks: list[Check]) -> None:
+        super().__init__(
+            "; ".join(f"{check.name}: {check.told or check.found}" for check in checks if not check.is_fine)
+        )
+        self.checks = checks
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A published folder."""
+
+    folder: Path
+    manifest: Manifest
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A model that can be exported, with what goes beside it."""
+
+    source: Path
+    artifact: Path | None  # that holds it, where it was made here
+    model: "Model"
+    tokenizer: "tokenizers.Tokenizer"
+    size: int  # tokens
+    padding: int  # rows of the vocabulary behind them
+    marks: Marks
+    settings: Mapping[str, object]  # ids and labels for config.json
+
+
+def export_model(source: Path, target: Path, dtype: Dtype, allow_pickle: bool, workspace: Workspace) -> Exported:
+    """Write the model in the folder `source` to the new or empty folder `target`, load it anew, compare, and publish it.
+
+    Where it came from is looked up in `workspace`. Raises UserError for a target that holds something and for a model that
+    no class of transformers computes, and UnequalError, with nothing left at `target`, where what was loaded anew differs.
+    """
+    started = time.monotonic()
+    _check_target(target)
+    opened = _open(source, allow_pickle, find_artifact(source, workspace))
+    context, head_name = opened.model.trunk.config.context, _head(opened.model)
+    prompts = fixed_prompts(opened.tokenizer, opened.size, context, opened.marks.pad)
+    checks = [_check_adapter(opened, prompts), _cut(opened, prompts)]
+    rounding = _round(opened, prompts) if dtype == "bfloat16" else 0.0
+    before = gather(opened.model, opened.tokenizer, prompts, opened.marks)
+    partial = target.parent / f".{target.name}.{os.getpid()}.partial"
+    try:
+        _write(opened, partial, dtype)
+        anew, tokenizer = load(partial)
+        checks.append(compare_weights("loaded anew", opened.model, anew))
+        checks += compare("loaded anew", before, gather(anew, tokenizer, prompts, opened.marks), is_exact=True)
+        if is_installed():
+            foreign = gather_foreign(partial, head_name, prompts, context, opened.marks)
+            checks += compare(PACKAGE, before, foreign, is_exact=False)
+        else:
+            checks.append(Check(PACKAGE, "", None, 0.0, f"{PACKAGE} is not installed"))
+        if not all(check.is_fine for check in checks):
+            raise UnequalError(checks)
+        (partial / "certificate.json").write_text(_certificate(prompts, checks), encoding="utf-8")
+        write_card(partial, source, read_origin(opened.artifact), anew, opened.padding, dtype, checks)
+        manifest = _manifest(opened, partial, dtype, checks, rounding, time.monotonic() - started)
+        _publish(partial, target, manifest)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Exported(target, manifest, tuple(checks))
+
+
+def _check_target(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise UserError(f"DIR {target}: a file, expected a new or empty folder. Fix: name another.")
+    if target.is_dir() and any(target.iterdir()):
+        names = ", ".join(sorted(path.name for path in target.iterdir())[:4])
+        raise UserError(f"DIR {target}: not empty (it holds {names}). Fix: name a new folder, or empty this one.")
+
+
+def _open(source: Path, allow_pickle: bool, artifact: Path | None) -> _Opened:
+    """The model. UserError where it is none that others could read."""
+    from model.huggingface import foreign_obstacle
+
+    check_folder(source, allow_pickle=allow_pickle)
+    model, tokenizer = load(source, allow_pickle)
+    obstacle = foreign_obstacle(model)
+    if obstacle is not None:
+        raise UserError(
+            f"MODEL {source}: {obstacle}, so no Hugging Face folder can hold it. It stays as it is, and wordmill generate "
+            "and evaluate go on using it there."
+        )
+    size, rows = vocabulary_size(tokenizer), model.trunk.vocab_size
+    if not size <= rows <= size + PADDING_ROWS:
+        raise UserError(
+            f"MODEL {source}: tokenizer.json has {size} tokens, but the weights are for {rows}: these do not belong together. "
+            "Fix: put the tokenizer there that the model was trained with."
+        )
+    settings = _settings(source, tokenizer, size)
+    return _Opened(source, artifact, model, tokenizer, size, rows - size, _marks(settings), settings)
+
+
+def _settings(source: Path, tokenizer: "tokenizers.Tokenizer", size: int) -> dict[str, object]:
+    """What config.json says besides the shape: ids that lie in the vocabulary, where it has none the tokenizer's; labels."""
+    read = _read_json(source / "config.json")
+    told = {**read, **_read_json(source / "generation_config.json")}
+    settings: dict[str, object] = {name: read[name] for name in ("id2label",) if name in read}
+    for name in KEPT_IDS:
+        ids = [number for number in _as_ids(told.get(name)) if number < size]
+        if ids:
+            settings[name] = ids[0] if len(ids) == 1 else ids
+    found = zip(KEPT_IDS, (START_TOKENS, END_TOKENS, PAD_TOKENS), strict=False)
+    settings |= {
+        name: number
+        for name, tokens in found
+        if name not in settings and (number := first_id(tokenizer, tokens)) is not None
+    }
+    task, end = read_task(source), tokenizer.token_to_id(END)
+    if task is not None and task.kind == "instruction" and end is not None:
+        settings["eos_token_id"] = sorted({*_as_ids(settings.get("eos_token_id")), end})  # an answer ends so
+    return settings
+
+
+def _marks(settings: Mapping[str, object]) -> Marks:
+    starts = [*_as_ids(settings.get("decoder_start_token_id")), *_as_ids(settings.get("bos_token_id")), 0]
+    ends = _as_ids(settings.get("eos_token_id"))
+    return Marks(starts[0], frozenset(ends), [*_as_ids(settings.get("pad_token_id")), *ends, -1][0])
+
+
+def _as_ids(value: object) -> list[int]:
+    """An id, several, or none."""
+    values: list[object] = list(value) if isinstance(value, list) else [value]
+    return [number for number in values if isinstance(number, int) and not isinstance(number, bool) and number >= 0]
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    read = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read if isinstance(read, dict) else {}
+
+
+def _head(model: "Model") -> "Head":
+    from model.huggingface import head_of
+
+    return head_of(model)
+
+
+def _check_adapter(opened: _Opened, prompts: list[list[int]]) -> Check:
+    """Whether the model says what its base says with the adapter beside it, where it was made so."""
+    from model.huggingface import load_trunk
+    from model.lora_files import ADAPTER_CONFIG, load_adapter
+
+    name, folder = "adapter, merged and not", (opened.artifact or opened.source) / "adapter"
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return Check(name, "", None, 0.0, "it was not made by an adapter")
+    base = Path(str(_read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")))
+    if not (base / "config.json").is_file():
+        return Check(name, "", None, 0.0, f"its base is no longer at {base}")
+    unmerged, _ = load(opened.source)
+    own, trunk = unmerged.trunk.state_dict(), load_trunk(base).state_dict()
+    unmerged.trunk.load_state_dict(
+        {key: trunk[key] if trunk[key].shape == tensor.shape else tensor for key, tensor in own.items()}
+    )
+    load_adapter(folder, unmerged)
+    apart = _logits(unmerged.eval(), prompts, opened.marks)
+    merged = _logits(opened.model, prompts, opened.marks)
+    return compare_logits(name, merged, apart, is_exact=False)
+
+
+def _cut(opened: _Opened, prompts: list[list[int]]) -> Check:
+    """Slices padding off the vocabulary, in place: no other logit may move by more than another order of sums explains."""
+    from model.heads import LanguageModel, MaskedLanguageModel, Seq2SeqModel
+    from model.vocabulary_size import cut_vocabulary
+
+    name = "padding, there and not"
+    if not opened.padding:
+        return Check(name, "", None, 0.0, "the vocabulary has none")
+    padded = _logits(opened.model, prompts, opened.marks)
+    if isinstance(opened.model, LanguageModel | MaskedLanguageModel | Seq2SeqModel):
+        padded = [part[..., : opened.size] for part in padded]
+    cut_vocabulary(opened.model, opened.size)
+    return compare_logits(name, padded, _logits(opened.model, prompts, opened.marks), is_exact=False)
+
+
+def _round(opened: _Opened, prompts: list[list[int]]) -> float:
+    """Rounds the weights to bfloat16, in place; by how much that moves a logit at most."""
+    import torch
+
+    exact = _logits(opened.model, prompts, opened.marks)
+    with torch.no_grad():
+        for parameter in opened.model.parameters():
+            parameter.copy_(parameter.to(torch.bfloat16))
+    rounded = _logits(opened.model, prompts, opened.marks)
+    return max(float((one - two).abs().max()) for one, two in zip(exact, rounded, strict=True))
+
+
+def _logits(model: "Model", prompts: list[list[int]], marks: Marks) -> list["torch.Tensor"]:
+    return [read_logits(model, prompt, marks) for prompt in prompts]
+
+
+def _write(opened: _Opened, folder: Path, dtype: Dtype) -> None:
+    """Weights, configs and tokenizer."""
+    from model.huggingface import save_folder
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        save_folder(folder, opened.model, opened.settings, dtype=dtype)
+    except ValueError as error:
+        raise UserError(f"MODEL {opened.source}: {error}") from error
+    _keep_generation_settings(opened, folder)
+    shutil.copyfile(opened.source / "tokenizer.json", folder / "tokenizer.json")
+    for name in KEPT_FILES:
+        if (opened.source / name).is_file():
+            shutil.copyfile(opened.source / name, folder / name)
+    settings = _read_json(folder / "tokenizer_config.json")
+    if "tokenizer_class" not in settings:
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    settings["model_max_length"] = opened.model.trunk.config.context
+    _write_json(folder / "tokenizer_config.json", settings)
+
+
+def _keep_generation_settings(opened: _Opened, folder: Path) -> None:
+    """Those that the source sets, such as a temperature, beside the ids that were checked."""
+    path = folder / "generation_config.json"
+    if path.is_file():
+        kept = {
+            name: value for name, value in _read_json(opened.source / path.name).items() if not name.endswith("_id")
+        }
+        _write_json(path, {**kept, **_read_json(path)})
+
+
+def _write_json(path: Path, values: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(values, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _certificate(prompts: list[list[int]], checks: list[Check]) -> str:
+    told = {
+        "prompts": prompts,
+        "close": CLOSE,
+        "checks": [{**asdict(check), "fine": check.is_fine} for check in checks],
+    }
+    return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
+
+
+def _manifest(
+    opened: _Opened, folder: Path, dtype: Dtype, checks: list[Check], rounding: float, seconds: float
+) -> Manifest:
+    """Of the folder, every file with its digest; what the certificate found is in its figures and notes."""
+    origin = None if opened.artifact is None else read_manifest(opened.artifact)
+    inputs = {"model": origin.fingerprint} if origin is not None else _digests(opened.source)
+    config: dict[str, Json] = {"dtype": dtype, "rows": opened.size}
+    figures = {check.name: check.found for check in checks if check.found is not None}
+    if dtype == "bfloat16":
+        figures["rounding to bfloat16: logits"] = rounding
+    notes = {check.name: f"not checked: {check.told}" for check in checks if check.found is None}
+    if is_installed():
+        notes[PACKAGE] = f"checked with version {version(PACKAGE)}"
+    outcome = StageOutcome(Ledger(rows_out=1), (), figures, {"certificate": "passed", **notes})
+    return describe("export", fingerprint("export", config, inputs), config, inputs, folder, outcome, seconds)
+
+
+def _digests(source: Path) -> dict[str, str]:
+    files = [
+        source / "config.json",
+        source / "tokenizer.json",
+        *sorted(source.glob("*.safetensors")),
+        *source.glob("*.bin"),
+    ]
+    return {f"file {path.name}": file_digest(path) for path in files}
+
+
+def _publish(folder: Path, target: Path, manifest: Manifest) -> None:
+    """The manifest last, then one rename: a folder at `target` is whole."""
+    (folder / "manifest.json").write_text(
+        json.dumps(asdict(manifest), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+    )
+    if target.is_dir():
+        target.rmdir()
+    folder.rename(target)
