@@ -8,8 +8,17 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from model.model_config import GATED, Activation, ModelConfig
+
+GELU_LINEAR = 2 * math.sqrt(2 / math.pi)
+GELU_CUBIC = 0.044715 * GELU_LINEAR
+GELU_PIECE = 2**18  # numbers at a time: they stay in the cache
+
+
+class _SavedSlope(FunctionCtx):
+    saved_tensors: tuple[Tensor]
 
 
 class Linear(nn.Linear):
@@ -45,6 +54,45 @@ def build_norm(config: ModelConfig) -> nn.Module:
     return LayerNorm(config.width, eps=config.norm_epsilon, bias=config.family != "modernbert")
 
 
+class _GeluTanh(torch.autograd.Function):
+    """x * sigmoid(2u), u = sqrt(2/pi) * (x + 0.044715 x^3): the same function, since 1 + tanh(u) = 2 sigmoid(2u).
+
+    Its derivative is made along with it and kept in place of x. Of 2048 rows of 1024 forward and backward took 5 ms, the stock
+    kernels' tanh 8, of which a training step has one a layer (AVX512-BF16, one thread; row `step-vs-nanogpt`).
+    """
+
+    @staticmethod
+    def forward(ctx: _SavedSlope, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        y, slope = torch.empty_like(rows), torch.empty_like(rows)
+        size = max(1, GELU_PIECE // x.shape[-1])
+        for start in range(0, len(rows), size):
+            piece = rows[start : start + size].float()
+            square = piece * piece
+            gate = (square * GELU_CUBIC).add_(GELU_LINEAR).mul_(piece).sigmoid_()
+            square.mul_(3 * GELU_CUBIC).add_(GELU_LINEAR)  # the derivative of 2u
+            product = piece * gate
+            y[start : start + size] = product
+            slope[start : start + size] = square.mul_(torch.addcmul(product, product, gate, value=-1)).add_(gate)
+        ctx.save_for_backward(slope.view_as(x))
+        return y.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  (the base takes any gradients)
+        ctx: _SavedSlope, grad_output: Tensor
+    ) -> Tensor:
+        return grad_output * ctx.saved_tensors[0]
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """The tanh-approximated GELU; where a CPU trains, without tanh."""
+    if x.requires_grad and torch.is_grad_enabled() and x.device.type == "cpu":
+        y: Tensor = _GeluTanh.apply(x)  # pyright: ignore[reportAssignmentType]
+        return y
+    return F.gelu(x, approximate="tanh")
+
+
 def activate(x: Tensor, activation: Activation) -> Tensor:
     """One activation, element by element; of a gated one, what its gate goes through."""
     if activation in ("silu", "swiglu"):
@@ -52,7 +100,7 @@ def activate(x: Tensor, activation: Activation) -> Tensor:
     if activation in ("gelu", "geglu"):
         return F.gelu(x)
     if activation == "gelu_tanh":
-        return F.gelu(x, approximate="tanh")
+        return gelu_tanh(x)
     if activation in ("relu", "reglu"):
         return F.relu(x)
     if activation == "relu2":

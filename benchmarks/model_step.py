@@ -1,0 +1,154 @@
+"""A full training step (forward, backward, AdamW, zeroed gradients; no clipping) against nanoGPT's and transformers' models.
+
+    python benchmarks/model_step.py --nanogpt NANOGPT --json rows.json
+    python benchmarks/model_step.py --device cuda --nanogpt NANOGPT --json rows.json    # needs torch, numpy, pyarrow, safetensors
+
+On a CPU: one thread, both sides in one process taking turns; processor seconds, the median of the pairs' ratios; above 1 is in
+our favour. The allocator's settings of `model/allocation.py` hold for all sides. Peak memory is that of a fresh process for each
+side, its libraries included. Peers compute in float32; ours as `precision: auto` would, or in float32 where the row says so.
+On a GPU all sides are compiled and compute in bfloat16, each with the largest power of two of rows that fits it.
+Rows against nanoGPT are left out without a checkout of karpathy/nanoGPT, those against transformers without that library.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # run as a script, Python looks beside it, not where `model` and `benchmarks` are
+
+from benchmarks.sides import ONE_THREAD, Row  # noqa: E402
+from model.allocation import allocation_environment  # noqa: E402
+
+WARM_UP = 3
+MEMORY_STEPS = 5
+
+
+def cpu_rows(quick: bool, nanogpt: Path | None, pairs: int, wanted: list[str]) -> Iterator[Row]:
+    """Every row that was asked for and whose peer is there."""
+    size = "tiny" if quick else "small"
+    for name, side, peer, shape in (
+        ("vs-nanogpt", "ours", "nanogpt", f"gpt2-{size}"),
+        ("vs-transformers", "ours", "transformers", f"gpt2-{size}"),
+        ("float32-vs-nanogpt", "ours-float32", "nanogpt", f"gpt2-{size}"),
+        ("llama-vs-transformers", "ours", "transformers", f"llama-{size}"),
+    ):
+        if _has(peer, nanogpt):
+            if f"step-{name}" in wanted:
+                yield step_row(f"step-{name}", side, peer, shape, pairs, nanogpt)
+            if f"memory-{name}" in wanted:
+                yield memory_row(f"memory-{name}", side, peer, shape, nanogpt)
+
+
+ROWS = [
+    f"{what}-{name}"
+    for name in ("vs-nanogpt", "vs-transformers", "float32-vs-nanogpt", "llama-vs-transformers")
+    for what in ("step", "memory")
+]
+
+
+def _has(peer: str, nanogpt: Path | None) -> bool:
+    is_there = nanogpt is not None if peer == "nanogpt" else importlib.util.find_spec(peer) is not None
+    if not is_there:
+        need = "--nanogpt, a checkout of karpathy/nanoGPT" if peer == "nanogpt" else f"pip install {peer}"
+        print(f"rows against {peer}: left out; they need {need}", file=sys.stderr)
+    return is_there
+
+
+def step_row(name: str, side: str, peer: str, shape_name: str, pairs: int, nanogpt: Path | None) -> Row:
+    """Tokens a processor second; the sides take turns at being first."""
+    import torch
+
+    from benchmarks.model_sides import SHAPES, Machine, build
+    from model.device import choose_precision
+
+    torch.set_num_threads(1)
+    shape, machine = SHAPES[shape_name], Machine(torch.device("cpu"), False, nanogpt)
+    steps = {one: build(one, shape, machine) for one in (side, peer)}
+    seconds: dict[str, list[float]] = {side: [], peer: []}
+    for pair in range(-WARM_UP, pairs):
+        for one in (side, peer) if pair % 2 else (peer, side):
+            start = time.process_time()
+            steps[one]()
+            if pair >= 0:
+                seconds[one].append(time.process_time() - start)
+    precision = "float32" if side == "ours-float32" else str(choose_precision("auto", machine.device)).split(".")[1]
+    rates = {one: shape.tokens / statistics.median(taken) for one, taken in seconds.items()}
+    ratios = [theirs / ours for ours, theirs in zip(seconds[side], seconds[peer], strict=True)]
+    return {
+        "name": name, "ours": rates[side], "peer": rates[peer], "peer_name": peer, "ratio": statistics.median(ratios),
+        "unit": "tokens per CPU second", "runs": pairs, "shape": shape.name, "tokens": shape.tokens, "precision": precision,
+        "ratio_best_of": min(seconds[peer]) / min(seconds[side]),
+        "ratio_quartiles": [round(one, 3) for one in statistics.quantiles(ratios, n=4)], "torch": torch.__version__,
+        "load": os.getloadavg()[0],
+    }  # fmt: skip
+
+
+def memory_row(name: str, side: str, peer: str, shape_name: str, nanogpt: Path | None) -> Row:
+    """Peak resident memory of a fresh process that takes a few steps; the ratio is the peer's over ours."""
+    from benchmarks.sides import ours, run
+
+    peaks, imports = dict[str, float](), dict[str, float]()
+    for one in (side, peer):
+        arguments = [one, shape_name, "8", str(MEMORY_STEPS), *([str(nanogpt)] if nanogpt else [])]
+        told = run(ours("model_sides", *arguments)).facts
+        peaks[one], imports[one] = float(str(told["peak"])), float(str(told["imports"]))
+    return {
+        "name": name, "ours": peaks[side], "peer": peaks[peer], "peer_name": peer, "ratio": peaks[peer] / peaks[side],
+        "unit": "MB at the peak, the process whole", "runs": 1, "shape": shape_name, "share": peaks[side] / peaks[peer],
+        "imports": imports,
+    }  # fmt: skip
+
+
+def main() -> None:
+    asked = _parsed()
+    environment = {**allocation_environment(), **ONE_THREAD} if asked.device == "cpu" else {}
+    if any(os.environ.get(name) != value for name, value in environment.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **environment})  # read at the start alone
+    if asked.device == "cpu":
+        pairs = asked.pairs or (2 if asked.quick else 30)
+        found = cpu_rows(asked.quick, asked.nanogpt, pairs, asked.rows.split(",") if asked.rows else ROWS)
+    else:
+        from benchmarks.model_gpu import gpu_rows
+
+        found = gpu_rows(asked.quick, asked.nanogpt, asked.rows.split(",") if asked.rows else None)
+    rows: list[Row] = []
+    for row in found:
+        rows.append(row)
+        show(row)
+        if asked.json is not None:
+            asked.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def show(row: Row) -> None:
+    """One line of the figures, then what else there is to say."""
+    print(
+        f"{row['name']}: {row['ours']:.5g} against {row['peer']:.5g} ({row['peer_name']}), {row['unit']}: {row['ratio']:.4g}x"
+    )
+    for name, value in row.items():
+        if name not in ("name", "ours", "peer", "peer_name", "unit", "ratio"):
+            print(f"    {name}: {value:.4g}" if isinstance(value, float) else f"    {name}: {value}", flush=True)
+
+
+def _parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", help=f"comma-separated; all on a CPU: {','.join(ROWS)}; on a GPU: shapes")
+    parser.add_argument("--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--pairs", type=int, help="of steps, on a CPU; 30")
+    parser.add_argument("--quick", action="store_true", help="tiny models, two pairs: no figure to quote")
+    parser.add_argument("--json", type=Path, help="file for the rows")
+    asked = parser.parse_args()
+    if asked.nanogpt is not None and not (asked.nanogpt / "model.py").is_file():
+        parser.error(f"--nanogpt: {asked.nanogpt} has no model.py; name a checkout of karpathy/nanoGPT")
+    return asked
+
+
+if __name__ == "__main__":
+    main()
