@@ -80,7 +80,7 @@ class _Parts:
         self.heads, self.kv_heads = heads, kv_heads
         self.scale = 1 / math.sqrt(qkv.shape[3])
         queries, keys, values = qkv.transpose(1, 2).split((heads, kv_heads, kv_heads), dim=1)
-        self.scaled = queries.contiguous().mul_(self.scale)  # [B, H, T, D]
+        self.scaled = queries.clone(memory_format=torch.contiguous_format).mul_(self.scale)  # [B, H, T, D]
         self.keys = keys.contiguous().flatten(0, 1)  # [N, T, D]
         self.values = values.contiguous().flatten(0, 1)
         self.ahead = torch.full((BLOCK, BLOCK), -math.inf, dtype=qkv.dtype).triu_(1)
