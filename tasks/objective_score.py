@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.objective_config import ObjectiveConfig, longest_text
+from model.objective_config import ObjectiveConfig
 from tasks.encoding import encode_documents, text_ids
 from tasks.errors import UserError
 from tasks.intervals import Estimate, ratio
-from tasks.objective_symbols import objective_symbols
+from tasks.objective_symbols import longest_asked, objective_symbols
 from tasks.scoring import Floats, Score, Subject
 from tasks.suite import EvaluateConfig, heldout_texts, training_texts
 from tasks.word_table import word_table
@@ -66,7 +66,7 @@ def score_objective(
     if not texts:
         raise UserError("evaluate: no held-out documents. Fix: keep some for validation, or leave out objective_loss.")
     shape, vocab_size = model.trunk.config, model.trunk.vocab_size
-    size = longest_text(shape, objective)
+    size = longest_asked(tokenizer, objective, shape)
     symbols = objective_symbols(tokenizer, objective, shape, size, vocab_size)
     words = None if objective.unit == "token" else word_table(tokenizer)
     special = text_ids(tokenizer, "evaluate")

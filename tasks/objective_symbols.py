@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.model_config import ModelConfig
-from model.objective_config import ObjectiveConfig
+from model.objective_config import ObjectiveConfig, longest_text
 from tasks.encoding import SPECIAL_TOKENS, text_ids, vocabulary_size
 from tasks.errors import UserError
 
@@ -39,6 +39,17 @@ def check_reserved(forms: list[tuple[str, ...]], known: Collection[str]) -> None
             f"pretrain.objective: the tokenizer lacks {len(missing)} special token{'s' * (len(missing) > 1)} that it needs. "
             f"Fix: add to tokenizer.reserve: [{listed}]"
         )
+
+
+def longest_asked(tokenizer: "tokenizers.Tokenizer", objective: ObjectiveConfig, model: ModelConfig) -> int:
+    """Tokens of the longest text that the model has positions for, and the tokenizer sentinels."""
+    size, known = longest_text(model, objective), tokenizer.get_vocab()
+    if objective.kind == "spans":
+        names = forms_of(objective, model, size)
+        sentinels = sum(any(name in known for name in forms) for forms in names if forms != SEPARATORS)
+        while size > 1 and objective.most_spans(size) > sentinels:
+            size -= 1
+    return size
 
 
 def objective_symbols(

@@ -23,7 +23,7 @@ from tasks.vocabulary import complete, learn_merges, new_tokenizer, special_name
 
 TRAIN = ["rain falls on stone", "rain rain rain"]
 HELD = ["rain falls on every stone of the old mill, and the wheel turns. " * 3, "石头 stone"]
-RESERVE = ["<|mask|>", "<|sep|>", *(f"<|span_{n}|>" for n in range(8))]
+RESERVE = ["<|mask|>", "<|sep|>", *(f"<|span_{n}|>" for n in range(3))]  # enough for 40 tokens, of a context of 64
 CONFIG = EvaluateConfig(threads=1, resamples=100, prompts=["rain "], sample_tokens=4)
 PAIRS = [("bert", "masked"), ("llama", "restore"), ("gru", "spans"), ("seq2seq", "restore"), ("seq2seq", "spans")]
 
