@@ -98,10 +98,12 @@ def load_folder(folder: Path, allow_pickle: bool = False) -> Model:
     `allow_pickle`, and, in one message, for all tensors that are missing, unknown, of the wrong shape or not finite.
     """
     described = read_folder(folder)
-    model = _new_model(folder, described)
-    stored = stored_tensors(described, _shapes(model.state_dict()))
+    with torch.device("meta"):  # the names and shapes alone: memory is taken only for a model that the weights fit
+        own = _shapes(_new_model(folder, described).state_dict()) if described.model_type == OWN_TYPE else []
     found = read_weights(folder, allow_pickle)
-    model.load_state_dict(take_tensors(folder, described, stored, found, has_head=True))
+    tensors = take_tensors(folder, described, stored_tensors(described, own), found, has_head=True)
+    model = _new_model(folder, described)
+    model.load_state_dict(tensors)
     return model.eval()
 
 
@@ -111,11 +113,11 @@ def load_trunk(folder: Path, allow_pickle: bool = False) -> Trunk | EncoderDecod
     It carries `config` and `vocab_size`. Raises ValueError as `load_folder` does.
     """
     described = read_trunk_config(folder)
-    config, vocab_size = described.model, described.vocab_size
-    trunk = EncoderDecoder(config, vocab_size) if config.family == "seq2seq" else build_trunk(config, vocab_size)
-    own = [(f"trunk.{name}", shape) for name, shape in _shapes(trunk.state_dict())]
+    with torch.device("meta"):
+        own = [(f"trunk.{name}", shape) for name, shape in _shapes(_new_trunk(described).state_dict())]
     found = read_weights(folder, allow_pickle)
     tensors = take_tensors(folder, described, stored_trunk(described, own), found, has_head=False)
+    trunk = _new_trunk(described)
     trunk.load_state_dict({name.removeprefix("trunk."): tensor for name, tensor in tensors.items()})
     return trunk.eval()
 
@@ -205,6 +207,11 @@ def _shapes(state: Mapping[str, Tensor]) -> list[tuple[str, Shape]]:
     return [(name, tuple(tensor.shape)) for name, tensor in state.items()]
 
 
+def _new_trunk(described: FolderDescription) -> Trunk | EncoderDecoder:
+    config, vocab_size = described.model, described.vocab_size
+    return EncoderDecoder(config, vocab_size) if config.family == "seq2seq" else build_trunk(config, vocab_size)
+
+
 def _new_model(folder: Path, described: FolderDescription) -> Model:
     config, vocab_size, classes = described.model, described.vocab_size, len(described.labels)
     try:
@@ -221,7 +228,7 @@ def _new_model(folder: Path, described: FolderDescription) -> Model:
         if described.head == "multiple_choice":
             return MultipleChoice(config, vocab_size)
         return MultiTask(config, vocab_size, _head_specs(described))
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:  # the others for heads that torch cannot build
         raise ValueError(f"{folder / CONFIG}: {error}") from error
 
 
@@ -229,8 +236,7 @@ def _head_specs(described: FolderDescription) -> dict[str, HeadSpec]:
     """The heads of a multi-task model. Raises ValueError for what is no head."""
     specs: dict[str, HeadSpec] = {}
     for name, values in described.tasks.items():
-        try:
-            specs[name] = HeadSpec(**values) if isinstance(values, dict) else HeadSpec("sequence")
-        except TypeError as error:
-            raise ValueError(f"{OWN_TASKS}: {name} is {values!r}, expected kind, classes and problem") from error
+        if not isinstance(values, dict) or set(values) != {"kind", "classes", "problem"}:
+            raise ValueError(f"{OWN_TASKS}: {name} is {values!r}, expected kind, classes and problem")
+        specs[name] = HeadSpec(values["kind"], values["classes"], values["problem"])
     return specs

@@ -174,7 +174,7 @@ def _read_model(settings: Settings, model_type: str, has_head: bool) -> ModelCon
     if model_type == OWN_TYPE:
         try:
             return model_config_from_json(json.dumps(settings.values.get(OWN_TYPE)))
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # a text in place of a number fails where it is compared
             raise ValueError(f"{OWN_TYPE}: {error}") from error
     if model_type in LLAMA_TYPES:
         return read_llama(settings, model_type)
@@ -188,7 +188,7 @@ def _read_model(settings: Settings, model_type: str, has_head: bool) -> ModelCon
 def _problem(settings: Settings, classes: int) -> Problem:
     """What the classes are; Hugging Face leaves it out where it follows from their number."""
     name = settings.values.get("problem_type") or PROBLEM_TYPES["regression" if classes == 1 else "single"]
-    known: dict[object, Problem] = {theirs: ours for ours, theirs in PROBLEM_TYPES.items()}
-    if name not in known:
-        raise ValueError(f"problem_type is {name!r}, expected one of {', '.join(PROBLEM_TYPES.values())}")
-    return known[name]
+    for ours, theirs in PROBLEM_TYPES.items():
+        if name == theirs:
+            return ours
+    raise ValueError(f"problem_type is {name!r}, expected one of {', '.join(PROBLEM_TYPES.values())}")

@@ -4,14 +4,25 @@ import json
 import os
 import pickle
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.heads import LanguageModel, MaskedLanguageModel, Model, Seq2SeqModel
+from model.heads import (
+    HeadSpec,
+    LanguageModel,
+    MaskedLanguageModel,
+    Model,
+    MultiTask,
+    Seq2SeqModel,
+    SequenceClassifier,
+)
 from model.huggingface import load_folder, load_trunk, save_folder
 from model.model_config import ModelConfig
 
@@ -165,6 +176,42 @@ def test_folder_without_weights_is_refused(folder: Path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"no model\.safetensors"):
         load_folder(folder)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 40) | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=4,
+)
+EXAMPLES: list[Model] = [
+    LanguageModel(LLAMA, VOCAB),
+    LanguageModel(ModelConfig(layers=2, width=32, heads=4, context=16, qk_norm=True, window=4), VOCAB),
+    LanguageModel(ModelConfig("gpt2", layers=1, width=32, heads=4, context=16), VOCAB),
+    LanguageModel(ModelConfig("gru", layers=1, width=32, context=16), VOCAB),
+    MaskedLanguageModel(ModelConfig("modernbert", layers=1, width=32, heads=4, context=16), VOCAB),
+    SequenceClassifier(ModelConfig("bert", layers=1, width=32, heads=4, context=16), VOCAB, 2),
+    Seq2SeqModel(ModelConfig("seq2seq", layers=1, width=32, heads=4, context=16), VOCAB),
+    MultiTask(ModelConfig(layers=1, width=32, heads=4, context=16), VOCAB, {"say": HeadSpec("language")}),
+]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.sampled_from(EXAMPLES), st.data())
+def test_any_config_is_read_or_refused_with_its_path(model: Model, data: st.DataObject):
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "config.json"
+        save_folder(path.parent, model, {})
+        values = json.loads(path.read_text())
+        key = data.draw(st.sampled_from(sorted(values)))
+        inside = values[key] if isinstance(values[key], dict) and values[key] and data.draw(st.booleans()) else values
+        inside[data.draw(st.sampled_from(sorted(inside)))] = data.draw(JSON_VALUES)
+        path.write_text(json.dumps(values))
+        message = name
+        try:
+            load_folder(path.parent)
+        except ValueError as error:
+            message = str(error)
+        assert message.startswith(name)
 
 
 @pytest.fixture
