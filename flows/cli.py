@@ -153,35 +153,52 @@ def _speak() -> None:
 @cli.command()
 @click.argument("model")
 @click.argument("prompt")
-@click.option("--count", default=1, show_default=True, help="How many continuations.")
+@click.option("--count", default=1, show_default=True, help="How many texts; of a masked one, how many fillings.")
+@click.option("--max-tokens", default=100, show_default=True, help="Length of a text, at most.")
 @click.option("--temperature", default=0.7, show_default=True, help="0 takes the likeliest token each time.")
-@click.option("--max-tokens", default=100, show_default=True, help="Length of a continuation, at most.")
 @click.option("--top-k", default=0, show_default=True, help="Choose among the k likeliest tokens; 0: all.")
 @click.option("--top-p", default=1.0, show_default=True, help="Choose among the likeliest tokens that hold this share.")
+@click.option("--min-p", default=0.0, show_default=True, help="Leave out tokens below this share of the likeliest's.")
+@click.option("--repetition-penalty", default=1.0, show_default=True, help="Above 1: tokens seen are made less likely.")
 @click.option("--seed", default=1, show_default=True)
+@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text. Repeatable.")
+@click.option("--beams", default=1, show_default=True, help="Search with so many beams (encoder-decoders).")
+@click.option("--log-probs", is_flag=True, help="Show each token's log-probability, in nats, and likelier ones.")
+@click.option("--stream/--no-stream", default=None, help="Show a text as it comes; default: on a terminal.")
+@click.option(
+    "--dtype",
+    default="float32",
+    show_default=True,
+    type=click.Choice(["float32", "bfloat16"]),
+    help="bfloat16 is faster where the processor has it, and may choose other tokens.",
+)
 @WORKSPACE
+@click.pass_context
 def generate(
-    model: str, prompt: str, count: int, temperature: float, max_tokens: int, top_k: int, top_p: float, seed: int,
-    workspace: str | None,
+    context: click.Context, model: str, prompt: str, count: int, max_tokens: int, temperature: float, top_k: int,
+    top_p: float, min_p: float, repetition_penalty: float, seed: int, stop: tuple[str, ...], beams: int, log_probs: bool,
+    stream: bool | None, dtype: Literal["float32", "bfloat16"], workspace: str | None,
 ) -> None:  # fmt: skip
-    """Continue PROMPT with MODEL: a run id, a registry name (models:/wordmill@champion), an artifact or Hugging Face folder."""
+    """Answer PROMPT with MODEL: a run id, a registry name (models:/wordmill@champion), an artifact or Hugging Face folder.
+
+    A language model continues the prompt; an encoder-decoder reads it and writes what belongs to it; a masked language model
+    fills in its masks, <|mask|> or [MASK]; a classifier labels it.
+    """
     from flows.quiet import settle
 
     settle()
+    from flows.generating import Asked, answer
     from tasks.artifacts import Workspace
-    from tasks.models import continue_text, load, read_task, resolve_model
+    from tasks.models import resolve_model
     from tasks.tracking.address import tracking_address
 
+    spelled = click.core.ParameterSource.COMMANDLINE
+    asked = Asked(
+        prompt, count, max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, log_probs, beams, stream,
+        dtype, frozenset(name for name in context.params if context.get_parameter_source(name) == spelled),
+    )  # fmt: skip
     place = Workspace(workspace or "workspace")
-    folder = resolve_model(model, place, tracking_address(None, place))
-    loaded, tokenizer = load(folder)
-    task = read_task(folder)
-    is_chat = task is not None and task.kind == "instruction"
-    texts = continue_text(loaded, tokenizer, prompt, count, temperature, max_tokens, top_k, top_p, seed, is_chat)
-    for number, text in enumerate(texts, 1):
-        if count > 1:
-            click.echo(click.style(f"--- {number} ---", dim=True))
-        click.echo(text if is_chat else prompt + text)
+    answer(resolve_model(model, place, tracking_address(None, place)), asked)
 
 
 @cli.command()

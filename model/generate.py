@@ -21,9 +21,11 @@ class Token:
 
 
 def generate(
-    model: LanguageModel, prompts: Sequence[Sequence[int]], sampling: Sampling, alternatives: int | None = None
-) -> "Generation":
+    model: LanguageModel, prompts: Sequence[Sequence[int]], sampling: Sampling, alternatives: int | None = None,
+    places: Sequence[int] | None = None,
+) -> "Generation":  # fmt: skip
     """Continues every prompt; see `Generation`. `alternatives` asks for log-probabilities, and of how many others.
+    `places`: those of the prompts by which they draw, where they are a part of others.
 
     A prompt ends after `max_tokens`, after one of `stop_ids` (which is yielded), or when the context is full, which a
     recurrent model's never is. Draws come from (seed, place of the prompt) alone: no global random state, and neither the
@@ -33,7 +35,7 @@ def generate(
     context = context_of(model)
     check_rows(model, prompts, "prompt", None if context is None else context - 1)
     room = [sampling.max_tokens if context is None else context - len(prompt) for prompt in prompts]
-    return Generation(model, lambda: read_prompts(model, prompts), prompts, room, sampling, alternatives)
+    return Generation(model, lambda: read_prompts(model, prompts), prompts, room, sampling, alternatives, places)
 
 
 def translate(
@@ -63,7 +65,7 @@ class Generation(Iterator[list[Token | None]]):
 
     def __init__(
         self, model: Writer, begin: Callable[[], tuple[Tensor, Cache]], begun: Sequence[Sequence[int]], room: list[int],
-        sampling: Sampling, alternatives: int | None,
+        sampling: Sampling, alternatives: int | None, places: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
         self._model, self._begin, self._sampling, self._alternatives = model, begin, sampling, alternatives
         self._room = [min(left, sampling.max_tokens) for left in room]  # tokens that each row may have in all
@@ -80,7 +82,9 @@ class Generation(Iterator[list[Token | None]]):
         self._draws = torch.empty(0)  # [B, most tokens] float64
         if sampling.temperature > 0:
             most = max(self._room)
-            self._draws = torch.stack([uniforms(sampling.seed, row, most) for row in range(len(begun))]).to(device)
+            self._draws = torch.stack([uniforms(sampling.seed, place, most) for place in places or self._places]).to(
+                device
+            )
 
     def end(self, row: int) -> None:
         """The row gets no further token."""

@@ -13,9 +13,10 @@ from tasks.documents import TableWriter
 from tasks.errors import UserError
 from tasks.example_rows import read_examples
 from tasks.inside import Inside, look_at_prompts, look_at_samples, write_insides
+from tasks.label_scores import score_choices, score_classes, score_figures, score_labels, score_token_labels
 from tasks.ledger import Ledger, StageOutcome
 from tasks.objective_score import read_objective, score_objective
-from tasks.scoring import Score, Subject, score_classes, score_documents, score_instructions, score_token_labels
+from tasks.scoring import Score, Subject, score_documents, score_instructions
 from tasks.settings import Json
 from tasks.suite import EvaluateConfig, TaskName, suite_digests
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["EvaluateConfig", "evaluate", "load_suite", "score_model", "suite_digests"]
 
-EXAMPLE_TASKS = {"instruction": score_instructions, "classification": score_classes, "token_labels": score_token_labels}
+EXAMPLE_TASKS = {
+    "instruction": score_instructions, "classification": score_classes, "multi_label": score_labels,
+    "regression": score_figures, "token_labels": score_token_labels, "multiple_choice": score_choices,
+}  # fmt: skip
 SCORES = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("model", "suite", "task", "metric")]
     + [pa.field(name, pa.float64(), nullable=False) for name in ("value", "ci_low", "ci_high")]
@@ -51,14 +55,13 @@ def load_suite(path: Path) -> EvaluateConfig:
 
 def draw_samples(config: EvaluateConfig, subject: Subject, is_chat: bool) -> list[dict[str, Json]]:
     """Continuations of the prompts, each with the seed and temperature that give it again."""
-    from tasks.models import continue_text
+    from model.sampling import Sampling
+    from tasks.writing import continue_text
 
     samples: list[dict[str, Json]] = []
+    sampling = Sampling(config.sample_tokens, config.temperature, seed=config.seed)
     for prompt in config.prompts:
-        texts = continue_text(
-            subject.model, subject.tokenizer, prompt, config.samples, config.temperature, config.sample_tokens,
-            seed=config.seed, is_chat=is_chat,
-        )  # fmt: skip
+        texts = continue_text(subject.model, subject.tokenizer, prompt, config.samples, sampling, is_chat=is_chat)
         for text in texts:
             samples.append({"prompt": prompt, "text": text, "seed": config.seed, "temperature": config.temperature})
     return samples

@@ -7,25 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.artifacts import Workspace
-from tasks.encoding import (
-    END,
-    END_TOKENS,
-    START_TOKENS,
-    decode_text,
-    encode_documents,
-    first_id,
-    load_tokenizer,
-    special_ids,
-    text_ids,
-)
+from tasks.encoding import END, END_TOKENS, START_TOKENS, first_id, load_tokenizer
 from tasks.errors import UserError
-from tasks.example_rows import Kind, classification_row, prompt_ids, token_label_row
+from tasks.example_rows import Kind
 from tasks.tracked_runs import known_run, models_of
 
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.heads import LanguageModel, Model, SequenceClassifier, TokenClassifier
+    from model.heads import LanguageModel, Model
 
 FORMS = "an artifact or Hugging Face folder, a run id, a fingerprint, or models:/NAME@ALIAS"
 
@@ -133,87 +123,6 @@ def as_language_model(model: "Model", what: str) -> "LanguageModel":
     if not isinstance(model, LanguageModel):
         raise UserError(f"MODEL is a {type(model).__name__}: it cannot {what}. Fix: give a language model.")
     return model
-
-
-def continue_text(
-    model: "Model", tokenizer: "tokenizers.Tokenizer", prompt: str, count: int, temperature: float, max_tokens: int,
-    top_k: int = 0, top_p: float = 1.0, seed: int = 1, is_chat: bool = False,
-) -> list[str]:  # fmt: skip
-    """`count` continuations, without the prompt; an empty prompt begins a text. The same seed gives the same texts.
-
-    Past the context the model reads on with the last part of what is there. `is_chat`: the prompt is a question to a
-    model that was tuned on instructions.
-    """
-    from model.heads import LanguageModel
-
-    speaker: LanguageModel = as_language_model(model, "generate text")
-    if count < 1:
-        raise UserError(f"count {count}: expected 1 or more")
-    (ids,) = encode_documents(tokenizer, [prompt])
-    start = prompt_ids(ids, special_ids(tokenizer, "MODEL")) if is_chat else [start_id(tokenizer), *ids]
-    ends = stop_ids(tokenizer)
-    texts = continue_ids(speaker, start, count, temperature, max_tokens, top_k, top_p, seed, ends)
-    return [_spell(tokenizer, text, ends) for text in texts]
-
-
-def continue_ids(
-    model: "LanguageModel", prompt: list[int], count: int, temperature: float, max_tokens: int, top_k: int,
-    top_p: float, seed: int, ends: frozenset[int],
-) -> list[list[int]]:  # fmt: skip
-    """Rounds of generation: each goes on until the context is full, the next begins with the last part of the texts.
-
-    A stop id ends a text and is part of it.
-    """
-    from model.generate import generate
-    from model.sampling import Sampling
-
-    texts = [list[int]() for _ in range(count)]
-    alive, done, rounds = list(range(count)), 0, 0
-    while alive:
-        left = max_tokens - done
-        reach = max(1, model.trunk.config.context - max(1, min(left, model.trunk.config.context // 2)))
-        prompts = [(prompt + texts[row])[-reach:] for row in alive]
-        try:
-            sampling = Sampling(left, temperature, top_k, top_p, seed=seed + 1_000_003 * rounds, stop_ids=ends)
-            steps = generate(model, prompts, sampling)
-        except ValueError as error:
-            raise UserError(f"generate: {error}") from error
-        for tokens in steps:
-            for row, token in zip(alive, tokens, strict=True):
-                if token is not None:
-                    texts[row].append(token.id)
-        done = max(len(texts[row]) for row in alive)
-        alive = [row for row in alive if len(texts[row]) == done < max_tokens and texts[row][-1] not in ends]
-        rounds += 1
-    return texts
-
-
-def _spell(tokenizer: "tokenizers.Tokenizer", ids: list[int], ends: frozenset[int]) -> str:
-    """The text; a last character whose bytes are not all there is left out."""
-    text = decode_text(tokenizer, [number for number in ids if number not in ends])
-    return text.rstrip("\ufffd") if ids and ids[-1] not in ends else text
-
-
-def classify_text(
-    model: "SequenceClassifier | TokenClassifier", tokenizer: "tokenizers.Tokenizer", labels: tuple[str, ...], text: str
-) -> str:
-    """The label of a text; from a token classifier the labels of its words, separated by spaces."""
-    import torch
-
-    from model.heads import SequenceClassifier
-
-    special, shape = text_ids(tokenizer, "MODEL"), model.trunk.config
-    device = model.trunk.embedding.weight.device
-    if isinstance(model, SequenceClassifier):
-        row = classification_row(encode_documents(tokenizer, [text])[0], special, shape.context)
-        with torch.no_grad():
-            scores = model(torch.tensor([row], device=device), torch.tensor([len(row)], device=device))
-        return labels[int(scores.argmax())]
-    pieces = encode_documents(tokenizer, text.split())
-    row, first = token_label_row(pieces, [0] * len(pieces), special, shape)
-    with torch.no_grad():
-        best = model(torch.tensor([row], device=device))[0].argmax(dim=-1).tolist()
-    return " ".join(labels[number] for number, target in zip(best, first, strict=True) if target == 0)
 
 
 def _by_fingerprint(prefix: str, workspace: Workspace) -> Path | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 CHAMPION = "champion"
-LOWER_IS_BETTER = ("bits_per_byte", "loss", "masked_loss", "restore_loss", "spans_loss")
+LOWER_IS_BETTER = ("bits_per_byte", "loss", "masked_loss", "restore_loss", "spans_loss", "mse")
 
 
 class RegisterConfig(Section):
@@ -37,8 +37,9 @@ class RegisterConfig(Section):
 
 
 def deciding_metric(kind: str) -> str:
-    """The metric by which models of a kind compete: bits per byte where text is generated, accuracy where it is labelled."""
-    return "accuracy" if kind in ("classification", "token_labels") else "bits_per_byte"
+    """The metric by which models of a kind compete: bits per byte where text is generated, else how well answers fit."""
+    of_kind = {"instruction": "bits_per_byte", "multi_label": "macro_f1", "regression": "mse"}
+    return of_kind.get(kind, "accuracy")
 
 
 def challenger_name(name: str, task: str, kind: str) -> str:
@@ -186,6 +187,7 @@ def log_version(
         ParamSchema([
             ParamSpec("temperature", DataType.double, 0.7), ParamSpec("max_tokens", DataType.long, 50),
             ParamSpec("count", DataType.long, 1), ParamSpec("top_k", DataType.long, 0), ParamSpec("top_p", DataType.double, 1.0),
+            ParamSpec("min_p", DataType.double, 0.0), ParamSpec("repetition_penalty", DataType.double, 1.0),
             ParamSpec("seed", DataType.long, 1),
         ]),
     )  # fmt: skip

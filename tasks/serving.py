@@ -11,7 +11,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 from tasks.errors import UserError
-from tasks.models import classify_text, continue_text, load, read_task
+from tasks.models import load, read_task
 
 if TYPE_CHECKING:
     import pandas
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow.pyfunc.model import PythonModelContext
 
     from model.heads import Model
+    from model.sampling import Sampling
 
 Params = Mapping[str, int | float]
 
@@ -33,11 +34,12 @@ class ServedModel(PythonModel):
         self.tokenizer: tokenizers.Tokenizer
         self.model, self.tokenizer = load(folder)
         self.task = read_task(folder)
+        self.folder = folder
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  (mlflow declares no return type)
         self, context: "PythonModelContext", model_input: "pandas.DataFrame", params: Params | None = None
     ) -> "pandas.DataFrame":
-        """Column `prompt` in, column `text` out; a classifier's text is the label."""
+        """Column `prompt` in, column `text` out; a classifier's text is the label, a masked model's the prompt filled in."""
         import pandas
 
         if "prompt" not in model_input.columns:
@@ -46,16 +48,38 @@ class ServedModel(PythonModel):
         return pandas.DataFrame({"text": texts})
 
     def _answer(self, prompt: str, params: Params) -> list[str]:
-        from model.heads import LanguageModel
+        from model.heads import LanguageModel, MaskedLanguageModel, Seq2SeqModel, SequenceClassifier, TokenClassifier
+        from tasks.filling import fill_masks
+        from tasks.labelling import classify_text, labels_of
+        from tasks.writing import continue_text, target_start, translate_text
 
-        if not isinstance(self.model, LanguageModel):
-            assert self.task is not None
-            return [classify_text(self.model, self.tokenizer, self.task.labels, prompt)]
-        return continue_text(
-            self.model, self.tokenizer, prompt, int(params.get("count", 1)), float(params.get("temperature", 0.7)),
-            int(params.get("max_tokens", 50)), int(params.get("top_k", 0)), float(params.get("top_p", 1.0)),
-            int(params.get("seed", 1)), is_chat=self.task is not None and self.task.kind == "instruction",
+        count = int(params.get("count", 1))
+        if isinstance(self.model, LanguageModel):
+            is_chat = self.task is not None and self.task.kind == "instruction"
+            return continue_text(self.model, self.tokenizer, prompt, count, _sampling(params), is_chat=is_chat)
+        if isinstance(self.model, Seq2SeqModel):
+            return translate_text(
+                self.model, self.tokenizer, prompt, target_start(self.folder, self.tokenizer), count, _sampling(params)
+            )
+        if isinstance(self.model, MaskedLanguageModel):
+            return [filling.text for filling in fill_masks(self.model, self.tokenizer, prompt, count)]
+        if isinstance(self.model, SequenceClassifier | TokenClassifier):
+            labels = labels_of(self.folder, self.task, self.model.head.score.out_features)
+            return [classify_text(self.model, self.tokenizer, labels, prompt)]
+        raise UserError(f"a {type(self.model).__name__} cannot answer a single prompt")
+
+
+def _sampling(params: Params) -> "Sampling":
+    from model.sampling import Sampling
+
+    try:
+        return Sampling(
+            int(params.get("max_tokens", 50)), float(params.get("temperature", 0.7)), int(params.get("top_k", 0)),
+            float(params.get("top_p", 1.0)), float(params.get("min_p", 0.0)), float(params.get("repetition_penalty", 1.0)),
+            int(params.get("seed", 1)),
         )  # fmt: skip
+    except ValueError as error:
+        raise UserError(f"params: {error}") from error
 
 
 set_model(ServedModel())

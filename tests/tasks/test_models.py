@@ -15,7 +15,7 @@ from model.huggingface import save_folder
 from model.model_config import ModelConfig
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
-from tasks.models import check_folder, classify_text, continue_ids, continue_text, load, read_task, resolve_model
+from tasks.models import check_folder, load, resolve_model
 from tasks.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
 
 TINY = ModelConfig(layers=1, width=16, heads=2, context=16)
@@ -95,70 +95,6 @@ def test_tokenizer_of_another_model_is_refused(trained: tokenizers.Tokenizer, tm
     write_model(tmp_path, LanguageModel(TINY, 100), trained)
     with pytest.raises(UserError, match=rf"has {trained.get_vocab_size()} tokens, but the weights are for 100"):
         load(tmp_path)
-
-
-def test_same_seed_continues_alike_and_another_differently(artifact: Path) -> None:
-    model, tokenizer = load(artifact / "model")
-    first, again, other = (continue_text(model, tokenizer, "rain", 2, 1.0, 12, seed=seed) for seed in (1, 1, 2))
-    assert first == again != other
-    assert first[0] != first[1]
-
-
-def test_empty_prompt_begins_a_text(artifact: Path) -> None:
-    model, tokenizer = load(artifact / "model")
-    (text,) = continue_text(model, tokenizer, "", 1, 1.0, 12)
-    assert text
-    assert "<|" not in text
-
-
-@pytest.mark.parametrize("length", [1, 10, 15, 16, 100])
-def test_text_goes_on_past_the_context(length: int, artifact: Path) -> None:
-    model, _ = load(artifact / "model")
-    assert isinstance(model, LanguageModel)
-    texts = continue_ids(model, [7] * length, 3, 1.0, 50, 0, 1.0, 1, frozenset())
-    assert [len(ids) for ids in texts] == [50, 50, 50]
-
-
-def test_text_ends_behind_a_stop_token(artifact: Path) -> None:
-    model, _ = load(artifact / "model")
-    assert isinstance(model, LanguageModel)
-    stops = frozenset(range(0, model.trunk.vocab_size, 4))
-    texts = continue_ids(model, [7], 20, 1.0, 60, 0, 1.0, 1, stops)
-    assert len({len(ids) for ids in texts}) > 1
-    for ids in texts:
-        assert not stops.intersection(ids[:-1])
-        assert ids[-1] in stops or len(ids) == 60
-
-
-@pytest.mark.parametrize(
-    ("count", "temperature", "max_tokens", "top_k", "top_p", "message"),
-    [
-        (1, -1.0, 5, 0, 1.0, "temperature -1.0: expected 0"),
-        (1, float("nan"), 5, 0, 1.0, "temperature nan"),
-        (1, 1.0, 0, 0, 1.0, "max_tokens 0: expected 1 or more"),
-        (0, 1.0, 5, 0, 1.0, "count 0: expected 1 or more"),
-        (1, 1.0, 5, 0, 0.0, "top_p 0.0: expected above 0"),
-        (1, 1.0, 5, -1, 1.0, "top_k -1: expected 0"),
-    ],
-)
-def test_impossible_sampling_is_refused(
-    count: int, temperature: float, max_tokens: int, top_k: int, top_p: float, message: str, artifact: Path
-) -> None:
-    model, tokenizer = load(artifact / "model")
-    with pytest.raises(UserError, match=re.escape(message)):
-        continue_text(model, tokenizer, "rain", count, temperature, max_tokens, top_k, top_p)
-
-
-def test_classifier_gives_a_label_and_refuses_to_write(trained: tokenizers.Tokenizer, tmp_path: Path) -> None:
-    write_model(tmp_path, SequenceClassifier(TINY, trained.get_vocab_size(), 2), trained)
-    (tmp_path / "task.json").write_text(json.dumps({"name": "wet", "kind": "classification", "labels": ["dry", "wet"]}))
-    model, tokenizer = load(tmp_path)
-    task = read_task(tmp_path)
-    assert task is not None
-    assert isinstance(model, SequenceClassifier)
-    assert classify_text(model, tokenizer, task.labels, "rain falls " * 30) in ("dry", "wet")
-    with pytest.raises(UserError, match="a SequenceClassifier: it cannot generate text"):
-        continue_text(model, tokenizer, "rain", 1, 1.0, 5)
 
 
 @pytest.fixture(scope="module")
