@@ -1,6 +1,7 @@
 """Which model learns which objective, and that each pair does learn."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from model.corruption import Symbols
 from model.heads import LanguageModel, MaskedLanguageModel, Seq2SeqModel
 from model.loss import IGNORED
 from model.model_config import RECURRENT, ModelConfig
+from model.noise import row_keys
 from model.objective_config import (
     LEGAL_FAMILIES,
     ObjectiveConfig,
@@ -189,3 +191,21 @@ def test_objective_without_its_special_tokens_or_words_is_refused():
             Corruption(ObjectiveConfig(kind), shape(family), bare)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unit word: needs a table of where words begin"):
         Corruption(ObjectiveConfig("masked", unit="word"), shape("bert"), SYMBOLS)
+
+
+@pytest.mark.parametrize("kind", ["restore", "spans"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "lstm"])
+def test_text_with_its_answer_costs_the_same_alone_as_in_a_row_of_several(kind: str, family: str):
+    torch.manual_seed(2)
+    model = new_model(shape(family), VOCAB, ObjectiveConfig(kind)).eval()  # type: ignore[arg-type]
+    plain = torch.tensor([[BOS, 11, 12, 13, 14, 15, EOS, BOS, 16, 17, 18, EOS, BOS, 19, 20, EOS]])
+    corruption = Corruption(ObjectiveConfig(kind, rate=0.5), shape(family), SYMBOLS, masks_documents=True)  # type: ignore[arg-type]
+    packed = corruption.apply(Batch(plain, plain, torch.tensor([16])), row_keys(np.array([0]), 1))
+    assert packed.documents is not None
+    starts = [*torch.nonzero(packed.documents.positions[0] == 0).flatten().tolist(), packed.ids.shape[1]]
+    alone = torch.tensor(0.0)
+    for first, last in pairwise(starts):
+        part = slice(first, last)
+        alone += model.loss(Batch(packed.ids[:, part], packed.targets[:, part], torch.tensor([last - first]))).nats
+    assert len(starts) >= 4
+    assert model.loss(packed).nats.item() == pytest.approx(alone.item(), rel=1e-5)
