@@ -135,14 +135,14 @@ def _search(model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", start: int
     from model.beam_search import Beams
     from tasks.writing import search_translation
 
-    if asked.count > asked.beams:
-        raise UserError(
-            f"count {asked.count}: {asked.beams} beams find no more than {asked.beams} texts. Fix: more --beams."
-        )
     try:
         beams = Beams(asked.beams, asked.max_tokens)
     except ValueError as error:
         raise UserError(f"generate: {error}") from error
+    if asked.count > asked.beams:
+        raise UserError(
+            f"count {asked.count}: {asked.beams} beams find no more than {asked.beams} texts. Fix: more --beams."
+        )
     found = search_translation(model, tokenizer, asked.prompt, start, beams)[: asked.count]
     for number, (text, score) in enumerate(found, 1):
         if asked.count > 1:

@@ -36,12 +36,15 @@ class LabelledWord:
 
 
 def labels_of(folder: Path, task: Task | None, classes: int) -> tuple[str, ...]:
-    """Names of the classes: those of the task, else config.json's id2label, else numbers. UserError when they are not so many."""
+    """Names of the classes: the task's, else those in config.json, else LABEL_0 and so on, as transformers has it.
+
+    UserError when a task has more or fewer.
+    """
     if task is not None:
         names = task.labels
     else:
         told = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("id2label") or {}
-        names = tuple(str(told.get(str(number), number)) for number in range(classes))
+        names = tuple(str(told.get(str(number), f"LABEL_{number}")) for number in range(classes))
     if len(names) != classes:
         raise UserError(f"MODEL {folder}: {len(names)} labels for {classes} classes. Fix: tune the model again.")
     return names
