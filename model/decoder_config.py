@@ -98,7 +98,7 @@ def read_gpt2(settings: Settings) -> ModelConfig:
 
 def read_llama(settings: Settings, model_type: str) -> ModelConfig:
     """A config of one of LLAMA_TYPES. Raises ValueError naming the key that this code cannot follow."""
-    settings.require("mlp_bias", (False, None))
+    settings.require("mlp_bias", (False,))
     width, heads = settings.integer("hidden_size"), settings.integer("num_attention_heads")
     kv_heads = settings.integer("num_key_value_heads", 8 if model_type in ("mistral", "ministral") else heads)
     head_dim = settings.integer("head_dim", 128 if model_type == "qwen3" else width // heads)

@@ -104,7 +104,7 @@ def describe_marian(config: ModelConfig) -> dict[str, object]:
 
 def read_bert(settings: Settings) -> ModelConfig:
     """Raises ValueError naming the key that this code cannot follow."""
-    settings.require("position_embedding_type", ("absolute", None))
+    settings.require("position_embedding_type", ("absolute",))
     settings.require("is_decoder", (False,))
     settings.require("add_cross_attention", (False,))
     settings.require("tie_word_embeddings", (True,))
@@ -166,7 +166,7 @@ def read_marian(settings: Settings) -> ModelConfig:
         raise ValueError("scale_embedding is not true, and this code computes only true")
     settings.require("decoder_attention_heads", (settings.integer("encoder_attention_heads"),))
     settings.require("decoder_ffn_dim", (settings.integer("encoder_ffn_dim"),))
-    settings.require("decoder_vocab_size", (settings.integer("vocab_size"), None))
+    settings.require("decoder_vocab_size", (settings.integer("vocab_size"),))
     layers, decoder_layers = settings.integer("encoder_layers"), settings.integer("decoder_layers")
     return ModelConfig(
         family="seq2seq",
@@ -193,7 +193,7 @@ def _modernbert_thetas(settings: Settings) -> tuple[float, float]:
         return global_theta, settings.number("local_rope_theta", 10000.0 if is_absent else global_theta)
     kinds = {name: rope.nested(name) or Settings({}) for name in ("full_attention", "sliding_attention")}
     for kind in kinds.values():
-        kind.require("rope_type", ("default", None))
+        kind.require("rope_type", ("default",))
     return (
         kinds["full_attention"].number("rope_theta", global_theta),
         kinds["sliding_attention"].number("rope_theta", settings.number("local_rope_theta", 10000.0)),

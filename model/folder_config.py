@@ -80,8 +80,8 @@ class Settings:
 
     def require(self, name: str, allowed: tuple[object, ...]) -> None:
         """The value, where there is one, must be of `allowed`: the model that this code computes has no other."""
-        value = self.values.get(name, allowed[0])
-        if value not in allowed:
+        value = self.values.get(name)
+        if value is not None and value not in allowed:
             raise ValueError(f"{name} is {value!r}, this code computes only {allowed[0]!r}")
 
     def activation(self, name: str, default: str, known: Mapping[str, Activation]) -> Activation:
@@ -136,8 +136,8 @@ class Settings:
     def rope_theta(self) -> float:
         """From `rope_parameters` (transformers 5) or `rope_theta` (4)."""
         rope = self.nested("rope_parameters") or self
-        rope.require("rope_type", ("default", None))
-        rope.require("partial_rotary_factor", (1.0, None))
+        rope.require("rope_type", ("default",))
+        rope.require("partial_rotary_factor", (1.0,))
         self.require("rope_scaling", (None,))
         return rope.number("rope_theta", 10000.0)
 
