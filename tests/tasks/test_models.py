@@ -8,6 +8,7 @@ import pandas
 import pytest
 import tokenizers
 import torch
+from safetensors.torch import load_file
 
 import tasks.serving
 from model.heads import LanguageModel, SequenceClassifier
@@ -79,6 +80,17 @@ def test_folder_with_pickled_weights_alone_is_refused_by_name(tmp_path: Path) ->
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(UserError, match=r"pytorch_model\.bin is pickled"):
         check_folder(tmp_path)
+
+
+def test_pickled_weights_are_loaded_where_the_user_allows_it(trained: tokenizers.Tokenizer, tmp_path: Path) -> None:
+    model = LanguageModel(TINY, trained.get_vocab_size())
+    write_model(tmp_path, model, trained)
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="is pickled.*set allow_pickle to true"):
+        load(tmp_path)
+    loaded, _ = load(tmp_path, allow_pickle=True)
+    assert torch.equal(loaded.trunk.embedding.weight, model.trunk.embedding.weight)
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
