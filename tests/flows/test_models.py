@@ -44,8 +44,14 @@ def test_same_seed_gives_the_same_text_and_another_seed_another(command: Command
     assert said(3) == said(3) != said(4)
 
 
-def test_classifier_cannot_generate(command: Command, built: "Built") -> None:
-    assert "it cannot generate text" in command("generate", str(built.folder("finetune: topics")), "The").refusal()
+def test_classifier_labels_the_prompt(command: Command, built: "Built") -> None:
+    folder = str(built.folder("finetune: topics"))
+    done = command("generate", folder, "The")
+    assert done.code == 0, done.err
+    assert all("%  " in line for line in done.out.splitlines())
+    assert (
+        "--seed: a SequenceClassifier has no use for it" in command("generate", folder, "The", "--seed", "2").refusal()
+    )
 
 
 def test_evaluate_scores_a_model_on_a_suite(command: Command, built: "Built", workspace: Path, tmp_path: Path) -> None:
