@@ -45,14 +45,18 @@ class SingleRowLinear(nn.Module):
         spare = -self.out_width % STRIP
         whole = F.pad(weight, (0, 0, 0, spare))
         self.strips = whole.view(-1, STRIP, in_width).transpose(1, 2).contiguous()  # [N, in, STRIP]
-        self.count = self.strips.shape[0]
+        self.count, self.is_whole = self.strips.shape[0], spare == 0
         self.bias = None if bias is None else F.pad(bias, (0, spare)).view(-1, 1, STRIP)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out]."""
-        rows = x.reshape(1, -1, x.shape[-1]).expand(self.count, -1, -1)
+        *outer, in_width = x.shape
+        rows = x.reshape(1, -1, in_width).expand(self.count, -1, -1)
         y = torch.bmm(rows, self.strips) if self.bias is None else torch.baddbmm(self.bias, rows, self.strips)
-        return y.transpose(0, 1).flatten(1)[:, : self.out_width].reshape(*x.shape[:-1], self.out_width)
+        if y.shape[1] > 1:
+            y = y.transpose(0, 1)  # (rows, N, STRIP)
+        y = y.reshape(*outer, self.count * STRIP)
+        return y if self.is_whole else y[..., : self.out_width]
 
 
 class ReadyHead(nn.Module):
