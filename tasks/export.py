@@ -90,7 +90,7 @@ def export_model(source: Path, target: Path, dtype: Dtype, allow_pickle: bool, w
     checks = [_check_adapter(opened, prompts), _cut(opened, prompts)]
     rounding = _round(opened, prompts) if dtype == "bfloat16" else 0.0
     before = gather(opened.model, opened.tokenizer, prompts, opened.marks)
-    partial = target.parent / f".{target.name}.{os.getpid()}.partial"
+    partial = _begin(target)
     try:
         _write(opened, partial, dtype)
         anew, tokenizer = load(partial)
@@ -118,6 +118,16 @@ def _check_target(target: Path) -> None:
     if target.is_dir() and any(target.iterdir()):
         names = ", ".join(sorted(path.name for path in target.iterdir())[:4])
         raise UserError(f"DIR {target}: not empty (it holds {names}). Fix: name a new folder, or empty this one.")
+
+
+def _begin(target: Path) -> Path:
+    """An empty folder beside the target, to be renamed."""
+    partial = target.parent / f".{target.name}.{os.getpid()}.partial"
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"DIR {target}: {error.strerror}. Fix: name a folder that you may write beside.") from error
+    return partial
 
 
 def _open(source: Path, allow_pickle: bool, artifact: Path | None) -> _Opened:
@@ -243,8 +253,6 @@ def _write(opened: _Opened, folder: Path, dtype: Dtype) -> None:
     """Weights, configs and tokenizer."""
     from model.huggingface import save_folder
 
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     try:
         save_folder(folder, opened.model, opened.settings, dtype=dtype)
     except ValueError as error:

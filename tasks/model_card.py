@@ -10,6 +10,7 @@ from tasks.artifact_graph import Graph, Node, read_graph
 from tasks.artifacts import Manifest, Workspace, file_digest, read_manifest
 from tasks.certificate import Check
 from tasks.foreign_check import PACKAGE
+from tasks.models import read_task
 
 if TYPE_CHECKING:
     from model.folder_config import Head
@@ -108,14 +109,14 @@ def write_card(
     """
     from model.huggingface import head_of
 
-    head = head_of(model)
+    head, task = head_of(model), read_task(folder)
     sections = (
         _front_matter(origin, head, _license(source)),
         f"# {folder_title(origin, source)}\n\nThis is {PIPELINES[head][2]}. Wordmill made this folder.",
         _what(model, padding, dtype),
         _text(origin),
         _figures(origin),
-        _loading(head),
+        _loading(head, is_chat=task is not None and task.kind == "instruction"),
         _certificate(checks),
         _lineage(origin, source),
         _limits(origin, model, head),
@@ -209,20 +210,26 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _loading(head: "Head") -> str:
+def _loading(head: "Head", is_chat: bool) -> str:
+    """Four lines that run in the folder."""
     _, loader, _ = PIPELINES[head]
+    inputs = 'tokenizer("The mill", return_tensors="pt")'
+    if is_chat:
+        asked = '[{"role": "user", "content": "What is a mill?"}]'
+        inputs = (
+            f'tokenizer.apply_chat_template({asked}, add_generation_prompt=True, return_dict=True, return_tensors="pt")'
+        )
+    elif head == "multiple_choice":
+        inputs = '{k: v[None] for k, v in tokenizer(["One.", "Two."], padding=True, return_tensors="pt").items()}'
+    writes = head in ("language_model", "seq2seq")
     lines = [
         f"from transformers import AutoTokenizer, {loader}",
         f'tokenizer, model = AutoTokenizer.from_pretrained("."), {loader}.from_pretrained(".")',
-        'inputs = tokenizer("The mill", return_tensors="pt")',
+        f"inputs = {inputs}",
         "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))"
-        if head in ("language_model", "seq2seq")
+        if writes
         else "print(model(**inputs).logits)",
     ]
-    if head == "multiple_choice":
-        lines[2] = (
-            'inputs = {k: v[None] for k, v in tokenizer(["One.", "Two."], padding=True, return_tensors="pt").items()}'
-        )
     return "## Loading it\n\n```python\n" + "\n".join(lines) + "\n```"
 
 

@@ -25,6 +25,7 @@ from model.lora import adapters, apply_lora, merge
 from model.lora_config import LoraConfig
 from model.lora_files import save_adapter
 from model.model_config import ModelConfig
+from model.sampling import Sampling
 from tasks import export as export_module
 from tasks.artifacts import Workspace, describe
 from tasks.certificate import Check, Evidence, compare, fixed_prompts
@@ -32,8 +33,9 @@ from tasks.encoding import vocabulary_size
 from tasks.errors import UserError
 from tasks.export import Dtype, Exported, UnequalError
 from tasks.ledger import Ledger, StageOutcome
-from tasks.models import continue_text, load
+from tasks.models import load
 from tasks.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
+from tasks.writing import continue_text
 from tests.tasks.foreign import write_bert, write_gpt2
 
 GPT2 = ModelConfig("gpt2", layers=2, width=32, heads=4, context=48)
@@ -138,7 +140,7 @@ def test_every_kind_of_model_comes_back_bit_for_bit_and_opens_in_transformers(
 def test_wordmill_and_transformers_write_the_same_text_from_an_export(llama: Path, tmp_path: Path) -> None:
     export_model(llama, tmp_path / "out", "float32", allow_pickle=False)
     model, tokenizer = load(tmp_path / "out")
-    ours = continue_text(model, tokenizer, "the mill", 1, 0.0, 20)
+    ours = continue_text(model, tokenizer, "the mill", 1, Sampling(20, temperature=0))
     opened = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     inputs = opened("the mill", return_tensors="pt")
     written = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").generate(
@@ -206,15 +208,39 @@ def test_card_opens_with_what_the_hub_reads_and_its_four_lines_run(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     export_model(llama, tmp_path / "out", "float32", allow_pickle=False)
-    _, front, text = (tmp_path / "out" / "README.md").read_text().split("---\n", 2)
+    _, front, _ = (tmp_path / "out" / "README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(front) == {
         "library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["wordmill"],
     }  # fmt: skip
-    code = text.split("```python\n")[1].split("```")[0]
+    assert run_card(tmp_path / "out", monkeypatch, capsys).startswith("<|bos|>The mill")
+
+
+def run_card(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the four lines of a card print."""
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
     assert len(code.splitlines()) == 4
-    monkeypatch.chdir(tmp_path / "out")
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
     exec(code, {})
-    assert "The mill" in capsys.readouterr().out
+    return capsys.readouterr().out
+
+
+def test_four_lines_of_a_chat_model_ask_a_question(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (llama / "task.json").write_text(json.dumps({"name": "answers", "kind": "instruction", "labels": []}))
+    export_model(llama, tmp_path / "out", "float32", allow_pickle=False)
+    said = run_card(tmp_path / "out", monkeypatch, capsys)
+    assert said.startswith("<|bos|><|user|>What is a mill?<|assistant|>")
+
+
+def test_four_lines_of_a_choosing_model_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    source = save(tmp_path / "source", MultipleChoice(BERT, tokenizer_size()))
+    export_model(source, tmp_path / "out", "float32", allow_pickle=False)
+    assert run_card(tmp_path / "out", monkeypatch, capsys).startswith("tensor([[")
 
 
 def test_license_of_the_source_is_kept(llama: Path, tmp_path: Path) -> None:
@@ -287,6 +313,11 @@ def test_full_target_is_refused_and_an_empty_one_is_used(llama: Path, tmp_path: 
     export_model(llama, target, "float32", allow_pickle=False)
     with pytest.raises(UserError, match="a file, expected a new or empty folder"):
         export_model(llama, target / "config.json", "float32", allow_pickle=False)
+
+
+def test_target_that_cannot_be_made_is_refused(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Not a directory. Fix: name a folder"):
+        export_model(llama, llama / "config.json" / "out", "float32", allow_pickle=False)
 
 
 @pytest.mark.parametrize(
