@@ -17,7 +17,11 @@ from model.documents import Documents, find_documents
 from model.loss import IGNORED
 from model.stream import RowOrder, RowStream
 
-ExampleKind = Literal["instruction", "classification", "token_labels"]
+ExampleKind = Literal["instruction", "classification", "multi_label", "regression", "token_labels", "multiple_choice"]
+TARGET_COLUMNS: dict[ExampleKind, str] = {
+    "instruction": "targets", "token_labels": "targets", "classification": "label", "multiple_choice": "label",
+    "multi_label": "flags", "regression": "value",
+}  # fmt: skip
 PAD_MULTIPLE = 8  # few different lengths, and shapes that matrix units like
 
 
@@ -150,9 +154,13 @@ def starts_of(ids: NDArray[np.int64], eos: int | None) -> NDArray[np.bool_]:
 class ExampleBatches:
     """Labelled rows for fine-tuning, cut at `context` tokens and padded to the longest of each slice.
 
-    The table has `ids`: list<int32> and, by kind, `targets`: list<int32> as long as ids ("instruction": the label for
-    predicting that token, -100 where it is given, shifted here; "token_labels": the class of that token) or
-    `label`: int32 ("classification"). Raises ValueError for a table that is none of these.
+    The table has `ids`: list<int32>, of multiple choice a list of as many such lists in every row, and by kind
+    - `targets`: list<int32> as long as ids ("instruction": the label for predicting that token, -100 where it is given,
+      shifted here; "token_labels": the class of that token),
+    - `label`: int32, the class ("classification") or the right choice ("multiple_choice"),
+    - `flags`: list<int32>, 1 for each label that a row has, else 0 ("multi_label"),
+    - `value`: float ("regression").
+    Raises ValueError for a table that is none of these.
     """
 
     def __init__(
@@ -162,14 +170,16 @@ class ExampleBatches:
         self.batch_rows = batch_rows
         self.context = context
         self.pad_id = pad_id
-        label_column = "label" if kind == "classification" else "targets"
-        _check_columns(table, ["ids", label_column])
-        self._ids = _Lists.read(table, "ids")
-        self._targets = None if kind == "classification" else _Lists.read(table, "targets")
-        self._labels = table["label"].to_numpy().astype(np.int64) if kind == "classification" else None
         self.examples = table.num_rows
+        if self.examples == 0:
+            raise ValueError(f"no {kind} examples to train on")
+        _check_columns(table, ["ids", TARGET_COLUMNS[kind]])
+        self.choices = _same_sizes(table, "ids", "choices") if kind == "multiple_choice" else 1
+        self._ids = _Lists.read(table["ids"] if self.choices == 1 else _flattened(table["ids"]))
+        self._targets = _Lists.read(table["targets"]) if TARGET_COLUMNS[kind] == "targets" else None
+        self._labels = _row_labels(table, kind) if self._targets is None else None
         self._order = RowOrder(np.array([self.examples]), seed, 0, None)
-        self._lengths = np.minimum(self._ids.sizes(), context)
+        self._lengths = np.minimum(self._ids.sizes(), context).reshape(-1, self.choices).max(axis=1)
         self._check_lengths()
 
     def rows_at(self, step: int) -> NDArray[np.int64]:
@@ -189,7 +199,8 @@ class ExampleBatches:
 
     def _read(self, numbers: NDArray[np.int64]) -> Batch:
         shift = 1 if self.kind == "instruction" else 0  # the last token is a target alone
-        ids = [self._ids.row(number)[: self.context + shift] for number in numbers]
+        rows = (numbers[:, None] * self.choices + np.arange(self.choices)).ravel()
+        ids = [self._ids.row(row)[: self.context + shift] for row in rows]
         lengths = [len(row) - shift for row in ids]
         padded = min(-(-max(lengths) // PAD_MULTIPLE) * PAD_MULTIPLE, self.context)
         id_rows = _pad([row[:length] for row, length in zip(ids, lengths, strict=True)], padded, self.pad_id)
@@ -199,22 +210,45 @@ class ExampleBatches:
         else:
             scored = [self._targets.row(number)[: self.context + shift][shift:] for number in numbers]
             targets = _pad(scored, padded, IGNORED)
-        return Batch(torch.from_numpy(id_rows), torch.from_numpy(targets), torch.tensor(lengths, dtype=torch.int64))
+        id_tensor, sizes = torch.from_numpy(id_rows), torch.tensor(lengths, dtype=torch.int64)
+        if self.kind == "multiple_choice":
+            id_tensor, sizes = id_tensor.view(-1, self.choices, padded), sizes.view(-1, self.choices)
+        return Batch(id_tensor, torch.from_numpy(targets), sizes)
 
     def _check_lengths(self) -> None:
         least = 2 if self.kind == "instruction" else 1
         sizes = self._ids.sizes()
-        if len(sizes) == 0:
-            raise ValueError(f"no {self.kind} examples to train on")
         if sizes.min() < least:
             raise ValueError(
-                f"example {sizes.argmin()}: {sizes.min()} tokens, {self.kind} examples need {least} or more"
+                f"example {sizes.argmin() // self.choices}: {sizes.min()} tokens, {self.kind} examples need {least} or more"
             )
         if self._targets is not None and not np.array_equal(sizes, self._targets.sizes()):
             row = int(np.flatnonzero(sizes != self._targets.sizes())[0])
             raise ValueError(
                 f"example {row}: {sizes[row]} ids, but {self._targets.sizes()[row]} targets; expected one each"
             )
+
+
+def _row_labels(table: pa.Table, kind: ExampleKind) -> NDArray[np.int64] | NDArray[np.float32]:
+    """One target a row: classes [n] int64, figures [n] float32, or flags [n, K] float32."""
+    if kind == "regression":
+        return table["value"].to_numpy().astype(np.float32)
+    if kind == "multi_label":
+        return _Lists.read(table["flags"]).values.astype(np.float32).reshape(-1, _same_sizes(table, "flags", "flags"))
+    return table["label"].to_numpy().astype(np.int64)
+
+
+def _same_sizes(table: pa.Table, column: str, what: str) -> int:
+    """How many elements the lists of every row have. Raises ValueError when they differ, or have none."""
+    sizes = np.array([len(row) for row in table[column].to_pylist()])
+    if sizes.min() < 1 or sizes.min() != sizes.max():
+        raise ValueError(f"rows have {sizes.min()} to {sizes.max()} {what}, expected one number of them, 1 or more")
+    return int(sizes[0])
+
+
+def _flattened(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A list less."""
+    return pa.chunked_array([chunk.flatten() for chunk in column.chunks])
 
 
 @dataclass(frozen=True)
@@ -225,8 +259,8 @@ class _Lists:
     offsets: NDArray[np.int64]
 
     @classmethod
-    def read(cls, table: pa.Table, name: str) -> "_Lists":
-        column = table[name].cast(pa.large_list(pa.int32())).combine_chunks()
+    def read(cls, lists: pa.ChunkedArray) -> "_Lists":
+        column = lists.cast(pa.large_list(pa.int32())).combine_chunks()
         if isinstance(column, pa.ChunkedArray):
             column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.large_list(pa.int32()))
         return cls(column.values.to_numpy(), column.offsets.to_numpy())

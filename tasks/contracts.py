@@ -28,7 +28,10 @@ ContractName = Literal[
     "Matches",
     "InstructionExamples",
     "ClassificationExamples",
+    "MultiLabelExamples",
+    "RegressionExamples",
     "TokenLabelExamples",
+    "ChoiceExamples",
     "Scores",
     "TokenRows",
     "TokenDocuments",
@@ -141,6 +144,9 @@ def _schema(contract: ContractName, labels: Sequence[str] | None) -> "pandera.Da
         "Matches": _matches,
         "InstructionExamples": _instruction_examples,
         "ClassificationExamples": lambda: _classification_examples(labels),
+        "MultiLabelExamples": lambda: _multi_label_examples(labels),
+        "RegressionExamples": _regression_examples,
+        "ChoiceExamples": _choice_examples,
         "TokenLabelExamples": lambda: _token_label_examples(labels),
         "Scores": _scores,
         "TokenRows": _token_rows,
@@ -346,6 +352,43 @@ def _token_label_examples(labels: Sequence[str] | None) -> "pandera.DataFrameSch
     allowed = pl.element().is_not_null() if labels is None else pl.element().is_in(list(labels)).fill_null(False)
     checks.append(_rows(named.eval(allowed).list.all(), "a label" if labels is None else _one_of(labels)))
     return _table("TokenLabelExamples", columns, *checks)
+
+
+def _multi_label_examples(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
+    import polars as pl
+
+    columns = {**_example_columns(), "text": _text(), "labels": _column(pl.List(pl.String))}
+    named = pl.col("labels").list
+    allowed = pl.element().is_not_null() if labels is None else pl.element().is_in(list(labels)).fill_null(False)
+    checks = [
+        _rows(named.eval(allowed).list.all(), "a label" if labels is None else _one_of(labels)),
+        _rows(named.n_unique() == named.len(), "each label once"),
+    ]
+    return _table("MultiLabelExamples", columns, *checks)
+
+
+def _regression_examples() -> "pandera.DataFrameSchema":
+    import polars as pl
+
+    return _table(
+        "RegressionExamples", {**_example_columns(), "text": _text(), "value": _column(pl.Float64, _finite())}
+    )
+
+
+def _choice_examples() -> "pandera.DataFrameSchema":
+    import polars as pl
+
+    columns = {
+        **_example_columns(), "question": _text(), "choices": _column(pl.List(pl.String)), "answer": _column(pl.Int64),
+    }  # fmt: skip
+    choices, answer = pl.col("choices").list, pl.col("answer")
+    checks = [
+        _rows(
+            (choices.len() > 1) & (choices.len() == choices.len().first()), "as many choices in every row, 2 or more"
+        ),
+        _rows((answer >= 0) & (answer < choices.len()), "the place of a choice, from 0"),
+    ]
+    return _table("ChoiceExamples", columns, *checks)
 
 
 def _one_of(labels: Sequence[str]) -> str:

@@ -145,8 +145,12 @@ def _judged_documents(
 
 def example_text(example: dict[str, str | list[str]]) -> str:
     """All text of a labelled example of any kind; labels and ids are none."""
-    parts = [example[name] for name in ("prompt", "response", "text", "tokens") if name in example]
-    return "\n".join(part if isinstance(part, str) else "".join(part) for part in parts)
+    parts = [
+        example[name] for name in ("prompt", "response", "text", "tokens", "question", "choices") if name in example
+    ]
+    return "\n".join(
+        part if isinstance(part, str) else ("\n" if "choices" in example else "").join(part) for part in parts
+    )
 
 
 @dataclass(frozen=True)

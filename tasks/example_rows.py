@@ -15,7 +15,7 @@ from tasks.encoding import SpecialIds, TextIds, encode_documents, special_ids, t
 if TYPE_CHECKING:
     import tokenizers
 
-Kind = Literal["instruction", "classification", "token_labels"]
+Kind = Literal["instruction", "classification", "multi_label", "regression", "token_labels", "multiple_choice"]
 IGNORED = -100  # a target that is not scored; model/loss.py counts on the same number
 
 
@@ -24,13 +24,13 @@ class LabelledExamples:
     """The rows of one split of an Examples artifact, as they are in its table."""
 
     kind: Kind
-    labels: tuple[str, ...]  # names of the classes in order; empty for instructions
+    labels: tuple[str, ...]  # names of the classes in order; empty for kinds without
     table: pa.Table
 
 
 @dataclass(frozen=True)
 class EncodedExamples:
-    """What a model is given: `ids`, and `targets` or `label` (see ExampleBatches in model/batches.py)."""
+    """What a model is given: `ids`, and what is to come out, by kind (see ExampleBatches in model/batches.py)."""
 
     table: pa.Table
     cut: int  # examples longer than the context, of which a part is missing
@@ -39,11 +39,23 @@ class EncodedExamples:
 def read_examples(folder: Path, split: Literal["train", "heldout"]) -> LabelledExamples:
     """One split of an Examples artifact; its columns say which kind it is."""
     table = pq.read_table(folder / f"{split}.parquet")
-    labels: tuple[str, ...] = ()
-    if "response" in table.column_names:
-        return LabelledExamples("instruction", labels, table)
-    labels = tuple(json.loads((folder / "labels.json").read_text(encoding="utf-8")))
-    return LabelledExamples("classification" if "label" in table.column_names else "token_labels", labels, table)
+    kind = _kind_of(table)
+    if kind not in ("classification", "multi_label", "token_labels"):
+        return LabelledExamples(kind, (), table)
+    return LabelledExamples(kind, tuple(json.loads((folder / "labels.json").read_text(encoding="utf-8"))), table)
+
+
+def _kind_of(table: pa.Table) -> Kind:
+    columns = set(table.column_names)
+    if "response" in columns:
+        return "instruction"
+    if "choices" in columns:
+        return "multiple_choice"
+    if "tokens" in columns:
+        return "token_labels"
+    if "value" in columns:
+        return "regression"
+    return "classification" if "label" in columns else "multi_label"
 
 
 def encode_examples(
@@ -53,9 +65,11 @@ def encode_examples(
     if examples.kind == "instruction":
         return _encode_instructions(examples.table, tokenizer, special_ids(tokenizer, "fine-tuning"), shape.context)
     special = text_ids(tokenizer, "fine-tuning")
-    if examples.kind == "classification":
-        return _encode_texts(examples, tokenizer, special, shape.context)
-    return _encode_token_labels(examples, tokenizer, special, shape)
+    if examples.kind == "token_labels":
+        return _encode_token_labels(examples, tokenizer, special, shape)
+    if examples.kind == "multiple_choice":
+        return _encode_choices(examples.table, tokenizer, special, shape.context)
+    return _encode_texts(examples, tokenizer, special, shape.context)
 
 
 def prompt_ids(prompt: Sequence[int], special: SpecialIds) -> list[int]:
@@ -89,6 +103,18 @@ def classification_row(text: Sequence[int], special: TextIds, context: int) -> l
     return [special.bos, *text[: context - 1 - len(end)], *end]
 
 
+def choice_row(question: Sequence[int], choice: Sequence[int], special: TextIds, context: int) -> list[int]:
+    """<|bos|> question <|eos|> choice <|eos|>, the last one as in `classification_row`.
+
+    Of what does not fit, the beginning of the question and the end of the choice go, each down to half of the room.
+    """
+    end = [] if special.eos == special.pad else [special.eos]
+    room = context - 2 - len(end)
+    kept = choice[: room - min(len(question), room // 2)]
+    asked = question[max(0, len(question) - (room - len(kept))) :]
+    return [special.bos, *asked, special.eos, *kept, *end]
+
+
 def token_label_row(
     pieces: Sequence[Sequence[int]], classes: Sequence[int], special: TextIds, shape: ModelConfig
 ) -> tuple[list[int], list[int]]:
@@ -120,12 +146,36 @@ def _encode_texts(
     examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", special: TextIds, context: int
 ) -> EncodedExamples:
     texts = encode_documents(tokenizer, examples.table["text"].to_pylist())
-    numbers = {name: number for number, name in enumerate(examples.labels)}
-    labels = pa.array([numbers[name] for name in examples.table["label"].to_pylist()], pa.int32())
     rows = [classification_row(text, special, context) for text in texts]
     around = len(classification_row([], special, context))
     cut = sum(len(text) + around > context for text in texts)
-    return EncodedExamples(pa.table({"ids": pa.array(rows, pa.list_(pa.int32())), "label": labels}), cut)
+    name, answers = _text_answers(examples)
+    return EncodedExamples(pa.table({"ids": pa.array(rows, pa.list_(pa.int32())), name: answers}), cut)
+
+
+def _text_answers(examples: LabelledExamples) -> tuple[str, pa.Array | pa.ChunkedArray]:
+    """Name and values of the column of answers: a figure, flags or a class for each text."""
+    if examples.kind == "regression":
+        return "value", examples.table["value"]
+    if examples.kind == "multi_label":
+        flags = [[int(name in own) for name in examples.labels] for own in examples.table["labels"].to_pylist()]
+        return "flags", pa.array(flags, pa.list_(pa.int32()))
+    numbers = {name: number for number, name in enumerate(examples.labels)}
+    return "label", pa.array([numbers[name] for name in examples.table["label"].to_pylist()], pa.int32())
+
+
+def _encode_choices(
+    table: pa.Table, tokenizer: "tokenizers.Tokenizer", special: TextIds, context: int
+) -> EncodedExamples:
+    around = len(choice_row([], [], special, context))
+    questions = encode_documents(tokenizer, table["question"].to_pylist())
+    rows, cut = list[list[list[int]]](), 0
+    for question, texts in zip(questions, table["choices"].to_pylist(), strict=True):
+        choices = encode_documents(tokenizer, texts)
+        rows.append([choice_row(question, choice, special, context) for choice in choices])
+        cut += len(question) + max(map(len, choices)) + around > context
+    ids = pa.array(rows, pa.list_(pa.list_(pa.int32())))
+    return EncodedExamples(pa.table({"ids": ids, "label": table["answer"].cast(pa.int32())}), cut)
 
 
 def _encode_token_labels(

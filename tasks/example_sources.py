@@ -1,5 +1,6 @@
 """Sources of labelled examples: the standard library, or files of the user, each row checked as it is read."""
 
+import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +22,14 @@ from tasks.settings import Placement, Section
 from tasks.stdlib_examples import LabelledTokens, area_examples, signature_examples, token_kind_examples
 
 UNREADABLE_PARTS = frozenset({"replaced", "surrogate"})  # repairs that put something else in the place of text
-TaskKind = Literal["instruction", "classification", "token_labels"]
+TaskKind = Literal["instruction", "classification", "multi_label", "regression", "token_labels", "multiple_choice"]
 FIELD_KEYS: Mapping[TaskKind, tuple[str, ...]] = {
     "instruction": ("prompt_field", "input_field", "response_field"),
     "classification": ("text_field", "label_field"),
+    "multi_label": ("text_field", "labels_field"),
+    "regression": ("text_field", "value_field"),
     "token_labels": ("tokens_field", "labels_field"),
+    "multiple_choice": ("question_field", "choices_field", "answer_field"),
 }
 
 
@@ -73,7 +77,15 @@ class RowExamples(ExampleFiles):
     text_field: str = Field(default="text", min_length=1)
     label_field: str = Field(default="label", min_length=1)
     tokens_field: str = Field(default="tokens", min_length=1, description="a list of strings")
-    labels_field: str = Field(default="labels", min_length=1, description="a list of labels, one a token")
+    labels_field: str = Field(
+        default="labels", min_length=1, description="a list of labels: one a token, or those that a text has"
+    )
+    value_field: str = Field(default="value", min_length=1, description="a number")
+    question_field: str = Field(default="question", min_length=1)
+    choices_field: str = Field(default="choices", min_length=1, description="a list of answers, as many in every row")
+    answer_field: str = Field(
+        default="answer", min_length=1, description="the right one: its place from 0, or the answer itself"
+    )
 
 
 class ConllExamples(ExampleFiles):
@@ -87,30 +99,40 @@ class ConllExamples(ExampleFiles):
 ExampleSource = PythonSignatures | PythonAreas | PythonTokenKinds | RowExamples | ConllExamples
 
 
+Value = str | float | Sequence[str]
+
+
 @dataclass(frozen=True)
 class Example:
     """A row of the table to be; `values` are its columns but for id and group."""
 
     group: str
-    values: Mapping[str, str | Sequence[str]]
+    values: Mapping[str, "Value"]  # what is asked first, the answer last
     place: str
 
     @cached_property
     def id(self) -> str:
         """Equal for equal examples, so that copies can be found."""
-        return stable_id(*(part if isinstance(part, str) else "\x01".join(part) for part in self.values.values()))
+        return stable_id(*map(_spelled, self.values.values()))
 
     @cached_property
     def question(self) -> str:
         """Equal for examples that differ in their answer alone, so that they always fall on one side."""
-        text = next(iter(self.values.values()))
-        return stable_id(text if isinstance(text, str) else "\x01".join(text))
+        return stable_id(*map(_spelled, list(self.values.values())[:-1]))
 
     @property
     def labels(self) -> Sequence[str]:
         """The label or labels; none for an instruction."""
         label = self.values.get("label")
-        return [label] if isinstance(label, str) else self.values.get("labels", ())
+        labels = [label] if isinstance(label, str) else self.values.get("labels", ())
+        assert not isinstance(labels, str | float | int)
+        return labels
+
+
+def _spelled(value: Value) -> str:
+    if isinstance(value, str):
+        return value
+    return repr(value) if isinstance(value, float | int) else "\x01".join(value)
 
 
 @dataclass(frozen=True)
@@ -239,13 +261,37 @@ def row_example(kind: TaskKind, source: RowExamples, place: str, fields: Mapping
                 "text": fields.get(source.text_field),
                 "label": str(label) if isinstance(label, int | str) else label,
             }
+        case "multi_label":
+            values = {"text": fields.get(source.text_field), "labels": fields.get(source.labels_field)}
+        case "regression":
+            values = {"text": fields.get(source.text_field), "value": fields.get(source.value_field)}
+        case "multiple_choice":
+            values = {
+                "question": fields.get(source.question_field), "choices": fields.get(source.choices_field),
+                "answer": fields.get(source.answer_field),
+            }  # fmt: skip
         case "token_labels":
             values = {"tokens": fields.get(source.tokens_field), "labels": fields.get(source.labels_field)}
     evidence = shown_text(str(dict(fields)))
     if any(value is None for value in values.values()):
         return Rejected(place, "missing_field", evidence)
-    checked = _token_values(values) if kind == "token_labels" else _text_values(values)
+    checked = _checked_values(kind, values)
     return Rejected(place, checked, evidence) if isinstance(checked, str) else Example(str(group or ""), checked, place)
+
+
+def _checked_values(kind: TaskKind, values: Mapping[str, object]) -> Mapping[str, Value] | str:
+    """The columns of an example when all can be stored, else the reason they cannot."""
+    match kind:
+        case "instruction" | "classification":
+            return _text_values(values)
+        case "multi_label":
+            return _multi_label_values(values)
+        case "regression":
+            return _figure_values(values)
+        case "multiple_choice":
+            return _choice_values(values)
+        case "token_labels":
+            return _token_values(values)
 
 
 def _text_values(values: Mapping[str, object]) -> dict[str, str] | str:
@@ -273,3 +319,48 @@ def _token_values(values: Mapping[str, object]) -> dict[str, list[str]] | str:
     if any(has_surrogates(word) for word in words):
         return "not_utf8"
     return {"tokens": spaced(words), "labels": [str(label) for label in labels]}
+
+
+def _multi_label_values(values: Mapping[str, object]) -> Mapping[str, Value] | str:
+    """The text and its labels, sorted, each once; there may be none."""
+    text, labels = _text_values({"text": values["text"]}), values["labels"]
+    if isinstance(text, str):
+        return text
+    if not isinstance(labels, list) or not all(isinstance(label, int | str) for label in labels):
+        return "no_list"
+    names = sorted({str(label).strip() for label in labels})
+    if not all(names):
+        return "empty_text"
+    return "not_utf8" if any(map(has_surrogates, names)) else {**text, "labels": names}
+
+
+def _figure_values(values: Mapping[str, object]) -> Mapping[str, Value] | str:
+    """The text and a number; CSV spells it."""
+    text, value = _text_values({"text": values["text"]}), values["value"]
+    if isinstance(text, str):
+        return text
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, int | float | str) else float(value)
+    except ValueError:
+        number = math.nan
+    return {**text, "value": number} if math.isfinite(number) else "not_a_number"
+
+
+def _choice_values(values: Mapping[str, object]) -> Mapping[str, Value] | str:
+    """The question, two or more choices that differ, and the place of the right one."""
+    question, choices, answer = _text_values({"question": values["question"]}), values["choices"], values["answer"]
+    if isinstance(question, str):
+        return question
+    if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(one, str) for one in choices):
+        return "no_list"
+    texts = [str(one) for one in choices]
+    if not all(text.strip() for text in texts):
+        return "empty_text"
+    if any(map(has_surrogates, texts)):
+        return "not_utf8"
+    if len(set(texts)) < len(texts):
+        return "equal_choices"
+    place = texts.index(answer) if isinstance(answer, str) and answer in texts else answer
+    if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < len(texts):
+        return "no_such_choice"
+    return {**question, "choices": texts, "answer": place}

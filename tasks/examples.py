@@ -33,14 +33,21 @@ from tasks.stdlib import python_digest
 CONTRACTS: Mapping[TaskKind, ContractName] = {
     "instruction": "InstructionExamples",
     "classification": "ClassificationExamples",
+    "multi_label": "MultiLabelExamples",
+    "regression": "RegressionExamples",
     "token_labels": "TokenLabelExamples",
+    "multiple_choice": "ChoiceExamples",
 }
 TEXT, TEXTS = pa.string(), pa.list_(pa.string())
 COLUMNS: Mapping[TaskKind, Mapping[str, pa.DataType]] = {
     "instruction": {"id": TEXT, "group": TEXT, "prompt": TEXT, "response": TEXT},
     "classification": {"id": TEXT, "group": TEXT, "text": TEXT, "label": TEXT},
+    "multi_label": {"id": TEXT, "group": TEXT, "text": TEXT, "labels": TEXTS},
+    "regression": {"id": TEXT, "group": TEXT, "text": TEXT, "value": pa.float64()},
     "token_labels": {"id": TEXT, "group": TEXT, "tokens": TEXTS, "labels": TEXTS},
+    "multiple_choice": {"id": TEXT, "group": TEXT, "question": TEXT, "choices": TEXTS, "answer": pa.int64()},
 }
+LABELLED = ("classification", "multi_label", "token_labels")  # with names that answers are chosen from
 WRITE_ROWS = 1_000
 FIXED_KINDS: Mapping[str, TaskKind] = {
     "python_signatures": "instruction",
@@ -82,8 +89,8 @@ class ExamplesConfig(Section):
                 raise ValueError(
                     f"source.{idle[0]} has no meaning for {self.kind} examples from {source.kind}; leave it out"
                 )
-            if self.kind == "token_labels" and source.kind == "csv":
-                raise ValueError("token_labels need lists, which CSV has not; use jsonl, parquet or conll")
+            if self.kind in ("token_labels", "multi_label", "multiple_choice") and source.kind == "csv":
+                raise ValueError(f"{self.kind} examples need lists, which CSV has not; use jsonl or parquet")
         return self
 
 
@@ -152,7 +159,9 @@ def _leak_key(kind: TaskKind, example: Example) -> str:
 def _reject_if(condition: bool, example: Example, reason: str, rejected: list[Rejected]) -> bool:
     if condition:
         first = next(iter(example.values.values()))
-        rejected.append(Rejected(example.place, reason, first if isinstance(first, str) else "".join(first)))
+        rejected.append(
+            Rejected(example.place, reason, first if isinstance(first, str) else "".join(map(str, [first])))
+        )
     return condition
 
 
@@ -181,8 +190,8 @@ def apply_limit(sides: Sides, limit: int | None, seed: int) -> Sides:
 
 
 def label_names(config: ExamplesConfig, sides: Sides) -> list[str]:
-    """Labels of the training side, sorted; held-out examples with any other are dropped. Empty for instructions."""
-    if config.kind == "instruction":
+    """Labels of the training side, sorted; held-out examples with any other are dropped. Empty for kinds without labels."""
+    if config.kind not in LABELLED:
         return []
     names = sorted({label for example in sides.train for label in example.labels})
     if len(names) < 2:
@@ -197,6 +206,28 @@ def label_names(config: ExamplesConfig, sides: Sides) -> list[str]:
         if not _reject_if(not known.issuperset(one.labels), one, "unseen_label", sides.rejected)
     ]
     return names
+
+
+def keep_equal_choices(sides: Sides) -> Sides:
+    """Models compare as many choices in every question: those with another number than most are left out."""
+    counts = Counter(_choice_count(one) for one in (*sides.train, *sides.heldout))
+    if len(counts) < 2:
+        return sides
+    usual = max(counts, key=lambda count: (counts[count], count))
+
+    def kept(examples: Sequence[Example]) -> list[Example]:
+        return [
+            one
+            for one in examples
+            if not _reject_if(_choice_count(one) != usual, one, "other_number_of_choices", sides.rejected)
+        ]
+
+    return Sides(kept(sides.train), kept(sides.heldout), sides.rejected, sides.over_limit)
+
+
+def _choice_count(example: Example) -> int:
+    choices = example.values.get("choices", ())
+    return 0 if isinstance(choices, float | int) else len(choices)
 
 
 def _check_sides(config: ExamplesConfig, sides: Sides) -> None:
@@ -241,7 +272,7 @@ def _write_rejects(config: ExamplesConfig, rejected: Sequence[Rejected], path: P
 
 def prepare_examples(config: ExamplesConfig, out: Path) -> StageOutcome:
     """Writes `train.parquet`, `heldout.parquet`, `labels.json` and `rejects.parquet`."""
-    sides = apply_limit(split_examples(config), config.limit, config.seed)
+    sides = apply_limit(keep_equal_choices(split_examples(config)), config.limit, config.seed)
     _check_sides(config, sides)
     names = label_names(config, sides)
     _check_sides(config, sides)

@@ -181,10 +181,11 @@ def train_finetune(payload: dict[str, Json]) -> None:
         counts = _Counts(learned.num_rows, validation.num_rows, encoded.cut, added)
         _write_result(result, counts, model, examples.kind, out)
         task: dict[str, Json] = {
-            "name": config.name, "kind": examples.kind, "labels": list(examples.labels), "examples": payload["fingerprint"],
+            "name": config.name, "kind": examples.kind, "labels": ["value"] if examples.kind == "regression" else list(examples.labels),
+            "examples": payload["fingerprint"],
         }  # fmt: skip
         if config.lora is not None:
-            save_adapters(model, config.lora, tokenizer, base, tokenizer_folder, out / "adapter")
+            save_adapters(model, config.lora, tokenizer, special, base, tokenizer_folder, out / "adapter")
         save_tuned(model, tokenizer, special, task, tokenizer_folder, out / "model")
 
 

@@ -41,6 +41,21 @@ def macro_f1(hits: Floats, predicted: Floats, actual: Floats, resamples: int, se
     return _estimate(float(value[0]), drawn, len(hits))
 
 
+def pearson(found: Floats, wanted: Floats, resamples: int, seed: int) -> Estimate:
+    """Pearson's correlation of two figures of each item, [n] each; 0 where one of them does not vary."""
+    x, y = found - found.mean(), wanted - wanted.mean()  # the same correlation, smaller sums
+    columns = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+    totals = _resampled_totals(columns, resamples, seed)  # (R, 6)
+    return _estimate(float(_correlation(columns.sum(0)[None])[0]), _correlation(totals), len(found))
+
+
+def _correlation(totals: Floats) -> Floats:
+    """Sums of 1, x, y, xx, yy and xy [R, 6] -> [R]."""
+    n, x, y, xx, yy, xy = totals.T
+    spread = np.sqrt(np.maximum(n * xx - x * x, 0.0) * np.maximum(n * yy - y * y, 0.0))
+    return np.divide(n * xy - x * y, spread, out=np.zeros_like(spread), where=spread > 1e-12)
+
+
 def _mean_f1(hits: Floats, predicted: Floats, actual: Floats) -> Floats:
     """[R, K] each -> [R]; F1 = 2 hits / (predicted + actual)."""
     occurring = predicted + actual

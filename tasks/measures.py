@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tasks.example_rows import IGNORED
 
 if TYPE_CHECKING:
-    from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
+    from model.heads import LanguageModel, MultipleChoice, SequenceClassifier, TokenClassifier
 
 Floats = NDArray[np.float64]
 
@@ -70,16 +70,31 @@ def row_nats(model: "LanguageModel", inputs: Sequence[Sequence[int]], targets: S
     return total
 
 
-def predict_rows(model: "SequenceClassifier", rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """The likeliest class of each row: [rows]."""
+def predict_rows(model: "SequenceClassifier", rows: Sequence[Sequence[int]]) -> Floats:
+    """What the head says of each row, before a softmax or sigmoid: [rows, K]."""
     import torch
 
-    best = np.zeros(len(rows), dtype=np.int64)
+    found = np.zeros((len(rows), model.head.score.out_features))
     device = model.trunk.embedding.weight.device
     with torch.inference_mode():
         for numbers in _batches([len(row) for row in rows]):
             ids = torch.from_numpy(_padded([rows[i] for i in numbers], 0)).to(device)
             lengths = torch.tensor([len(rows[i]) for i in numbers], device=device)
+            found[numbers] = model(ids, lengths).double().cpu().numpy()
+    return found
+
+
+def predict_choices(model: "MultipleChoice", questions: Sequence[Sequence[Sequence[int]]]) -> NDArray[np.int64]:
+    """The likeliest choice of each question, whose rows all questions have as many of: [questions]."""
+    import torch
+
+    best = np.zeros(len(questions), dtype=np.int64)
+    device = model.trunk.embedding.weight.device
+    with torch.inference_mode():
+        for numbers in _batches([sum(map(len, rows)) for rows in questions]):
+            rows = [row for i in numbers for row in questions[i]]
+            ids = torch.from_numpy(_padded(rows, 0)).to(device).view(len(numbers), -1, max(map(len, rows)))
+            lengths = torch.tensor([len(row) for row in rows], device=device).view(len(numbers), -1)
             best[numbers] = model(ids, lengths).argmax(dim=-1).cpu().numpy()
     return best
 

@@ -1,4 +1,4 @@
-"""Scoring a model on one task of a suite, beside baselines on the same items."""
+"""Scoring a language model on one task of a suite, beside baselines on the same items."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from tasks.encoding import decode_text, encode_documents, special_ids
 from tasks.errors import UserError
 from tasks.example_rows import IGNORED, encode_examples, prompt_ids, read_examples
-from tasks.intervals import Estimate, macro_f1, ratio
+from tasks.intervals import Estimate, ratio
 from tasks.suite import EvaluateConfig, TaskName, heldout_examples, heldout_texts, training_texts
 
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.heads import LanguageModel, Model, SequenceClassifier, TokenClassifier
+    from model.heads import LanguageModel, Model
 
 Floats = NDArray[np.float64]
 
@@ -103,55 +103,6 @@ def score_instructions(config: EvaluateConfig, subject: Subject, examples: Path)
     ]
 
 
-def score_classes(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
-    """Accuracy and macro F1 on held-out texts, beside the commonest training label for all."""
-    from model.heads import SequenceClassifier
-    from tasks.measures import commonest, predict_rows
-
-    held = heldout_examples(config, examples)
-    if not isinstance(subject.model, SequenceClassifier):
-        raise _wrong_head(subject.model, "classification")
-    order = _class_order(subject.model, held.labels)
-    encoded = encode_examples(held, subject.tokenizer, subject.model.trunk.config).table
-    actual = encoded["label"].to_numpy().astype(np.int64)
-    predicted = predict_rows(subject.model, encoded["ids"].to_pylist())
-    usual = order.index(commonest(read_examples(examples, "train").table["label"].to_pylist()))
-    one_each = [np.array([number]) for number in actual]
-    return [
-        *_label_scores(config, "model", "classification", [np.array([n]) for n in predicted], one_each, len(order)),
-        *_label_scores(config, "majority", "classification", [np.array([usual])] * len(actual), one_each, len(order)),
-    ]
-
-
-def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
-    """Accuracy and macro F1 over the tokens of held-out examples, each by its first piece; drawn by whole examples.
-
-    A token that lies behind the model's context has no prediction, which counts as a wrong one.
-    """
-    from model.heads import TokenClassifier
-    from tasks.measures import commonest, predict_tokens
-
-    held = heldout_examples(config, examples)
-    if not isinstance(subject.model, TokenClassifier):
-        raise _wrong_head(subject.model, "token_labels")
-    order = _class_order(subject.model, held.labels)
-    encoded = encode_examples(held, subject.tokenizer, subject.model.trunk.config).table
-    rows, targets = encoded["ids"].to_pylist(), [np.asarray(row) for row in encoded["targets"].to_pylist()]
-    actual = [np.array([order.index(name) for name in names]) for names in held.table["labels"].to_pylist()]
-    predicted: list[NDArray[np.int64]] = []
-    for classes, target, wanted in zip(predict_tokens(subject.model, rows), targets, actual, strict=True):
-        found = classes[target != IGNORED]
-        predicted.append(np.concatenate([found, np.full(len(wanted) - len(found), -1)]))
-    train = read_examples(examples, "train").table["labels"].to_pylist()
-    usual = order.index(commonest(name for names in train for name in names))
-    return [
-        *_label_scores(config, "model", "token_labels", predicted, actual, len(order)),
-        *_label_scores(
-            config, "majority", "token_labels", [np.full(len(one), usual) for one in actual], actual, len(order)
-        ),
-    ]
-
-
 def _bits(nats: Floats, sizes: Floats, config: EvaluateConfig) -> Estimate:
     return ratio(nats / np.log(2), sizes, config.resamples, config.seed)
 
@@ -159,17 +110,17 @@ def _bits(nats: Floats, sizes: Floats, config: EvaluateConfig) -> Estimate:
 def _answers(config: EvaluateConfig, model: "LanguageModel", subject: Subject, prompts: Sequence[str]) -> list[str]:
     """Greedy answers; a prompt that leaves no room loses its beginning."""
     from model.generate import generate
+    from model.sampling import Sampling
 
     special = special_ids(subject.tokenizer, "evaluate")
     room = max(1, model.trunk.config.context - 3 - config.response_tokens)
     given = [prompt_ids(ids[-room:], special) for ids in encode_documents(subject.tokenizer, prompts)]
     answers = [list[int]() for _ in given]
-    for tokens in generate(
-        model, given, config.response_tokens, temperature=0, stop_ids=frozenset({special.end, special.eos})
-    ):
+    ends = frozenset({special.end, special.eos})
+    for tokens in generate(model, given, Sampling(config.response_tokens, temperature=0, stop_ids=ends)):
         for answer, token in zip(answers, tokens, strict=True):
             if token is not None:
-                answer.append(token)
+                answer.append(token.id)
     return [decode_text(subject.tokenizer, answer) for answer in answers]
 
 
@@ -189,31 +140,3 @@ def _compare(
         Score(name, "instruction", "exact_match", ratio(equal, ones, config.resamples, config.seed)),
         Score(name, "instruction", "rouge_l", ratio(overlap, ones, config.resamples, config.seed)),
     ]
-
-
-def _label_scores(
-    config: EvaluateConfig, name: str, task: TaskName, predicted: Sequence[NDArray[np.int64]],
-    actual: Sequence[NDArray[np.int64]], classes: int,
-) -> list[Score]:  # fmt: skip
-    """Accuracy and macro F1 from the classes of each item's tokens; a prediction of -1 is none."""
-
-    def counts(item: NDArray[np.int64]) -> Floats:
-        return np.bincount(item[item >= 0], minlength=classes).astype(np.float64)
-
-    right = [a[p == a] for p, a in zip(predicted, actual, strict=True)]
-    hits, guesses, truths = (np.stack([counts(item) for item in items]) for items in (right, predicted, actual))
-    accuracy = ratio(hits.sum(1), truths.sum(1), config.resamples, config.seed)
-    return [
-        Score(name, task, "accuracy", accuracy),
-        Score(name, task, "macro_f1", macro_f1(hits, guesses, truths, config.resamples, config.seed)),
-    ]
-
-
-def _class_order(model: "SequenceClassifier | TokenClassifier", labels: tuple[str, ...]) -> list[str]:
-    if model.head.score.out_features != len(labels):
-        raise UserError(f"evaluate: the model has {model.head.score.out_features} classes, the examples {len(labels)}.")
-    return list(labels)
-
-
-def _wrong_head(model: "Model", task: str) -> UserError:
-    return UserError(f"evaluate: {task} needs a model that was tuned for it, found a {type(model).__name__}.")

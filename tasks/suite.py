@@ -19,7 +19,10 @@ from tasks.sampling import hash_keys, sample_documents
 from tasks.settings import Placement, Section
 from tasks.stdlib import python_digest, python_texts
 
-TaskName = Literal["instruction", "classification", "token_labels", "bits_per_byte", "objective_loss", "samples"]
+TaskName = Literal[
+    "instruction", "classification", "multi_label", "regression", "token_labels", "multiple_choice", "bits_per_byte",
+    "objective_loss", "samples",
+]  # fmt: skip
 
 UNIGRAM_BYTES = 2_000_000  # of training text that the unigram baseline counts
 PYTHON_WINDOW = 8_000  # characters of a piece of the standard library

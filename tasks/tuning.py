@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from model.transformer import EncoderDecoder
 
 PRESETS = ("trunk", "all but embeddings")
+TOKENIZER_CONFIG = "tokenizer_config.json"
 TOP = re.compile(r"all but top ([1-9][0-9]{0,3})")
 
 logger = logging.getLogger(__name__)
@@ -103,13 +103,23 @@ def with_head(base: Base, examples: LabelledExamples, tokens: int, seed: int, pl
 
 def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model":
     """The trunk, and of the head what fits as well, as ModernBERT's dense layer; the scores are new."""
-    from model.heads import SequenceClassifier, TokenClassifier
+    from model.heads import MultipleChoice, SequenceClassifier, TokenClassifier
 
-    head = SequenceClassifier if examples.kind == "classification" else TokenClassifier
+    config, size, classes = base.trunk.config, base.trunk.vocab_size, len(examples.labels)
     try:
-        model = head(base.trunk.config, base.trunk.vocab_size, len(examples.labels))
+        match examples.kind:
+            case "multiple_choice":
+                model: Model = MultipleChoice(config, size)
+            case "token_labels":
+                model = TokenClassifier(config, size, classes)
+            case "regression":
+                model = SequenceClassifier(config, size, 1, "regression")
+            case "multi_label":
+                model = SequenceClassifier(config, size, classes, "multi")
+            case _:
+                model = SequenceClassifier(config, size, classes)
     except ValueError as error:
-        raise UserError(f"{place}: {examples.kind} on a base of family {base.trunk.config.family}: {error}") from error
+        raise UserError(f"{place}: {examples.kind} on a base of family {config.family}: {error}") from error
     model.trunk.load_state_dict(base.trunk.state_dict())
     known = {} if base.model is None else base.model.state_dict()
     for name, tensor in model.state_dict().items():
@@ -163,32 +173,37 @@ def save_tuned(
     if labels:
         extra["id2label"] = dict(enumerate(labels))
     save_folder(folder, model, extra)
-    if task["kind"] == "classification" and model.trunk.config.is_causal:
-        surround(tokenizer, special)
-    save_tokenizer(tokenizer, source, folder)
+    if task["kind"] == "multiple_choice":
+        surround(tokenizer, special, separates=True)
+    elif task["kind"] in ("classification", "multi_label", "regression") and model.trunk.config.is_causal:
+        surround(tokenizer, special, separates=False)
+    save_tokenizer(tokenizer, special, source, folder)
     (folder / "task.json").write_text(json.dumps(task, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def save_adapters(
-    model: "Model", lora: LoraConfig, tokenizer: "tokenizers.Tokenizer", base: Path, source: Path, folder: Path
-) -> None:
+    model: "Model", lora: LoraConfig, tokenizer: "tokenizers.Tokenizer", special: TextIds, base: Path, source: Path, folder: Path
+) -> None:  # fmt: skip
     """The adapters in PEFT's form, with the tokenizer; then adds them to the model's matrices."""
     from model.lora import merge
     from model.lora_files import save_adapter
 
     save_adapter(folder, model, lora, str(base))
-    save_tokenizer(tokenizer, source, folder)
+    save_tokenizer(tokenizer, special, source, folder)
     merge(model)
 
 
-def save_tokenizer(tokenizer: "tokenizers.Tokenizer", source: Path, folder: Path) -> None:
-    """Writes tokenizer.json, and tokenizer_config.json as it was in `source`."""
+def save_tokenizer(tokenizer: "tokenizers.Tokenizer", special: TextIds, source: Path, folder: Path) -> None:
+    """Writes tokenizer.json, and tokenizer_config.json as it was in `source`; one without a pad token gets it."""
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
-    shutil.copyfile(source / "tokenizer_config.json", folder / "tokenizer_config.json")
+    settings = json.loads((source / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
+    if settings.get("pad_token") is None:
+        settings["pad_token"] = tokenizer.id_to_token(special.pad)
+    (folder / TOKENIZER_CONFIG).write_text(json.dumps(settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def surround(tokenizer: "tokenizers.Tokenizer", special: TextIds) -> None:
-    """Makes the tokenizer put around a text what `classification_row` puts there."""
+def surround(tokenizer: "tokenizers.Tokenizer", special: TextIds, separates: bool) -> None:
+    """Makes the tokenizer put around a text what `classification_row` puts there, and if it `separates`, `choice_row`."""
     from tokenizers import processors
 
     start, end = tokenizer.id_to_token(special.bos), tokenizer.id_to_token(special.eos)
@@ -196,7 +211,7 @@ def surround(tokenizer: "tokenizers.Tokenizer", special: TextIds) -> None:
     assert end is not None
     tail = "" if special.eos == special.pad else f" {end}"
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{start} $A{tail}", pair=f"{start} $A $B{tail}",
+        single=f"{start} $A{tail}", pair=f"{start} $A {end} $B{tail}" if separates else f"{start} $A $B{tail}",
         special_tokens=list({start: (start, special.bos), end: (end, special.eos)}.values()),
     )  # fmt: skip
 

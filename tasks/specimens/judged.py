@@ -215,7 +215,9 @@ def judged_items(asked: Asked, items: set[str]) -> dict[str, Document]:
 
 
 def _example(row: dict[str, object]) -> Document:
-    parts: Sequence[object] = [row[name] for name in ("prompt", "response", "text", "tokens") if name in row]
+    parts: Sequence[object] = [
+        row[name] for name in ("prompt", "response", "text", "tokens", "question", "choices") if name in row
+    ]
     text = "\n".join(part if isinstance(part, str) else "".join(map(str, part)) for part in parts)  # type: ignore[call-overload]
     own = {"id": row["id"], "source": "examples", "path": "heldout.parquet", "language": "und"}
     return as_document({**own, "bytes": len(text.encode()), "text": text, "meta": []})
