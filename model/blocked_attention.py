@@ -15,35 +15,42 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 BLOCK = 128  # queries; with 64 and 256 the first shape was slower by 5 and 20 %
+KEPT_TOKENS = (
+    256  # up to here the scores are so few that they are kept for the backward pass, which takes a sixth less then
+)
 
 
 def attend_in_blocks(qkv: Tensor, heads: int, kv_heads: int) -> Tensor:
     """Queries, keys and values [B, T, H + 2G, D] -> [B, T, H * D], softmax(QK'/sqrt(D))V where no key lies ahead.
 
-    Products are rounded to the dtype of `qkv`, sums within them and over blocks are float32. Memory: B * H * 128 * T scores.
+    Products are rounded to the dtype of `qkv`, sums within them and over blocks are float32. Memory: B * H * 128 * T scores,
+    and where T is at most 256, B * H * T * T until the backward pass.
     """
     attended: Tensor = _BlockedAttention.apply(qkv, heads, kv_heads)  # pyright: ignore[reportAssignmentType]
     return attended
 
 
 class _Saved(FunctionCtx):
-    saved_tensors: tuple[Tensor]
+    saved_tensors: tuple[Tensor, ...]  # qkv, and the probabilities of every block or of none
     heads: int
     kv_heads: int
 
 
 class _BlockedAttention(torch.autograd.Function):
-    """Scores are computed again in the backward pass: none are kept."""
+    """In the backward pass of long rows scores are computed again."""
 
     @staticmethod
     def forward(ctx: _Saved, qkv: Tensor, heads: int, kv_heads: int) -> Tensor:
-        ctx.save_for_backward(qkv)
         ctx.heads, ctx.kv_heads = heads, kv_heads
         parts = _Parts(qkv, heads, kv_heads)
         attended = torch.empty((*qkv.shape[:2], heads, qkv.shape[3]), dtype=qkv.dtype)
+        kept: list[Tensor] = []
         for block in _blocks(qkv.shape[1]):
-            values = parts.probabilities(block) @ parts.values[:, : block.stop]  # (N, R * n, D)
-            attended[:, block] = parts.by_row(values)
+            probabilities = parts.probabilities(block)
+            attended[:, block] = parts.by_row(probabilities @ parts.values[:, : block.stop])
+            if qkv.shape[1] <= KEPT_TOKENS and qkv.requires_grad:
+                kept.append(probabilities)
+        ctx.save_for_backward(qkv, *kept)
         return attended.flatten(2)
 
     @staticmethod
@@ -51,17 +58,17 @@ class _BlockedAttention(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  (the base takes any gradients)
         ctx: _Saved, grad_output: Tensor
     ) -> tuple[Tensor, None, None]:
-        (qkv,) = ctx.saved_tensors
+        qkv, *kept = ctx.saved_tensors
         heads, kv_heads = ctx.heads, ctx.kv_heads
         parts = _Parts(qkv, heads, kv_heads)
         slopes = grad_output.unflatten(2, (heads, -1)).transpose(1, 2)
         gradient = torch.empty_like(qkv, memory_format=torch.contiguous_format)
         key_gradient = torch.zeros_like(parts.keys, dtype=torch.float32)
         value_gradient = torch.zeros_like(parts.values, dtype=torch.float32)
-        for block in _blocks(qkv.shape[1]):
+        for number, block in enumerate(_blocks(qkv.shape[1])):
             seen = slice(block.stop)
             slope = parts.by_group(slopes[:, :, block])  # (N, R * n, D)
-            probabilities = parts.probabilities(block)
+            probabilities = kept[number] if kept else parts.probabilities(block)
             value_gradient[:, seen] += probabilities.transpose(1, 2) @ slope
             score_slope = torch._softmax_backward_data(  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]  (no public name)
                 slope @ parts.values[:, seen].transpose(1, 2), probabilities, -1, qkv.dtype

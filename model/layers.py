@@ -13,8 +13,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from model.model_config import GATED, Activation, ModelConfig
 
 GELU_LINEAR = 2 * math.sqrt(2 / math.pi)
-GELU_CUBIC = 0.044715 * GELU_LINEAR
-GELU_PIECE = 2**18  # numbers at a time: they stay in the cache
+GELU_CUBIC = 0.044715
+GELU_PIECE = 2**19  # numbers at a time: they stay in the cache
 
 
 class _SavedSlope(FunctionCtx):
@@ -69,11 +69,11 @@ class _GeluTanh(torch.autograd.Function):
         for start in range(0, len(rows), size):
             piece = rows[start : start + size].float()
             square = piece * piece
-            gate = (square * GELU_CUBIC).add_(GELU_LINEAR).mul_(piece).sigmoid_()
-            square.mul_(3 * GELU_CUBIC).add_(GELU_LINEAR)  # the derivative of 2u
+            gate = torch.addcmul(piece, piece, square, value=GELU_CUBIC).mul_(GELU_LINEAR).sigmoid_()
+            inner = square.mul_(3 * GELU_CUBIC * GELU_LINEAR).add_(GELU_LINEAR)  # the derivative of 2u
             product = piece * gate
             y[start : start + size] = product
-            slope[start : start + size] = square.mul_(torch.addcmul(product, product, gate, value=-1)).add_(gate)
+            torch.addcmul(gate, inner, product.addcmul(product, gate, value=-1), out=slope[start : start + size])
         ctx.save_for_backward(slope.view_as(x))
         return y.view_as(x)
 
