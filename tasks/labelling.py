@@ -40,7 +40,7 @@ def labels_of(folder: Path, task: Task | None, classes: int) -> tuple[str, ...]:
 
     UserError when a task has more or fewer.
     """
-    if task is not None:
+    if task is not None and task.labels:
         names = task.labels
     else:
         told = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("id2label") or {}
