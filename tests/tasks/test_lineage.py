@@ -79,7 +79,8 @@ def build(bench: Bench, stage: Stage[Artifact], config: object, **inputs: Artifa
 
     def no_training(entry: object, payload: Mapping[str, object]) -> None:
         (built / "result.json").write_text(
-            json.dumps({"step": STEPS, "loss": 1, "validation_loss": 1, "tokens": 1, "parameters": 1, "precision": "", "device": ""})
+            json.dumps({"step": STEPS, "loss": 1, "validation_loss": 1, "tokens": 1, "parameters": 1, "precision": "", "device": "",
+                        "validation_targets": 1, "validation_bytes": 1})
         )  # fmt: skip
         (built / "curve.jsonl").write_text('{"step": 1, "tokens_per_second": 1}\n')
 
