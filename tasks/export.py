@@ -257,6 +257,7 @@ def _write(opened: _Opened, folder: Path, dtype: Dtype) -> None:
         save_folder(folder, opened.model, opened.settings, dtype=dtype)
     except ValueError as error:
         raise UserError(f"MODEL {opened.source}: {error}") from error
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")  # safetensors lets only its writer read
     _keep_generation_settings(opened, folder)
     shutil.copyfile(opened.source / "tokenizer.json", folder / "tokenizer.json")
     for name in KEPT_FILES:

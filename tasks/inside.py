@@ -74,12 +74,12 @@ class _Text:
 def look_at_samples(
     subject: "Subject", model: "LanguageModel", texts: Sequence[tuple[str, str]], is_chat: bool
 ) -> list[Inside]:
-    """The beginnings of the first samples, (prompt, continuation) each, token by token."""
+    """The beginnings of the first samples, (prompt, continuation) each, token by token, up to bytes that are no character."""
     from tasks.models import start_id
 
     found: list[Inside] = []
     for prompt, text in texts[:TEXTS]:
-        asked, written = encode_documents(subject.tokenizer, [prompt, text])
+        asked, written = encode_documents(subject.tokenizer, [prompt, text.partition("\N{REPLACEMENT CHARACTER}")[0]])
         begun = _chat_ids(subject.tokenizer, asked) if is_chat else [start_id(subject.tokenizer), *asked]
         read = _Text([*begun, *written][: min(TOKENS, model.trunk.config.context)], len(begun))
         if len(read.ids) > 1:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tasks.inside import Inside, LayerView, MapView, TokenView
 from tasks.report.markup import spelled, traced
 from tasks.report.story import InsideStory
-from tasks.report.wording import GAP, score_text, share_text
+from tasks.report.wording import GAP, MINUS, score_text, share_text
 
 HEAT_NATS = (0.5, 1.5, 3.0, 5.0, 8.0)  # where the next warmer shade begins
 BARS = 10  # tokens whose part in a prediction is drawn
@@ -143,7 +143,7 @@ def _bars(inside: Inside, shown: Sequence[int]) -> tuple[Bar, ...]:
     most = max((abs(value) for _, value in moved), default=0.0) or 1.0
     return tuple(
         Bar(
-            _label(_shown(text)), f"{'+' if value > 0 else ''}{score_text(value)}",
+            _label(_shown(text)), _signed(value),
             round(100 * max(-value, 0.0) / most, 1), round(100 * max(value, 0.0) / most, 1),
         )
         for text, value in moved
@@ -152,21 +152,28 @@ def _bars(inside: Inside, shown: Sequence[int]) -> tuple[Bar, ...]:
 
 def _rest(inside: Inside, shown: Sequence[int]) -> str:
     left = [token.moved for at, token in enumerate(inside.tokens) if token.moved is not None and at not in shown]
-    return f"The other {len(left)} tokens come to {score_text(sum(left))} together." if left else ""
+    return f"The other {len(left)} tokens come to {_signed(sum(left))} together." if left else ""
 
 
 def _maps_sentence(inside: Inside) -> str:
     if not inside.layers:
         return "A recurrent model carries a state and has no attention."
-    drawn = len(inside.layers)
-    which = (
-        f"{inside.layers_in_all} layers"
-        if drawn == inside.layers_in_all
-        else f"{drawn} of {inside.layers_in_all} layers"
+    drawn, every = len(inside.layers), inside.layers_in_all
+    layers = f"{drawn} of {every} layers" if drawn < every else f"{every} layers" if every > 1 else "The one layer"
+    small, heads = len(inside.layers[0].maps) - 1, inside.heads_in_all
+    if not small:
+        return f"{layers}, of one head."
+    told = (
+        f"each of the {heads} heads"
+        if small == heads
+        else f"the {small} of {heads} heads that differ most from the mean"
     )
-    small = len(inside.layers[0].maps) - 1
-    heads = f"; small, the {small} of {inside.heads_in_all} heads that differ most from the mean" if small else ""
-    return f"{which}, the mean of the heads{heads}."
+    return f"{layers}, the mean of the heads; small, {told}."
+
+
+def _signed(value: float) -> str:
+    """Two significant digits with a sign: +0.0031."""
+    return f"{value:+.2g}".replace("-", MINUS) if value else "0"
 
 
 def _label(text: str) -> str:

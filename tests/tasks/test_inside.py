@@ -93,6 +93,13 @@ def test_recurrent_model_has_losses_and_no_maps(tokenizer: tokenizers.Tokenizer)
     assert all(token.nats for token in view.tokens[1:])
 
 
+def test_sample_is_shown_up_to_bytes_that_are_no_character(
+    model: LanguageModel, tokenizer: tokenizers.Tokenizer
+) -> None:
+    (view,) = look_at_samples(Subject(model, tokenizer), model, [("rain", " on\ufffd\ufffd stone")], is_chat=False)
+    assert "".join(token.text for token in view.tokens) == "<|bos|>rain on"
+
+
 def test_question_to_a_tuned_model_stands_between_its_marks(
     model: LanguageModel, tokenizer: tokenizers.Tokenizer
 ) -> None:

@@ -58,7 +58,18 @@ def test_only_the_strongest_are_drawn_and_the_rest_is_summed() -> None:
     many = tuple(replace(inside.tokens[1], moved=0.01 * at) for at in range(BARS + 3))
     drawn = draw(InsideStory("base", replace(inside, tokens=many)))
     assert len(drawn.bars) == BARS
-    assert drawn.rest == "The other 3 tokens come to 0.030 together."
+    assert drawn.rest == "The other 3 tokens come to +0.03 together."
+
+
+@pytest.mark.parametrize(
+    ("layers", "heads", "sentence"),
+    [
+        (3, 2, "3 layers, the mean of the heads; small, each of the 2 heads."),
+        (1, 8, "The one layer, the mean of the heads; small, the 2 of 8 heads that differ most from the mean."),
+    ],
+)
+def test_maps_are_told_in_words(layers: int, heads: int, sentence: str) -> None:
+    assert draw(InsideStory("base", replace(make_inside(layers), heads_in_all=heads))).maps_sentence == sentence
 
 
 def test_recurrent_model_is_told_without_maps() -> None:
