@@ -9,14 +9,17 @@ from pydantic import Field
 
 from tasks.artifacts import file_digest
 from tasks.encoding import load_tokenizer, text_ids
+from tasks.errors import UserError
 from tasks.ledger import Ledger, StageOutcome
 from tasks.models import check_folder
 from tasks.settings import Placement, Section
-from tasks.tuning import open_base
+from tasks.tuning import Base, open_base
 
 KEY = "base.folder"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 FILES = ("config.json", "generation_config.json", "task.json", *TOKENIZER_FILES)
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+KEPT = ("bos_token_id", "eos_token_id", "pad_token_id", "id2label")  # of config.json, in a model with an adapter merged
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
 
@@ -26,6 +29,9 @@ class BaseConfig(Section):
     revision: Literal[1] = 1
     folder: Annotated[str, Placement()] = Field(
         min_length=1, description="Hugging Face folder with weights and tokenizer.json; its content is the identity"
+    )
+    adapter: Annotated[str | None, Placement()] = Field(
+        default=None, min_length=1, description="Folder of a LoRA adapter in PEFT's form, merged into the weights"
     )
 
 
@@ -38,9 +44,20 @@ def base_files(config: BaseConfig) -> list[Path]:
     ]
 
 
+def adapter_files(config: BaseConfig) -> list[Path]:
+    """The adapter's weights and settings. UserError where one is missing."""
+    if config.adapter is None:
+        return []
+    folder = Path(config.adapter).expanduser()
+    for name in ADAPTER_FILES:
+        if not (folder / name).is_file():
+            raise UserError(f"base.adapter: {folder} has no {name}, expected an adapter that PEFT or Wordmill saved.")
+    return [folder / name for name in ADAPTER_FILES]
+
+
 def base_digests(config: BaseConfig) -> dict[str, str]:
-    """Content digests of the folder's files, to enter the fingerprint."""
-    return {path.name: file_digest(path) for path in base_files(config)}
+    """Content digests of the folder's files and the adapter's, to enter the fingerprint."""
+    return {path.name: file_digest(path) for path in (*base_files(config), *adapter_files(config))}
 
 
 def take_base(config: BaseConfig, out: Path) -> StageOutcome:
@@ -57,6 +74,30 @@ def take_base(config: BaseConfig, out: Path) -> StageOutcome:
     tokenizer = load_tokenizer(folder)
     text_ids(tokenizer, KEY)
     base = open_base(folder, tokenizer, KEY)
+    if adapter_files(config):
+        _merge_adapter(config, base, folder)
     parameters = sum(parameter.numel() for parameter in (base.model or base.trunk).parameters())
     notes = {"folder": config.folder, "family": base.trunk.config.family, "model": base.kind}
+    if config.adapter is not None:
+        notes["adapter"] = config.adapter
     return StageOutcome(Ledger(rows_out=1), (), {"parameters": float(parameters)}, notes)
+
+
+def _merge_adapter(config: BaseConfig, base: Base, folder: Path) -> None:
+    """The folder's weights become those with the adapter."""
+    from model.huggingface import save_folder
+    from model.lora import merge
+    from model.lora_files import load_adapter
+
+    assert config.adapter is not None
+    if base.model is None:
+        raise UserError(f"base.adapter: the base is {base.kind}, and an adapter needs the model that it was made for.")
+    try:
+        load_adapter(Path(config.adapter).expanduser(), base.model)
+    except ValueError as error:
+        raise UserError(f"base.adapter: {error}") from error
+    merge(base.model)
+    told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for path in (path for form in WEIGHTS for path in folder.glob(form)):
+        path.unlink()
+    save_folder(folder, base.model, {key: told[key] for key in KEPT if key in told})

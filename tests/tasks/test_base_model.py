@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
+from peft import LoraConfig, PeftModel, get_peft_model
 
+from model.heads import LanguageModel
 from model.huggingface import load_folder
 from tasks.artifacts import Examples, PretrainedModel, Tokenizer
 from tasks.base_model import BaseConfig, base_digests, take_base
@@ -213,6 +215,40 @@ def test_folder_that_cannot_be_used_is_refused(name: str, text: str | None, mess
         (folder / name).write_text(text)
     with pytest.raises(UserError, match=message):
         taken(folder)
+
+
+def their_adapter(folder: Path, out: Path) -> PeftModel:
+    """An adapter as PEFT saves it, with random weights."""
+    base = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    theirs = get_peft_model(
+        base, LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False)
+    )
+    theirs.save_pretrained(str(out))
+    return theirs.eval()
+
+
+def test_adapter_that_peft_made_is_merged_into_the_base(tmp_path: Path) -> None:
+    folder = write_gpt2(tmp_path / "theirs")
+    theirs = their_adapter(folder, tmp_path / "adapter")
+    config = BaseConfig(folder=str(folder), adapter=str(tmp_path / "adapter"))
+    assert base_digests(config) != base_digests(BaseConfig(folder=str(folder)))
+    (tmp_path / "base").mkdir()
+    take_base(config, tmp_path / "base")
+    ours = load_folder(tmp_path / "base" / "model")
+    assert isinstance(ours, LanguageModel)
+    ids = torch.arange(12).view(2, 6)
+    with torch.no_grad():
+        assert torch.allclose(ours(ids), theirs(input_ids=ids).logits, atol=1e-5)
+
+
+def test_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    gpt2, bert = write_gpt2(tmp_path / "gpt2"), write_bert(tmp_path / "bert")
+    their_adapter(gpt2, tmp_path / "adapter")
+    (tmp_path / "base").mkdir()
+    with pytest.raises(UserError, match="base.adapter: .*the model has nothing that these belong to: transformer.h.0"):
+        take_base(BaseConfig(folder=str(bert), adapter=str(tmp_path / "adapter")), tmp_path / "base")
+    with pytest.raises(UserError, match="base.adapter: .* has no adapter_config.json"):
+        base_digests(BaseConfig(folder=str(gpt2), adapter=str(gpt2)))
 
 
 def test_tokenizer_without_an_end_is_refused(tmp_path: Path) -> None:
