@@ -23,7 +23,7 @@ PREFIXES = {"gpt2": "transformer.", "bert": "bert.", OWN_TYPE: "trunk."}  # of t
 BUFFERS = {  # beginnings and ends of names that hold nothing learned, or belong to heads that this code has not
     "gpt2": ("", (".attn.bias", ".attn.masked_bias")),
     "bert": ("cls.seq_relationship.", (".embeddings.position_ids",)),
-    "marian": ("", (".embed_positions.weight", "final_logits_bias")),  # checked: see `fixed_marian_tensors`
+    "marian": ("", (".embed_positions.weight", "final_logits_bias")),  # checked by model/stored_weights.py
     **dict.fromkeys(LLAMA_TYPES, ("", (".rotary_emb.inv_freq",))),
 }  # fmt: skip
 
