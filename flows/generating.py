@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from model.generate import Token
-    from model.heads import LanguageModel, MaskedLanguageModel, Model, Seq2SeqModel
+    from model.heads import LanguageModel, MaskedLanguageModel, Model, MultipleChoice, Seq2SeqModel
     from model.sampling import Sampling
     from tasks.models import Task
     from tasks.writing import Piece
@@ -70,7 +70,14 @@ class Asked:
 
 def answer(folder: Path, asked: Asked) -> None:
     """Prints what the model of `folder` makes of the prompt. UserError, naming the option, for one that does not suit it."""
-    from model.heads import LanguageModel, MaskedLanguageModel, Seq2SeqModel, SequenceClassifier, TokenClassifier
+    from model.heads import (
+        LanguageModel,
+        MaskedLanguageModel,
+        MultipleChoice,
+        Seq2SeqModel,
+        SequenceClassifier,
+        TokenClassifier,
+    )  # fmt: skip
     from tasks.models import load, read_task
 
     if asked.count < 1:
@@ -90,6 +97,9 @@ def answer(folder: Path, asked: Asked) -> None:
     elif isinstance(model, SequenceClassifier | TokenClassifier):
         _refuse(asked, model, DRAWN | {"beams", "max_tokens", "dtype", "count"})
         _label(model, tokenizer, folder, task, asked)
+    elif isinstance(model, MultipleChoice):
+        _refuse(asked, model, DRAWN | {"beams", "max_tokens", "dtype", "count"})
+        _choose(model, tokenizer, asked)
     else:
         raise UserError(
             f"MODEL is a {type(model).__name__}: it cannot answer a single prompt. Fix: give another model."
@@ -171,6 +181,13 @@ def _label(
         return
     for word in label_words(model, tokenizer, labels, asked.prompt):
         click.echo(f"{word.label.probability:7.2%}  {word.label.name}  {word.word}")
+
+
+def _choose(model: "MultipleChoice", tokenizer: "tokenizers.Tokenizer", asked: Asked) -> None:
+    from tasks.labelling import choose_text
+
+    for choice in choose_text(model, tokenizer, asked.prompt):
+        click.echo(f"{choice.probability:7.2%}  {choice.name}")
 
 
 def _show(pieces: "Iterator[Piece]", prompt: str, tokenizer: "tokenizers.Tokenizer", asked: Asked) -> None:

@@ -1,4 +1,4 @@
-"""What a classifier says of a text: labels with probabilities, or a figure. B rows, T tokens, K classes."""
+"""What a classifier says of a text: labels or choices with probabilities, or a figure. B rows, T tokens, K classes."""
 
 import json
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from tasks.encoding import encode_documents, text_ids
 from tasks.errors import UserError
-from tasks.example_rows import classification_row, token_label_row
+from tasks.example_rows import choice_row, classification_row, token_label_row
 from tasks.models import Task
 
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.heads import SequenceClassifier, TokenClassifier
+    from model.heads import MultipleChoice, SequenceClassifier, TokenClassifier
 
 LIKELY = 0.5  # from here on one label of several holds
 
@@ -87,6 +87,27 @@ def label_words(
         if target == 0
     ]
     return [LabelledWord(word, label) for word, label in zip(words, named, strict=False)]
+
+
+def choose_text(model: "MultipleChoice", tokenizer: "tokenizers.Tokenizer", text: str) -> list[Label]:
+    """The choices, likeliest first. UserError unless the text is a question and two or more choices, a line each."""
+    import torch
+
+    question, *choices = [line for line in text.splitlines() if line.strip()] or [""]
+    if len(choices) < 2:
+        raise UserError(
+            f"MODEL chooses between answers, but the prompt has {len(choices)} below its first line. Fix: give the question and "
+            "two or more choices, a line each."
+        )
+    special, context = text_ids(tokenizer, "MODEL"), model.trunk.config.context
+    asked, *texts = encode_documents(tokenizer, [question, *choices])
+    device = model.trunk.embedding.weight.device
+    rows = [torch.tensor(choice_row(asked, text, special, context), device=device) for text in texts]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=special.pad)
+    with torch.no_grad():
+        shares = model(ids[None], torch.tensor([[len(row) for row in rows]], device=device))[0].float().softmax(dim=-1)
+    found = [Label(name, share) for name, share in zip(choices, shares.tolist(), strict=True)]
+    return sorted(found, key=lambda label: -(label.probability or 0.0))
 
 
 def classify_text(

@@ -198,7 +198,8 @@ def log_version(
         info = mlflow.pyfunc.log_model(
             name=config.name, python_model=str(root / "tasks" / "serving.py"), artifacts={"model": str(model.path / "model")},
             code_paths=[str(root / "model"), str(root / "tasks")], signature=signature,
-            input_example={"prompt": ["def "]}, pip_requirements=["mlflow", "torch", "tokenizers", "safetensors", "pyarrow"],
+            input_example={"prompt": ["Which?\nthis\nthat"]},
+            pip_requirements=["mlflow", "torch", "tokenizers", "safetensors", "pyarrow"],
         )  # fmt: skip
     try:
         client.create_registered_model(config.name)

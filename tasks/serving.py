@@ -48,9 +48,16 @@ class ServedModel(PythonModel):
         return pandas.DataFrame({"text": texts})
 
     def _answer(self, prompt: str, params: Params) -> list[str]:
-        from model.heads import LanguageModel, MaskedLanguageModel, Seq2SeqModel, SequenceClassifier, TokenClassifier
+        from model.heads import (
+            LanguageModel,
+            MaskedLanguageModel,
+            MultipleChoice,
+            Seq2SeqModel,
+            SequenceClassifier,
+            TokenClassifier,
+        )  # fmt: skip
         from tasks.filling import fill_masks
-        from tasks.labelling import classify_text, labels_of
+        from tasks.labelling import choose_text, classify_text, labels_of
         from tasks.writing import continue_text, target_start, translate_text
 
         count = int(params.get("count", 1))
@@ -66,6 +73,8 @@ class ServedModel(PythonModel):
         if isinstance(self.model, SequenceClassifier | TokenClassifier):
             labels = labels_of(self.folder, self.task, self.model.head.score.out_features)
             return [classify_text(self.model, self.tokenizer, labels, prompt)]
+        if isinstance(self.model, MultipleChoice):
+            return [choose_text(self.model, self.tokenizer, prompt)[0].name]
         raise UserError(f"a {type(self.model).__name__} cannot answer a single prompt")
 
 

@@ -14,7 +14,7 @@ from model.heads import MaskedLanguageModel, Model, MultipleChoice, Seq2SeqModel
 from model.huggingface import save_folder
 from model.model_config import ModelConfig
 from tasks.errors import UserError
-from tasks.labelling import classify_text, label_text, labels_of
+from tasks.labelling import choose_text, classify_text, label_text, labels_of
 from tasks.models import Task
 from tasks.serving import ServedModel
 from tasks.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
@@ -94,9 +94,20 @@ def test_served_settings_out_of_bounds_are_refused(tokenizer: tokenizers.Tokeniz
         served.predict(PythonModelContext({}, {}), pandas.DataFrame({"prompt": ["rain"]}), {"min_p": 2.0})
 
 
-def test_model_that_answers_no_single_prompt_is_refused(tokenizer: tokenizers.Tokenizer, tmp_path: Path) -> None:
+def test_likeliest_of_the_choices_below_a_question_is_served(tokenizer: tokenizers.Tokenizer, tmp_path: Path) -> None:
+    model = MultipleChoice(BERT, tokenizer.get_vocab_size()).eval()
+    served = open_served(model, "", tokenizer, tmp_path)
+    prompts = pandas.DataFrame({"prompt": ["what falls?\nrain\nstone by stone", "what falls?\nstone by stone\nrain"]})
+    answers = served.predict(PythonModelContext({}, {}), prompts)["text"].tolist()
+    assert answers[0] == answers[1] == choose_text(model, tokenizer, "what falls?\nrain\nstone by stone")[0].name
+    assert sum(label.probability or 0 for label in choose_text(model, tokenizer, "x\na\nb\nc")) == pytest.approx(1)
+
+
+def test_question_without_choices_is_refused(tokenizer: tokenizers.Tokenizer, tmp_path: Path) -> None:
     served = open_served(MultipleChoice(BERT, tokenizer.get_vocab_size()), "", tokenizer, tmp_path)
-    with pytest.raises(UserError, match="a MultipleChoice cannot answer a single prompt"):
+    with pytest.raises(
+        UserError, match="the prompt has 0 below its first line. Fix: give the question and two or more"
+    ):
         served.predict(PythonModelContext({}, {}), pandas.DataFrame({"prompt": ["rain"]}))
 
 
