@@ -22,25 +22,24 @@ from tasks.certificate import (
     gather,
     read_logits,
 )
-from tasks.encoding import END, END_TOKENS, PAD_TOKENS, START_TOKENS, first_id, vocabulary_size
+from tasks.encoding import vocabulary_size
 from tasks.errors import UserError
+from tasks.folder_settings import folder_settings, keep_generation_settings, marks_of, read_json, write_json
 from tasks.foreign_check import PACKAGE, gather_foreign, is_installed
 from tasks.ledger import Ledger, StageOutcome
 from tasks.model_card import find_artifact, read_origin, write_card
-from tasks.models import check_folder, load, read_task
+from tasks.models import check_folder, load
 from tasks.settings import Json
 
 if TYPE_CHECKING:
     import tokenizers
     import torch
 
-    from model.folder_config import Head
     from model.heads import Model
 
 Dtype = Literal["float32", "bfloat16"]
 PADDING_ROWS = 1_024  # of a vocabulary, at most; more is no padding but another tokenizer's vocabulary
 KEPT_FILES = ("tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "task.json", "objective.json")
-KEPT_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
 class UnequalError(Exception):
@@ -85,26 +84,17 @@ def export_model(source: Path, target: Path, dtype: Dtype, allow_pickle: bool, w
     started = time.monotonic()
     _check_target(target)
     opened = _open(source, allow_pickle, find_artifact(source, workspace))
-    context, head_name = opened.model.trunk.config.context, _head(opened.model)
-    prompts = fixed_prompts(opened.tokenizer, opened.size, context, opened.marks.pad)
+    prompts = fixed_prompts(opened.tokenizer, opened.size, opened.model.trunk.config.context, opened.marks.pad)
     checks = [_check_adapter(opened, prompts), _cut(opened, prompts)]
     rounding = _round(opened, prompts) if dtype == "bfloat16" else 0.0
-    before = gather(opened.model, opened.tokenizer, prompts, opened.marks)
     partial = _begin(target)
     try:
         _write(opened, partial, dtype)
-        anew, tokenizer = load(partial)
-        checks.append(compare_weights("loaded anew", opened.model, anew))
-        checks += compare("loaded anew", before, gather(anew, tokenizer, prompts, opened.marks), is_exact=True)
-        if is_installed():
-            foreign = gather_foreign(partial, head_name, prompts, context, opened.marks)
-            checks += compare(PACKAGE, before, foreign, is_exact=False)
-        else:
-            checks.append(Check(PACKAGE, "", None, 0.0, f"{PACKAGE} is not installed"))
+        checks += _compare(opened, partial, prompts)
         if not all(check.is_fine for check in checks):
             raise UnequalError(checks)
         (partial / "certificate.json").write_text(_certificate(prompts, checks), encoding="utf-8")
-        write_card(partial, source, read_origin(opened.artifact), anew, opened.padding, dtype, checks)
+        write_card(partial, source, read_origin(opened.artifact), opened.model, opened.padding, dtype, checks)
         manifest = _manifest(opened, partial, dtype, checks, rounding, time.monotonic() - started)
         _publish(partial, target, manifest)
     finally:
@@ -148,52 +138,8 @@ def _open(source: Path, allow_pickle: bool, artifact: Path | None) -> _Opened:
             f"MODEL {source}: tokenizer.json has {size} tokens, but the weights are for {rows}: these do not belong together. "
             "Fix: put the tokenizer there that the model was trained with."
         )
-    settings = _settings(source, tokenizer, size)
-    return _Opened(source, artifact, model, tokenizer, size, rows - size, _marks(settings), settings)
-
-
-def _settings(source: Path, tokenizer: "tokenizers.Tokenizer", size: int) -> dict[str, object]:
-    """What config.json says besides the shape: ids that lie in the vocabulary, where it has none the tokenizer's; labels."""
-    read = _read_json(source / "config.json")
-    told = {**read, **_read_json(source / "generation_config.json")}
-    settings: dict[str, object] = {name: read[name] for name in ("id2label",) if name in read}
-    for name in KEPT_IDS:
-        ids = [number for number in _as_ids(told.get(name)) if number < size]
-        if ids:
-            settings[name] = ids[0] if len(ids) == 1 else ids
-    found = zip(KEPT_IDS, (START_TOKENS, END_TOKENS, PAD_TOKENS), strict=False)
-    settings |= {
-        name: number
-        for name, tokens in found
-        if name not in settings and (number := first_id(tokenizer, tokens)) is not None
-    }
-    task, end = read_task(source), tokenizer.token_to_id(END)
-    if task is not None and task.kind == "instruction" and end is not None:
-        settings["eos_token_id"] = sorted({*_as_ids(settings.get("eos_token_id")), end})  # an answer ends so
-    return settings
-
-
-def _marks(settings: Mapping[str, object]) -> Marks:
-    starts = [*_as_ids(settings.get("decoder_start_token_id")), *_as_ids(settings.get("bos_token_id")), 0]
-    ends = _as_ids(settings.get("eos_token_id"))
-    return Marks(starts[0], frozenset(ends), [*_as_ids(settings.get("pad_token_id")), *ends, -1][0])
-
-
-def _as_ids(value: object) -> list[int]:
-    """An id, several, or none."""
-    values: list[object] = list(value) if isinstance(value, list) else [value]
-    return [number for number in values if isinstance(number, int) and not isinstance(number, bool) and number >= 0]
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    read = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return read if isinstance(read, dict) else {}
-
-
-def _head(model: "Model") -> "Head":
-    from model.huggingface import head_of
-
-    return head_of(model)
+    settings = folder_settings(source, tokenizer, size)
+    return _Opened(source, artifact, model, tokenizer, size, rows - size, marks_of(settings), settings)
 
 
 def _check_adapter(opened: _Opened, prompts: list[list[int]]) -> Check:
@@ -204,7 +150,7 @@ def _check_adapter(opened: _Opened, prompts: list[list[int]]) -> Check:
     name, folder = "adapter, merged and not", (opened.artifact or opened.source) / "adapter"
     if not (folder / ADAPTER_CONFIG).is_file():
         return Check(name, "", None, 0.0, "it was not made by an adapter")
-    base = Path(str(_read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")))
+    base = Path(str(read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")))
     if not (base / "config.json").is_file():
         return Check(name, "", None, 0.0, f"its base is no longer at {base}")
     unmerged, _ = load(opened.source)
@@ -258,30 +204,31 @@ def _write(opened: _Opened, folder: Path, dtype: Dtype) -> None:
     except ValueError as error:
         raise UserError(f"MODEL {opened.source}: {error}") from error
     shutil.copymode(folder / "config.json", folder / "model.safetensors")  # safetensors lets only its writer read
-    _keep_generation_settings(opened, folder)
+    keep_generation_settings(opened.source, folder)
     shutil.copyfile(opened.source / "tokenizer.json", folder / "tokenizer.json")
     for name in KEPT_FILES:
         if (opened.source / name).is_file():
             shutil.copyfile(opened.source / name, folder / name)
-    settings = _read_json(folder / "tokenizer_config.json")
+    settings = read_json(folder / "tokenizer_config.json")
     if "tokenizer_class" not in settings:
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     settings["model_max_length"] = opened.model.trunk.config.context
-    _write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / "tokenizer_config.json", settings)
 
 
-def _keep_generation_settings(opened: _Opened, folder: Path) -> None:
-    """Those that the source sets, such as a temperature, beside the ids that were checked."""
-    path = folder / "generation_config.json"
-    if path.is_file():
-        kept = {
-            name: value for name, value in _read_json(opened.source / path.name).items() if not name.endswith("_id")
-        }
-        _write_json(path, {**kept, **_read_json(path)})
+def _compare(opened: _Opened, folder: Path, prompts: list[list[int]]) -> list[Check]:
+    """The model with what was written of it: as we read it, and as `transformers` does."""
+    from model.huggingface import head_of
 
-
-def _write_json(path: Path, values: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(values, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    before = gather(opened.model, opened.tokenizer, prompts, opened.marks)
+    anew, tokenizer = load(folder)
+    checks = [compare_weights("loaded anew", opened.model, anew)]
+    checks += compare("loaded anew", before, gather(anew, tokenizer, prompts, opened.marks), is_exact=True)
+    if not is_installed():
+        return [*checks, Check(PACKAGE, "", None, 0.0, f"{PACKAGE} is not installed")]
+    context = anew.trunk.config.context
+    foreign = gather_foreign(folder, head_of(anew), prompts, context, opened.marks)
+    return checks + compare(PACKAGE, before, foreign, is_exact=False)
 
 
 def _certificate(prompts: list[list[int]], checks: list[Check]) -> str:

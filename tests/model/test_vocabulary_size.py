@@ -1,11 +1,11 @@
-"""A vocabulary that grows leaves the old tokens alone."""
+"""A vocabulary that grows or loses its padding leaves the other tokens alone."""
 
 import pytest
 import torch
 
 from model.heads import LanguageModel, MaskedLanguageModel
 from model.model_config import ModelConfig
-from model.vocabulary_size import resize_vocabulary
+from model.vocabulary_size import cut_vocabulary, resize_vocabulary
 
 GPT2 = ModelConfig("gpt2", layers=1, width=16, heads=2, context=16)
 UNTIED = ModelConfig("llama", layers=1, width=16, heads=2, context=16, tie_embeddings=False)
@@ -52,3 +52,19 @@ def test_tied_head_stays_tied() -> None:
 def test_smaller_vocabulary_is_refused() -> None:
     with pytest.raises(ValueError, match="vocabulary 29 is smaller than the model's 30"):
         resize_vocabulary(LanguageModel(GPT2, 30), 29, seed=1)
+
+
+@pytest.mark.parametrize("config", [GPT2, UNTIED, BERT])
+def test_tokens_before_the_padding_keep_their_logits(config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    model = LanguageModel(config, 40) if config.is_causal else MaskedLanguageModel(config, 40)
+    before = logits(model)
+    cut_vocabulary(model, 33)
+    torch.testing.assert_close(logits(model), before[..., :33], atol=1e-6, rtol=1e-6)
+    assert model.trunk.vocab_size == model.trunk.embedding.num_embeddings == 33
+
+
+@pytest.mark.parametrize("size", [0, 31])
+def test_vocabulary_is_not_cut_to_nothing_or_beyond_its_end(size: int) -> None:
+    with pytest.raises(ValueError, match=f"vocabulary {size}: the model has 30 tokens"):
+        cut_vocabulary(LanguageModel(GPT2, 30), size)
