@@ -92,7 +92,7 @@ def describe_marian(config: ModelConfig) -> dict[str, object]:
         "decoder_ffn_dim": config.hidden_width,
         "max_position_embeddings": config.context,
         "activation_function": foreign_activation(config.mlp_activation, PLAIN_ACTIVATIONS),
-        "init_std": config.initial_std,
+        "init_std": config.weight_std,
         "dropout": config.dropout,
         "attention_dropout": config.dropout,
         "scale_embedding": True,

@@ -29,7 +29,7 @@ class LanguageHead(nn.Module):
             "weight", None if config.tie_embeddings else nn.Parameter(torch.empty(vocab_size, config.width))
         )
         if self.weight is not None:
-            nn.init.normal_(self.weight, std=config.initial_std)
+            nn.init.normal_(self.weight, std=config.weight_std)
 
     def matrix(self, embedding: Tensor) -> Tensor:
         """[V, C]: its own, or the embedding's."""
@@ -285,6 +285,9 @@ class MultiTask(nn.Module):
         if not heads:
             raise ValueError("a multi-task model needs at least one head")
         self.trunk = build_trunk(config, vocab_size)
+        for name in heads:
+            if not name.isidentifier():
+                raise ValueError(f"head {name!r}: a name is made of letters, digits and _")
         self.specs = dict(heads)
         self.heads = nn.ModuleDict({name: _build_head(config, vocab_size, spec) for name, spec in heads.items()})
 

@@ -135,7 +135,7 @@ def describe(config: ModelConfig, vocab_size: int, head: Head) -> dict[str, obje
         return shared | {OWN_TYPE: dataclasses.asdict(config)}
     if model_type == "marian":
         return shared | describe_marian(config) | {"forced_eos_token_id": None}
-    shared["initializer_range"] = config.initial_std
+    shared["initializer_range"] = config.weight_std
     if model_type == "bert":
         return shared | describe_bert(config)
     if model_type == "modernbert":

@@ -156,7 +156,7 @@ def initialize(module: nn.Module, config: ModelConfig) -> None:
             if layer.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]  (the stubs forget bias=False)
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.Embedding):
-            nn.init.normal_(layer.weight, std=config.initial_std)
+            nn.init.normal_(layer.weight, std=config.weight_std)
         elif isinstance(layer, nn.RNNBase):
             for part, parameter in layer.named_parameters():
                 if part.startswith("weight"):
@@ -167,7 +167,7 @@ def initialize(module: nn.Module, config: ModelConfig) -> None:
 
 def _initialize_matrix(weight: Tensor, config: ModelConfig, scale: float) -> None:
     if config.initialization == "normal":
-        nn.init.normal_(weight, std=config.initial_std * scale)
+        nn.init.normal_(weight, std=config.weight_std * scale)
     elif config.initialization == "xavier":
         nn.init.xavier_uniform_(weight)
     else:

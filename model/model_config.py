@@ -67,7 +67,7 @@ class ModelConfig:
     local_rope_theta: float = 0.0  # of local layers; 0: rope_theta
     norm_epsilon: float = 1e-5
     initialization: Initialization = "normal"  # of matrices: normal(initial_std), Xavier uniform, or orthogonal
-    initial_std: float = 0.02
+    initial_std: float | None = None  # 0.02; recurrent: 1/sqrt(width), with which a state lasts for some tokens
     carry_tokens: int = 0  # recurrent: gradients reach back so many tokens, the state further; 0: the whole row
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class ModelConfig:
         within("rope_theta", self.rope_theta, 0.0, math.inf, includes_low=False)
         within("local_rope_theta", self.local_rope_theta, 0.0, math.inf)
         within("norm_epsilon", self.norm_epsilon, 0.0, 1.0, includes_low=False)
-        within("initial_std", self.initial_std, 0.0, math.inf, includes_low=False)
+        within("initial_std", self.weight_std, 0.0, math.inf, includes_low=False)
         within("logit_cap", self.logit_cap, 0.0, math.inf)
         one_of("activation", self.mlp_activation, get_args(Activation))
         one_of("initialization", self.initialization, get_args(Initialization))
@@ -192,6 +192,13 @@ class ModelConfig:
     def has_mlp_bias(self) -> bool:
         """Whether the MLP's matrices have biases."""
         return self.family in ("gpt2", "bert", "seq2seq")
+
+    @property
+    def weight_std(self) -> float:
+        """Standard deviation of fresh weights, with the default resolved."""
+        if self.initial_std is not None:
+            return self.initial_std
+        return self.width**-0.5 if self.is_recurrent else 0.02
 
     @property
     def local_window(self) -> int:

@@ -1,8 +1,7 @@
 """What a model is pretrained to do: the head that it needs, and batches whose noise is a function of where they stand."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -25,42 +24,17 @@ from model.documents import find_documents
 from model.heads import (
     LanguageModel,
     MaskedLanguageModel,
-    Model,
     Seq2SeqModel,
-    SequenceClassifier,
-    TokenClassifier,
 )
-from model.loss import IGNORED, LossSum
+from model.loss import IGNORED
 from model.model_config import ModelConfig
 from model.noise import Keys, row_keys
 from model.objective_config import ObjectiveConfig, check_pair
 from model.whole_words import WordTable
 
-M = TypeVar("M", bound=Model)
-Objective = Callable[[M, Batch], LossSum]
 PretrainableModel = LanguageModel | MaskedLanguageModel | Seq2SeqModel
 
 EVALUATION = -1  # in place of the step, in the key of a row's noise
-
-
-def own_loss(model: Model, batch: Batch) -> LossSum:
-    """What the model's head was made for."""
-    return model.loss(batch)
-
-
-def causal_language_model(model: LanguageModel, batch: Batch) -> LossSum:
-    """Nats of each next token: targets [B, T] are already shifted."""
-    return model.loss(batch)
-
-
-def sequence_classification(model: SequenceClassifier, batch: Batch) -> LossSum:
-    """Nats of each row's class: targets [B]."""
-    return model.loss(batch)
-
-
-def token_classification(model: TokenClassifier, batch: Batch) -> LossSum:
-    """Nats of each token's class: targets [B, T], not shifted."""
-    return model.loss(batch)
 
 
 def new_model(config: ModelConfig, vocab_size: int, objective: ObjectiveConfig) -> PretrainableModel:

@@ -1,6 +1,5 @@
 """One model on several processes: how it is wrapped, when gradients are exchanged, and how rows are portioned."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
@@ -12,22 +11,20 @@ from torch.nn.parallel import DistributedDataParallel
 from model.batches import Batch, Batches
 from model.device import process_rank, sum_over_processes
 from model.heads import Model, MultiTask
-from model.loss import LossSum
 
 M = TypeVar("M", bound=Model)
 
 
 class Scored(nn.Module, Generic[M]):
-    """A model with its objective as one module, so that a wrapper sees the whole forward pass."""
+    """A model with its loss as one module, so that a wrapper sees the whole forward pass."""
 
-    def __init__(self, model: M, objective: Callable[[M, Batch], LossSum]) -> None:
+    def __init__(self, model: M) -> None:
         super().__init__()
         self.model: M = model
-        self.objective = objective
 
     def forward(self, batch: Batch) -> Tensor:
         """Sum of nats over the batch's targets: scalar float32."""
-        return self.objective(self.model, batch).nats
+        return self.model.loss(batch).nats
 
 
 def wrap(scored: Scored[M]) -> nn.Module:
@@ -54,8 +51,7 @@ def micro_batch_rows(share_rows: int, most: int) -> int:
 
 
 def mean_loss(
-    model: M,
-    objective: Callable[[M, Batch], LossSum],
+    model: Model,
     batches: Batches,
     count: int,
     micro_rows: int,
@@ -74,7 +70,7 @@ def mean_loss(
             rows = len(batch.ids)
             start, stop = rank * rows // world, (rank + 1) * rows // world
             for first in range(start, stop, micro_rows):
-                loss = objective(model, batch.rows(first, min(first + micro_rows, stop)).to(device))
+                loss = model.loss(batch.rows(first, min(first + micro_rows, stop)).to(device))
                 sums += torch.stack((loss.nats.double(), loss.count.double()))
     model.train(was_training)
     nats, targets = sum_over_processes(sums).tolist()

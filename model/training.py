@@ -30,7 +30,6 @@ from model.checkpoint import (
 from model.config import OptimizerConfig, TrainingConfig, settings_digest
 from model.device import agree_on, choose_device, choose_precision, process_rank, sum_over_processes
 from model.heads import Model, set_compute_dtype
-from model.loss import LossSum
 from model.optimizer import build_optimizer, set_learning_rate
 from model.parallel import Scored, gradient_sync, mean_loss, micro_batch_rows, wrap
 from model.prefetch import Prefetch
@@ -77,8 +76,7 @@ def never() -> bool:
 
 
 def train(
-    model: M,
-    objective: Callable[[M, Batch], LossSum],
+    model: Model,
     batches: Batches,
     validation: Batches | None,
     training: TrainingConfig,
@@ -95,7 +93,7 @@ def train(
     `log_every` steps; when it is true on any process, a checkpoint is written and the result says it is not finished.
     Raises ValueError for what cannot be trained or resumed, FloatingPointError when the loss is no longer finite.
     """
-    run = _Run(model, objective, batches, validation, training, optimizer, checkpoints, identity)
+    run = _Run(model, batches, validation, training, optimizer, checkpoints, identity)
     run.resume()
     with run.prefetch() as ahead:
         return _train(run, ahead, report, stop)
@@ -179,7 +177,6 @@ class _Run(Generic[M]):
     def __init__(
         self,
         model: M,
-        objective: Callable[[M, Batch], LossSum],
         batches: Batches,
         validation: Batches | None,
         training: TrainingConfig,
@@ -197,7 +194,6 @@ class _Run(Generic[M]):
             torch.cuda.set_device(self.device)
         self.model = model.to(self.device)
         set_compute_dtype(model, self.dtype)
-        self.objective = objective
         self.batches, self.validation = batches, validation
         self.training, self.optimizer_config = training, optimizer
         self.checkpoints = checkpoints
@@ -227,7 +223,7 @@ class _Run(Generic[M]):
             logger.info("%s: resumed at step %d of %d", path, step, self.training.steps)
         self.first_step = step if step >= 0 else 0
         self.model.train()
-        self.scored = wrap(Scored(self.model, self.objective))
+        self.scored = wrap(Scored(self.model))
         self.window = _Window()
 
     def prefetch(self) -> Prefetch:
@@ -333,4 +329,4 @@ class _Run(Generic[M]):
 
     def _validation_loss(self) -> float:
         assert self.validation is not None
-        return mean_loss(self.model, self.objective, self.validation, self.training.evaluate_batches, self.micro_rows)
+        return mean_loss(self.model, self.validation, self.training.evaluate_batches, self.micro_rows)

@@ -200,7 +200,6 @@ def _train(
     training: TrainingConfig, out: Path, mark: str,
 ) -> "TrainingResult":  # fmt: skip
     """The loop with the loss of the model's head; a line of curve.jsonl for each report."""
-    from model.objectives import own_loss
     from model.training import train
 
     def report(figures: "TrainingFigures") -> None:
@@ -208,7 +207,7 @@ def _train(
             file.write(json.dumps(asdict(figures)) + "\n")
 
     return train(
-        model, own_loss, batches, validation, training, optimizer_config(config), out / "checkpoints", mark, report
+        model, batches, validation, training, optimizer_config(config), out / "checkpoints", mark, report
     )
 
 

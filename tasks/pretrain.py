@@ -187,7 +187,7 @@ def train_pretrain(payload: dict[str, Json]) -> None:
 
     from model.device import process_rank
     from model.huggingface import save_folder
-    from model.objectives import new_model, own_loss
+    from model.objectives import new_model
     from model.training import TrainingFigures, train
 
     out, shards = Path(str(payload["out"])), Path(str(payload["shards"]))
@@ -206,7 +206,7 @@ def train_pretrain(payload: dict[str, Json]) -> None:
             file.write(json.dumps(asdict(figures)) + "\n")
 
     result = train(
-        model, own_loss, open_batches(payload, rows, tokenizer), open_batches(payload, held, tokenizer),
+        model, open_batches(payload, rows, tokenizer), open_batches(payload, held, tokenizer),
         training, optimizer, out / "checkpoints", str(payload["identity"]), report,
     )  # fmt: skip
     if process_rank()[0] == 0:

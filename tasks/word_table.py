@@ -30,7 +30,7 @@ class JiebaSegmenter:
 
     def __call__(self, text: str) -> Sequence[str]:
         """The words of `text`, in order."""
-        import rjieba  # pyright: ignore[reportMissingImports]  (an extra that the user chooses)
+        import rjieba  # an extra that the user chooses
 
         return rjieba.cut(text)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
 

@@ -14,7 +14,7 @@ from model.config import OptimizerConfig, TrainingConfig
 from model.corruption import Symbols
 from model.heads import LanguageModel, MaskedLanguageModel, Seq2SeqModel
 from model.loss import IGNORED
-from model.model_config import RECURRENT, ModelConfig
+from model.model_config import ModelConfig
 from model.noise import row_keys
 from model.objective_config import (
     LEGAL_FAMILIES,
@@ -24,7 +24,7 @@ from model.objective_config import (
     longest_text,
     needed_context,
 )
-from model.objectives import CorruptedBatches, Corruption, new_model, own_loss
+from model.objectives import CorruptedBatches, Corruption, new_model
 from model.training import TrainingFigures, train
 
 VOCAB, TOKENS = 24, 12
@@ -61,8 +61,7 @@ class FixedRows:
 
 
 def shape(family: str) -> ModelConfig:
-    std = 0.2 if family in RECURRENT else 0.02  # from small weights a state forgets, and learns slowly
-    return ModelConfig(family, layers=1, width=32, heads=2, context=40, initial_std=std)  # type: ignore[arg-type]
+    return ModelConfig(family, layers=1, width=32, heads=2, context=40)  # type: ignore[arg-type]
 
 
 def batches_of(kind: str, config: ModelConfig) -> Batches:
@@ -132,7 +131,7 @@ def test_portions_of_a_batch_with_unequal_counts_of_masks_change_nothing(tmp_pat
             steps=5, batch_rows=8, micro_rows=micro_rows, log_every=1, evaluate_every=1, precision="float32"
         )
         out = tmp_path / str(micro_rows)
-        train(model, own_loss, batches, batches, training, OptimizerConfig(warmup_steps=1), out, "data", report)
+        train(model, batches, batches, training, OptimizerConfig(warmup_steps=1), out, "data", report)
         found.append((losses, torch.cat([weight.flatten() for weight in model.parameters()]).detach()))
     for losses, weights in found[1:]:
         assert losses == pytest.approx(found[0][0], rel=1e-5)

@@ -14,7 +14,6 @@ from model.config import OptimizerConfig, TrainingConfig
 from model.heads import LanguageModel
 from model.loss import IGNORED
 from model.model_config import ModelConfig
-from model.objectives import causal_language_model
 from model.parallel import micro_batch_rows
 from model.training import train
 
@@ -52,7 +51,6 @@ def train_small(folder: Path) -> tuple[list[float], list[tuple[int, int]]]:
     optimizer = OptimizerConfig(learning_rate=1e-2, warmup_steps=1)
     result = train(
         model,
-        causal_language_model,
         batches,
         Recorded(),
         training,

@@ -49,7 +49,7 @@ def test_one_trunk_learns_several_tasks_in_the_loop(tmp_path: Path):
     training = TrainingConfig(steps=120, batch_rows=4, log_every=20, evaluate_every=120, precision="float32")
     optimizer = OptimizerConfig(learning_rate=1e-2, warmup_steps=5, final_learning_rate=1e-3)
     result = train(
-        model, lambda model, batch: model.loss(batch), tasks, tasks, training, optimizer, tmp_path, "data", lambda _: None
+        model, tasks, tasks, training, optimizer, tmp_path, "data", lambda _: None
     )  # fmt: skip
     assert result.validation_loss is not None
     assert result.validation_loss < 0.1

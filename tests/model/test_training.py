@@ -14,7 +14,6 @@ from model.config import OptimizerConfig, TrainingConfig
 from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
 from model.loss import LossSum
 from model.model_config import ModelConfig
-from model.objectives import causal_language_model, sequence_classification, token_classification
 from model.shards import TokenRows
 from model.stream import RowStream
 from model.training import TrainingFigures, TrainingResult, train
@@ -37,8 +36,7 @@ def run_training(
     settings = {"steps": 6, "batch_rows": batches.batch_rows, "log_every": 1, "evaluate_every": 2, "seed": 3} | changes
     figures: list[TrainingFigures] = []
     training = TrainingConfig(precision="float32", **settings)
-    objective = causal_language_model
-    result = train(model, objective, batches, validation, training, OPTIMIZER, folder, identity, figures.append, stop)
+    result = train(model, batches, validation, training, OPTIMIZER, folder, identity, figures.append, stop)
     return result, figures, model
 
 
@@ -138,16 +136,17 @@ def test_checkpoint_of_other_data_is_refused(tmp_path: Path, tiny: ModelConfig, 
 
 
 def test_loss_that_is_not_finite_names_the_step(tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches):
-    calls: list[int] = []
+    class Breaking(LanguageModel):
+        calls = 0
 
-    def breaks(model: LanguageModel, batch: Batch) -> LossSum:
-        calls.append(len(batch.ids))
-        loss = causal_language_model(model, batch)
-        return LossSum(loss.nats * (float("nan") if len(calls) == 3 else 1.0), loss.count)
+        def loss(self, batch: Batch) -> LossSum:
+            self.calls += 1
+            loss = super().loss(batch)
+            return LossSum(loss.nats * (float("nan") if self.calls == 3 else 1.0), loss.count)
 
     training = TrainingConfig(steps=8, batch_rows=8, log_every=4, checkpoint_every=4, precision="float32")
     with pytest.raises(FloatingPointError, match=r"step 2: loss nan.*learning_rate"):
-        train(LanguageModel(tiny, 61), breaks, pretrain_batches, None, training, OPTIMIZER, tmp_path, "data", print)
+        train(Breaking(tiny, 61), pretrain_batches, None, training, OPTIMIZER, tmp_path, "data", print)
     assert not list(tmp_path.glob("step-*"))
 
 
@@ -158,10 +157,10 @@ def test_batches_of_another_size_are_refused(tmp_path: Path, tiny: ModelConfig, 
 
 def test_classifiers_count_their_targets(tiny: ModelConfig):
     ids, lengths = torch.ones(3, 8, dtype=torch.int64), torch.tensor([8, 3, 5])
-    rows = sequence_classification(SequenceClassifier(tiny, 61, 4), Batch(ids, torch.tensor([0, 3, 1]), lengths))
+    rows = SequenceClassifier(tiny, 61, 4).loss(Batch(ids, torch.tensor([0, 3, 1]), lengths))
     labels = torch.full((3, 8), -100)
     labels[0, :5] = 2
-    tokens = token_classification(TokenClassifier(tiny, 61, 4), Batch(ids, labels, lengths))
+    tokens = TokenClassifier(tiny, 61, 4).loss(Batch(ids, labels, lengths))
     assert (rows.count.item(), tokens.count.item()) == (3, 5)
     assert rows.nats.item() / 3 == pytest.approx(math.log(4), abs=0.2)
     assert tokens.nats.item() / 5 == pytest.approx(math.log(4), abs=0.2)
@@ -177,7 +176,6 @@ def test_frozen_trunk_is_not_changed_and_its_run_resumes(tmp_path: Path, tiny: M
     for stop, step in ((True, 2), (False, 4)):
         result = train(
             model,
-            sequence_classification,
             batches,
             None,
             training,

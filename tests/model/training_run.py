@@ -13,7 +13,6 @@ from model.batches import PretrainBatches
 from model.config import OptimizerConfig, TrainingConfig
 from model.heads import LanguageModel
 from model.model_config import ModelConfig
-from model.objectives import causal_language_model
 from model.shards import TokenRows
 from model.stream import RowStream
 from model.training import TrainingFigures, train
@@ -44,7 +43,6 @@ def main(shard: str, checkpoints: str, stop_step: str) -> None:
     )
     result = train(
         model,
-        causal_language_model,
         batches,
         batches,
         training,

@@ -1,6 +1,5 @@
 """Objectives and tokenizers: special tokens, where words begin, and what is refused before a worker starts."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -119,14 +118,9 @@ def missing(name: str) -> str:
     raise importlib.metadata.PackageNotFoundError(name)
 
 
-def test_jieba_cuts_the_runs_it_is_given(monkeypatch: pytest.MonkeyPatch):
-    class Standing:
-        @staticmethod
-        def cut(text: str) -> list[str]:
-            return [text[start : start + 2] for start in range(0, len(text), 2)]
-
-    monkeypatch.setitem(sys.modules, "rjieba", Standing)
-    assert units(trained("character", 60), "南京市长，江", words=JIEBA) == ["南京", "市长", "，", "江"]
+def test_jieba_tells_where_chinese_words_end():
+    found = units(trained("character", 60), "南京市长，江大桥", words=JIEBA)
+    assert found == ["南京市", "长", "，", "江", "大桥"]
 
 
 @pytest.mark.parametrize(
