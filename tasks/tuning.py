@@ -119,7 +119,9 @@ def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model
             case _:
                 model = SequenceClassifier(config, size, classes)
     except ValueError as error:
-        raise UserError(f"{place}: {examples.kind} on a base of family {config.family}: {error}") from error
+        raise UserError(
+            f"{place}: {examples.kind} on a base of family {config.family}: {error}. Fix: start from a decoder or an encoder."
+        ) from error
     model.trunk.load_state_dict(base.trunk.state_dict())
     known = {} if base.model is None else base.model.state_dict()
     for name, tensor in model.state_dict().items():
