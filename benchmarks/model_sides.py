@@ -89,7 +89,7 @@ def _ours(shape: Shape, machine: Machine, ids: Tensor, targets: Tensor, precisio
     optimizer = build_optimizer(model, ADAMW)
     lengths = torch.full((len(ids),), ids.shape[1], device=machine.device)
     batch = Batch(ids, targets, lengths)
-    scored = Scored(model, LanguageModel.loss)
+    scored = Scored(model)
     nats = torch.compile(scored) if machine.compiles else scored
     return _step(lambda: nats(batch) / targets.numel(), optimizer)
 

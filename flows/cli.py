@@ -96,9 +96,9 @@ def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json
     _, loaded, _ = _load(recipe, overrides, workspace)
     rows = _planned(loaded)
     if as_json:
-        from dataclasses import asdict
+        from flows.tables import plan_json
 
-        click.echo(json.dumps({"stages": [asdict(row) for row in rows]}, ensure_ascii=False, indent=1))
+        click.echo(json.dumps(plan_json(rows, loaded), ensure_ascii=False, indent=1))
     else:
         from flows.tables import plan_table
 

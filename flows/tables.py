@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -10,7 +11,9 @@ from rich.text import Text
 from flows.plan import Planned
 from flows.recipe import AnyRecipe, Recipe
 from flows.telling import amount, duration, reasons
+from model.budget import ParameterCount, TrainingMemory, count_parameters, flops_per_token, training_memory
 
+MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "logits")  # each at its own largest
 COLORS = {"ran": "green", "cached": "cyan", "failed": "red"}
 
 
@@ -54,21 +57,53 @@ def plan_table(rows: Sequence[Planned], recipe: AnyRecipe) -> str:
     total = f"{len(waiting)} will run, {len(rows) - len(waiting)} cached"
     if known:
         total += f"; those that ran before took {duration(sum(known))} then"
-    return "\n".join([rendered(table), total, *([budget_line(recipe)] if isinstance(recipe, Recipe) else [])])
+    return "\n".join(
+        [rendered(table), total, *([budget_line(plan_budget(recipe))] if isinstance(recipe, Recipe) else [])]
+    )
 
 
-def budget_line(recipe: Recipe) -> str:
+def plan_json(rows: Sequence[Planned], recipe: AnyRecipe) -> dict[str, object]:
+    """The same as `plan_table`, as data; `budget` is null for a recipe that pretrains nothing."""
+    budget = asdict(plan_budget(recipe)) if isinstance(recipe, Recipe) else None
+    return {"stages": [asdict(row) for row in rows], "budget": budget}
+
+
+@dataclass(frozen=True)
+class PlanBudget:
+    """What the pretraining takes."""
+
+    parameters: ParameterCount
+    tokens: int  # of training, all steps
+    flops: float
+    memory: TrainingMemory  # of one worker
+    memory_peak: int
+
+
+def plan_budget(recipe: Recipe) -> PlanBudget:
+    """From the recipe alone; `precision: auto` counts as float32."""
+    config, pretrain, vocabulary = recipe.model, recipe.pretrain, recipe.tokenizer.vocab_size
+    context = recipe.shards.context
+    tokens = pretrain.steps * pretrain.batch_tokens
+    rows = max(1, pretrain.batch_tokens // context // max(1, pretrain.workers))  # of one worker's step
+    micro_rows = min(rows, pretrain.micro_rows)
+    precision = "float32" if pretrain.precision == "auto" else pretrain.precision
+    memory = training_memory(config, vocabulary, micro_rows, precision, rows > micro_rows, context)
+    return PlanBudget(
+        count_parameters(config, vocabulary),
+        tokens,
+        flops_per_token(config, vocabulary, context) * tokens,
+        memory,
+        memory.peak,
+    )
+
+
+def budget_line(budget: PlanBudget) -> str:
     """Parameters, arithmetic and memory of the pretraining."""
-    from model.budget import flops_per_token, parameters, training_bytes
-
-    vocabulary = recipe.tokenizer.vocab_size
-    tokens = recipe.pretrain.steps * recipe.pretrain.batch_tokens
-    operations = flops_per_token(recipe.model, vocabulary, recipe.shards.context) * tokens
-    precision = "float32" if recipe.pretrain.precision == "auto" else recipe.pretrain.precision
-    memory = training_bytes(recipe.model, vocabulary, recipe.pretrain.micro_rows, precision)
+    parts = asdict(budget.memory)
+    memory = ", ".join(f"{name} {amount(parts[name])}" for name in MEMORY_PARTS)
     return (
-        f"model: {parameters(recipe.model, vocabulary) / 1e6:,.1f} M parameters; pretraining: {tokens / 1e6:,.1f} M tokens, "
-        f"{operations:.2e} FLOPs, about {amount(memory)} of memory per worker at its peak"
+        f"model: {budget.parameters.total / 1e6:,.1f} M parameters; pretraining: {budget.tokens / 1e6:,.1f} M tokens, "
+        f"{budget.flops:.2e} FLOPs, about {amount(budget.memory_peak)} of memory per worker at its peak ({memory})"
     )
 
 
