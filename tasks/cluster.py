@@ -174,7 +174,7 @@ def _failure(verdict: Path, log: Path, code: int) -> Exception:
 def child_environment() -> dict[str, str]:
     """Variables of a training process and of the Ray that it starts; the allocator's give way to the user's own.
 
-    Those made a training step on a CPU 1.1 to 1.2 times as fast.
+    Those made a training step on a CPU 1.13 times as fast in bfloat16, 1.03 in float32, at up to 5 % more peak memory.
     """
     return {**allocation_environment(), **os.environ, **_quiet_environment()}
 
