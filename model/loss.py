@@ -34,14 +34,16 @@ def linear_cross_entropy(
 
     With a `cap` the logits are cap * tanh(logits / cap), as in Gemma 2 (arXiv 2408.00118, section 2).
     `chunk_rows` positions are computed at a time; 0 chooses. Products run in the dtype of `hidden`, sums in float32.
-    The gradients are made along with the loss, so that no logits are computed twice. Equal to `plain_cross_entropy`.
+    The gradients are made along with the loss, so that no logits are computed twice, and only those that are asked for: a head
+    that is frozen costs none. Equal to `plain_cross_entropy`.
     """
     rows = hidden.reshape(-1, hidden.shape[-1])
     flat_targets = targets.reshape(-1)
     if chunk_rows == 0:
         chunk_rows = max(1, (CUDA_LOGITS if hidden.is_cuda else CPU_LOGITS) // weight.shape[0])
-    needs_gradient = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
-    nats = cast(Tensor, _LinearCrossEntropy.apply(rows, weight, flat_targets, chunk_rows, needs_gradient, cap))
+    learns = torch.is_grad_enabled()
+    needed = (learns and hidden.requires_grad, learns and weight.requires_grad)
+    nats = cast(Tensor, _LinearCrossEntropy.apply(rows, weight, flat_targets, chunk_rows, needed, cap))
     return LossSum(nats, (flat_targets != IGNORED).sum())
 
 
@@ -53,7 +55,7 @@ def plain_cross_entropy(logits: Tensor, targets: Tensor) -> LossSum:
 
 
 class _Saved(FunctionCtx):
-    saved_tensors: tuple[Tensor, Tensor]  # gradients of the sum: of the hidden states, of the head
+    saved_tensors: tuple[Tensor | None, Tensor | None]  # gradients of the sum: of the hidden states, of the head
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -61,32 +63,37 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: _Saved, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int, needs_gradient: bool, cap: float
-    ) -> Tensor:
+        ctx: _Saved, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int, needed: tuple[bool, bool], cap: float
+    ) -> Tensor:  # fmt: skip
         nats = torch.zeros((), dtype=torch.float32, device=hidden.device)
         head = weight.to(hidden.dtype)
-        hidden_gradient = torch.empty_like(hidden) if needs_gradient else None
-        weight_gradient = _HeadGradient(weight, hidden.dtype) if needs_gradient else None
+        hidden_gradient = torch.empty_like(hidden) if needed[0] else None
+        weight_gradient = _HeadGradient(weight, hidden.dtype) if needed[1] else None
         for start in range(0, len(hidden), chunk_rows):
             piece = slice(start, start + chunk_rows)
             x, y = hidden[piece], targets[piece]
             piece_nats, slope = _nats_and_slope(x @ head.T, y, cap)
             nats += piece_nats
-            if hidden_gradient is not None and weight_gradient is not None:
-                is_scored = (y != IGNORED)[:, None]
+            is_scored = (y != IGNORED)[:, None]
+            if hidden_gradient is not None:
                 hidden_gradient[piece] = (slope @ head) * is_scored
+            if weight_gradient is not None:
                 weight_gradient.add(slope, x * is_scored)
-        if hidden_gradient is not None and weight_gradient is not None:
-            ctx.save_for_backward(hidden_gradient, weight_gradient.total().to(weight.dtype))
+        whole = None if weight_gradient is None else weight_gradient.total().to(weight.dtype)
+        ctx.save_for_backward(hidden_gradient, whole)  # pyright: ignore[reportArgumentType]  (None is allowed)
         return nats
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  (the base takes any gradients)
         ctx: _Saved, grad_output: Tensor
-    ) -> tuple[Tensor, Tensor, None, None, None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
-        return hidden_gradient * grad_output, weight_gradient * grad_output, None, None, None, None
+        return _scaled(hidden_gradient, grad_output), _scaled(weight_gradient, grad_output), None, None, None, None
+
+
+def _scaled(gradient: Tensor | None, by: Tensor) -> Tensor | None:
+    return None if gradient is None else gradient * by
 
 
 class _HeadGradient:

@@ -2,7 +2,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.loss import IGNORED, linear_cross_entropy
+from model.batches import Batch
+from model.heads import LanguageModel
+from model.lora import apply_lora
+from model.lora_config import LoraConfig
+from model.loss import IGNORED, _HeadGradient, linear_cross_entropy
+from model.model_config import ModelConfig
 
 
 def make_case(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -35,12 +40,40 @@ def test_loss_without_gradients_is_the_same():
     assert not without.nats.requires_grad
 
 
-def test_frozen_head_gets_no_gradient():
+@pytest.mark.parametrize("cap", [0.0, 5.0])
+def test_frozen_head_gets_no_gradient_and_none_is_computed(cap: float, monkeypatch: pytest.MonkeyPatch):
     hidden, weight, targets = make_case(40)
-    loss = linear_cross_entropy(hidden, weight.detach(), targets, 7)
-    plain = F.cross_entropy(hidden @ weight.T, targets, ignore_index=IGNORED, reduction="sum")
-    found, expected = (torch.autograd.grad(value, hidden)[0] for value in (loss.nats, plain))
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    learning = linear_cross_entropy(hidden, weight, targets, 7, cap).nats
+    (expected,) = torch.autograd.grad(learning, hidden)
+    weight.requires_grad_(False)
+    monkeypatch.setattr(_HeadGradient, "add", None)  # whoever computes it fails
+    frozen = linear_cross_entropy(hidden, weight, targets, 7, cap).nats
+    frozen.backward()
+    assert torch.equal(frozen, learning)
+    assert hidden.grad is not None
+    assert torch.equal(hidden.grad, expected)
+    assert weight.grad is None
+
+
+def test_head_learns_alone_on_hidden_states_without_a_gradient():
+    hidden, weight, targets = make_case(40)
+    learning = linear_cross_entropy(hidden, weight, targets, 7).nats
+    (expected,) = torch.autograd.grad(learning, weight)
+    linear_cross_entropy(hidden.detach(), weight, targets, 7).nats.backward()
+    assert weight.grad is not None
+    assert torch.equal(weight.grad, expected)
+    assert hidden.grad is None
+
+
+def test_head_of_a_model_with_adapters_costs_no_gradient():
+    model = LanguageModel(ModelConfig(layers=1, width=16, heads=2, context=8), 37)
+    apply_lora(model, LoraConfig(rank=2))
+    ids = torch.arange(8)[None]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_HeadGradient, "add", None)
+        model.loss(Batch(ids, ids.roll(-1, 1), torch.tensor([8]))).nats.backward()
+    assert model.trunk.embedding.weight.grad is None
+    assert any(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_loss_in_bfloat16_is_close_and_the_head_keeps_a_float32_gradient():
