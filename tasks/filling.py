@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from tasks.encoding import decode_text, encode_documents, text_ids
 from tasks.errors import UserError
-from tasks.objective_symbols import MASKS
+from tasks.objective_symbols import MASKS, mask_name
 
 if TYPE_CHECKING:
     import tokenizers
@@ -28,7 +28,7 @@ def fill_masks(
     """The `count` likeliest fillings, likeliest first. UserError when the prompt has no mask, or is too long."""
     import torch
 
-    name = next((name for name in MASKS if tokenizer.token_to_id(name) is not None), None)
+    name = mask_name(tokenizer)
     if name is None:
         raise UserError(f"MODEL: the tokenizer has no mask token, expected one of {', '.join(MASKS)}.")
     mask = tokenizer.token_to_id(name)

@@ -10,6 +10,7 @@ from tasks.artifacts import Workspace
 from tasks.encoding import END, END_TOKENS, START_TOKENS, first_id, load_tokenizer
 from tasks.errors import UserError
 from tasks.example_rows import Kind
+from tasks.objective_symbols import mask_name
 from tasks.tracked_runs import known_run, models_of
 
 if TYPE_CHECKING:
@@ -101,6 +102,19 @@ def read_task(folder: Path) -> Task | None:
         return None
     raw = json.loads(path.read_text(encoding="utf-8"))
     return Task(raw["name"], raw["kind"], tuple(raw["labels"]))
+
+
+def example_prompt(folder: Path) -> str | None:
+    """A prompt that the model in `folder` answers when it is served; None where it answers none."""
+    from model.huggingface_config import read_folder
+
+    head = read_folder(folder).head
+    if head == "multiple_choice":
+        return "Which?\nthis\nthat"
+    if head == "masked_language_model":
+        mask = mask_name(load_tokenizer(folder))
+        return None if mask is None else f"def {mask}"
+    return None if head == "multi_task" else "def "
 
 
 def start_id(tokenizer: "tokenizers.Tokenizer") -> int:

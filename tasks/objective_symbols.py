@@ -20,6 +20,11 @@ SEPARATORS = ("<|sep|>", "[SEP]")
 SENTINELS = ("<|span_{}|>", "<extra_id_{}>")  # ours; T5's
 
 
+def mask_name(tokenizer: "tokenizers.Tokenizer") -> str | None:
+    """How the tokenizer spells its mask; None where it has none."""
+    return next((name for name in MASKS if tokenizer.token_to_id(name) is not None), None)
+
+
 def forms_of(objective: ObjectiveConfig, model: ModelConfig, tokens: int) -> list[tuple[str, ...]]:
     """Each special token that rows of `tokens` need, by all names that it may have; ours first."""
     forms: list[tuple[str, ...]] = [MASKS] if objective.kind == "masked" else []

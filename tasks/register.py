@@ -3,7 +3,6 @@
 import json
 import logging
 import shutil
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import Field
 from tasks.artifacts import FinetunedModel, PretrainedModel, Report, Scores, read_manifest
 from tasks.errors import UserError
 from tasks.ledger import Ledger, StageOutcome
+from tasks.models import example_prompt
 from tasks.settings import Section
 
 if TYPE_CHECKING:
@@ -178,6 +178,7 @@ def log_version(
 ) -> str:
     """Log the folder as an MLflow model that answers generate requests, and register it; returns the version."""
     import mlflow
+    import pandas
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
@@ -193,12 +194,13 @@ def log_version(
     )  # fmt: skip
     mlflow.set_tracking_uri(registry.uri)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*Add type hints to the", category=UserWarning)  # the signature is given
+    prompt = example_prompt(model.path / "model")
+    example = None if prompt is None else pandas.DataFrame({"prompt": [prompt]})
     with mlflow.start_run(run_id=registry.run):
         info = mlflow.pyfunc.log_model(
             name=config.name, python_model=str(root / "tasks" / "serving.py"), artifacts={"model": str(model.path / "model")},
             code_paths=[str(root / "model"), str(root / "tasks")], signature=signature,
-            input_example={"prompt": ["Which?\nthis\nthat"]},
+            input_example=example,  # pyright: ignore[reportArgumentType]  (it may be None)
             pip_requirements=["mlflow", "torch", "tokenizers", "safetensors", "pyarrow"],
         )  # fmt: skip
     try:

@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas  # here and not in `predict`: mlflow reads the annotations of that, and warns where it cannot
 from mlflow.models import set_model
-from mlflow.pyfunc.model import PythonModel
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from tasks.errors import UserError
 from tasks.models import load, read_task
 
 if TYPE_CHECKING:
-    import pandas
     import tokenizers
-    from mlflow.pyfunc.model import PythonModelContext
 
     from model.heads import Model
     from model.sampling import Sampling
@@ -27,7 +26,7 @@ Params = Mapping[str, int | float]
 class ServedModel(PythonModel):
     """Answers with one row for each prompt, in order; with `count`, with that many for each."""
 
-    def load_context(self, context: "PythonModelContext") -> None:
+    def load_context(self, context: PythonModelContext) -> None:
         """Read the folder that was logged as `model`."""
         folder = Path(context.artifacts["model"])
         self.model: Model
@@ -37,11 +36,9 @@ class ServedModel(PythonModel):
         self.folder = folder
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  (mlflow declares no return type)
-        self, context: "PythonModelContext", model_input: "pandas.DataFrame", params: Params | None = None
-    ) -> "pandas.DataFrame":
+        self, context: PythonModelContext, model_input: pandas.DataFrame, params: Params | None = None
+    ) -> pandas.DataFrame:
         """Column `prompt` in, column `text` out; a classifier's text is the label, a masked model's the prompt filled in."""
-        import pandas
-
         if "prompt" not in model_input.columns:
             raise UserError(f"columns {', '.join(map(str, model_input.columns))}: expected one called prompt")
         texts = [text for prompt in model_input["prompt"] for text in self._answer(str(prompt), params or {})]
