@@ -178,13 +178,14 @@ def check_tasks(examples: Sequence[ExamplesConfig], finetune: Sequence[FinetuneC
 def check_instructions(
     model: ModelConfig, examples: Sequence[ExamplesConfig], finetune: Sequence[FinetuneConfig]
 ) -> None:
-    """ValueError for a fine-tuning on instructions of a model that does not go on with a text."""
+    """ValueError for a fine-tuning on instructions of a model that does not write."""
     kinds = {entry.name: entry.kind for entry in examples}
+    writers = (*DECODERS, *RECURRENT, "seq2seq")
     for task in finetune:
-        if kinds[task.examples] == "instruction" and model.family not in (*DECODERS, *RECURRENT):
+        if kinds[task.examples] == "instruction" and model.family not in writers:
             raise ValueError(
                 f"finetune {task.name}: instructions need a model that writes, but model.family is {model.family}; leave the "
-                f"entry out, or set model.family to {', '.join((*DECODERS, *RECURRENT))}"
+                f"entry out, or set model.family to {', '.join(writers)}"
             )
 
 

@@ -156,7 +156,8 @@ class ExampleBatches:
 
     The table has `ids`: list<int32>, of multiple choice a list of as many such lists in every row, and by kind
     - `targets`: list<int32> as long as ids ("instruction": the label for predicting that token, -100 where it is given,
-      shifted here; "token_labels": the class of that token),
+      shifted here; "token_labels": the class of that token). With `decoder_ids`: list<int32>, as long as targets, which are
+      then what comes next and not shifted, "instruction" is for an encoder-decoder: ids are its source,
     - `label`: int32, the class ("classification") or the right choice ("multiple_choice"),
     - `flags`: list<int32>, 1 for each label that a row has, else 0 ("multi_label"),
     - `value`: float ("regression").
@@ -177,9 +178,12 @@ class ExampleBatches:
         self.choices = _same_sizes(table, "ids", "choices") if kind == "multiple_choice" else 1
         self._ids = _Lists.read(table["ids"] if self.choices == 1 else _flattened(table["ids"]))
         self._targets = _Lists.read(table["targets"]) if TARGET_COLUMNS[kind] == "targets" else None
+        self._begun = _Lists.read(table["decoder_ids"]) if "decoder_ids" in table.column_names else None
         self._labels = _row_labels(table, kind) if self._targets is None else None
         self._order = RowOrder(np.array([self.examples]), seed, 0, None)
         self._lengths = np.minimum(self._ids.sizes(), context).reshape(-1, self.choices).max(axis=1)
+        if self._begun is not None:
+            self._lengths = self._lengths + np.minimum(self._begun.sizes(), context)
         self._check_lengths()
 
     def rows_at(self, step: int) -> NDArray[np.int64]:
@@ -198,34 +202,49 @@ class ExampleBatches:
             yield self._read(np.arange(start, min(start + self.batch_rows, self.examples), dtype=np.int64))
 
     def _read(self, numbers: NDArray[np.int64]) -> Batch:
-        shift = 1 if self.kind == "instruction" else 0  # the last token is a target alone
+        shift = self._shift()
         rows = (numbers[:, None] * self.choices + np.arange(self.choices)).ravel()
         ids = [self._ids.row(row)[: self.context + shift] for row in rows]
         lengths = [len(row) - shift for row in ids]
-        padded = min(-(-max(lengths) // PAD_MULTIPLE) * PAD_MULTIPLE, self.context)
+        padded = self._padded(lengths)
         id_rows = _pad([row[:length] for row, length in zip(ids, lengths, strict=True)], padded, self.pad_id)
+        begun = None
         if self._targets is None:
             assert self._labels is not None
             targets = self._labels[numbers]
         else:
             scored = [self._targets.row(number)[: self.context + shift][shift:] for number in numbers]
+            if self._begun is not None:
+                told = [self._begun.row(number)[: self.context] for number in numbers]
+                padded = self._padded([len(row) for row in told])
+                begun = torch.from_numpy(_pad(told, padded, self.pad_id))
             targets = _pad(scored, padded, IGNORED)
         id_tensor, sizes = torch.from_numpy(id_rows), torch.tensor(lengths, dtype=torch.int64)
         if self.kind == "multiple_choice":
             id_tensor, sizes = id_tensor.view(-1, self.choices, padded), sizes.view(-1, self.choices)
-        return Batch(id_tensor, torch.from_numpy(targets), sizes)
+        return Batch(id_tensor, torch.from_numpy(targets), sizes, decoder_ids=begun)
+
+    def _shift(self) -> int:
+        """By how much targets stand behind the ids that they belong to: of a text to be continued the last is a target alone."""
+        return 1 if self.kind == "instruction" and self._begun is None else 0
+
+    def _padded(self, lengths: list[int]) -> int:
+        return min(-(-max(lengths) // PAD_MULTIPLE) * PAD_MULTIPLE, self.context)
 
     def _check_lengths(self) -> None:
-        least = 2 if self.kind == "instruction" else 1
+        least = 1 + self._shift()
         sizes = self._ids.sizes()
         if sizes.min() < least:
             raise ValueError(
                 f"example {sizes.argmin() // self.choices}: {sizes.min()} tokens, {self.kind} examples need {least} or more"
             )
+        name = "ids"
+        if self._begun is not None:
+            name, sizes = "decoder_ids", self._begun.sizes()
         if self._targets is not None and not np.array_equal(sizes, self._targets.sizes()):
             row = int(np.flatnonzero(sizes != self._targets.sizes())[0])
             raise ValueError(
-                f"example {row}: {sizes[row]} ids, but {self._targets.sizes()[row]} targets; expected one each"
+                f"example {row}: {sizes[row]} {name}, but {self._targets.sizes()[row]} targets; expected one each"
             )
 
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.heads import LanguageModel, Model, SequenceClassifier, TokenClassifier
+from model.heads import LanguageModel, Model, Seq2SeqModel, SequenceClassifier, TokenClassifier
 from model.huggingface import model_tensors
 from model.lora import adapt, adapters
 from model.lora_config import LoraConfig
@@ -180,6 +180,8 @@ def _task_type(model: Model) -> str | None:
     """PEFT's name of what the model predicts."""
     if isinstance(model, LanguageModel):
         return "CAUSAL_LM"
+    if isinstance(model, Seq2SeqModel):
+        return "SEQ_2_SEQ_LM"
     if isinstance(model, SequenceClassifier):
         return "SEQ_CLS"
     return "TOKEN_CLS" if isinstance(model, TokenClassifier) else None

@@ -13,13 +13,20 @@ from tasks.errors import UserError
 from tasks.ledger import Ledger, StageOutcome
 from tasks.models import check_folder
 from tasks.settings import Placement, Section
+from tasks.translation_rows import told_start
 from tasks.tuning import Base, open_base
 
 KEY = "base.folder"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 FILES = ("config.json", "generation_config.json", "task.json", *TOKENIZER_FILES)
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-KEPT = ("bos_token_id", "eos_token_id", "pad_token_id", "id2label")  # of config.json, in a model with an adapter merged
+KEPT = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "id2label",
+)  # of config.json, in a model with an adapter merged
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
 
@@ -72,8 +79,8 @@ def take_base(config: BaseConfig, out: Path) -> StageOutcome:
     for name in TOKENIZER_FILES:
         shutil.copyfile(folder / name, out / name)
     tokenizer = load_tokenizer(folder)
-    text_ids(tokenizer, KEY)
     base = open_base(folder, tokenizer, KEY)
+    text_ids(tokenizer, KEY, told_start(folder) if base.trunk.config.family == "seq2seq" else None)
     if adapter_files(config):
         _merge_adapter(config, base, folder)
     parameters = sum(parameter.numel() for parameter in (base.model or base.trunk).parameters())

@@ -124,9 +124,12 @@ def first_id(tokenizer: "tokenizers.Tokenizer", tokens: Sequence[str]) -> int | 
     return next((number for number in ids if number is not None), None)
 
 
-def text_ids(tokenizer: "tokenizers.Tokenizer", place: str) -> TextIds:
-    """The tokenizer's own tokens for beginning, end and padding. UserError, naming `place`, when it lacks one."""
-    bos, eos = first_id(tokenizer, START_TOKENS), first_id(tokenizer, END_TOKENS)
+def text_ids(tokenizer: "tokenizers.Tokenizer", place: str, start: int | None = None) -> TextIds:
+    """The tokenizer's own tokens for beginning, end and padding. UserError, naming `place`, when it lacks one.
+
+    `start`: what a model's texts begin with by its own settings, as an encoder-decoder's targets do.
+    """
+    bos, eos = first_id(tokenizer, START_TOKENS) if start is None else start, first_id(tokenizer, END_TOKENS)
     if bos is None or eos is None:
         role, known = ("begin", START_TOKENS) if bos is None else ("end", END_TOKENS)
         raise UserError(

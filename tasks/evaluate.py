@@ -54,14 +54,20 @@ def load_suite(path: Path) -> EvaluateConfig:
 
 
 def draw_samples(config: EvaluateConfig, subject: Subject, is_chat: bool) -> list[dict[str, Json]]:
-    """Continuations of the prompts, each with the seed and temperature that give it again."""
+    """Continuations of the prompts, each with the seed and temperature that give it again; of an encoder-decoder, answers."""
+    from model.heads import Seq2SeqModel
     from model.sampling import Sampling
-    from tasks.writing import continue_text
+    from tasks.writing import continue_text, translate_text
 
+    model, tokenizer = subject.model, subject.tokenizer
     samples: list[dict[str, Json]] = []
     sampling = Sampling(config.sample_tokens, config.temperature, seed=config.seed)
     for prompt in config.prompts:
-        texts = continue_text(subject.model, subject.tokenizer, prompt, config.samples, sampling, is_chat=is_chat)
+        if isinstance(model, Seq2SeqModel):
+            assert subject.start is not None
+            texts = translate_text(model, tokenizer, prompt, subject.start, config.samples, sampling)
+        else:
+            texts = continue_text(model, tokenizer, prompt, config.samples, sampling, is_chat=is_chat)
         for text in texts:
             samples.append({"prompt": prompt, "text": text, "seed": config.seed, "temperature": config.temperature})
     return samples
@@ -128,12 +134,15 @@ def score_model(
     import torch
 
     from model.device import choose_device
+    from model.heads import Seq2SeqModel
     from tasks.models import load, read_task
+    from tasks.writing import target_start
 
     if config.threads:
         torch.set_num_threads(config.threads)
     model, tokenizer = load(folder)
-    subject = Subject(model.to(choose_device()), tokenizer)
+    start = target_start(folder, tokenizer) if isinstance(model, Seq2SeqModel) else None
+    subject = Subject(model.to(choose_device()), tokenizer, start)
     task = read_task(folder)
     scores: list[Score] = []
     samples: list[dict[str, Json]] = []

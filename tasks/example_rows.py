@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from model.model_config import ModelConfig
 from tasks.encoding import SpecialIds, TextIds, encode_documents, special_ids, text_ids
+from tasks.translation_rows import pair_rows
 
 if TYPE_CHECKING:
     import tokenizers
@@ -59,9 +60,14 @@ def _kind_of(table: pa.Table) -> Kind:
 
 
 def encode_examples(
-    examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig
+    examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None = None
 ) -> EncodedExamples:
-    """Rows in the order of the table, none longer than a model of that `shape` takes."""
+    """Rows in the order of the table, none longer than a model of that `shape` takes.
+
+    `start`: the token that an encoder-decoder's targets begin with; None: the one that begins any text.
+    """
+    if examples.kind == "instruction" and shape.family == "seq2seq":
+        return _encode_pairs(examples.table, tokenizer, text_ids(tokenizer, "fine-tuning", start), shape.context)
     if examples.kind == "instruction":
         return _encode_instructions(examples.table, tokenizer, special_ids(tokenizer, "fine-tuning"), shape.context)
     special = text_ids(tokenizer, "fine-tuning")
@@ -140,6 +146,15 @@ def _encode_instructions(
     rows = [instruction_row(p, r, special, context) for p, r in zip(prompts, responses, strict=True)]
     cut = sum(len(p) + len(r) + 4 > context + 1 for p, r in zip(prompts, responses, strict=True))
     return EncodedExamples(_lists([ids for ids, _ in rows], [targets for _, targets in rows]), cut)
+
+
+def _encode_pairs(
+    table: pa.Table, tokenizer: "tokenizers.Tokenizer", special: TextIds, context: int
+) -> EncodedExamples:
+    rows = pair_rows(table["prompt"].to_pylist(), table["response"].to_pylist(), tokenizer, special, context)
+    pairs = _lists([row.ids for row in rows], [row.targets for row in rows])
+    begun = pa.array([row.decoder_ids for row in rows], pa.list_(pa.int32()))
+    return EncodedExamples(pairs.append_column("decoder_ids", begun), sum(row.is_cut for row in rows))
 
 
 def _encode_texts(

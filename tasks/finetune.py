@@ -22,6 +22,7 @@ from tasks.example_rows import Kind, encode_examples, read_examples
 from tasks.ledger import Ledger, StageOutcome
 from tasks.sampling import hash_keys
 from tasks.settings import Json, Placement, Section, identity
+from tasks.translation_rows import told_start
 from tasks.tuning import Freeze, choose_what_learns, open_base, save_adapters, save_tuned, with_head
 
 if TYPE_CHECKING:
@@ -161,17 +162,19 @@ def train_finetune(payload: dict[str, Json]) -> None:
     place, tokenizer = f"finetune {config.name}", load_tokenizer(tokenizer_folder)
     examples = read_examples(Path(str(payload["examples"])), "train")
     source = open_base(base, tokenizer, place)
-    added = add_chat_tokens(tokenizer) if examples.kind == "instruction" else []
+    is_pair = source.trunk.config.family == "seq2seq"
+    added = add_chat_tokens(tokenizer) if examples.kind == "instruction" and not is_pair else []
     model = with_head(source, examples, vocabulary_size(tokenizer), config.seed, place)
     learns = choose_what_learns(model, config.freeze, config.lora, bool(added), place)
     if process_rank()[0] == 0:
         (out / LEARNS).write_text(f"{learns}\n", encoding="utf-8")
-    encoded = encode_examples(examples, tokenizer, model.trunk.config)
+    start = told_start(base) if is_pair else None
+    encoded = encode_examples(examples, tokenizer, model.trunk.config, start)
     held = validation_mask(examples.table["group"].to_pylist(), config.seed)
     learned, validation = encoded.table.filter(pa.array(~held)), encoded.table.filter(pa.array(held))
     if learned.num_rows == 0:
         raise UserError(f"{place}: examples {config.examples!r} has no training rows. Fix: add examples.")
-    special = text_ids(tokenizer, place)
+    special = text_ids(tokenizer, place, start)
     result = _train(
         model, config, _batches(learned, config, examples.kind, model, special.pad),
         _batches(validation, config, examples.kind, model, special.pad) if validation.num_rows else None,
@@ -206,9 +209,7 @@ def _train(
         with (out / "curve.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(figures)) + "\n")
 
-    return train(
-        model, batches, validation, training, optimizer_config(config), out / "checkpoints", mark, report
-    )
+    return train(model, batches, validation, training, optimizer_config(config), out / "checkpoints", mark, report)
 
 
 @dataclass(frozen=True)

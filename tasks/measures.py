@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from tasks.example_rows import IGNORED
 
 if TYPE_CHECKING:
-    from model.heads import LanguageModel, MultipleChoice, SequenceClassifier, TokenClassifier
+    import torch
+
+    from model.heads import LanguageModel, MultipleChoice, Seq2SeqModel, SequenceClassifier, TokenClassifier
 
 Floats = NDArray[np.float64]
 
@@ -49,7 +51,6 @@ def document_nats(model: "LanguageModel", documents: Sequence[Sequence[int]]) ->
 def row_nats(model: "LanguageModel", inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> Floats:
     """Nats of each row's targets: the target at t is what comes after the input at t, IGNORED is not scored. [rows]."""
     import torch
-    import torch.nn.functional as F
 
     total = np.zeros(len(inputs))
     device = model.trunk.embedding.weight.device
@@ -57,17 +58,43 @@ def row_nats(model: "LanguageModel", inputs: Sequence[Sequence[int]], targets: S
         for numbers in _batches([len(row) for row in inputs]):
             ids = torch.from_numpy(_padded([inputs[i] for i in numbers], 0)).to(device)
             wanted = torch.from_numpy(_padded([targets[i] for i in numbers], IGNORED)).to(device)
-            is_scored = wanted != IGNORED
-            hidden, goals = model.trunk(ids)[is_scored], wanted[is_scored]  # (scored, C), (scored)
-            chunk = max(1, LOGITS // model.trunk.vocab_size)
-            pieces = [
-                F.cross_entropy(model.logits(hidden[i : i + chunk]).float(), goals[i : i + chunk], reduction="none")
-                for i in range(0, len(goals), chunk)
-            ]
-            owners = is_scored.nonzero()[:, 0].cpu().numpy()
-            found = torch.cat(pieces).double().cpu().numpy() if pieces else np.zeros(0)
-            total[numbers] = np.bincount(owners, weights=found, minlength=len(numbers))
+            total[numbers] = _scored_nats(model, model.trunk(ids), wanted)
     return total
+
+
+def pair_nats(
+    model: "Seq2SeqModel", sources: Sequence[Sequence[int]], begun: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
+) -> Floats:  # fmt: skip
+    """Nats of each row's targets, which come after what has `begun`, given its source; IGNORED is not scored. [rows]."""
+    import torch
+
+    total = np.zeros(len(sources))
+    device = model.trunk.embedding.weight.device
+    with torch.inference_mode():
+        for numbers in _batches([len(source) + len(row) for source, row in zip(sources, begun, strict=True)]):
+            ids = torch.from_numpy(_padded([sources[i] for i in numbers], 0)).to(device)
+            lengths = torch.tensor([len(sources[i]) for i in numbers], device=device)
+            told = torch.from_numpy(_padded([begun[i] for i in numbers], 0)).to(device)
+            wanted = torch.from_numpy(_padded([targets[i] for i in numbers], IGNORED)).to(device)
+            total[numbers] = _scored_nats(model, model.trunk(ids, lengths, told), wanted)
+    return total
+
+
+def _scored_nats(model: "LanguageModel | Seq2SeqModel", hidden: "torch.Tensor", wanted: "torch.Tensor") -> Floats:
+    """hidden [B, T, C], wanted [B, T] -> nats of each row [B]."""
+    import torch
+    import torch.nn.functional as F
+
+    is_scored = wanted != IGNORED
+    chosen, goals = hidden[is_scored], wanted[is_scored]  # (scored, C), (scored)
+    chunk = max(1, LOGITS // model.trunk.vocab_size)
+    pieces = [
+        F.cross_entropy(model.logits(chosen[i : i + chunk]).float(), goals[i : i + chunk], reduction="none")
+        for i in range(0, len(goals), chunk)
+    ]
+    owners = is_scored.nonzero()[:, 0].cpu().numpy()
+    found = torch.cat(pieces).double().cpu().numpy() if pieces else np.zeros(0)
+    return np.bincount(owners, weights=found, minlength=len(wanted)).astype(np.float64)
 
 
 def predict_rows(model: "SequenceClassifier", rows: Sequence[Sequence[int]]) -> Floats:

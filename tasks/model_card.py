@@ -116,7 +116,7 @@ def write_card(
         _what(model, padding, dtype),
         _text(origin),
         _figures(origin),
-        _loading(head, is_chat=task is not None and task.kind == "instruction"),
+        _loading(head, is_chat=head == "language_model" and task is not None and task.kind == "instruction"),
         _certificate(checks),
         _lineage(origin, source),
         _limits(origin, model, head),

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.encoding import decode_text, encode_documents, special_ids
+from tasks.encoding import decode_text, encode_documents, special_ids, text_ids
 from tasks.errors import UserError
-from tasks.example_rows import IGNORED, encode_examples, prompt_ids, read_examples
+from tasks.example_rows import IGNORED, LabelledExamples, encode_examples, prompt_ids, read_examples
 from tasks.intervals import Estimate, ratio
 from tasks.suite import EvaluateConfig, TaskName, heldout_examples, heldout_texts, training_texts
+from tasks.translation_rows import pair_rows
 
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.heads import LanguageModel, Model
+    from model.generate import Generation
+    from model.heads import LanguageModel, Model, Seq2SeqModel
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +40,7 @@ class Subject:
 
     model: "Model"
     tokenizer: "tokenizers.Tokenizer"
+    start: int | None = None  # of an encoder-decoder: the token that its targets begin with
 
 
 def score_documents(config: EvaluateConfig, subject: Subject, corpus: Path | None) -> list[Score]:
@@ -72,27 +75,21 @@ def score_documents(config: EvaluateConfig, subject: Subject, corpus: Path | Non
 
 
 def score_instructions(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
-    """Bits per byte of held-out responses, and greedy answers compared with them.
+    """Bits per byte of held-out responses, and greedy answers compared with them; an encoder-decoder's prompts are its sources.
 
     Baselines: a unigram model over the training responses, and the commonest training response as everyone's answer.
     """
-    from tasks.measures import commonest, count_tokens, row_nats, unigram_nats
-    from tasks.models import as_language_model
+    from tasks.measures import commonest, count_tokens, unigram_nats
 
-    model = as_language_model(subject.model, "follow instructions")
     train, held = read_examples(examples, "train"), heldout_examples(config, examples)
-    encoded = encode_examples(held, subject.tokenizer, model.trunk.config).table
-    end = special_ids(subject.tokenizer, "evaluate").end
-    rows, targets = encoded["ids"].to_pylist(), encoded["targets"].to_pylist()
-    scored = [[IGNORED if token == end else token for token in row] for row in targets]
+    scored, nats = _response_nats(subject, held)
     responses = [[token for token in row if token != IGNORED] for row in scored]
     sizes = np.array([len(decode_text(subject.tokenizer, ids).encode()) for ids in responses], dtype=np.float64)
     learned = encode_documents(subject.tokenizer, train.table["response"].to_pylist())
     frequency = unigram_nats(count_tokens(learned, subject.tokenizer.get_vocab_size()))
-    nats = row_nats(model, [row[:-1] for row in rows], [row[1:] for row in scored])
     unigram = np.array([frequency[ids].sum() for ids in responses])
     compared = held.table.slice(0, config.max_responses)
-    answers = _answers(config, model, subject, compared["prompt"].to_pylist())
+    answers = _answers(config, subject, compared["prompt"].to_pylist())
     usual = commonest(train.table["response"].to_pylist())
     expected: list[str] = compared["response"].to_pylist()
     return [
@@ -107,21 +104,68 @@ def _bits(nats: Floats, sizes: Floats, config: EvaluateConfig) -> Estimate:
     return ratio(nats / np.log(2), sizes, config.resamples, config.seed)
 
 
-def _answers(config: EvaluateConfig, model: "LanguageModel", subject: Subject, prompts: Sequence[str]) -> list[str]:
-    """Greedy answers; a prompt that leaves no room loses its beginning."""
+def _response_nats(subject: Subject, held: LabelledExamples) -> tuple[list[list[int]], Floats]:
+    """Tokens of each row that are scored, which the one that ends a response is not, the others IGNORED; their nats [rows]."""
+    from model.heads import Seq2SeqModel
+    from tasks.measures import pair_nats, row_nats
+    from tasks.models import as_language_model
+
+    model, tokenizer = subject.model, subject.tokenizer
+    if not isinstance(model, Seq2SeqModel):
+        model = as_language_model(model, "follow instructions")
+    encoded = encode_examples(held, tokenizer, model.trunk.config, subject.start).table
+    is_pair = isinstance(model, Seq2SeqModel)
+    end = text_ids(tokenizer, "evaluate", subject.start).eos if is_pair else special_ids(tokenizer, "evaluate").end
+    rows, targets = encoded["ids"].to_pylist(), encoded["targets"].to_pylist()
+    scored = [[IGNORED if token == end else token for token in row] for row in targets]
+    if isinstance(model, Seq2SeqModel):
+        return scored, pair_nats(model, rows, encoded["decoder_ids"].to_pylist(), scored)
+    return scored, row_nats(model, [row[:-1] for row in rows], [row[1:] for row in scored])
+
+
+def _answers(config: EvaluateConfig, subject: Subject, prompts: Sequence[str]) -> list[str]:
+    """Greedy answers, of at most `response_tokens`."""
+    from model.heads import Seq2SeqModel
+    from tasks.models import as_language_model
+
+    model = subject.model
+    if isinstance(model, Seq2SeqModel):
+        steps = _translation(config, model, subject, prompts)
+    else:
+        steps = _conversation(config, as_language_model(model, "follow instructions"), subject, prompts)
+    answers = [list[int]() for _ in prompts]
+    for tokens in steps:
+        for answer, token in zip(answers, tokens, strict=True):
+            if token is not None:
+                answer.append(token.id)
+    return [decode_text(subject.tokenizer, answer) for answer in answers]
+
+
+def _conversation(
+    config: EvaluateConfig, model: "LanguageModel", subject: Subject, prompts: Sequence[str]
+) -> "Generation":
+    """A prompt that leaves no room loses its beginning."""
     from model.generate import generate
     from model.sampling import Sampling
 
     special = special_ids(subject.tokenizer, "evaluate")
     room = max(1, model.trunk.config.context - 3 - config.response_tokens)
     given = [prompt_ids(ids[-room:], special) for ids in encode_documents(subject.tokenizer, prompts)]
-    answers = [list[int]() for _ in given]
     ends = frozenset({special.end, special.eos})
-    for tokens in generate(model, given, Sampling(config.response_tokens, temperature=0, stop_ids=ends)):
-        for answer, token in zip(answers, tokens, strict=True):
-            if token is not None:
-                answer.append(token.id)
-    return [decode_text(subject.tokenizer, answer) for answer in answers]
+    return generate(model, given, Sampling(config.response_tokens, temperature=0, stop_ids=ends))
+
+
+def _translation(
+    config: EvaluateConfig, model: "Seq2SeqModel", subject: Subject, prompts: Sequence[str]
+) -> "Generation":
+    """A source that is too long loses its end, as in learning."""
+    from model.generate import translate
+    from model.sampling import Sampling
+
+    special = text_ids(subject.tokenizer, "evaluate", subject.start)
+    rows = pair_rows(prompts, [""] * len(prompts), subject.tokenizer, special, model.trunk.config.context)
+    sampling = Sampling(config.response_tokens, temperature=0, stop_ids=frozenset({special.eos}))
+    return translate(model, [row.ids for row in rows], special.bos, sampling)
 
 
 def _compare(

@@ -14,6 +14,7 @@ from tasks.encoding import TextIds, vocabulary_size
 from tasks.errors import UserError
 from tasks.example_rows import LabelledExamples
 from tasks.settings import Json
+from tasks.translation_rows import surround_sources
 
 if TYPE_CHECKING:
     import tokenizers
@@ -82,20 +83,23 @@ def open_base(folder: Path, tokenizer: "tokenizers.Tokenizer", place: str) -> Ba
 def with_head(base: Base, examples: LabelledExamples, tokens: int, seed: int, place: str) -> "Model":
     """The base itself for instructions, its trunk under a new head for classes. UserError for a base that does not fit.
 
-    A language model with fewer than `tokens` tokens gets rows for the others.
+    To an encoder-decoder the prompt is the source, the response the target. A language model with fewer than `tokens` tokens gets
+    rows for the others.
     """
     import torch
 
-    from model.heads import LanguageModel
+    from model.heads import LanguageModel, Seq2SeqModel
     from model.vocabulary_size import resize_vocabulary
 
     torch.manual_seed(seed)
     if examples.kind != "instruction":
         return _with_new_head(base, examples, place)
+    if isinstance(base.model, Seq2SeqModel):
+        return base.model
     if not isinstance(base.model, LanguageModel):
         raise UserError(
-            f"{place}: instructions need a language model, but the base is {base.kind}. "
-            "Fix: start from a model that predicts the next token."
+            f"{place}: instructions need a language model or an encoder-decoder, but the base is {base.kind}. "
+            "Fix: start from a model that writes."
         )
     resize_vocabulary(base.model, max(base.trunk.vocab_size, tokens), seed)
     return base.model
@@ -177,6 +181,8 @@ def save_tuned(
     save_folder(folder, model, extra)
     if task["kind"] == "multiple_choice":
         surround(tokenizer, special, separates=True)
+    elif task["kind"] == "instruction" and model.trunk.config.family == "seq2seq":
+        surround_sources(tokenizer)
     elif task["kind"] in ("classification", "multi_label", "regression") and model.trunk.config.is_causal:
         surround(tokenizer, special, separates=False)
     save_tokenizer(tokenizer, special, source, folder)
@@ -233,9 +239,9 @@ def _rules(model: "Model", freeze: Freeze) -> tuple["Rule", ...]:
 
 def _beside_adapters(model: "Model", grew: bool) -> tuple["Rule", ...]:
     from model.freezing import Rule
-    from model.heads import LanguageModel
+    from model.heads import LanguageModel, Seq2SeqModel
 
-    if not isinstance(model, LanguageModel):
+    if not isinstance(model, LanguageModel | Seq2SeqModel):
         return (Rule("head.*", trains=True),)
     if not grew:
         return ()

@@ -1,16 +1,16 @@
 """Texts from a model: continued or translated, piece by piece, up to stop strings."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.encoding import BOS, decode_text, encode_documents, special_ids, text_ids
+from tasks.encoding import decode_text, encode_documents, special_ids
 from tasks.errors import UserError
 from tasks.example_rows import prompt_ids
 from tasks.models import as_language_model, start_id, stop_ids
+from tasks.translation_rows import source_ids, told_start
 
 if TYPE_CHECKING:
     import tokenizers
@@ -155,18 +155,10 @@ def search_translation(
     ]
 
 
-def source_ids(tokenizer: "tokenizers.Tokenizer", source: str) -> list[int]:
-    """What an encoder reads: between our own tokens, else as the tokenizer's template has it."""
-    if tokenizer.token_to_id(BOS) is None:
-        return tokenizer.encode(source).ids
-    text = text_ids(tokenizer, "MODEL")
-    return [text.bos, *encode_documents(tokenizer, [source])[0], text.eos]
-
-
 def target_start(folder: Path, tokenizer: "tokenizers.Tokenizer") -> int:
     """The token that a target begins with: by config.json, else the one that begins any text."""
-    told = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("decoder_start_token_id")
-    return told if isinstance(told, int) else start_id(tokenizer)
+    told = told_start(folder)
+    return start_id(tokenizer) if told is None else told
 
 
 def _rounds(

@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 TEXTS = [f"a {word} is here, and it is not there." for word in ("apple", "pear", "plum", "hammer", "saw", "drill")] * 5
 END = "<|endoftext|>"
+MARIAN_WORDS = ("rain", "stone", "mill", "river", "wheel")
 BERT_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -68,4 +69,35 @@ def write_bert(folder: Path, kind: type[transformers.PreTrainedModel] = transfor
     torch.manual_seed(0)
     kind(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def marian_tokenizer() -> Tokenizer:
+    """Whole words and </s> behind them; nothing begins a text, as in Marian's."""
+    vocabulary = {token: number for number, token in enumerate(("</s>", "<unk>", *MARIAN_WORDS, "<pad>"))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(["</s>", "<unk>", "<pad>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A $B </s>", special_tokens=[("</s>", vocabulary["</s>"])]
+    )
+    return tokenizer
+
+
+def write_marian(folder: Path) -> Path:
+    """A translator with random weights, whose targets begin with the padding."""
+    tokenizer = marian_tokenizer()
+    end, pad = tokenizer.token_to_id("</s>"), tokenizer.token_to_id("<pad>")
+    config = transformers.MarianConfig(
+        vocab_size=tokenizer.get_vocab_size(), d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=16, dropout=0.0,
+        scale_embedding=True, activation_function="relu", pad_token_id=pad, eos_token_id=end, decoder_start_token_id=pad,
+        forced_eos_token_id=None, init_std=0.1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.MarianMTModel(config).save_pretrained(folder)
+    wrapped = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
+    )
+    wrapped.save_pretrained(folder)
     return folder

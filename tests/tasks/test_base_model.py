@@ -182,7 +182,9 @@ def test_bert_learns_the_labels_of_words(bert: PretrainedModel, tmp_path: Path) 
 
 def test_masked_language_model_takes_no_instructions(bert: PretrainedModel, tmp_path: Path) -> None:
     examples = examples_of(tmp_path, [{"prompt": "a", "response": "b"}], [], heldout=0)
-    message = "finetune asks: instructions need a language model, but the base is a MaskedLanguageModel"
+    message = (
+        "finetune asks: instructions need a language model or an encoder-decoder, but the base is a MaskedLanguageModel"
+    )
     with pytest.raises(UserError, match=message):
         tuned(FinetuneConfig(name="asks", examples="asks"), bert, examples, tmp_path / "model")
 

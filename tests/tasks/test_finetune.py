@@ -308,7 +308,10 @@ def test_instructions_on_a_classifier_are_refused(base: PretrainedModel, tokeniz
     folder = tmp_path / "classifier"
     save_folder(folder / "model", SequenceClassifier(SMALL, load_tokenizer(tokenizer.path).get_vocab_size(), 2), {})
     examples = write_examples(tmp_path, [{"prompt": "a", "response": "b"}] * 1, [], heldout=0)
-    with pytest.raises(UserError, match="instructions need a language model, but the base is a SequenceClassifier"):
+    with pytest.raises(
+        UserError,
+        match="instructions need a language model or an encoder-decoder, but the base is a SequenceClassifier",
+    ):
         run(
             FinetuneConfig(name="asks", examples="asks"),
             PretrainedModel(str(folder), "0"),
