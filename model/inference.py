@@ -98,7 +98,7 @@ def _product(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: int)
     """The fastest linear layer that this device and this build of torch have."""
     weight = weight.detach().to(dtype)
     bias = None if bias is None else bias.detach().to(dtype)
-    if weight.device.type == "cpu" and torch.backends.mkldnn.is_available():
+    if weight.device.type == "cpu" and _packs(dtype):
         is_single = rows == 1 and dtype == torch.float32
         return SingleRowLinear(weight, bias) if is_single else PackedLinear(weight, bias, rows)
     out_width, in_width = weight.shape
@@ -107,3 +107,10 @@ def _product(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: int)
     if bias is not None:
         plain.bias = nn.Parameter(bias, requires_grad=False)
     return plain
+
+
+def _packs(dtype: torch.dtype) -> bool:
+    """Whether this build has oneDNN, and oneDNN this dtype on this processor."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

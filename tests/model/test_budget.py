@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from model.budget import ParameterCount, count_parameters, flops_per_token, parameters, training_memory
 from model.config import config_to_json
+from model.device import choose_precision
 from model.heads import LanguageModel, MaskedLanguageModel, Seq2SeqModel
 from model.model_config import PRESETS, Activation, Bias, ModelConfig, Positions
 
@@ -109,14 +110,18 @@ def test_unknown_precision_is_refused():
         training_memory(ModelConfig(), 512, 8, "int8")
 
 
+CPU = torch.device("cpu")
+MIXED = "bfloat16" if choose_precision("auto", CPU) == torch.bfloat16 else "float32"  # emulation takes minutes
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 @pytest.mark.parametrize(
     ("config", "vocab_size", "rows", "precision"),
     [
-        (ModelConfig("gpt2", layers=6, width=256, heads=4, context=256), 8192, 16, "bfloat16"),
+        (ModelConfig("gpt2", layers=6, width=256, heads=4, context=256), 8192, 16, MIXED),
         (ModelConfig("llama", layers=4, width=256, heads=4, kv_heads=2, context=512), 8192, 6, "float32"),
         (ModelConfig("bert", layers=4, width=256, heads=4, context=256), 8192, 12, "float32"),
-        (ModelConfig("seq2seq", layers=3, width=256, heads=4, context=128), 8192, 32, "bfloat16"),
+        (ModelConfig("seq2seq", layers=3, width=256, heads=4, context=128), 8192, 32, MIXED),
         (ModelConfig("lstm", layers=2, width=384, context=64), 8192, 32, "float32"),
     ],
     ids=lambda value: f"{value.family}" if isinstance(value, ModelConfig) else str(value),
