@@ -32,9 +32,9 @@ from benchmarks.corpus import show  # noqa: E402
 from benchmarks.sides import Row  # noqa: E402
 from model.device import choose_precision  # noqa: E402
 from model.generate import generate  # noqa: E402
-from model.heads import LanguageModel  # noqa: E402
 from model.huggingface import load_folder  # noqa: E402
 from model.inference import for_inference  # noqa: E402
+from model.models import LanguageModel  # noqa: E402
 from model.sampling import Sampling  # noqa: E402
 
 VOCAB = 50_257

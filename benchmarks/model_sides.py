@@ -21,8 +21,8 @@ from benchmarks.sides import Row, tell
 from model.batches import Batch
 from model.config import OptimizerConfig, Precision
 from model.device import choose_precision
-from model.heads import LanguageModel, set_compute_dtype
 from model.model_config import PRESETS, ModelConfig
+from model.models import LanguageModel, set_compute_dtype
 from model.optimizer import build_optimizer
 from model.parallel import Scored
 

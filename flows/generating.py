@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from model.generate import Token
-    from model.heads import LanguageModel, MaskedLanguageModel, Model, MultipleChoice, Seq2SeqModel
+    from model.models import LanguageModel, MaskedLanguageModel, Model, MultipleChoice, Seq2SeqModel
     from model.sampling import Sampling
     from tasks.models import Task
     from tasks.writing import Piece
@@ -70,7 +70,7 @@ class Asked:
 
 def answer(folder: Path, asked: Asked) -> None:
     """Prints what the model of `folder` makes of the prompt. UserError, naming the option, for one that does not suit it."""
-    from model.heads import (
+    from model.models import (
         LanguageModel,
         MaskedLanguageModel,
         MultipleChoice,
@@ -170,7 +170,7 @@ def _fill(model: "MaskedLanguageModel", tokenizer: "tokenizers.Tokenizer", asked
 def _label(
     model: "Model", tokenizer: "tokenizers.Tokenizer", folder: Path, task: "Task | None", asked: Asked
 ) -> None:  # fmt: skip
-    from model.heads import SequenceClassifier, TokenClassifier
+    from model.models import SequenceClassifier, TokenClassifier
     from tasks.labelling import label_text, label_words, labels_of
 
     assert isinstance(model, SequenceClassifier | TokenClassifier)

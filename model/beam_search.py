@@ -9,7 +9,7 @@ from torch import Tensor
 
 from model.checks import at_least
 from model.decoding import check_rows, extend, only_reading, read_sources
-from model.heads import Seq2SeqModel
+from model.models import Seq2SeqModel
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.cache import KeyValueCache
-from model.heads import LanguageModel, Seq2SeqModel
+from model.models import LanguageModel, Seq2SeqModel
 from model.recurrent import Recurrent, RecurrentState
 
 Writer = LanguageModel | Seq2SeqModel

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from model.decoding import Cache, Writer, check_rows, context_of, extend, only_reading, read_prompts, read_sources
-from model.heads import LanguageModel, Seq2SeqModel
+from model.models import LanguageModel, Seq2SeqModel
 from model.sampling import Sampling, penalize, pick, uniforms
 
 

@@ -13,21 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.folder_config import CLASSIFIERS, CONFIG, OWN_TYPE, FolderDescription, Head, label_names
-from model.heads import (
-    HeadSpec,
-    LanguageHead,
-    LanguageModel,
-    MaskedHead,
-    MaskedLanguageModel,
-    Model,
-    MultipleChoice,
-    MultiTask,
-    Seq2SeqModel,
-    SequenceClassifier,
-    TokenClassifier,
-    Trunk,
-    build_trunk,
-)
+from model.heads import HeadSpec, LanguageHead, MaskedHead
 from model.huggingface_config import (
     OWN_TASKS,
     PROBLEM_TYPES,
@@ -40,6 +26,18 @@ from model.huggingface_config import (
 )
 from model.lora import LoraLinear
 from model.model_config import ModelConfig
+from model.models import (
+    LanguageModel,
+    MaskedLanguageModel,
+    Model,
+    MultipleChoice,
+    MultiTask,
+    Seq2SeqModel,
+    SequenceClassifier,
+    TokenClassifier,
+    Trunk,
+    build_trunk,
+)
 from model.stored_weights import take_tensors
 from model.tensor_names import stored_tensors, stored_trunk
 from model.transformer import EncoderDecoder

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.heads import LanguageHead, LanguageModel, Seq2SeqModel
+from model.heads import LanguageHead
 from model.layers import LayerNorm, Linear, RMSNorm
+from model.models import LanguageModel, Seq2SeqModel
 
 STRIP = 32  # outputs that lie side by side
 

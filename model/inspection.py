@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.attention import Attention, CrossAttention, View
-from model.heads import LanguageModel, MaskedLanguageModel, Model, Seq2SeqModel
+from model.models import LanguageModel, MaskedLanguageModel, Model, Seq2SeqModel
 
 Floats = NDArray[np.float32]
 Predictor = LanguageModel | MaskedLanguageModel | Seq2SeqModel

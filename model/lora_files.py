@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.heads import LanguageModel, Model, Seq2SeqModel, SequenceClassifier, TokenClassifier
 from model.huggingface import model_tensors
 from model.lora import adapt, adapters
 from model.lora_config import LoraConfig
+from model.models import LanguageModel, Model, Seq2SeqModel, SequenceClassifier, TokenClassifier
 from model.name_patterns import last_match
 from model.trunk_tensors import StoredTensor
 

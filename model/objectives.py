@@ -21,13 +21,9 @@ from model.answer_rows import (
 from model.batches import PAD_MULTIPLE, Batch, Batches
 from model.corruption import Symbols, hide_spans, hide_units, mask, movable, number_units, shuffle
 from model.documents import find_documents
-from model.heads import (
-    LanguageModel,
-    MaskedLanguageModel,
-    Seq2SeqModel,
-)
 from model.loss import IGNORED
 from model.model_config import ModelConfig
+from model.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel
 from model.noise import Keys, row_keys
 from model.objective_config import ObjectiveConfig, check_pair
 from model.whole_words import WordTable

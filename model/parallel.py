@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model.batches import Batch, Batches
 from model.device import process_rank, sum_over_processes
-from model.heads import Model, MultiTask
+from model.models import Model, MultiTask
 
 M = TypeVar("M", bound=Model)
 

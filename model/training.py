@@ -29,7 +29,7 @@ from model.checkpoint import (
 )
 from model.config import OptimizerConfig, TrainingConfig, settings_digest
 from model.device import agree_on, choose_device, choose_precision, process_rank, sum_over_processes
-from model.heads import Model, set_compute_dtype
+from model.models import Model, set_compute_dtype
 from model.optimizer import build_optimizer, set_learning_rate
 from model.parallel import Scored, gradient_sync, mean_loss, micro_batch_rows, wrap
 from model.prefetch import Prefetch

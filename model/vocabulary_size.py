@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from model.heads import LanguageHead, MaskedHead, Model
+from model.heads import LanguageHead, MaskedHead
+from model.models import Model
 
 NOISE = 0.1  # of the deviation of the old rows: enough that no two new tokens are alike
 

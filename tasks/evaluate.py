@@ -21,7 +21,7 @@ from tasks.settings import Json
 from tasks.suite import EvaluateConfig, TaskName, suite_digests
 
 if TYPE_CHECKING:
-    from model.heads import Model
+    from model.models import Model
 
 __all__ = ["EvaluateConfig", "evaluate", "load_suite", "score_model", "suite_digests"]
 
@@ -55,7 +55,7 @@ def load_suite(path: Path) -> EvaluateConfig:
 
 def draw_samples(config: EvaluateConfig, subject: Subject, is_chat: bool) -> list[dict[str, Json]]:
     """Continuations of the prompts, each with the seed and temperature that give it again; of an encoder-decoder, answers."""
-    from model.heads import Seq2SeqModel
+    from model.models import Seq2SeqModel
     from model.sampling import Sampling
     from tasks.writing import continue_text, translate_text
 
@@ -77,7 +77,7 @@ def look_inside(
     config: EvaluateConfig, subject: Subject, samples: Sequence[dict[str, Json]], is_chat: bool
 ) -> list[Inside]:
     """The model at work on the first sample of each prompt; a masked one on the prompts themselves."""
-    from model.heads import LanguageModel, MaskedLanguageModel
+    from model.models import LanguageModel, MaskedLanguageModel
 
     if isinstance(subject.model, MaskedLanguageModel):
         return look_at_prompts(subject, subject.model, config.prompts)
@@ -95,7 +95,7 @@ def chosen_tasks(
     examples: Path | None,
 ) -> list[TaskName]:
     """The suite's tasks in the order of the table, the examples' first. UserError for one that lacks what it needs."""
-    from model.heads import LanguageModel
+    from model.models import LanguageModel
 
     kind = None if examples is None else read_examples(examples, "heldout").kind
     has_text = corpus is not None or config.documents == "python"
@@ -134,7 +134,7 @@ def score_model(
     import torch
 
     from model.device import choose_device
-    from model.heads import Seq2SeqModel
+    from model.models import Seq2SeqModel
     from tasks.models import load, read_task
     from tasks.writing import target_start
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import tokenizers
     import torch
 
-    from model.heads import Model
+    from model.models import Model
 
 Dtype = Literal["float32", "bfloat16"]
 PADDING_ROWS = 1_024  # of a vocabulary, at most; more is no padding but another tokenizer's vocabulary
@@ -166,7 +166,7 @@ def _check_adapter(opened: _Opened, prompts: list[list[int]]) -> Check:
 
 def _cut(opened: _Opened, prompts: list[list[int]]) -> Check:
     """Slices padding off the vocabulary, in place: no other logit may move by more than another order of sums explains."""
-    from model.heads import LanguageModel, MaskedLanguageModel, Seq2SeqModel
+    from model.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel
     from model.vocabulary_size import cut_vocabulary
 
     name = "padding, there and not"

@@ -27,7 +27,7 @@ from tasks.tuning import Freeze, choose_what_learns, open_base, save_adapters, s
 
 if TYPE_CHECKING:
     from model.batches import ExampleBatches
-    from model.heads import Model
+    from model.models import Model
     from model.training import TrainingFigures, TrainingResult
 
 Launch = Callable[[Callable[[dict[str, Json]], None], dict[str, Json]], None]

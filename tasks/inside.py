@@ -19,8 +19,8 @@ from tasks.objective_symbols import MASKS
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.heads import LanguageModel, MaskedLanguageModel
     from model.inspection import TokenLosses
+    from model.models import LanguageModel, MaskedLanguageModel
     from tasks.scoring import Subject
 
 TEXTS, TOKENS, LAYERS, HEADS, ALTERNATIVES = 4, 32, 8, 3, 5

@@ -16,7 +16,13 @@ from tasks.example_rows import IGNORED
 if TYPE_CHECKING:
     import torch
 
-    from model.heads import LanguageModel, MultipleChoice, Seq2SeqModel, SequenceClassifier, TokenClassifier
+    from model.models import (
+        LanguageModel,
+        MultipleChoice,
+        Seq2SeqModel,
+        SequenceClassifier,
+        TokenClassifier,
+    )
 
 Floats = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from tasks.models import read_task
 
 if TYPE_CHECKING:
     from model.folder_config import Head
-    from model.heads import Model
+    from model.models import Model
 
 CARD, WEIGHTS = "README.md", "model.safetensors"
 LANGUAGE_SHARE = 0.01  # of the training text, at least, for a language to be named

@@ -16,7 +16,7 @@ from tasks.tracked_runs import known_run, models_of
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.heads import LanguageModel, Model
+    from model.models import LanguageModel, Model
 
 FORMS = "an artifact or Hugging Face folder, a run id, a fingerprint, or models:/NAME@ALIAS"
 
@@ -132,7 +132,7 @@ def stop_ids(tokenizer: "tokenizers.Tokenizer") -> frozenset[int]:
 
 def as_language_model(model: "Model", what: str) -> "LanguageModel":
     """`model` itself. UserError for a classifier, which cannot do `what`."""
-    from model.heads import LanguageModel
+    from model.models import LanguageModel
 
     if not isinstance(model, LanguageModel):
         raise UserError(f"MODEL is a {type(model).__name__}: it cannot {what}. Fix: give a language model.")

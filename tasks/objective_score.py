@@ -18,7 +18,7 @@ from tasks.suite import EvaluateConfig, heldout_texts, training_texts
 from tasks.word_table import word_table
 
 if TYPE_CHECKING:
-    from model.heads import Model
+    from model.models import Model
     from model.objectives import Corruption, PretrainableModel
 
 FILE = "objective.json"
@@ -31,7 +31,7 @@ def write_objective(folder: Path, objective: ObjectiveConfig) -> None:
 
 def read_objective(folder: Path, model: "Model") -> ObjectiveConfig | None:
     """That of a model's folder; one from elsewhere has its head's own, where that is known: None for other heads."""
-    from model.heads import LanguageModel, MaskedLanguageModel
+    from model.models import LanguageModel, MaskedLanguageModel
 
     if isinstance(model, MaskedLanguageModel):
         known: ObjectiveConfig | None = ObjectiveConfig("masked")
@@ -55,7 +55,7 @@ def score_objective(
 
     Any objective but causal, which bits per byte judge.
     """
-    from model.heads import LanguageModel, MaskedLanguageModel, Seq2SeqModel
+    from model.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel
     from model.objectives import Corruption
     from tasks.measures import count_tokens, unigram_nats
 

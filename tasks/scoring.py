@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import tokenizers
 
     from model.generate import Generation
-    from model.heads import LanguageModel, Model, Seq2SeqModel
+    from model.models import LanguageModel, Model, Seq2SeqModel
 
 Floats = NDArray[np.float64]
 
@@ -106,7 +106,7 @@ def _bits(nats: Floats, sizes: Floats, config: EvaluateConfig) -> Estimate:
 
 def _response_nats(subject: Subject, held: LabelledExamples) -> tuple[list[list[int]], Floats]:
     """Tokens of each row that are scored, which the one that ends a response is not, the others IGNORED; their nats [rows]."""
-    from model.heads import Seq2SeqModel
+    from model.models import Seq2SeqModel
     from tasks.measures import pair_nats, row_nats
     from tasks.models import as_language_model
 
@@ -125,7 +125,7 @@ def _response_nats(subject: Subject, held: LabelledExamples) -> tuple[list[list[
 
 def _answers(config: EvaluateConfig, subject: Subject, prompts: Sequence[str]) -> list[str]:
     """Greedy answers, of at most `response_tokens`."""
-    from model.heads import Seq2SeqModel
+    from model.models import Seq2SeqModel
     from tasks.models import as_language_model
 
     model = subject.model

@@ -17,7 +17,7 @@ from tasks.models import load, read_task
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.heads import Model
+    from model.models import Model
     from model.sampling import Sampling
 
 Params = Mapping[str, int | float]
@@ -45,7 +45,7 @@ class ServedModel(PythonModel):
         return pandas.DataFrame({"text": texts})
 
     def _answer(self, prompt: str, params: Params) -> list[str]:
-        from model.heads import (
+        from model.models import (
             LanguageModel,
             MaskedLanguageModel,
             MultipleChoice,

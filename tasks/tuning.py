@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import tokenizers
 
     from model.freezing import Rule
-    from model.heads import Model, Trunk
+    from model.models import Model, Trunk
     from model.transformer import EncoderDecoder
 
 PRESETS = ("trunk", "all but embeddings")
@@ -88,7 +88,7 @@ def with_head(base: Base, examples: LabelledExamples, tokens: int, seed: int, pl
     """
     import torch
 
-    from model.heads import LanguageModel, Seq2SeqModel
+    from model.models import LanguageModel, Seq2SeqModel
     from model.vocabulary_size import resize_vocabulary
 
     torch.manual_seed(seed)
@@ -107,7 +107,7 @@ def with_head(base: Base, examples: LabelledExamples, tokens: int, seed: int, pl
 
 def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model":
     """The trunk, and of the head what fits as well, as ModernBERT's dense layer; the scores are new."""
-    from model.heads import MultipleChoice, SequenceClassifier, TokenClassifier
+    from model.models import MultipleChoice, SequenceClassifier, TokenClassifier
 
     config, size, classes = base.trunk.config, base.trunk.vocab_size, len(examples.labels)
     try:
@@ -239,7 +239,7 @@ def _rules(model: "Model", freeze: Freeze) -> tuple["Rule", ...]:
 
 def _beside_adapters(model: "Model", grew: bool) -> tuple["Rule", ...]:
     from model.freezing import Rule
-    from model.heads import LanguageModel, Seq2SeqModel
+    from model.models import LanguageModel, Seq2SeqModel
 
     if not isinstance(model, LanguageModel | Seq2SeqModel):
         return (Rule("head.*", trains=True),)

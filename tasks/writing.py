@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from model.beam_search import Beams
     from model.generate import Generation, Token
-    from model.heads import LanguageModel, Model, Seq2SeqModel
+    from model.models import LanguageModel, Model, Seq2SeqModel
     from model.sampling import Sampling
 
 UNFINISHED = "\ufffd"  # what a decoder puts for bytes that are no whole character

@@ -7,9 +7,9 @@ import torch
 
 from model.batches import Batch
 from model.config import OptimizerConfig
-from model.heads import LanguageModel, MaskedLanguageModel, Seq2SeqModel, set_compute_dtype
 from model.loss import IGNORED
 from model.model_config import ModelConfig, model_config_from_json
+from model.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel, set_compute_dtype
 from model.optimizer import build_optimizer
 
 

@@ -6,8 +6,8 @@ import transformers
 
 from model.beam_search import Beams, search
 from model.generate import translate
-from model.heads import Seq2SeqModel
 from model.model_config import ModelConfig
+from model.models import Seq2SeqModel
 from model.sampling import Sampling
 
 VOCAB, START, END = 41, 0, 3

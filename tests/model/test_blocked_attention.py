@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.blocked_attention import BLOCK, attend_in_blocks
-from model.heads import LanguageModel, set_compute_dtype
 from model.model_config import ModelConfig
+from model.models import LanguageModel, set_compute_dtype
 
 
 def reference(qkv: Tensor, heads: int, kv_heads: int) -> Tensor:

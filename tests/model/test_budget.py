@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from model.budget import ParameterCount, count_parameters, flops_per_token, parameters, training_memory
 from model.config import config_to_json
 from model.device import choose_precision
-from model.heads import LanguageModel, MaskedLanguageModel, Seq2SeqModel
 from model.model_config import PRESETS, Activation, Bias, ModelConfig, Positions
+from model.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel
 
 ROOT = Path(__file__).parents[2]
 MLP: tuple[Activation, ...] = ("gelu", "gelu_tanh", "relu", "relu2", "swiglu", "geglu", "reglu", "silu")

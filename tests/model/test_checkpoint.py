@@ -16,8 +16,8 @@ from model.checkpoint import (
     save_checkpoint,
 )
 from model.config import OptimizerConfig
-from model.heads import LanguageModel
 from model.model_config import ModelConfig
+from model.models import LanguageModel
 from model.optimizer import build_optimizer
 
 STATE = TrainingState(

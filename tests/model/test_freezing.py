@@ -16,8 +16,8 @@ from model.freezing import (
     top_rules,
     trunk_rules,
 )
-from model.heads import LanguageModel, Model, SequenceClassifier
 from model.model_config import ModelConfig
+from model.models import LanguageModel, Model, SequenceClassifier
 from model.optimizer import build_optimizer
 
 VOCABULARY = 40

@@ -9,8 +9,8 @@ import transformers
 from transformers import generation
 
 from model.generate import Generation, Token, complete, generate
-from model.heads import LanguageModel
 from model.model_config import ModelConfig
+from model.models import LanguageModel
 from model.sampling import Sampling, narrow, penalize, pick
 
 VOCAB = 61

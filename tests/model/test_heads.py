@@ -8,8 +8,10 @@ import torch.nn.functional as F
 
 from model.batches import Batch, starts_of
 from model.documents import find_documents
-from model.heads import (
-    HeadSpec,
+from model.heads import HeadSpec
+from model.loss import IGNORED
+from model.model_config import ModelConfig
+from model.models import (
     LanguageModel,
     MaskedLanguageModel,
     MultipleChoice,
@@ -18,8 +20,6 @@ from model.heads import (
     SequenceClassifier,
     TokenClassifier,
 )
-from model.loss import IGNORED
-from model.model_config import ModelConfig
 
 VOCAB = 61
 DECODING = [
@@ -175,7 +175,7 @@ def test_pairs_that_make_no_sense_are_refused_by_name(build, message: str):
 
 @pytest.mark.parametrize("config", [*DECODING, *ENCODING], ids=name_of)
 def test_bfloat16_products_change_the_loss_little(config: ModelConfig):
-    from model.heads import set_compute_dtype
+    from model.models import set_compute_dtype
 
     torch.manual_seed(1)
     model = (LanguageModel if config.is_causal else MaskedLanguageModel)(config, VOCAB).eval()

@@ -8,9 +8,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from model.budget import flops_per_token, parameters
-from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
 from model.huggingface import load_folder, read_folder, read_model_config, save_folder
 from model.model_config import ModelConfig
+from model.models import LanguageModel, SequenceClassifier, TokenClassifier
 
 GPT2 = ModelConfig(family="gpt2", layers=2, width=32, heads=4, context=16, mlp_width=80)
 LLAMA = ModelConfig(layers=2, width=32, heads=4, context=16, rope_theta=5000.0)

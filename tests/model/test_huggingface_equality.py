@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.batches import Batch
-from model.heads import Model, Seq2SeqModel
 from model.huggingface import load_folder, save_folder
 from model.huggingface_config import read_folder
+from model.models import Model, Seq2SeqModel
 from model.tensor_names import stored_tensors
 from tests.model.foreign_configs import (
     PAD,

@@ -9,8 +9,11 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.heads import (
-    HeadSpec,
+from model.heads import HeadSpec
+from model.huggingface import foreign_architecture, foreign_obstacle, load_folder, load_trunk, save_folder
+from model.lora import LoraConfig, apply_lora
+from model.model_config import ModelConfig
+from model.models import (
     LanguageModel,
     MaskedLanguageModel,
     Model,
@@ -20,9 +23,6 @@ from model.heads import (
     SequenceClassifier,
     TokenClassifier,
 )
-from model.huggingface import foreign_architecture, foreign_obstacle, load_folder, load_trunk, save_folder
-from model.lora import LoraConfig, apply_lora
-from model.model_config import ModelConfig
 
 VOCAB = 61
 IDS = torch.randint(VOCAB, (3, 14), generator=torch.Generator().manual_seed(1))

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.heads import (
-    HeadSpec,
+from model.heads import HeadSpec
+from model.huggingface import load_folder, load_trunk, save_folder
+from model.model_config import ModelConfig
+from model.models import (
     LanguageModel,
     MaskedLanguageModel,
     Model,
@@ -23,8 +25,6 @@ from model.heads import (
     Seq2SeqModel,
     SequenceClassifier,
 )
-from model.huggingface import load_folder, load_trunk, save_folder
-from model.model_config import ModelConfig
 
 VOCAB = 61
 LLAMA = ModelConfig(layers=2, width=32, heads=4, context=16)

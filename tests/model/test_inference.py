@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from model.generate import complete, generate, translate
-from model.heads import LanguageModel, Seq2SeqModel
 from model.inference import for_inference
 from model.model_config import ModelConfig
+from model.models import LanguageModel, Seq2SeqModel
 from model.sampling import Sampling
 
 VOCAB = 61

@@ -9,10 +9,10 @@ import torch
 import transformers
 
 from model.batches import Batch
-from model.heads import LanguageModel, MaskedLanguageModel, Seq2SeqModel
 from model.huggingface import load_folder
 from model.inspection import Predictor, attention_maps, attribution, cross_attention_maps, token_losses
 from model.model_config import ModelConfig
+from model.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel
 
 VOCAB, MASK = 61, 3
 IDS = [1, 17, 5, 42, 5, 9, 33, 60, 12, 7]

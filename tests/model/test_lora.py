@@ -1,6 +1,5 @@
 """Adapters: the output at first, what learns, bf16, merging, and exact resumption."""
 
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -8,10 +7,10 @@ from torch import Tensor, nn
 
 from model.batches import Batch
 from model.config import OptimizerConfig
-from model.heads import LanguageModel, Model, SequenceClassifier, TokenClassifier, set_compute_dtype
 from model.lora import adapters, apply_lora, merge
 from model.lora_config import LoraConfig
 from model.model_config import ModelConfig
+from model.models import LanguageModel, Model, SequenceClassifier, TokenClassifier, set_compute_dtype
 from model.optimizer import build_optimizer
 
 VOCABULARY = 40
@@ -23,12 +22,8 @@ MODERN = ModelConfig("modernbert", layers=2, width=16, heads=2, context=16, mlp_
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _seeded() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def models() -> list[Model]:

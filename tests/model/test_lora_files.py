@@ -11,12 +11,12 @@ from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.heads import LanguageModel, MaskedLanguageModel, Model, SequenceClassifier
 from model.huggingface import load_folder, save_folder
 from model.lora import adapters, apply_lora, merge
 from model.lora_config import LoraConfig
 from model.lora_files import load_adapter, save_adapter
 from model.model_config import ModelConfig
+from model.models import LanguageModel, MaskedLanguageModel, Model, SequenceClassifier
 
 VOCABULARY = 40
 GPT2 = ModelConfig("gpt2", layers=2, width=16, heads=2, context=16)

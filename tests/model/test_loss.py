@@ -3,11 +3,11 @@ import torch
 import torch.nn.functional as F
 
 from model.batches import Batch
-from model.heads import LanguageModel
 from model.lora import apply_lora
 from model.lora_config import LoraConfig
 from model.loss import IGNORED, _HeadGradient, linear_cross_entropy
 from model.model_config import ModelConfig
+from model.models import LanguageModel
 
 
 def make_case(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from model.batches import Batch, Batches
 from model.config import OptimizerConfig, TrainingConfig
 from model.corruption import Symbols
-from model.heads import LanguageModel, MaskedLanguageModel, Seq2SeqModel
 from model.loss import IGNORED
 from model.model_config import ModelConfig
+from model.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel
 from model.noise import row_keys
 from model.objective_config import (
     LEGAL_FAMILIES,

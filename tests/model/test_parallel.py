@@ -11,9 +11,9 @@ import torch.multiprocessing as mp
 from model.batches import ExampleBatches
 from model.checkpoint import newest_checkpoint
 from model.config import OptimizerConfig, TrainingConfig
-from model.heads import LanguageModel
 from model.loss import IGNORED
 from model.model_config import ModelConfig
+from model.models import LanguageModel
 from model.parallel import micro_batch_rows
 from model.training import train
 

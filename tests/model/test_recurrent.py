@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from model.batches import Batch
-from model.heads import LanguageModel
 from model.model_config import ModelConfig
+from model.models import LanguageModel
 from model.recurrent import RecurrentState
 
 VOCAB = 61

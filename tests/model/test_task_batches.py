@@ -6,8 +6,9 @@ import torch
 
 from model.batches import ExampleBatches
 from model.config import OptimizerConfig, TrainingConfig
-from model.heads import HeadSpec, MultiTask
+from model.heads import HeadSpec
 from model.model_config import ModelConfig
+from model.models import MultiTask
 from model.task_batches import TaskBatches
 from model.training import train
 

@@ -11,9 +11,9 @@ import torch
 
 from model.batches import Batch, ExampleBatches, PretrainBatches
 from model.config import OptimizerConfig, TrainingConfig
-from model.heads import LanguageModel, SequenceClassifier, TokenClassifier
 from model.loss import LossSum
 from model.model_config import ModelConfig
+from model.models import LanguageModel, SequenceClassifier, TokenClassifier
 from model.shards import TokenRows
 from model.stream import RowStream
 from model.training import TrainingFigures, TrainingResult, train

@@ -4,8 +4,8 @@ import math
 import pytest
 import torch
 
-from model.heads import LanguageModel, SequenceClassifier
 from model.model_config import ModelConfig
+from model.models import LanguageModel, SequenceClassifier
 
 GPT2 = ModelConfig(family="gpt2", layers=2, width=32, heads=4, context=16)
 LLAMA = ModelConfig(family="llama", layers=2, width=32, heads=4, kv_heads=2, context=16)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from model.heads import LanguageModel, MaskedLanguageModel
 from model.model_config import ModelConfig
+from model.models import LanguageModel, MaskedLanguageModel
 from model.vocabulary_size import cut_vocabulary, resize_vocabulary
 
 GPT2 = ModelConfig("gpt2", layers=1, width=16, heads=2, context=16)

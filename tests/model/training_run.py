@@ -11,8 +11,8 @@ import torch
 
 from model.batches import PretrainBatches
 from model.config import OptimizerConfig, TrainingConfig
-from model.heads import LanguageModel
 from model.model_config import ModelConfig
+from model.models import LanguageModel
 from model.shards import TokenRows
 from model.stream import RowStream
 from model.training import TrainingFigures, train

@@ -1,7 +1,6 @@
 """Fine-tuning GPT-2 and BERT folders that transformers made."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,8 +10,8 @@ import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from model.heads import LanguageModel
 from model.huggingface import load_folder
+from model.models import LanguageModel
 from tasks.artifacts import Examples, PretrainedModel, Tokenizer
 from tasks.base_model import BaseConfig, base_digests, take_base
 from tasks.encoding import CHAT_TOKENS, add_chat_tokens, load_tokenizer, special_ids, text_ids
@@ -22,15 +21,9 @@ from tasks.finetune import FinetuneConfig, finetune
 from tasks.models import load
 from tests.tasks.foreign import END, write_bert, write_gpt2
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FRUIT, TOOLS = ["apple", "pear", "plum"], ["hammer", "saw", "drill"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

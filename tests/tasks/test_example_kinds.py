@@ -1,7 +1,6 @@
 """Several labels, figures and choices: read, tuned on, scored, and the same in transformers."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from model.heads import MultipleChoice
 from model.huggingface import load_folder
+from model.models import MultipleChoice
 from tasks.artifacts import Examples, PretrainedModel, Tokenizer
 from tasks.base_model import BaseConfig, take_base
 from tasks.encoding import TextIds
@@ -28,15 +27,9 @@ from tasks.register import deciding_metric, is_better
 from tests.tasks.foreign import write_bert, write_gpt2
 
 Row = dict[str, object]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FRUIT, TOOLS = ["apple", "pear", "plum"], ["hammer", "saw", "drill"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", params=["gpt2", "bert"])

@@ -11,7 +11,12 @@ import transformers
 import yaml
 from safetensors.torch import load_file, save_file
 
-from model.heads import (
+from model.huggingface import save_folder
+from model.lora import adapters, apply_lora, merge
+from model.lora_config import LoraConfig
+from model.lora_files import save_adapter
+from model.model_config import ModelConfig
+from model.models import (
     LanguageModel,
     MaskedLanguageModel,
     Model,
@@ -20,11 +25,6 @@ from model.heads import (
     SequenceClassifier,
     TokenClassifier,
 )
-from model.huggingface import save_folder
-from model.lora import adapters, apply_lora, merge
-from model.lora_config import LoraConfig
-from model.lora_files import save_adapter
-from model.model_config import ModelConfig
 from model.sampling import Sampling
 from tasks import export as export_module
 from tasks.artifacts import Workspace, describe

@@ -1,7 +1,6 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +16,10 @@ from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from model.checkpoint import save_checkpoint
-from model.heads import LanguageModel, SequenceClassifier
 from model.huggingface import load_folder, save_folder
 from model.lora_config import LoraConfig
 from model.model_config import ModelConfig
+from model.models import LanguageModel, SequenceClassifier
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
 from tasks.encoding import SPECIAL_TOKENS, SpecialIds, TextIds, encode_documents, load_tokenizer, special_ids
 from tasks.errors import UserError
@@ -37,18 +36,11 @@ from tasks.finetune import FinetuneConfig, finetune, training_steps, validation_
 from tasks.models import Task, read_task
 from tasks.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SPECIAL = SpecialIds(*range(len(SPECIAL_TOKENS)))
 FRUIT, TOOLS = ["apple", "pear", "plum", "cherry"], ["hammer", "saw", "drill", "wrench"]
 SMALL = ModelConfig(layers=1, width=32, heads=2, context=32)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Threads only get in each other's way on matrices this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

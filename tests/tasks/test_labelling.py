@@ -10,9 +10,16 @@ import tokenizers
 import torch
 from mlflow.pyfunc.model import PythonModelContext
 
-from model.heads import MaskedLanguageModel, Model, MultipleChoice, Seq2SeqModel, SequenceClassifier, TokenClassifier
 from model.huggingface import save_folder
 from model.model_config import ModelConfig
+from model.models import (
+    MaskedLanguageModel,
+    Model,
+    MultipleChoice,
+    Seq2SeqModel,
+    SequenceClassifier,
+    TokenClassifier,
+)
 from tasks.errors import UserError
 from tasks.labelling import choose_text, classify_text, label_text, labels_of
 from tasks.models import Task

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from tokenizers.models import BPE
 
 from model.config import ContextPhase, MixturePhase, OptimizerConfig
-from model.heads import LanguageModel
 from model.model_config import ModelConfig
+from model.models import LanguageModel
 from model.objective_config import ObjectiveConfig
 from model.shard_format import SEGMENT_FIELDS
 from model.shard_writer import write_token_shard

@@ -12,8 +12,10 @@ import pandas
 import pytest
 import torch
 
-from model.heads import (
-    HeadSpec,
+from model.heads import HeadSpec
+from model.huggingface import save_folder
+from model.model_config import ModelConfig
+from model.models import (
     LanguageModel,
     MaskedLanguageModel,
     Model,
@@ -22,8 +24,6 @@ from model.heads import (
     Seq2SeqModel,
     SequenceClassifier,
 )
-from model.huggingface import save_folder
-from model.model_config import ModelConfig
 from tasks.artifacts import PretrainedModel
 from tasks.models import example_prompt
 from tasks.register import RegisterConfig, Registration, Registry, log_version

@@ -1,7 +1,6 @@
 """Fine-tuning an encoder-decoder on pairs of prompt and response, ours and one that transformers made."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +16,10 @@ from peft import PeftModel
 
 from model.batches import ExampleBatches
 from model.beam_search import Beams
-from model.heads import Seq2SeqModel
 from model.huggingface import load_folder, save_folder
 from model.loss import IGNORED
 from model.model_config import ModelConfig
+from model.models import Seq2SeqModel
 from model.sampling import Sampling
 from tasks.artifacts import Examples, PretrainedModel, Tokenizer
 from tasks.base_model import BaseConfig, take_base
@@ -35,17 +34,11 @@ from tasks.translation_rows import pair_row, source_ids
 from tasks.writing import search_translation, target_start, translate_text
 from tests.tasks.foreign import marian_tokenizer, write_gpt2, write_marian
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WORDS = ("rain", "stone", "mill", "river", "wheel")
 SHAPE = ModelConfig("seq2seq", layers=1, width=32, heads=2, context=16)
 SPECIAL = TextIds(0, 1, 2)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

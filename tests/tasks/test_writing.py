@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.generate import complete
-from model.heads import LanguageModel, Seq2SeqModel, SequenceClassifier
 from model.model_config import ModelConfig
+from model.models import LanguageModel, Seq2SeqModel, SequenceClassifier
 from model.sampling import Sampling
 from tasks.encoding import decode_text, encode_documents
 from tasks.errors import UserError
