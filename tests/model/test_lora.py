@@ -1,6 +1,5 @@
 """Adapters: the output at first, what learns, bf16, merging, and exact resumption."""
 
-
 import pytest
 import torch
 from torch import Tensor, nn
