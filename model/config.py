@@ -98,6 +98,7 @@ class TrainingConfig:
     log_every: int = 10  # steps
     seed: int = 1
     precision: Precision = "auto"
+    compile: bool = False  # the step's kernels, by torch.compile: worth its minute on a GPU
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value out of bounds."""
@@ -153,5 +154,5 @@ def settings_digest(
     Left out: how often it reports, evaluates and saves, and how its batch is portioned.
     """
     parts = [kind, config_to_json(model), str(vocab_size), config_to_json(optimizer)]
-    parts += [str(training.steps), str(training.batch_rows)]
+    parts += [str(training.steps), str(training.batch_rows), str(training.compile)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -223,7 +223,10 @@ class _Run(Generic[M]):
             logger.info("%s: resumed at step %d of %d", path, step, self.training.steps)
         self.first_step = step if step >= 0 else 0
         self.model.train()
-        self.scored = wrap(Scored(self.model))
+        scored = Scored(self.model)
+        if self.training.compile:
+            scored.compile()
+        self.scored = wrap(scored)
         self.window = _Window()
 
     def prefetch(self) -> Prefetch:

@@ -48,7 +48,7 @@ class PretrainConfig(Section):
     document_mask: bool | None = Field(
         default=None,
         description="attention and states stop at document ends, where positions restart; null: true, but for seq2seq, "
-        "which reads a row as one text",
+        "which reads a row as one text, and where training is compiled",
     )
     mixture: tuple[MixturePhase, ...] = Field(
         default=(),
@@ -71,6 +71,9 @@ class PretrainConfig(Section):
     precision: Precision = Field(
         default="auto", description="of matrix products; auto probes the processor; weights: float32"
     )
+    compile: bool = Field(
+        default=False, description="torch.compile: takes a minute, faster on GPUs; shapes must not change with each batch"
+    )
     seed: int = Field(default=1, ge=0, description="of weights, row order and dropout")
     workers: Annotated[int, Placement()] = Field(
         default=0, ge=0, description="Ray Train workers; 0: this machine, without Ray"
@@ -92,7 +95,7 @@ class Pretraining:
     def masks_documents(self) -> bool:
         """`document_mask` with the default resolved."""
         chosen = self.pretrain.document_mask
-        return self.model.family != "seq2seq" if chosen is None else chosen
+        return self.model.family != "seq2seq" and not self.pretrain.compile if chosen is None else chosen
 
 
 def check_objective(config: Pretraining, context: int) -> None:
@@ -104,6 +107,11 @@ def check_objective(config: Pretraining, context: int) -> None:
             "pretrain.document_mask: seq2seq reads a row as one text; leave it out, and set shards.packing to documents "
             "to have a document a row"
         )
+    if config.pretrain.compile and config.pretrain.document_mask:
+        raise ValueError(
+            "pretrain.compile: packed documents change their shapes with every batch, and each would be compiled anew; "
+            "set pretrain.document_mask to false, or compile to false"
+        )
 
 
 def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
@@ -112,7 +120,7 @@ def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
         steps=config.steps, batch_rows=max(1, config.batch_tokens // context), micro_rows=config.micro_rows,
         evaluate_every=config.evaluate_every, evaluate_batches=config.evaluate_batches,
         checkpoint_every=config.checkpoint_every, keep_checkpoints=config.keep_checkpoints,
-        log_every=config.log_every, seed=config.seed, precision=config.precision,
+        log_every=config.log_every, seed=config.seed, precision=config.precision, compile=config.compile,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -188,3 +189,12 @@ def test_frozen_trunk_is_not_changed_and_its_run_resumes(tmp_path: Path, tiny: M
         assert result.step == step
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"head.score.weight"}
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_training_has_about_the_losses_of_a_plain_one(
+    tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches
+):
+    _, plain, _ = run_training(tmp_path / "plain", tiny, pretrain_batches, steps=4)
+    _, compiled, _ = run_training(tmp_path / "compiled", tiny, pretrain_batches, steps=4, compile=True)
+    assert [figures.loss for figures in compiled] == pytest.approx([figures.loss for figures in plain], rel=1e-4)
