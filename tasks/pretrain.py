@@ -72,7 +72,8 @@ class PretrainConfig(Section):
         default="auto", description="of matrix products; auto probes the processor; weights: float32"
     )
     compile: bool = Field(
-        default=False, description="torch.compile: takes a minute, faster on GPUs; shapes must not change with each batch"
+        default=False,
+        description="torch.compile: takes a minute, faster on GPUs; shapes must not change with each batch",
     )
     seed: int = Field(default=1, ge=0, description="of weights, row order and dropout")
     workers: Annotated[int, Placement()] = Field(
