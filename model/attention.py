@@ -16,6 +16,7 @@ from model.cache import KeyValueCache
 from model.documents import Documents
 from model.layers import Linear, RMSNorm
 from model.model_config import ModelConfig
+from model.rope_scaling import RopeScaling
 
 Rotation = tuple[Tensor, Tensor]  # cosines and sines of angles, each [T, 1, D/2] or [B, T, 1, D/2]
 
@@ -40,8 +41,8 @@ class RotaryPositions(nn.Module):
 
     def __init__(self, config: ModelConfig, theta: float) -> None:
         super().__init__()
-        exponents = torch.arange(0, config.head_width, 2, dtype=torch.float32) / config.head_width
-        angles = torch.outer(torch.arange(config.context, dtype=torch.float32), 1.0 / theta**exponents)
+        speeds = turning_speeds(config.head_width, theta, config.rope_scaling)
+        angles = torch.outer(torch.arange(config.context, dtype=torch.float32), speeds)
         self.theta = theta
         self.cosines: Tensor
         self.sines: Tensor
@@ -51,6 +52,22 @@ class RotaryPositions(nn.Module):
     def forward(self, positions: Tensor, dtype: torch.dtype) -> Rotation:
         """positions [T] or [B, T] -> what `rotate` takes."""
         return self.cosines[positions].unsqueeze(-2).to(dtype), self.sines[positions].unsqueeze(-2).to(dtype)
+
+
+def turning_speeds(head_width: int, theta: float, scaling: RopeScaling | None) -> Tensor:
+    """Radians a position by pair of channels, [D/2] float32. Each step is that of transformers: so are the roundings.
+
+    Source of llama3: `apply_scaling` in meta-llama/llama-models, models/llama3; of linear: arXiv 2306.15595.
+    """
+    speeds = 1.0 / theta ** (torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
+    if scaling is None:
+        return speeds
+    if scaling.kind == "linear":
+        return speeds / scaling.factor
+    low, high, original = scaling.llama3
+    turns = original / (2 * math.pi / speeds)  # within the original context
+    kept = ((turns - low) / (high - low)).clamp(0.0, 1.0)
+    return (1 - kept) * speeds / scaling.factor + kept * speeds
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:

@@ -7,6 +7,7 @@ queries and keys.
 
 from model.folder_config import GATE_ACTIVATIONS, PLAIN_ACTIVATIONS, Settings, foreign_activation
 from model.model_config import GATED, Bias, ModelConfig
+from model.rope_keys import describe_rope, read_rope
 
 LLAMA_TYPES = ("llama", "mistral", "ministral", "qwen2", "qwen3")
 
@@ -67,8 +68,7 @@ def describe_decoder(config: ModelConfig) -> dict[str, object]:
         "intermediate_size": config.hidden_width,
         "hidden_act": foreign_activation(config.mlp_activation, GATE_ACTIVATIONS),
         "rms_norm_eps": config.norm_epsilon,
-        "rope_theta": config.theta_of(0),
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.theta_of(0)},
+        **describe_rope(config.theta_of(0), config.rope_scaling),
         "attention_bias": config.attention_bias == "all",
         "mlp_bias": False,
         "attention_dropout": config.dropout,
@@ -103,6 +103,7 @@ def read_llama(settings: Settings, model_type: str) -> ModelConfig:
     kv_heads = settings.integer("num_key_value_heads", 8 if model_type in ("mistral", "ministral") else heads)
     head_dim = settings.integer("head_dim", 128 if model_type == "qwen3" else width // heads)
     window, global_every = _read_window(settings, model_type)
+    rope = read_rope(settings)
     return ModelConfig(
         family="llama",
         layers=settings.integer("num_hidden_layers"),
@@ -119,7 +120,8 @@ def read_llama(settings: Settings, model_type: str) -> ModelConfig:
         global_every=global_every or None,
         dropout=settings.number("attention_dropout", 0.0),
         tie_embeddings=settings.values.get("tie_word_embeddings") is True,  # Hugging Face's default for Llama is false
-        rope_theta=settings.rope_theta(),
+        rope_theta=rope.theta,
+        rope_scaling=rope.scaling,
         norm_epsilon=settings.number("rms_norm_eps", 1e-6),
         initial_std=settings.number("initializer_range", 0.02),
     )

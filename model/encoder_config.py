@@ -1,9 +1,11 @@
 """BERT, ModernBERT and Marian in Hugging Face's words: what they cannot compute, and their keys. Imports no torch."""
 
 from model.folder_config import GATE_ACTIVATIONS, PLAIN_ACTIVATIONS, Settings, foreign_activation
-from model.model_config import GATED, ModelConfig
+from model.model_config import GATED, ModelConfig, Pooling
+from model.rope_keys import Rope, describe_scaling, read_rope_object
 
 MARIAN_NORM_EPSILON = 1e-5  # no key sets it
+POOLINGS: dict[str, Pooling] = {"cls": "first", "mean": "mean"}
 
 
 def encoder_obstacle(config: ModelConfig) -> str | None:
@@ -55,7 +57,7 @@ def describe_modernbert(config: ModelConfig) -> dict[str, object]:
         "intermediate_size": config.hidden_width,
         "hidden_activation": activation,
         "classifier_activation": activation,
-        "classifier_pooling": "cls",
+        "classifier_pooling": "mean" if config.pooling == "mean" else "cls",
         "classifier_bias": False,
         "classifier_dropout": config.dropout,
         "norm_eps": config.norm_epsilon,
@@ -69,8 +71,8 @@ def describe_modernbert(config: ModelConfig) -> dict[str, object]:
         "layer_types": ["sliding_attention" if local else "full_attention" for local in is_local],
         "local_attention": config.local_window or config.context,
         "rope_parameters": {
-            "full_attention": {"rope_type": "default", "rope_theta": config.rope_theta},
-            "sliding_attention": {"rope_type": "default", "rope_theta": local_theta},
+            "full_attention": {**describe_scaling(config.rope_scaling), "rope_theta": config.rope_theta},
+            "sliding_attention": {**describe_scaling(config.rope_scaling), "rope_theta": local_theta},
         },
         "global_rope_theta": config.rope_theta,
         "local_rope_theta": local_theta,
@@ -137,7 +139,10 @@ def read_modernbert(settings: Settings, has_head: bool) -> ModelConfig:
     layers, every = settings.integer("num_hidden_layers"), settings.integer("global_attn_every_n_layers", 3)
     is_local = [layer % every > 0 for layer in range(layers)]
     window, global_every = settings.layer_window(settings.integer("local_attention", 128), is_local)
-    rope_theta, local_theta = _modernbert_thetas(settings)
+    far, near = _modernbert_ropes(settings)
+    pooling = settings.values.get("classifier_pooling")
+    if pooling is not None and pooling not in POOLINGS:
+        settings.require("classifier_pooling", tuple(POOLINGS))
     return ModelConfig(
         family="modernbert",
         layers=layers,
@@ -149,8 +154,10 @@ def read_modernbert(settings: Settings, has_head: bool) -> ModelConfig:
         window=window,
         global_every=global_every,
         dropout=settings.number("mlp_dropout", 0.0),
-        rope_theta=rope_theta,
-        local_rope_theta=0.0 if local_theta == rope_theta else local_theta,
+        rope_theta=far.theta,
+        local_rope_theta=0.0 if near.theta == far.theta else near.theta,
+        rope_scaling=far.scaling,
+        pooling=POOLINGS["mean"] if pooling == "mean" else None,
         norm_epsilon=settings.number("norm_eps", 1e-5),
         initial_std=settings.number("initializer_range", 0.02),
     )
@@ -183,18 +190,22 @@ def read_marian(settings: Settings) -> ModelConfig:
     )
 
 
-def _modernbert_thetas(settings: Settings) -> tuple[float, float]:
+def _modernbert_ropes(settings: Settings) -> tuple[Rope, Rope]:
     """Of global and of local layers, from `rope_parameters` (transformers 5) or two keys (4)."""
-    settings.require("rope_scaling", (None,))
+    scaling = settings.nested("rope_scaling") or Settings({})  # of both, where it is there
     rope = settings.nested("rope_parameters")
     global_theta = settings.number("global_rope_theta", 160000.0)
-    if rope is None:
-        is_absent = "local_rope_theta" not in settings.values  # null means: as the global ones
-        return global_theta, settings.number("local_rope_theta", 10000.0 if is_absent else global_theta)
-    kinds = {name: rope.nested(name) or Settings({}) for name in ("full_attention", "sliding_attention")}
-    for kind in kinds.values():
-        kind.require("rope_type", ("default",))
-    return (
-        kinds["full_attention"].number("rope_theta", global_theta),
-        kinds["sliding_attention"].number("rope_theta", settings.number("local_rope_theta", 10000.0)),
-    )
+    is_told = "local_rope_theta" in settings.values and rope is None  # null means: as the global ones
+    local_theta = settings.number("local_rope_theta", global_theta if is_told else 10000.0)
+    ropes: list[Rope] = []
+    for name, theta in (("full_attention", global_theta), ("sliding_attention", local_theta)):
+        told = (None if rope is None else rope.nested(name)) or Settings({})
+        place = f"rope_parameters: {name}" if rope is not None else "rope_scaling"
+        ropes.append(read_rope_object(settings, place, Settings({**told.values, **scaling.values}), theta))
+    far, near = ropes
+    if far.scaling != near.scaling:
+        raise ValueError(
+            f"rope_parameters: full_attention has {far.told}, sliding_attention {near.told}, expected the same of both. "
+            f"Fix: take a model whose layers are scaled alike"
+        )
+    return far, near

@@ -133,14 +133,6 @@ class Settings:
             is_local = [known[name] for name in names]
         return (window, self.global_every(is_local)) if any(is_local) else (0, 0)
 
-    def rope_theta(self) -> float:
-        """From `rope_parameters` (transformers 5) or `rope_theta` (4)."""
-        rope = self.nested("rope_parameters") or self
-        rope.require("rope_type", ("default",))
-        rope.require("partial_rotary_factor", (1.0,))
-        self.require("rope_scaling", (None,))
-        return rope.number("rope_theta", 10000.0)
-
     def labels(self) -> tuple[str, ...]:
         """Names of the classes; Hugging Face does not write its default, two of them."""
         names = self.values.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}

@@ -69,14 +69,17 @@ class MaskedHead(nn.Module):
 
 
 class SequenceHead(nn.Module):
-    """A row's class, classes or figure: from its first token in an encoder, else from its last, which has seen all."""
+    """A row's class, classes or figure: from its first token in an encoder, or the mean of all where the config says so.
+
+    Else from its last, which has seen all.
+    """
 
     def __init__(self, config: ModelConfig, classes: int, problem: Problem = "single") -> None:
         super().__init__()
         if problem == "regression" and classes != 1:
             raise ValueError(f"a regression head has one output, not {classes}")
         self.problem: Problem = problem
-        self.reads_first = config.family in ENCODERS
+        self.reads_first, self.reads_mean = config.family in ENCODERS, config.pooling == "mean"
         self.dropout = config.dropout
         self.activation: Activation = config.mlp_activation
         self.pooler = Linear(config.width, config.width) if config.family == "bert" else None
@@ -88,8 +91,7 @@ class SequenceHead(nn.Module):
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
         """hidden [B, T, C], lengths [B] int64, at least 1 -> logits [B, K]."""
-        place = torch.zeros_like(lengths) if self.reads_first else lengths - 1
-        x = hidden[torch.arange(len(hidden), device=hidden.device), place]  # (B, C)
+        x = self._read(hidden, lengths)
         if self.pooler is not None:
             x = torch.tanh(self.pooler(x))
         if self.transform is not None and self.transform_norm is not None:
@@ -97,6 +99,14 @@ class SequenceHead(nn.Module):
         if self.reads_first:
             x = F.dropout(x, self.dropout, self.training)
         return self.score(x)
+
+    def _read(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        """[B, T, C] -> [B, C]."""
+        if self.reads_mean:
+            is_token = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]
+            return (hidden * is_token.unsqueeze(-1)).sum(dim=1) / lengths.unsqueeze(-1)
+        place = torch.zeros_like(lengths) if self.reads_first else lengths - 1
+        return hidden[torch.arange(len(hidden), device=hidden.device), place]
 
     def loss(self, logits: Tensor, targets: Tensor) -> LossSum:
         """Nats of classes [B]; of labels [B, K], each by itself; or squared differences from figures [B]."""

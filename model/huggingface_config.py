@@ -161,8 +161,6 @@ def _architecture(settings: Settings) -> tuple[str, Head]:
 def _describe(settings: Settings) -> FolderDescription:
     model_type, head = _architecture(settings)
     config = _read_model(settings, model_type, has_head=True)
-    if model_type == "modernbert" and head in ("sequence_classifier", "multiple_choice"):
-        settings.require("classifier_pooling", ("cls",))
     labels = settings.labels() if head in CLASSIFIERS else ()
     problem = _problem(settings, len(labels)) if head == "sequence_classifier" else "single"
     tasks = settings.nested(OWN_TASKS) if head == "multi_task" else None

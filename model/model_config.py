@@ -3,15 +3,18 @@
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from model.checks import at_least, divides, one_of, within
+from model.rope_scaling import RopeScaling, rope_scaling_from
 
 Family = Literal["gpt2", "llama", "bert", "modernbert", "seq2seq", "rnn", "lstm", "gru"]
 Activation = Literal["sigmoid", "tanh", "relu", "relu2", "gelu", "gelu_tanh", "silu", "reglu", "geglu", "swiglu"]
 Positions = Literal["learned", "sinusoidal", "rotary"]
 Bias = Literal["none", "qkv", "all"]
+Pooling = Literal["first", "mean"]
 Initialization = Literal["normal", "xavier", "orthogonal"]
 
 DECODERS = ("gpt2", "llama")
@@ -61,10 +64,12 @@ class ModelConfig:
     global_every: int | None = None  # every n-th layer, from the first, sees all; 0: every layer is local
     logit_cap: float = 0.0  # decoders: logits become cap * tanh(logits / cap), as in Gemma 2; 0: as they are
     token_types: int | None = None  # bert: kinds of segments; 2
+    pooling: Pooling | None = None  # modernbert: a classifier reads the first token, or the mean of all; first
     dropout: float = 0.0
     tie_embeddings: bool = True  # the head is the embedding
     rope_theta: float = 10000.0
     local_rope_theta: float = 0.0  # of local layers; 0: rope_theta
+    rope_scaling: RopeScaling | None = None  # of all rotary angles, to read further than first trained; None: none
     norm_epsilon: float = 1e-5
     initialization: Initialization = "normal"  # of matrices: normal(initial_std), Xavier uniform, or orthogonal
     initial_std: float | None = None  # 0.02; recurrent: 1/sqrt(width), with which a state lasts for some tokens
@@ -87,6 +92,8 @@ class ModelConfig:
         one_of("initialization", self.initialization, get_args(Initialization))
         if self.bias is not None:
             one_of("bias", self.bias, get_args(Bias))
+        if self.pooling is not None:
+            one_of("pooling", self.pooling, get_args(Pooling))
         self._check_options()
         if self.is_recurrent:
             self._check_recurrent()
@@ -105,8 +112,10 @@ class ModelConfig:
             ("window", self.window is not None, (*DECODERS, "modernbert")),
             ("global_every", self.global_every is not None, (*DECODERS, "modernbert")),
             ("local_rope_theta", self.local_rope_theta > 0, ("llama", "modernbert")),
+            ("rope_scaling", self.rope_scaling is not None, ("llama", "modernbert")),
             ("logit_cap", self.logit_cap > 0, (*DECODERS, *RECURRENT)),
             ("token_types", self.token_types is not None, ("bert",)),
+            ("pooling", self.pooling is not None, ("modernbert",)),
             ("tie_embeddings false", not self.tie_embeddings, ("llama",)),
             ("carry_tokens", self.carry_tokens > 0, RECURRENT),
         ):
@@ -269,8 +278,16 @@ def model_config_from_json(text: str) -> ModelConfig:
         raise ValueError(f"model config: not JSON ({error})") from error
     if not isinstance(values, dict):
         raise ValueError(f"model config: found {type(values).__name__}, expected an object")
+    return model_config_from(values)
+
+
+def model_config_from(values: Mapping[str, object]) -> ModelConfig:
+    """The inverse of `dataclasses.asdict`, of JSON too. Raises ValueError for unknown keys and bad values."""
     known = {field.name for field in dataclasses.fields(ModelConfig)}
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(f"model config: unknown keys {', '.join(unknown)}. Known keys: {', '.join(sorted(known))}")
-    return ModelConfig(**values)
+    scaling = values.get("rope_scaling")
+    if scaling is not None:
+        values = {**values, "rope_scaling": rope_scaling_from(scaling)}
+    return ModelConfig(**values)  # type: ignore[arg-type]  (what fits no field fails where it is compared)

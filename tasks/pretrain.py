@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from model.config import ContextPhase, MixturePhase, OptimizerConfig, Precision, TrainingConfig
-from model.model_config import ModelConfig
+from model.model_config import ModelConfig, model_config_from
 from model.objective_config import ObjectiveConfig, check_context, check_pair
 from model.word_vectors import vector_width
 from tasks.artifacts import Tokenizer, TokenShards, canonical, file_digest
@@ -205,7 +205,7 @@ def train_pretrain(payload: dict[str, Json]) -> None:
     tokenizer = load_tokenizer(Path(str(payload["tokenizer"])))
     torch.manual_seed(training.seed)
     objective = ObjectiveConfig(**payload["objective"])  # type: ignore[arg-type]
-    model = new_model(ModelConfig(**payload["model"]), rows.header.vocab_size, objective)  # type: ignore[arg-type]
+    model = new_model(model_config_from(payload["model"]), rows.header.vocab_size, objective)  # type: ignore[arg-type]
     filled = (
         0 if payload["word_vectors"] is None else use_word_vectors(model, tokenizer, Path(str(payload["word_vectors"])))
     )
@@ -252,7 +252,7 @@ def open_batches(payload: dict[str, Json], stream: "RowStream", tokenizer: "toke
     from model.batches import PretrainBatches
     from model.objectives import CorruptedBatches, Corruption
 
-    model, objective = ModelConfig(**payload["model"]), ObjectiveConfig(**payload["objective"])  # type: ignore[arg-type]
+    model, objective = model_config_from(payload["model"]), ObjectiveConfig(**payload["objective"])  # type: ignore[arg-type]
     masks_documents = bool(payload["document_mask"])
     is_changed = objective.kind != "causal"
     laid_out_anew = objective.kind in ("restore", "spans")  # so their documents end elsewhere

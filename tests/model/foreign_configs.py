@@ -1,7 +1,8 @@
-"""Random tiny configs of transformers, family by family, without dropout."""
+"""Random tiny configs of transformers, family by family, without dropout, and models with random weights."""
 
 from typing import Any
 
+import torch
 import transformers
 from hypothesis import strategies as st
 
@@ -14,6 +15,34 @@ def sizes(draw: st.DrawFn) -> dict[str, int]:
     heads, head_width = draw(st.sampled_from([1, 2, 4])), draw(st.sampled_from([4, 6]))
     layers = draw(st.integers(1, 4))
     return {"heads": heads, "width": heads * head_width, "layers": layers, "mlp": draw(st.integers(5, 30))}
+
+
+def random_model(kind: Any, config: transformers.PretrainedConfig, seed: int) -> torch.nn.Module:
+    """Of a class of transformers: all weights random, norms and biases too, so that no wrong mapping hides."""
+    theirs = kind(config).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if not parameter.requires_grad:  # Marian's positions follow from their number
+                continue
+            noise = 0.1 * torch.randn(parameter.shape, generator=generator)
+            is_scale = "norm" in name.lower() and name.endswith("weight")
+            parameter.copy_(1 + noise if is_scale else noise)
+    return theirs
+
+
+@st.composite
+def rope_scalings(draw: st.DrawFn) -> dict[str, Any]:
+    """None, linear, or llama3 with an original context shorter than the rows, so that angles of all three kinds occur."""
+    kind, factor = draw(st.sampled_from(["default", "linear", "llama3"])), draw(st.sampled_from([1.5, 4.0, 32.0]))
+    if kind == "default":
+        return {"rope_type": kind}
+    if kind == "linear":
+        return {"rope_type": kind, "factor": factor}
+    return {
+        "rope_type": kind, "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": draw(st.sampled_from([2.0, 4.0])),
+        "original_max_position_embeddings": draw(st.integers(2, TOKENS)),
+    }  # fmt: skip
 
 
 @st.composite
@@ -35,7 +64,7 @@ def llama_keys(draw: st.DrawFn) -> dict[str, Any]:
         "num_hidden_layers": size["layers"], "num_attention_heads": size["heads"],
         "num_key_value_heads": draw(st.sampled_from([n for n in (1, 2, 4) if size["heads"] % n == 0])),
         "max_position_embeddings": CONTEXT, "tie_word_embeddings": draw(st.booleans()), "pad_token_id": PAD,
-        "rope_parameters": {"rope_type": "default", "rope_theta": draw(st.sampled_from([1e4, 5e5]))},
+        "rope_parameters": {"rope_theta": draw(st.sampled_from([10.0, 1e4, 5e5])), **draw(rope_scalings())},
         "rms_norm_eps": draw(st.sampled_from([1e-6, 1e-5])), "attention_dropout": 0.0,
         "hidden_act": draw(st.sampled_from(["silu", "gelu", "relu"])), "head_dim": draw(st.sampled_from([4, 10])),
     }  # fmt: skip
@@ -102,7 +131,8 @@ def modernbert_configs(draw: st.DrawFn) -> transformers.PretrainedConfig:
         num_attention_heads=size["heads"], intermediate_size=size["mlp"], max_position_embeddings=CONTEXT,
         local_attention=draw(st.integers(1, TOKENS)), global_attn_every_n_layers=draw(st.integers(1, 3)),
         global_rope_theta=draw(st.sampled_from([160000.0, 10000.0])), hidden_activation=activation,
-        classifier_activation=activation, num_labels=draw(st.integers(2, 4)),
+        classifier_activation=activation, num_labels=draw(st.integers(2, 4)), rope_scaling=draw(rope_scalings()),
+        classifier_pooling=draw(st.sampled_from(["cls", "mean"])),
     )  # fmt: skip
 
 

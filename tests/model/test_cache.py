@@ -5,12 +5,16 @@ import torch
 
 from model.cache import SPARE_POSITIONS
 from model.model_config import ModelConfig
+from model.rope_scaling import RopeScaling
 from model.transformer import Transformer
 
 VOCAB, LONG = 61, 200  # longer than a cache is made at first
 SHAPES = {
     "gpt2": ModelConfig("gpt2", layers=2, width=32, heads=4, context=LONG),
     "grouped": ModelConfig(layers=2, width=32, heads=4, kv_heads=2, context=LONG),
+    "scaled": ModelConfig(
+        layers=2, width=32, heads=4, context=LONG, rope_scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 50)
+    ),
     "window": ModelConfig(layers=3, width=32, heads=4, kv_heads=1, context=LONG, window=7, global_every=2),
 }
 

@@ -5,7 +5,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from model.config import OptimizerConfig, TrainingConfig, config_to_json, settings_digest
-from model.model_config import ModelConfig, model_config_from_json
+from model.model_config import ModelConfig, model_config_from, model_config_from_json
+from model.rope_scaling import RopeScaling
 
 
 def test_heads_that_do_not_divide_the_width_are_refused_with_those_that_do():
@@ -33,6 +34,15 @@ def test_heads_that_do_not_divide_the_width_are_refused_with_those_that_do():
         ({"activation": "swish"}, "expected one of sigmoid, tanh"),
         ({"global_every": 2}, "without a window every layer is global"),
         (
+            {"family": "gpt2", "rope_scaling": RopeScaling("linear", 4.0)},
+            "rope_scaling: gpt2 has no such option; leave it out, or set family to llama or modernbert",
+        ),
+        (
+            {"family": "bert", "pooling": "mean"},
+            "pooling: bert has no such option; leave it out, or set family to modernbert",
+        ),
+        ({"family": "modernbert", "pooling": "last"}, "pooling 'last': expected one of first, mean"),
+        (
             {"carry_tokens": 5},
             "carry_tokens: llama has no such option; leave it out, or set family to rnn or lstm or gru",
         ),
@@ -41,6 +51,29 @@ def test_heads_that_do_not_divide_the_width_are_refused_with_those_that_do():
 def test_a_shape_that_cannot_be_built_is_refused(changes: dict[str, object], message: str):
     with pytest.raises(ValueError, match=message):
         ModelConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "yarn", "factor": 4.0}, "rope_scaling: kind 'yarn': expected one of linear, llama3"),
+        ({"kind": "linear", "factor": 0.5}, "rope_scaling: factor 0.5: expected a number at least 1"),
+        ({"kind": "linear", "factor": 2.0, "original_context": 8}, "original_context 8: linear has no such option"),
+        ({"kind": "llama3", "factor": 8.0}, "low_freq_factor is missing: llama3 needs factor, low_freq_factor"),
+        (
+            {"kind": "llama3", "factor": 8.0, "low_freq_factor": 4, "high_freq_factor": 4, "original_context": 8},
+            "high_freq_factor 4: expected a number above 4",
+        ),
+        (
+            {"kind": "linear", "factor": 2.0, "by": 3},
+            "rope_scaling: unknown keys by. Known keys: kind, factor, low_freq_factor",
+        ),
+        ("linear", "rope_scaling is 'linear', expected an object with kind, factor"),
+    ],
+)
+def test_scaling_of_positions_that_cannot_be_is_refused(changes: object, message: str):
+    with pytest.raises(ValueError, match=message):
+        model_config_from({"rope_scaling": changes})
 
 
 def test_default_mlp_widths_follow_the_family():
@@ -59,7 +92,7 @@ def test_zero_steps_are_refused():
 
 
 def test_config_survives_json():
-    config = ModelConfig(layers=3, dropout=0.1)
+    config = ModelConfig(layers=3, dropout=0.1, rope_scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 64))
     assert model_config_from_json(config_to_json(config)) == config
 
 
@@ -73,6 +106,10 @@ def test_recipe_refuses_an_unknown_key():
         model: ModelConfig
 
     assert Recipe.model_validate({"model": {"layers": 2}}).model.layers == 2
+    scaled = Recipe.model_validate({"model": {"rope_scaling": {"kind": "linear", "factor": 4}}})
+    assert scaled.model.rope_scaling == RopeScaling("linear", 4.0)
+    with pytest.raises(ValidationError, match="factr"):
+        Recipe.model_validate({"model": {"rope_scaling": {"kind": "linear", "factor": 4, "factr": 3}}})
     with pytest.raises(ValidationError, match="layer"):
         Recipe.model_validate({"model": {"layer": 2}})
 

@@ -30,6 +30,7 @@ from tests.model.foreign_configs import (
     modernbert_configs,
     qwen2_configs,
     qwen3_configs,
+    random_model,
 )
 
 transformers.utils.logging.disable_progress_bar()
@@ -72,20 +73,6 @@ def token_case(config: transformers.PretrainedConfig, seed: int, is_causal: bool
 def token_types(config: transformers.PretrainedConfig, shape: torch.Size, generator: torch.Generator) -> Tensor | None:
     is_bert = config.model_type == "bert"
     return torch.randint(config.type_vocab_size, shape, generator=generator) if is_bert else None
-
-
-def random_model(kind: Any, config: transformers.PretrainedConfig, seed: int) -> torch.nn.Module:
-    """Of a class of transformers: all weights random, norms and biases too, so that no wrong mapping hides."""
-    theirs = kind(config).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in theirs.named_parameters():
-            if not parameter.requires_grad:  # Marian's positions follow from their number
-                continue
-            noise = 0.1 * torch.randn(parameter.shape, generator=generator)
-            is_scale = "norm" in name.lower() and name.endswith("weight")
-            parameter.copy_(1 + noise if is_scale else noise)
-    return theirs
 
 
 def our_logits(ours: Model, batch: Batch) -> Tensor:

@@ -23,10 +23,15 @@ from model.models import (
     SequenceClassifier,
     TokenClassifier,
 )
+from model.rope_scaling import RopeScaling
 
 VOCAB = 61
 IDS = torch.randint(VOCAB, (3, 14), generator=torch.Generator().manual_seed(1))
 LENGTHS = torch.tensor([14, 5, 1])
+
+
+LINEAR = RopeScaling("linear", 4.0)
+LLAMA3 = RopeScaling("llama3", 8.0, 1.0, 4.0, original_context=8)
 
 
 def config_of(family: str, **options: object) -> ModelConfig:
@@ -55,6 +60,8 @@ def scramble(model: nn.Module) -> None:
         (config_of("llama", bias="qkv", window=4, global_every=2), "Qwen2ForCausalLM"),
         (config_of("llama", qk_norm=True, head_dim=10), "Qwen3ForCausalLM"),
         (config_of("llama", qk_norm=True, bias="all", window=4), "Qwen3ForCausalLM"),
+        (config_of("llama", rope_scaling=LINEAR), "LlamaForCausalLM"),
+        (config_of("llama", bias="qkv", rope_scaling=LLAMA3), "Qwen2ForCausalLM"),
     ],
 )
 def test_plainest_architecture_that_computes_the_config_is_written(
@@ -75,7 +82,7 @@ def test_plainest_architecture_that_computes_the_config_is_written(
 OWN: list[tuple[Model, str]] = [
     (LanguageModel(config_of("gpt2", window=4), VOCAB), "GPT-2 has no attention window"),
     (LanguageModel(config_of("gpt2", activation="swiglu"), VOCAB), "GPT-2 has no gated activation such as swiglu"),
-    (LanguageModel(config_of("llama", logit_cap=5.0), VOCAB), "it caps the logits"),
+    (LanguageModel(config_of("llama", logit_cap=5.0, rope_scaling=LLAMA3), VOCAB), "it caps the logits"),
     (LanguageModel(config_of("llama", activation="relu2"), VOCAB), "Llama's MLP is gated, and relu2 is not"),
     (LanguageModel(config_of("llama", qk_norm=True, bias="qkv", tie_embeddings=False), VOCAB), "bias qkv, qk_norm True"),
     (
@@ -127,6 +134,7 @@ def assert_equal_states(ours: nn.Module, expected: nn.Module) -> None:
 FOREIGN: list[Model] = [
     LanguageModel(config_of("gpt2"), VOCAB),
     LanguageModel(config_of("llama", tie_embeddings=False, window=4, global_every=3), VOCAB),
+    LanguageModel(config_of("llama", rope_scaling=LLAMA3), VOCAB),
     MaskedLanguageModel(config_of("bert", token_types=3), VOCAB),
     MaskedLanguageModel(config_of("modernbert"), VOCAB),
     MaskedLanguageModel(config_of("modernbert", window=6, global_every=0, local_rope_theta=77.0), VOCAB),
@@ -134,6 +142,7 @@ FOREIGN: list[Model] = [
     Seq2SeqModel(config_of("seq2seq", decoder_layers=2), VOCAB),
     SequenceClassifier(config_of("bert"), VOCAB, 1, "regression"),
     SequenceClassifier(config_of("modernbert"), VOCAB, 1, "single"),
+    MultipleChoice(config_of("modernbert", pooling="mean", rope_scaling=LINEAR), VOCAB),
     SequenceClassifier(config_of("llama"), VOCAB, 3, "multi"),
     TokenClassifier(config_of("modernbert"), VOCAB, 3),
     MultipleChoice(config_of("bert"), VOCAB),
@@ -151,6 +160,7 @@ def test_model_comes_back_unchanged_from_hugging_face_form(model: Model, tmp_pat
     ours, theirs = again.trunk.config, model.trunk.config
     assert [ours.window_of(layer) for layer in range(3)] == [theirs.window_of(layer) for layer in range(3)]
     assert [ours.theta_of(layer) for layer in range(3)] == [theirs.theta_of(layer) for layer in range(3)]
+    assert (ours.rope_scaling, ours.pooling) == (theirs.rope_scaling, theirs.pooling)
     if isinstance(model, SequenceClassifier) and isinstance(again, SequenceClassifier):
         assert again.head.problem == model.head.problem
 

@@ -262,8 +262,18 @@ def test_static_tensors_of_marian_are_accepted_where_they_say_nothing(marian: Pa
         ),
         (
             MaskedLanguageModel(ModelConfig("modernbert", layers=1, width=32, heads=4, context=16), VOCAB),
-            {"rope_parameters": {"full_attention": {"rope_type": "linear", "rope_theta": 1.0}}},
-            "rope_type is 'linear'",
+            {"rope_parameters": {"full_attention": {"rope_type": "linear", "rope_theta": 1.0, "factor": 2.0}}},
+            "rope_parameters: full_attention has linear by 2.0, sliding_attention none, expected the same of both. Fix: ",
+        ),
+        (
+            MaskedLanguageModel(ModelConfig("modernbert", layers=1, width=32, heads=4, context=16), VOCAB),
+            {"rope_parameters": {"sliding_attention": {"rope_type": "yarn"}}},
+            "rope_parameters: sliding_attention: rope_type is 'yarn', this code computes only default, linear, llama3",
+        ),
+        (
+            SequenceClassifier(ModelConfig("modernbert", layers=1, width=32, heads=4, context=16), VOCAB, 2),
+            {"classifier_pooling": "max"},
+            "classifier_pooling is 'max', this code computes only 'cls'",
         ),
         (
             Seq2SeqModel(ModelConfig("seq2seq", layers=1, width=32, heads=4, context=16), VOCAB),
