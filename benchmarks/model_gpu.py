@@ -47,7 +47,7 @@ def gpu_rows(quick: bool, nanogpt: Path | None, wanted: list[str] | None) -> Ite
         raise SystemExit("--device cuda: torch finds no GPU; --quick walks the same code on the CPU")
     names = wanted or (["gpt2-tiny", "llama-tiny"] if quick else ["gpt2-124m", "gpt2-350m", "llama-1.3b"])
     peak = matmul_flops(effort)
-    machine = Machine(effort.device, effort.device.type == "cuda", nanogpt)
+    machine = Machine(effort.device, True, nanogpt)
     for name in names:
         yield from _shape_rows(SHAPES[name], machine, effort, peak)
 
@@ -61,16 +61,18 @@ def _shape_rows(shape: Shape, machine: Machine, effort: Effort, peak: float) -> 
     rows = {side: fitting_rows(side, shape, machine, effort.most_rows) for side in sides}
     rates: dict[str, list[float]] = {side: [] for side in sides}
     memory: dict[str, float] = {}
+    losses: dict[str, tuple[float, float]] = {}
     for _ in range(effort.rounds):
         for side in sides:
-            rate, memory[side] = measured(side, replace(shape, rows=rows[side]), machine, effort.steps)
-            rates[side].append(rate)
+            run = measured(side, replace(shape, rows=rows[side]), machine, effort.steps)
+            rates[side].append(run.rate)
+            memory[side], losses[side] = run.peak_gigabytes, (run.first_loss, run.last_loss)
     best = {side: statistics.median(found) for side, found in rates.items()}
     causal = flops_per_token(shape.model, shape.vocab_size)
     full = causal + 12 * shape.model.layers * shape.model.width * shape.model.context / 2
     shared: Row = {
         "unit": "tokens per second", "runs": effort.rounds, "shape": shape.name, "rows": rows, "each": rates,
-        "peak_gigabytes": memory, "mfu_full_datasheet": best["ours"] * full / DATASHEET_FLOPS,
+        "peak_gigabytes": memory, "first_and_last_loss": losses, "mfu_full_datasheet": best["ours"] * full / DATASHEET_FLOPS,
         "mfu_causal_datasheet": best["ours"] * causal / DATASHEET_FLOPS, "mfu_full_measured": best["ours"] * full / peak,
         "matmul_teraflops": peak / 1e12, "torch": torch.__version__, "device": _device_name(effort.device),
     }  # fmt: skip
@@ -93,16 +95,26 @@ def fitting_rows(side: str, shape: Shape, machine: Machine, most: int) -> int:
     raise MemoryError(f"{side}: one row of {shape.name} does not fit")
 
 
-def measured(side: str, shape: Shape, machine: Machine, steps: int) -> tuple[float, float]:
-    """Tokens a second and peak gigabytes of a fresh model; what it held is free again afterwards."""
+@dataclass(frozen=True)
+class Run:
+    """Of one side."""
+
+    rate: float  # tokens a second
+    peak_gigabytes: float
+    first_loss: float  # before any step
+    last_loss: float  # on the same batch: a side that learns has nearly learned it by heart
+
+
+def measured(side: str, shape: Shape, machine: Machine, steps: int) -> Run:
+    """A fresh model; what it held is free again afterwards."""
     is_cuda = machine.device.type == "cuda"
     try:
         step = build(side, shape, machine)
-        for _ in range(WARM_UP if steps > 1 else 2):
-            step()
+        losses = [step().item() for _ in range(WARM_UP if steps > 1 else 2)]
         if is_cuda:
             torch.cuda.reset_peak_memory_stats()
         seconds = _seconds(step, steps, machine.device)
+        last = step().item()
         peak = torch.cuda.max_memory_allocated() / 1e9 if is_cuda else 0.0
     finally:
         step = None
@@ -110,7 +122,7 @@ def measured(side: str, shape: Shape, machine: Machine, steps: int) -> tuple[flo
         torch.compiler.reset()
         if is_cuda:
             torch.cuda.empty_cache()
-    return shape.tokens * steps / seconds, peak
+    return Run(shape.tokens * steps / seconds, peak, losses[0], last)
 
 
 def _seconds(step: Step, steps: int, device: torch.device) -> float:

@@ -147,6 +147,8 @@ def _parsed() -> argparse.Namespace:
     asked = parser.parse_args()
     if asked.nanogpt is not None and not (asked.nanogpt / "model.py").is_file():
         parser.error(f"--nanogpt: {asked.nanogpt} has no model.py; name a checkout of karpathy/nanoGPT")
+    if asked.pairs is not None and asked.pairs < 2:
+        parser.error(f"--pairs {asked.pairs}: quartiles need at least 2")
     return asked
 
 

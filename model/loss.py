@@ -73,7 +73,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             piece = slice(start, start + chunk_rows)
             x, y = hidden[piece], targets[piece]
             piece_nats, slope = _nats_and_slope(x @ head.T, y, cap)
-            nats += piece_nats
+            nats = nats + piece_nats  # not in place: compiled by torch 2.11, the gradients would be zero
             is_scored = (y != IGNORED)[:, None]
             if hidden_gradient is not None:
                 hidden_gradient[piece] = (slope @ head) * is_scored
