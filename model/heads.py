@@ -142,7 +142,7 @@ class TokenHead(nn.Module):
 class HeadSpec:
     """One head of several: what it predicts, and in how many classes."""
 
-    kind: Literal["language", "masked", "sequence", "tokens"]
+    kind: Literal["language", "masked", "sequence", "tokens", "choice"]
     classes: int = 1
     problem: Problem = "single"
 
@@ -151,6 +151,8 @@ def build_head(config: ModelConfig, vocab_size: int, spec: HeadSpec) -> nn.Modul
     """The head that a spec asks for. Raises ValueError for one that does not fit the family."""
     if spec.kind == "sequence":
         return SequenceHead(config, spec.classes, spec.problem)
+    if spec.kind == "choice":
+        return SequenceHead(config, 1)
     if spec.kind == "tokens":
         return TokenHead(config, spec.classes)
     if (spec.kind == "language") != config.is_causal:

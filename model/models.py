@@ -1,5 +1,6 @@
 """Models: a trunk with a head, or several. B rows, S source tokens, T tokens, C channels, V vocabulary, K classes."""
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -22,6 +23,15 @@ def build_trunk(config: ModelConfig, vocab_size: int) -> Trunk:
 
 def _run(trunk: Trunk, batch: Batch) -> Tensor:
     return trunk(batch.ids, batch.documents, batch.lengths, batch.token_types)
+
+
+def _score_choices(
+    trunk: Trunk, head: SequenceHead, ids: Tensor, lengths: Tensor, token_types: Tensor | None
+) -> Tensor:
+    """ids and token_types [B, N, T], lengths [B, N] -> logits [B, N]: each choice is a row of its own."""
+    flat = lengths.flatten()
+    kinds = None if token_types is None else token_types.flatten(0, 1)
+    return head(trunk(ids.flatten(0, 1), None, flat, kinds), flat).view(lengths.shape)
 
 
 class LanguageModel(nn.Module):
@@ -139,9 +149,7 @@ class MultipleChoice(nn.Module):
 
     def forward(self, ids: Tensor, lengths: Tensor, token_types: Tensor | None = None) -> Tensor:
         """ids [B, N, T] int64, lengths [B, N] -> logits [B, N]."""
-        kinds = None if token_types is None else token_types.flatten(0, 1)
-        flat = lengths.flatten()
-        return self.head(self.trunk(ids.flatten(0, 1), None, flat, kinds), flat).view(lengths.shape)
+        return _score_choices(self.trunk, self.head, ids, lengths, token_types)
 
     def loss(self, batch: Batch) -> LossSum:
         """Nats of the right choice: targets [B]."""
@@ -156,24 +164,35 @@ class MultiTask(nn.Module):
         if not heads:
             raise ValueError("a multi-task model needs at least one head")
         self.trunk = build_trunk(config, vocab_size)
-        for name in heads:
-            if not name.isidentifier():
-                raise ValueError(f"head {name!r}: a name is made of letters, digits and _")
         self.specs = dict(heads)
-        self.heads = nn.ModuleDict({name: build_head(config, vocab_size, spec) for name, spec in heads.items()})
+        self.heads = nn.ModuleDict()
+        self.modules_of: dict[str, str] = {}  # task -> its head's name in `heads`
+        for name, spec in heads.items():
+            module = re.sub(r"\W", "_", name)
+            while module in self.heads or module in dir(self.heads):  # which has methods: items, keys, type, …
+                module += "_"
+            self.heads[module] = build_head(config, vocab_size, spec)
+            self.modules_of[name] = module
+
+    def head_for(self, task: str) -> nn.Module:
+        """The head of a task. Raises ValueError for a name that no head has."""
+        if task not in self.specs:
+            raise ValueError(f"task {task!r}: the model's heads are {', '.join(self.specs)}")
+        return self.heads[self.modules_of[task]]
 
     def forward(self, task: str, batch: Batch) -> Tensor:
         """Logits of one head. Raises ValueError for a name that no head has."""
-        if task not in self.specs:
-            raise ValueError(f"task {task!r}: the model's heads are {', '.join(self.specs)}")
-        hidden, head = _run(self.trunk, batch), self.heads[task]
+        head = self.head_for(task)
+        if self.specs[task].kind == "choice" and isinstance(head, SequenceHead):
+            return _score_choices(self.trunk, head, batch.ids, batch.lengths, batch.token_types)
+        hidden = _run(self.trunk, batch)
         if isinstance(head, LanguageHead | MaskedHead):
             return head(hidden, self.trunk.embedding.weight)
         return head(hidden, batch.lengths) if isinstance(head, SequenceHead) else head(hidden)
 
     def loss(self, batch: Batch) -> LossSum:
         """The loss of the head that the batch names."""
-        head = self.heads[batch.task] if batch.task in self.specs else None
+        head = self.head_for(batch.task)
         if isinstance(head, LanguageHead | MaskedHead):
             return head.loss(_run(self.trunk, batch), self.trunk.embedding.weight, batch.targets)
         logits = self(batch.task, batch)
@@ -193,6 +212,30 @@ Model = (
     | MultipleChoice
     | MultiTask
 )
+
+
+def with_one_head(model: MultiTask, task: str) -> Model:
+    """The ordinary model of one task, its trunk and head those of `model`. Raises ValueError for a name that no head has."""
+    head, spec = model.head_for(task), model.specs[task]
+    with torch.device("meta"):  # a frame: what it holds is replaced at once
+        single = _ordinary(model.trunk.config, model.trunk.vocab_size, spec)
+    single.set_submodule("trunk", model.trunk)
+    single.set_submodule("head", head)
+    return single.train(model.training)
+
+
+def _ordinary(config: ModelConfig, vocab_size: int, spec: HeadSpec) -> Model:
+    match spec.kind:
+        case "language":
+            return LanguageModel(config, vocab_size)
+        case "masked":
+            return MaskedLanguageModel(config, vocab_size)
+        case "sequence":
+            return SequenceClassifier(config, vocab_size, spec.classes, spec.problem)
+        case "tokens":
+            return TokenClassifier(config, vocab_size, spec.classes)
+        case "choice":
+            return MultipleChoice(config, vocab_size)
 
 
 def set_compute_dtype(model: Model, dtype: torch.dtype) -> None:
