@@ -1,7 +1,8 @@
 """From a model and new labelled data: a challenger per task, gated, promoted only when it is better."""
 
 from flows.recipe import FinetuneRecipe
-from flows.stages import BASE, CHAMPION, EVALUATE, EXAMPLES, FINETUNE, REGISTER, REPORT, Builder, Outcome
+from flows.stages import BASE, CHAMPION, EVALUATE, EXAMPLES, REGISTER, REPORT, Builder, Outcome
+from flows.tuned import tune
 from tasks.register import Registration, challenger_name, deciding_metric
 
 
@@ -13,42 +14,32 @@ def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
     base = run.stage(CHAMPION, recipe.champion) if recipe.base is None else run.stage(BASE, recipe.base)
     kinds = {entry.name: entry.kind for entry in recipe.examples}
     examples = {entry.name: run.stage(EXAMPLES, entry, f"examples: {entry.name}") for entry in recipe.examples}
-    tuned = {
-        task.name: run.stage(
-            FINETUNE,
-            task,
-            f"finetune: {task.name}",
-            base=base,
-            tokenizer=base,
-            examples=examples[task.examples],
-        )
-        for task in recipe.finetune
-    }
+    tuned = tune(run, recipe.finetune, base, base, examples)
     challenger_scores = {
-        task.name: run.stage(
-            EVALUATE, recipe.evaluate, f"evaluate: {task.name}",
-            model=tuned[task.name], tokenizer=base, corpus=None, examples=examples[task.examples],
+        one.name: run.stage(
+            EVALUATE, recipe.evaluate, f"evaluate: {one.label}",
+            model=one.model, tokenizer=base, corpus=None, examples=examples[one.examples],
         )
-        for task in recipe.finetune
+        for one in tuned
     }  # fmt: skip
     champion_scores = {
-        task.name: run.stage(
-            EVALUATE, recipe.evaluate, f"evaluate: champion on {task.name}",
-            model=base, tokenizer=base, corpus=None, examples=examples[task.examples],
+        one.name: run.stage(
+            EVALUATE, recipe.evaluate, f"evaluate: champion on {one.label}",
+            model=base, tokenizer=base, corpus=None, examples=examples[one.examples],
         )
-        for task in recipe.finetune
-        if kinds[task.examples] == "instruction" and recipe.base is None
+        for one in tuned
+        if kinds[one.examples] == "instruction" and recipe.base is None
     }  # fmt: skip
     scores = (*challenger_scores.values(), *champion_scores.values())
     report = run.stage(REPORT, recipe.report, base=base, scores=scores)
     registered = [
         run.stage(
             REGISTER,
-            Registration(recipe.register_, challenger_name(recipe.register_.name, task.name, kinds[task.examples]),
-                         deciding_metric(kinds[task.examples])),
-            f"register: {task.name}", model=tuned[task.name], scores=challenger_scores[task.name], report=report,
-            rival=champion_scores.get(task.name),
+            Registration(recipe.register_, challenger_name(recipe.register_.name, one.name, kinds[one.examples]),
+                         deciding_metric(kinds[one.examples])),
+            f"register: {one.label}", model=one.model, scores=challenger_scores[one.name], report=report,
+            rival=champion_scores.get(one.name),
         )
-        for task in recipe.finetune
+        for one in tuned
     ]  # fmt: skip
     return Outcome(scores, tuple(registered), report)

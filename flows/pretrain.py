@@ -4,7 +4,6 @@ from flows.corpus import build_corpus
 from flows.recipe import Recipe
 from flows.stages import (
     EVALUATE,
-    FINETUNE,
     PRETRAIN,
     REGISTER,
     REPORT,
@@ -13,6 +12,7 @@ from flows.stages import (
     Builder,
     Outcome,
 )
+from flows.tuned import tune
 from tasks.objective_score import base_metric
 from tasks.pretrain import Pretraining
 from tasks.register import Registration, deciding_metric
@@ -28,18 +28,13 @@ def pretrain(run: Builder, recipe: Recipe) -> Outcome:
     base_scores = run.stage(
         EVALUATE, recipe.evaluate, "evaluate: base", model=base, tokenizer=tokenizer, corpus=corpus, examples=None
     )
-    tuned = {
-        task.name: run.stage(
-            FINETUNE, task, f"finetune: {task.name}", base=base, tokenizer=tokenizer, examples=examples[task.examples]
-        )
-        for task in recipe.finetune
-    }
+    tuned = tune(run, recipe.finetune, base, tokenizer, examples)
     tuned_scores = {
-        task.name: run.stage(
-            EVALUATE, recipe.evaluate, f"evaluate: {task.name}",
-            model=tuned[task.name], tokenizer=tokenizer, corpus=None, examples=examples[task.examples],
+        one.name: run.stage(
+            EVALUATE, recipe.evaluate, f"evaluate: {one.label}",
+            model=one.model, tokenizer=tokenizer, corpus=None, examples=examples[one.examples],
         )
-        for task in recipe.finetune
+        for one in tuned
     }  # fmt: skip
     scores = (base_scores, *tuned_scores.values())
     report = run.stage(REPORT, recipe.report, base=base, scores=scores)
@@ -50,10 +45,10 @@ def pretrain(run: Builder, recipe: Recipe) -> Outcome:
         ),
         *(
             run.stage(
-                REGISTER, Registration(recipe.register_, f"{recipe.register_.name}-{task.name}", deciding_metric(kinds[task.examples])),
-                f"register: {task.name}", model=tuned[task.name], scores=tuned_scores[task.name], report=report, rival=None,
+                REGISTER, Registration(recipe.register_, f"{recipe.register_.name}-{one.name}", deciding_metric(kinds[one.examples])),
+                f"register: {one.label}", model=one.model, scores=tuned_scores[one.name], report=report, rival=None,
             )
-            for task in recipe.finetune
+            for one in tuned
         ),
     ]  # fmt: skip
     return Outcome(scores, tuple(registered), report)

@@ -126,7 +126,7 @@ class Recipe(CorpusSections):
         if self.tokenizer.existing is None:
             check_reserved(forms_of(self.pretrain.objective, self.model, context), self.tokenizer.reserve)
         check_tasks(self.examples, self.finetune)
-        check_instructions(self.model, self.examples, self.finetune)
+        check_model_fits(self.model, self.examples, self.finetune)
         return self
 
 
@@ -169,20 +169,30 @@ def check_tasks(examples: Sequence[ExamplesConfig], finetune: Sequence[FinetuneC
             raise ValueError(f"{section}: the name {twice[0]!r} is used twice; give each entry its own")
     known = [entry.name for entry in examples]
     for task in finetune:
-        if task.examples not in known:
-            raise ValueError(
-                f"finetune {task.name}: examples {task.examples!r} is none of: {', '.join(known) or 'none at all'}"
-            )
+        for name in task.sets:
+            if name not in known:
+                raise ValueError(
+                    f"finetune {task.name}: examples {name!r} is none of: {', '.join(known) or 'none at all'}"
+                )
+    makers = Counter(name for task in finetune for name in task.models.values())
+    for name, count in makers.items():
+        if count > 1:
+            raise ValueError(f"finetune: two models would be called {name!r}, one of them a head; rename a fine-tuning")
 
 
-def check_instructions(
+def check_model_fits(
     model: ModelConfig, examples: Sequence[ExamplesConfig], finetune: Sequence[FinetuneConfig]
 ) -> None:
-    """ValueError for a fine-tuning on instructions of a model that does not write."""
+    """ValueError for a fine-tuning on instructions of a model that does not write, and for several heads on two stacks."""
     kinds = {entry.name: entry.kind for entry in examples}
     writers = (*DECODERS, *RECURRENT, "seq2seq")
     for task in finetune:
-        if kinds[task.examples] == "instruction" and model.family not in writers:
+        if len(task.sets) > 1 and model.family == "seq2seq":
+            raise ValueError(
+                f"finetune {task.name}: several heads need one trunk, but model.family is seq2seq, which has two stacks; give each "
+                f"of the examples {', '.join(task.sets)} an entry of its own"
+            )
+        if model.family not in writers and "instruction" in [kinds[name] for name in task.sets]:
             raise ValueError(
                 f"finetune {task.name}: instructions need a model that writes, but model.family is {model.family}; leave the "
                 f"entry out, or set model.family to {', '.join(writers)}"

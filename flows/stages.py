@@ -34,6 +34,7 @@ from tasks.evaluate import evaluate, suite_digests
 from tasks.examples import example_digests, prepare_examples
 from tasks.finetune import finetune
 from tasks.forgotten import read_forgotten
+from tasks.heads import take_head
 from tasks.ingest import forgotten_digests, ingest, source_digests
 from tasks.ledger import StageOutcome
 from tasks.pretrain import pretrain_model, pretraining_digests
@@ -88,6 +89,7 @@ TOKENIZER = Stage("tokenizer", Tokenizer, train_tokenizer, existing_digests)
 SHARDS = Stage("shards", TokenShards, write_shards, provided=("files",))
 PRETRAIN = Stage("pretrain", PretrainedModel, pretrain_model, pretraining_digests, continues=True, provided=("launch",))
 FINETUNE = Stage("finetune", FinetunedModel, finetune, continues=True, provided=("launch",))
+HEAD = Stage("head", FinetunedModel, take_head)
 EVALUATE = Stage("evaluate", Scores, evaluate, suite_digests, contracts={"scores.parquet": "Scores"})
 CHAMPION = Stage("champion", PretrainedModel, fetch_champion, resolve=champion_digest, provided=("registry",))
 BASE = Stage("base", PretrainedModel, take_base, base_digests)

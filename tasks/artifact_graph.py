@@ -66,7 +66,7 @@ def _reached(start: str, edges: Mapping[str, Iterable[str]]) -> set[str]:
 
 ORDER = (
     "ingest", "quality", "annotate", "select", "deduplicate", "examples", "decontaminate", "tokenizer", "shards", "pretrain",
-    "champion", "base", "finetune", "evaluate", "report", "register",
+    "champion", "base", "finetune", "head", "evaluate", "report", "register",
 )  # fmt: skip
 
 

@@ -105,7 +105,10 @@ class PretrainedModel(Artifact):
 
 @dataclass(frozen=True)
 class FinetunedModel(Artifact):
-    """Like PretrainedModel, for one task, with `task.json` (kind, labels) beside the weights."""
+    """Like PretrainedModel, for one task, with `task.json` (kind, labels) beside the weights.
+
+    For several tasks, a head for each on one trunk: `model/` is of Wordmill's own form, with `tasks.json`.
+    """
 
 
 @dataclass(frozen=True)

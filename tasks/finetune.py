@@ -1,8 +1,8 @@
-"""Fine-tuning: a trained model learns one task from labelled examples, by the same loop as pretraining."""
+"""Fine-tuning: a trained model learns from labelled examples, of one set or of several, by the same loop as pretraining."""
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,23 +10,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from model.config import OptimizerConfig, Precision, TrainingConfig
+from model.config import MixturePhase, OptimizerConfig, Precision, TrainingConfig
 from model.lora_config import LoraConfig
+from model.mixture import Mixture, whole_weights
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer, canonical
 from tasks.cluster import read_curve
 from tasks.encoding import add_chat_tokens, load_tokenizer, text_ids, vocabulary_size
 from tasks.errors import UserError
-from tasks.example_rows import Kind, encode_examples, read_examples
+from tasks.example_rows import Kind, LabelledExamples, encode_examples, read_examples
 from tasks.ledger import Ledger, StageOutcome
+from tasks.multi_task import save_heads, with_heads
 from tasks.sampling import hash_keys
 from tasks.settings import Json, Placement, Section, identity
 from tasks.translation_rows import told_start
-from tasks.tuning import Freeze, choose_what_learns, open_base, save_adapters, save_tuned, with_head
+from tasks.tuning import Base, Freeze, choose_what_learns, open_base, save_adapters, save_tuned, with_head
 
 if TYPE_CHECKING:
-    from model.batches import ExampleBatches
+    import tokenizers
+
+    from model.batches import Batches, ExampleBatches
     from model.models import Model
     from model.training import TrainingFigures, TrainingResult
 
@@ -39,14 +43,32 @@ LEARNS = "learns.txt"  # the table of what learns and what is frozen
 logger = logging.getLogger("wordmill")
 
 
+def _one_or_several(value: object) -> object:
+    """A name, or a list of names; one name in a list is that name. ValueError for anything else."""
+    names = list(value) if isinstance(value, list | tuple) else [value]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"examples is {value!r}, expected a name, or a list of names")
+    return names[0] if len(names) == 1 else tuple(names)
+
+
 class FinetuneConfig(Section):
-    """One task: which examples, and how long and how fast to learn from them."""
+    """One fine-tuning: which examples, and how long and how fast to learn from them."""
 
     revision: Literal[2] = 2
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Of the task and its model, in reports and scores")
-    examples: str = Field(min_length=1, description="Name of an entry of the recipe's examples")
+    examples: Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)] = Field(
+        description="Name of an entry of the recipe's examples; or a list of names: one trunk learns all of them in turns, each "
+        "through a head of its own"
+    )
+    weights: dict[str, Annotated[int, Field(ge=1)]] | None = Field(
+        default=None,
+        description="Of several: how many turns, each an optimizer step, for each name; none: in proportion to the training "
+        "examples, so that all are passed over equally often",
+    )
     epochs: float | None = Field(
-        default=None, gt=0, description="Passes over the training examples; give this or steps; 3 when neither"
+        default=None,
+        gt=0,
+        description="Passes over the training examples, of several sets together; give this or steps; 3 when neither",
     )
     steps: int | None = Field(default=None, ge=1, description="Optimizer steps")
     learning_rate: float = Field(default=3e-4, gt=0, description="Peak")
@@ -81,6 +103,38 @@ class FinetuneConfig(Section):
         default=0, ge=0, description="CPU threads per worker; 0: torch's choice"
     )
 
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Names of the sets of examples."""
+        return (self.examples,) if isinstance(self.examples, str) else self.examples
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Set of examples -> name of the model that has learned it: the task's, where it has several sets with the set's."""
+        return {name: self.name if len(self.sets) == 1 else f"{self.name}-{name}" for name in self.sets}
+
+    @model_validator(mode="after")
+    def _check_sets(self) -> "FinetuneConfig":
+        twice = next((name for name in self.sets if self.sets.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(
+                f"examples: {twice!r} stands there twice; name each once, and give it more turns by weights"
+            )
+        if self.weights is None:
+            return self
+        if len(self.sets) == 1:
+            raise ValueError(
+                f"weights share turns out among several sets of examples, but examples is {self.sets[0]!r} alone; leave weights out"
+            )
+        unknown = sorted(set(self.weights) - set(self.sets))
+        if unknown:
+            raise ValueError(f"weights: {unknown[0]!r} is none of the examples: {', '.join(self.sets)}")
+        missing = [name for name in self.sets if name not in self.weights]
+        if missing:
+            raise ValueError(f"weights: {missing[0]!r} has none; give each of the examples its turns, 1 or more")
+        whole_weights(self.sets, MixturePhase(0, dict(self.weights)))
+        return self
+
     @model_validator(mode="after")
     def _check_length(self) -> "FinetuneConfig":
         if self.epochs is not None and self.steps is not None:
@@ -100,8 +154,29 @@ def training_steps(config: FinetuneConfig, examples: int) -> int:
     return max(1, int(np.ceil(epochs * examples / config.batch_rows)))
 
 
+def turn_weights(config: FinetuneConfig, examples: Mapping[str, int]) -> dict[str, int]:
+    """Turns of each set of examples: the recipe's, else in proportion to their numbers, in thousandths."""
+    if config.weights is not None:
+        return dict(config.weights)
+    total = sum(examples.values())
+    return {name: max(1, round(1000 * count / total)) for name, count in examples.items()}
+
+
+def count_turns(config: FinetuneConfig, weights: Mapping[str, int], steps: int) -> dict[str, int]:
+    """How many of the steps each set of examples has. UserError for one that would have none."""
+    turns = Mixture(tuple(weights), [MixturePhase(0, dict(weights))], 1).counts(steps).tolist()
+    idle = [name for name, count in zip(weights, turns, strict=True) if not count]
+    if idle:
+        shares = ", ".join(f"{name} {weight}" for name, weight in weights.items())
+        raise UserError(
+            f"finetune {config.name}: of {steps} steps none is for {idle[0]!r}, so its head would not learn. Fix: raise steps, or its "
+            f"share by weights (now {shares})."
+        )
+    return dict(zip(weights, turns, strict=True))
+
+
 def training_config(config: FinetuneConfig, learned: int, validation: int) -> TrainingConfig:
-    """The loop's settings for `learned` and `validation` examples."""
+    """The loop's settings for `learned` examples; `validation`: examples to be measured on, of several sets the most."""
     return TrainingConfig(
         steps=training_steps(config, learned), batch_rows=config.batch_rows, micro_rows=config.micro_rows,
         evaluate_every=config.evaluate_every,
@@ -130,18 +205,20 @@ def validation_mask(groups: list[str], seed: int) -> NDArray[np.bool_]:
 
 
 def finetune(
-    config: FinetuneConfig, base: PretrainedModel | FinetunedModel, tokenizer: Tokenizer, examples: Examples, out: Path,
-    launch: Launch,
+    config: FinetuneConfig, base: PretrainedModel | FinetunedModel, tokenizer: Tokenizer, examples: tuple[Examples, ...],
+    out: Path, launch: Launch,
 ) -> StageOutcome:  # fmt: skip
     """Write model/ (a Hugging Face folder with task.json), learns.txt, curve.jsonl and checkpoints/; goes on from the latter.
 
-    With `lora`, adapter/ (in PEFT's form) as well; the model holds the adapters merged into its matrices.
+    With `lora`, adapter/ (in PEFT's form) as well; the model holds the adapters merged into its matrices. Of several sets of
+    `examples`, in the order of the config: model/ has a head for each (tasks/multi_task.py), and adapter/ a folder for each.
     """
-    learns: Json = [identity(config.freeze), identity(config.lora)]
+    marks: list[Json] = [one.fingerprint for one in examples]
+    settings: Json = [identity(config.freeze), identity(config.lora), identity(config.weights)]
     payload: dict[str, Json] = {
         "config": identity(config), "base": str(base.path / "model"), "tokenizer": tokenizer.folder,
-        "examples": examples.folder, "out": str(out), "fingerprint": examples.fingerprint,
-        "identity": canonical([base.fingerprint, tokenizer.fingerprint, examples.fingerprint, learns]),
+        "examples": [one.folder for one in examples], "fingerprints": marks, "out": str(out),
+        "identity": canonical([base.fingerprint, tokenizer.fingerprint, marks, settings]),
     }  # fmt: skip
     launch(train_finetune, payload)
     logger.info("finetune %s: what learned\n%s", config.name, (out / LEARNS).read_text(encoding="utf-8").rstrip())
@@ -160,78 +237,141 @@ def train_finetune(payload: dict[str, Json]) -> None:
     out, config = Path(str(payload["out"])), FinetuneConfig.model_validate(payload["config"])
     base, tokenizer_folder = Path(str(payload["base"])), Path(str(payload["tokenizer"]))
     place, tokenizer = f"finetune {config.name}", load_tokenizer(tokenizer_folder)
-    examples = read_examples(Path(str(payload["examples"])), "train")
+    examples = {
+        name: read_examples(Path(folder), "train")
+        for name, folder in zip(config.sets, _texts(payload, "examples"), strict=True)
+    }
     source = open_base(base, tokenizer, place)
     is_pair = source.trunk.config.family == "seq2seq"
-    added = add_chat_tokens(tokenizer) if examples.kind == "instruction" and not is_pair else []
-    model = with_head(source, examples, vocabulary_size(tokenizer), config.seed, place)
+    is_chat = any(one.kind == "instruction" for one in examples.values()) and not is_pair
+    added = add_chat_tokens(tokenizer) if is_chat else []
+    model = _with_heads(source, examples, vocabulary_size(tokenizer), config.seed, place)
     learns = choose_what_learns(model, config.freeze, config.lora, bool(added), place)
     if process_rank()[0] == 0:
         (out / LEARNS).write_text(f"{learns}\n", encoding="utf-8")
     start = told_start(base) if is_pair else None
-    encoded = encode_examples(examples, tokenizer, model.trunk.config, start)
-    held = validation_mask(examples.table["group"].to_pylist(), config.seed)
-    learned, validation = encoded.table.filter(pa.array(~held)), encoded.table.filter(pa.array(held))
-    if learned.num_rows == 0:
-        raise UserError(f"{place}: examples {config.examples!r} has no training rows. Fix: add examples.")
     special = text_ids(tokenizer, place, start)
-    result = _train(
-        model, config, _batches(learned, config, examples.kind, model, special.pad),
-        _batches(validation, config, examples.kind, model, special.pad) if validation.num_rows else None,
-        training_config(config, learned.num_rows, validation.num_rows), out, str(payload["identity"]),
-    )  # fmt: skip
+    sets = {name: _split(config, name, one, tokenizer, model, start) for name, one in examples.items()}
+    result, turns = _train(model, config, sets, special.pad, out, str(payload["identity"]))
     if process_rank()[0] == 0:
-        counts = _Counts(learned.num_rows, validation.num_rows, encoded.cut, added)
-        _write_result(result, counts, model, examples.kind, out)
-        task: dict[str, Json] = {
-            "name": config.name, "kind": examples.kind, "labels": ["value"] if examples.kind == "regression" else list(examples.labels),
-            "examples": payload["fingerprint"],
-        }  # fmt: skip
+        _write_result(result, sets, turns, added, model, out)
+        tasks = {
+            name: _task(config.models[name], examples[name], mark)
+            for name, mark in zip(config.sets, _texts(payload, "fingerprints"), strict=True)
+        }
         if config.lora is not None:
             save_adapters(model, config.lora, tokenizer, special, base, tokenizer_folder, out / "adapter")
-        save_tuned(model, tokenizer, special, task, tokenizer_folder, out / "model")
+        if len(tasks) == 1:
+            save_tuned(model, tokenizer, special, tasks[config.sets[0]], tokenizer_folder, out / "model")
+        else:
+            save_heads(model, tokenizer, special, tasks, tokenizer_folder, out / "model")
 
 
-def _batches(table: pa.Table, config: FinetuneConfig, kind: Kind, model: "Model", pad: int) -> "ExampleBatches":
-    from model.batches import ExampleBatches
+def _texts(payload: Mapping[str, Json], name: str) -> list[str]:
+    values = payload[name]
+    assert isinstance(values, list)
+    return [str(value) for value in values]
 
-    return ExampleBatches(table, kind, config.batch_rows, config.seed, model.trunk.config.context, pad)
+
+def _with_heads(base: Base, examples: Mapping[str, LabelledExamples], tokens: int, seed: int, place: str) -> "Model":
+    """The base under the head that its one set of examples needs, or under one for each."""
+    if len(examples) > 1:
+        return with_heads(base, examples, tokens, seed, place)
+    (only,) = examples.values()
+    return with_head(base, only, tokens, seed, place)
+
+
+def _task(name: str, examples: LabelledExamples, mark: str) -> dict[str, Json]:
+    """What task.json says."""
+    labels: list[Json] = ["value"] if examples.kind == "regression" else list(examples.labels)
+    return {"name": name, "kind": examples.kind, "labels": labels, "examples": mark}
+
+
+@dataclass(frozen=True)
+class _Set:
+    """One set of examples, as a model is given it."""
+
+    kind: Kind
+    learned: pa.Table
+    validation: pa.Table
+    cut: int  # examples longer than the context
+
+
+def _split(
+    config: FinetuneConfig, name: str, examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", model: "Model",
+    start: int | None,
+) -> _Set:  # fmt: skip
+    """Encoded, and a tenth of the groups apart for the curve. UserError where nothing is left to learn from."""
+    encoded = encode_examples(examples, tokenizer, model.trunk.config, start)
+    held = validation_mask(examples.table["group"].to_pylist(), config.seed)
+    learned = encoded.table.filter(pa.array(~held))
+    if learned.num_rows == 0:
+        raise UserError(f"finetune {config.name}: examples {name!r} has no training rows. Fix: add examples.")
+    return _Set(examples.kind, learned, encoded.table.filter(pa.array(held)), encoded.cut)
 
 
 def _train(
-    model: "Model", config: FinetuneConfig, batches: "ExampleBatches", validation: "ExampleBatches | None",
-    training: TrainingConfig, out: Path, mark: str,
-) -> "TrainingResult":  # fmt: skip
-    """The loop with the loss of the model's head; a line of curve.jsonl for each report."""
+    model: "Model", config: FinetuneConfig, sets: Mapping[str, _Set], pad: int, out: Path, mark: str
+) -> "tuple[TrainingResult, dict[str, int]]":
+    """How the loop ended, and how many steps each set had; a line of curve.jsonl for each report."""
     from model.training import train
+
+    learned = {name: one.learned.num_rows for name, one in sets.items()}
+    held = {name: one.validation.num_rows for name, one in sets.items()}
+    training, weights = (
+        training_config(config, sum(learned.values()), max(held.values())),
+        turn_weights(config, learned),
+    )
+    context = model.trunk.config.context
+    batches = {name: _batches(one.learned, config, one.kind, context, pad) for name, one in sets.items()}
+    judged = {
+        name: _batches(one.validation, config, one.kind, context, pad) for name, one in sets.items() if held[name]
+    }
 
     def report(figures: "TrainingFigures") -> None:
         with (out / "curve.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(figures)) + "\n")
 
-    return train(model, batches, validation, training, optimizer_config(config), out / "checkpoints", mark, report)
+    turns = count_turns(config, weights, training.steps)
+    result = train(
+        model, _take_turns(batches, weights), _take_turns(judged, weights) if judged else None, training,
+        optimizer_config(config), out / "checkpoints", mark, report,
+    )  # fmt: skip
+    return result, turns
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """Of the examples, and of the tokens that they brought."""
+def _batches(table: pa.Table, config: FinetuneConfig, kind: Kind, context: int, pad: int) -> "ExampleBatches":
+    from model.batches import ExampleBatches
 
-    learned: int
-    validation: int
-    cut: int
-    added: list[str]  # tokens of a conversation that the tokenizer did not have
+    return ExampleBatches(table, kind, config.batch_rows, config.seed, context, pad)
 
 
-def _write_result(result: "TrainingResult", counts: _Counts, model: "Model", kind: Kind, out: Path) -> None:
+def _take_turns(batches: "Mapping[str, ExampleBatches]", weights: Mapping[str, int]) -> "Batches":
+    """Those of the one set that there is, or of each in its turn."""
+    from model.task_batches import TaskBatches
+
+    if len(weights) == 1:
+        return next(iter(batches.values()))
+    return TaskBatches(batches, {name: weights[name] for name in batches})
+
+
+def _write_result(
+    result: "TrainingResult", sets: Mapping[str, _Set], turns: Mapping[str, int], added: list[str], model: "Model", out: Path
+) -> None:  # fmt: skip
     """What the stage tells: final losses and counts, read back by the process that launched this one."""
     parameters = list(model.parameters())
     figures = {
         "loss": result.loss, "validation_loss": result.validation_loss, "steps": result.step, "tokens": result.tokens,
-        "examples": counts.learned, "validation_examples": counts.validation, "examples_cut": counts.cut,
+        "examples": sum(one.learned.num_rows for one in sets.values()),
+        "validation_examples": sum(one.validation.num_rows for one in sets.values()),
+        "examples_cut": sum(one.cut for one in sets.values()),
         "parameters": sum(parameter.numel() for parameter in parameters),
         "parameters_trained": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
     }  # fmt: skip
-    notes = {"kind": kind, "device": str(parameters[0].device)}
-    if counts.added:
-        notes["tokens_added"] = ", ".join(counts.added)
+    notes = {"kind": ", ".join(one.kind for one in sets.values()), "device": str(parameters[0].device)}
+    if len(sets) > 1:
+        told = [f"{name} {one.learned.num_rows:,} in {turns[name]:,} steps" for name, one in sets.items()]
+        notes["examples"] = ", ".join(told)
+    if added:
+        notes["tokens_added"] = ", ".join(added)
     (out / "result.json").write_text(json.dumps({"figures": figures, "notes": notes}) + "\n", encoding="utf-8")

@@ -80,6 +80,7 @@ def check_folder(folder: Path, place: str = "MODEL", allow_pickle: bool = False)
 def load(folder: Path, allow_pickle: bool = False) -> "tuple[Model, tokenizers.Tokenizer]":
     """Model (CPU, float32, eval mode) and tokenizer of a model's folder. UserError for what cannot be read."""
     from model.huggingface import load_folder
+    from model.models import MultiTask
 
     check_folder(folder, allow_pickle=allow_pickle)
     tokenizer = load_tokenizer(folder)
@@ -87,6 +88,11 @@ def load(folder: Path, allow_pickle: bool = False) -> "tuple[Model, tokenizers.T
         model = load_folder(folder, allow_pickle)
     except ValueError as error:
         raise UserError(f"MODEL {error}") from error
+    if isinstance(model, MultiTask):
+        raise UserError(
+            f"MODEL {folder}: it has several heads, {', '.join(model.specs)}. Fix: give a model of one of them: an artifact of the "
+            "stage head, or the name that it is registered under."
+        )
     if tokenizer.get_vocab_size() > model.trunk.vocab_size:
         raise UserError(
             f"MODEL {folder}: tokenizer.json has {tokenizer.get_vocab_size()} tokens, but the weights are for "

@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-MODEL_STAGES = ("pretrain", "finetune", "champion", "base")  # of which a run of several shows the first
+MODEL_STAGES = ("pretrain", "head", "finetune", "champion", "base")  # of which a run of several shows the first
 
 
 def known_run(client: "MlflowClient", run_id: str) -> "Run | None":

@@ -18,6 +18,7 @@ from tasks.translation_rows import surround_sources
 
 if TYPE_CHECKING:
     import tokenizers
+    from torch import nn
 
     from model.freezing import Rule
     from model.models import Model, Trunk
@@ -150,13 +151,13 @@ def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, 
         apply_rules(model, _rules(model, freeze) if lora is None else _beside_adapters(model, grew))
     except ValueError as error:
         raise UserError(f"{place}: {error}") from error
-    table = freezing_table(model)
-    if not any(row.trained for row in table):
-        raise UserError(
-            f"{place}: freeze is {', '.join(freeze)}, which is all of this model (a tied head is the embedding): nothing could learn. "
-            "Fix: set freeze to none."
-        )
-    told = "\n".join(table_lines(table))
+    for name, head in _heads(model).items():
+        if not any(parameter.requires_grad for part in (model.trunk, head) for parameter in part.parameters()):
+            raise UserError(
+                f"{place}: freeze is {', '.join(freeze)}, which is all that {name} has (a tied head is the embedding): nothing could "
+                "learn. Fix: set freeze to none."
+            )
+    told = "\n".join(table_lines(freezing_table(model)))
     if process_rank()[0] == 0:
         logger.info("%s: what learns\n%s", place, told)
     return told
@@ -173,8 +174,7 @@ def save_tuned(
     """The Hugging Face folder. Its tokenizer adds to a text what the model has learned to see around it."""
     from model.huggingface import save_folder
 
-    extra: dict[str, object] = {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}
-    labels = task["labels"]
+    extra, labels = special_tokens(special), task["labels"]
     assert isinstance(labels, list)
     if labels:
         extra["id2label"] = dict(enumerate(labels))
@@ -189,15 +189,27 @@ def save_tuned(
     (folder / "task.json").write_text(json.dumps(task, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
+def special_tokens(special: TextIds) -> dict[str, object]:
+    """What config.json says of the tokens around a text."""
+    return {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}
+
+
 def save_adapters(
     model: "Model", lora: LoraConfig, tokenizer: "tokenizers.Tokenizer", special: TextIds, base: Path, source: Path, folder: Path
 ) -> None:  # fmt: skip
-    """The adapters in PEFT's form, with the tokenizer; then adds them to the model's matrices."""
+    """The adapters in PEFT's form, with the tokenizer; then adds them to the model's matrices.
+
+    Of several heads, each with the adapters in a folder of its name.
+    """
     from model.lora import merge
     from model.lora_files import save_adapter
+    from model.models import MultiTask, with_one_head
 
-    save_adapter(folder, model, lora, str(base))
-    save_tokenizer(tokenizer, special, source, folder)
+    several = isinstance(model, MultiTask)
+    parts = {folder / task: with_one_head(model, task) for task in model.specs} if several else {folder: model}
+    for place, part in parts.items():
+        save_adapter(place, part, lora, str(base))
+        save_tokenizer(tokenizer, special, source, place)
     merge(model)
 
 
@@ -237,13 +249,24 @@ def _rules(model: "Model", freeze: Freeze) -> tuple["Rule", ...]:
     return tuple(Rule(pattern.removeprefix("!"), trains=pattern.startswith("!")) for pattern in freeze)
 
 
-def _beside_adapters(model: "Model", grew: bool) -> tuple["Rule", ...]:
-    from model.freezing import Rule
-    from model.models import LanguageModel, Seq2SeqModel
+def _heads(model: "Model") -> "dict[str, nn.Module]":
+    """The model's head, or heads, by the name of the module."""
+    from model.models import MultiTask
 
-    if not isinstance(model, LanguageModel | Seq2SeqModel):
-        return (Rule("head.*", trains=True),)
-    if not grew:
-        return ()
-    names = [name for name, _ in model.named_parameters()]
-    return tuple(Rule(name, trains=True) for name in ("trunk.embedding.weight", "head.weight") if name in names)
+    if isinstance(model, MultiTask):
+        return {f"heads.{name}": head for name, head in model.heads.items()}
+    return {"head": model.head}
+
+
+def _beside_adapters(model: "Model", grew: bool) -> tuple["Rule", ...]:
+    """New heads learn; the base's own, and the embedding, where the vocabulary grew."""
+    from model.freezing import Rule
+    from model.heads import LanguageHead
+
+    heads = _heads(model)
+    own = [name for name, head in heads.items() if isinstance(head, LanguageHead)]
+    learning = [f"{name}.*" for name in heads if name not in own]
+    if grew:
+        names = [name for name, _ in model.named_parameters()]
+        learning += [name for name in ("trunk.embedding.weight", *(f"{name}.weight" for name in own)) if name in names]
+    return tuple(Rule(name, trains=True) for name in learning)

@@ -29,6 +29,7 @@ from tasks.table_rows import BATCH_ROWS, IdFinder, numbered_rows
 Role = Literal["holds", "kept", "dropped", "learned", "unseen", "judged", "follows"]
 
 DROPPED_TABLES = ("rejects", "dropped")
+MADE_FROM = {"champion": "a copy of", "finetune": "tuned from", "head": "one head of"}  # a model, from another
 PARTS = ("ingest", "annotate", "decontaminate", "encode")  # file tasks that leave text or tokens in WORKSPACE/parts
 
 
@@ -198,7 +199,7 @@ class _Walk:
         """What was made from the models, in as many rounds as one was made from another."""
         for _ in range(len(self.graph.nodes)):
             before = sum(map(len, self.found.values()))
-            for node in self.nodes("champion", "finetune", "evaluate", "report", "register"):
+            for node in self.nodes(*MADE_FROM, "evaluate", "report", "register"):
                 for mark in self.found:
                     if node.fingerprint not in self.found[mark]:
                         self._descend(mark, node)
@@ -209,8 +210,8 @@ class _Walk:
         sources = [source for name, source in node.inputs.items() if name != "tokenizer" and source in self.found[mark]]
         learned = next((self.graph.nodes[m] for m in sources if self.found[mark][m].role == "learned"), None)
         model = "" if learned is None else f"{learned.stage} {learned.fingerprint}"
-        if node.stage in ("champion", "finetune") and learned is not None:
-            self.add(mark, node, "learned", f"{'a copy of' if node.stage == 'champion' else 'tuned from'} {model}")
+        if node.stage in MADE_FROM and learned is not None:
+            self.add(mark, node, "learned", f"{MADE_FROM[node.stage]} {model}")
         elif node.stage == "register" and learned is not None:
             name = registered_name(node)
             self.put(
@@ -234,7 +235,7 @@ class _Walk:
         return {
             node.fingerprint: f"{node.stage} {node.fingerprint}"
             + (f" ({registered_name(node)})" if node.stage == "register" else "")
-            for node in self.nodes("shards", "pretrain", "champion", "finetune", "register")
+            for node in self.nodes("shards", "pretrain", *MADE_FROM, "register")
             if self.graph.sources(node.fingerprint) - self.graph.nodes.keys()
         }
 

@@ -60,7 +60,7 @@ def tuned(config: FinetuneConfig, base: PretrainedModel, examples: Examples, out
     out.mkdir()
     tokenizer = Tokenizer(base.folder, base.fingerprint)
     outcome = finetune(
-        config, base, tokenizer, examples, out, lambda entry, payload: entry(json.loads(json.dumps(payload)))
+        config, base, tokenizer, (examples,), out, lambda entry, payload: entry(json.loads(json.dumps(payload)))
     )
     return PretrainedModel(str(out), "f17e", figures=outcome.figures, notes=outcome.notes)
 

@@ -80,7 +80,7 @@ def tuned(base: PretrainedModel, examples: Examples, out: Path) -> PretrainedMod
     out.mkdir()
     config = FinetuneConfig(name="task", examples="task", steps=200, learning_rate=2e-3, batch_rows=8)
     tokenizer = Tokenizer(base.folder, base.fingerprint)
-    finetune(config, base, tokenizer, examples, out, lambda entry, payload: entry(json.loads(json.dumps(payload))))
+    finetune(config, base, tokenizer, (examples,), out, lambda entry, payload: entry(json.loads(json.dumps(payload))))
     return PretrainedModel(str(out), "f17e")
 
 

@@ -82,7 +82,7 @@ def run(
 ) -> FinetunedModel:
     out.mkdir()
     outcome = finetune(
-        config, base, tokenizer, examples, out, lambda entry, payload: entry(json.loads(json.dumps(payload)))
+        config, base, tokenizer, (examples,), out, lambda entry, payload: entry(json.loads(json.dumps(payload)))
     )
     return FinetunedModel(str(out), "f17e", figures=outcome.figures, notes=outcome.notes)
 
@@ -183,7 +183,7 @@ def test_killed_training_goes_on_to_the_same_weights(
     out = tmp_path / "killed"
     run(config, base, tokenizer, examples, out)
     shutil.rmtree(out / "model")  # as if it had been killed behind its last checkpoint
-    finetune(config, base, tokenizer, examples, out, lambda entry, payload: entry(payload))
+    finetune(config, base, tokenizer, (examples,), out, lambda entry, payload: entry(payload))
     weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (whole.path, out)]
     assert weights[0] == weights[1]
 
@@ -208,7 +208,7 @@ def test_killed_training_of_adapters_goes_on_to_the_same_weights(
         with pytest.raises(KeyboardInterrupt):
             run(config, base, tokenizer, examples, out)
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000004"]
-    finetune(config, base, tokenizer, examples, out, lambda entry, payload: entry(payload))
+    finetune(config, base, tokenizer, (examples,), out, lambda entry, payload: entry(payload))
     for name in ("model/model.safetensors", "adapter/adapter_model.safetensors"):
         assert (whole.path / name).read_bytes() == (out / name).read_bytes()
 

@@ -89,7 +89,7 @@ def tuned(base: PretrainedModel, examples: Examples, out: Path, **changes: objec
         **changes,
     }
     outcome = finetune(
-        FinetuneConfig.model_validate(given_config), base, Tokenizer(base.folder, "facade"), examples, out,
+        FinetuneConfig.model_validate(given_config), base, Tokenizer(base.folder, "facade"), (examples,), out,
         lambda entry, payload: entry(json.loads(json.dumps(payload))),
     )  # fmt: skip
     return PretrainedModel(str(out), "f17e", figures=outcome.figures, notes=outcome.notes)
