@@ -32,6 +32,21 @@ def test_chunked_loss_equals_the_plain_one_in_value_and_gradient(chunk_rows: int
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("cap", [0.0, 5.0])
+def test_compiled_loss_equals_the_plain_one_in_value_and_gradient(cap: float):
+    hidden, weight, targets = make_case(40)
+
+    def nats(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return linear_cross_entropy(hidden, weight, targets, 7, cap).nats
+
+    expected = nats(hidden, weight)
+    gradients = torch.autograd.grad(expected, (hidden, weight))
+    compiled = torch.compile(nats, backend="aot_eager", fullgraph=True)(hidden, weight)
+    torch.testing.assert_close(compiled, expected)
+    for ours, theirs in zip(torch.autograd.grad(compiled, (hidden, weight)), gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
 def test_loss_without_gradients_is_the_same():
     hidden, weight, targets = make_case(40)
     with torch.no_grad():
