@@ -1,11 +1,10 @@
 """BERT, ModernBERT and Marian in Hugging Face's words: what they cannot compute, and their keys. Imports no torch."""
 
 from model.folder_config import GATE_ACTIVATIONS, PLAIN_ACTIVATIONS, Settings, foreign_activation
-from model.model_config import GATED, ModelConfig, Pooling
+from model.model_config import GATED, ModelConfig
 from model.rope_keys import Rope, describe_scaling, read_rope_object
 
 MARIAN_NORM_EPSILON = 1e-5  # no key sets it
-POOLINGS: dict[str, Pooling] = {"cls": "first", "mean": "mean"}
 
 
 def encoder_obstacle(config: ModelConfig) -> str | None:
@@ -140,9 +139,7 @@ def read_modernbert(settings: Settings, has_head: bool) -> ModelConfig:
     is_local = [layer % every > 0 for layer in range(layers)]
     window, global_every = settings.layer_window(settings.integer("local_attention", 128), is_local)
     far, near = _modernbert_ropes(settings)
-    pooling = settings.values.get("classifier_pooling")
-    if pooling is not None and pooling not in POOLINGS:
-        settings.require("classifier_pooling", tuple(POOLINGS))
+    settings.require("classifier_pooling", ("cls", "mean"))
     return ModelConfig(
         family="modernbert",
         layers=layers,
@@ -157,7 +154,7 @@ def read_modernbert(settings: Settings, has_head: bool) -> ModelConfig:
         rope_theta=far.theta,
         local_rope_theta=0.0 if near.theta == far.theta else near.theta,
         rope_scaling=far.scaling,
-        pooling=POOLINGS["mean"] if pooling == "mean" else None,
+        pooling="mean" if settings.values.get("classifier_pooling") == "mean" else None,
         norm_epsilon=settings.number("norm_eps", 1e-5),
         initial_std=settings.number("initializer_range", 0.02),
     )

@@ -82,7 +82,8 @@ class Settings:
         """The value, where there is one, must be of `allowed`: the model that this code computes has no other."""
         value = self.values.get(name)
         if value is not None and value not in allowed:
-            raise ValueError(f"{name} is {value!r}, this code computes only {allowed[0]!r}")
+            known = " or ".join(repr(one) for one in allowed)
+            raise ValueError(f"{name} is {value!r}, this code computes only {known}")
 
     def activation(self, name: str, default: str, known: Mapping[str, Activation]) -> Activation:
         """Our name of the activation."""

@@ -25,6 +25,7 @@ from model.models import (
     Seq2SeqModel,
     SequenceClassifier,
 )
+from model.rope_scaling import RopeScaling
 
 VOCAB = 61
 LLAMA = ModelConfig(layers=2, width=32, heads=4, context=16)
@@ -184,6 +185,10 @@ JSON_VALUES = st.recursive(
     max_leaves=4,
 )
 EXAMPLES: list[Model] = [
+    LanguageModel(
+        ModelConfig(layers=1, width=32, heads=4, context=16, rope_scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 8)),
+        VOCAB,
+    ),
     LanguageModel(LLAMA, VOCAB),
     LanguageModel(ModelConfig(layers=2, width=32, heads=4, context=16, qk_norm=True, window=4), VOCAB),
     LanguageModel(ModelConfig("gpt2", layers=1, width=32, heads=4, context=16), VOCAB),
@@ -273,7 +278,7 @@ def test_static_tensors_of_marian_are_accepted_where_they_say_nothing(marian: Pa
         (
             SequenceClassifier(ModelConfig("modernbert", layers=1, width=32, heads=4, context=16), VOCAB, 2),
             {"classifier_pooling": "max"},
-            "classifier_pooling is 'max', this code computes only 'cls'",
+            "classifier_pooling is 'max', this code computes only 'cls' or 'mean'",
         ),
         (
             Seq2SeqModel(ModelConfig("seq2seq", layers=1, width=32, heads=4, context=16), VOCAB),

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from tasks.byte_form import ByteForm, byte_form, doubts
 from tasks.byte_pairs import byte_letters, merges_of, spell
 from tasks.encoder_check import check_encoder, hostile_texts
-from tasks.encoding import SPECIAL_TOKENS, Encoder, encode_documents, encode_slowly, open_encoder
+from tasks.encoding import SPECIAL_TOKENS, Encoder, encode_documents, encode_slowly, open_encoder, text_ids
 from tasks.errors import UserError
 from tasks.pieces import ALLOWED, PATTERNS, splitter
 from tasks.vocabulary import complete, learn_merges, learn_merges_fast, new_tokenizer
@@ -251,3 +251,22 @@ def test_hostile_texts_hold_what_they_should() -> None:
     assert all(token in every for token in SPECIAL_TOKENS)
     assert all(chr(code) in every for code in (0, 0xFF, 0x200D, 0x2028, 0x20000, 0xE000))
     assert max(len(text) for text in texts) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("tokens", "start", "end"),
+    [
+        (["<|endoftext|>"], 0, 0),  # GPT-2, Qwen, SmolLM2
+        (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], 2, 3),  # BERT
+        (["<|endoftext|>", "<|padding|>", "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"], 3, 4),  # ModernBERT
+        (["<unk>", "<s>", "</s>"], 1, 2),  # Llama 2, TinyLlama, Mistral
+        (["<|begin_of_text|>", "<|end_of_text|>"], 0, 1),  # Llama 3
+        (["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"], 0, 1),  # DeepSeek
+        (["<unk>", "<|startoftext|>", "<|endoftext|>"], 1, 2),  # Yi
+    ],
+)
+def test_texts_of_popular_tokenizers_begin_and_end_as_they_spell_it(tokens: list[str], start: int, end: int) -> None:
+    tokenizer = RustTokenizer(models.BPE())
+    tokenizer.add_special_tokens(tokens)
+    found = text_ids(tokenizer, "here")
+    assert (found.bos, found.eos) == (start, end)

@@ -25,6 +25,7 @@ from model.models import (
     SequenceClassifier,
     TokenClassifier,
 )
+from model.rope_scaling import RopeScaling
 from model.sampling import Sampling
 from tasks import export as export_module
 from tasks.artifacts import Workspace, describe
@@ -40,8 +41,9 @@ from tests.tasks.foreign import write_bert, write_gpt2
 
 GPT2 = ModelConfig("gpt2", layers=2, width=32, heads=4, context=48)
 LLAMA = ModelConfig(layers=2, width=32, heads=4, kv_heads=2, context=48, tie_embeddings=False)
+LLAMA_3 = ModelConfig(layers=2, width=32, heads=4, context=48, rope_scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 12))
 BERT = ModelConfig("bert", layers=2, width=32, heads=4, context=48)
-MODERN = ModelConfig("modernbert", layers=3, width=32, heads=4, context=48, window=8)
+MODERN = ModelConfig("modernbert", layers=3, width=32, heads=4, context=48, window=8, pooling="mean")
 SEQ2SEQ = ModelConfig("seq2seq", layers=2, width=32, heads=4, context=48)
 
 
@@ -110,15 +112,29 @@ def llama(tmp_path: Path) -> Path:
     [
         (lambda size: LanguageModel(GPT2, size), transformers.AutoModelForCausalLM),
         (lambda size: LanguageModel(LLAMA, size), transformers.AutoModelForCausalLM),
+        (lambda size: LanguageModel(LLAMA_3, size), transformers.AutoModelForCausalLM),
         (lambda size: MaskedLanguageModel(BERT, size), transformers.AutoModelForMaskedLM),
         (lambda size: MaskedLanguageModel(MODERN, size), transformers.AutoModelForMaskedLM),
         (lambda size: Seq2SeqModel(SEQ2SEQ, size), transformers.AutoModelForSeq2SeqLM),
         (lambda size: SequenceClassifier(LLAMA, size, 3), transformers.AutoModelForSequenceClassification),
         (lambda size: SequenceClassifier(BERT, size, 2, "multi"), transformers.AutoModelForSequenceClassification),
+        (lambda size: SequenceClassifier(MODERN, size, 2), transformers.AutoModelForSequenceClassification),
         (lambda size: TokenClassifier(MODERN, size, 3), transformers.AutoModelForTokenClassification),
         (lambda size: MultipleChoice(BERT, size), transformers.AutoModelForMultipleChoice),
     ],
-    ids=["gpt2", "llama", "bert", "modernbert", "seq2seq", "classifier", "labels", "tokens", "choice"],
+    ids=[
+        "gpt2",
+        "llama",
+        "llama3",
+        "bert",
+        "modernbert",
+        "seq2seq",
+        "classifier",
+        "labels",
+        "mean",
+        "tokens",
+        "choice",
+    ],
 )
 def test_every_kind_of_model_comes_back_bit_for_bit_and_opens_in_transformers(
     make, opens: type, tmp_path: Path
