@@ -10,9 +10,6 @@ from hypothesis import strategies as st
 from tasks.errors import UserError
 from tasks.reading.files import SourceFile, digest_of, find_files, pattern_regex, state_of
 
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
-
 
 def names(*patterns: Path) -> list[str]:
     return [file.name for file in find_files("here", [str(pattern) for pattern in patterns])]

@@ -1,12 +1,9 @@
 """Cutting: no text is lost, none is longer than asked, and a piece knows where it came from."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.reading.pieces import cut_pieces, cut_text
-
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 texts = st.lists(st.text("ab# 林\n\r", max_size=40), max_size=20).map("".join)
 splits = st.sampled_from(["file", "window", "blank_lines", "heading"])

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.reading.csv_rows import Table
@@ -20,9 +20,6 @@ from tasks.reading.json_values import parse, split_values
 from tasks.reading.lines import split_lines
 from tasks.reading.records import Layout, RecordFormat, read_records
 from tasks.reading.rows import Record
-
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), max_size=30)
 rows = st.lists(st.fixed_dictionaries({"text": texts, "n": st.integers(-(2**63), 2**63)}), max_size=8)

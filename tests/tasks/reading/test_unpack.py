@@ -9,14 +9,11 @@ from collections.abc import Callable
 
 import pytest
 from backports import zstd
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.reading.faults import Fault
 from tasks.reading.unpack import OUTPUT_BYTES, unpacked
-
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gz": gzip.compress,

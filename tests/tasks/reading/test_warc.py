@@ -4,14 +4,11 @@ import gzip
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.reading.faults import Fault
 from tasks.reading.warc import Archived, read_warc
-
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 PAGE = "<html><body><p>渡船在天亮前离开了港口，船上有十一位乘客。</p></body></html>"
 
