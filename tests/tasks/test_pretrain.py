@@ -18,6 +18,7 @@ from model.config import ContextPhase, MixturePhase, OptimizerConfig
 from model.model_config import ModelConfig
 from model.models import LanguageModel
 from model.objective_config import ObjectiveConfig
+from model.rope_scaling import RopeScaling
 from model.shard_format import SEGMENT_FIELDS
 from model.shard_writer import write_token_shard
 from model.shards import TokenRows
@@ -90,7 +91,7 @@ def tokenizer(folder: Path) -> Tokenizer:
 
 
 CONFIG = Pretraining(
-    ModelConfig(layers=1, width=16, heads=2, context=CONTEXT),
+    ModelConfig(layers=1, width=16, heads=2, context=CONTEXT, rope_scaling=RopeScaling("linear", 2.0)),
     PretrainConfig(
         steps=6, batch_tokens=4 * CONTEXT, micro_rows=2, log_every=2, evaluate_every=3, evaluate_batches=1, checkpoint_every=3,
         optimizer=OptimizerConfig(warmup_steps=1), precision="float32",
