@@ -1,6 +1,7 @@
 """Texts from a model: continued or translated, piece by piece, up to stop strings."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 UNFINISHED = "\ufffd"  # what a decoder puts for bytes that are no whole character
 ROUND_SEEDS = 1_000_003  # between the seeds of rounds: a prime beyond the seeds that people choose
+
+logger = logging.getLogger("wordmill")
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,12 @@ def _rounds(
     from model.generate import generate
 
     context, rounds = context_of(model), 0
+    if context is not None and len(prompt) >= context:
+        logger.warning(
+            "the prompt has %d tokens with what stands around it, the model a context of %d: it reads the last part alone",
+            len(prompt),
+            context,
+        )
     while alive := [row for row, text in enumerate(texts) if not text.is_over and len(text.ids) < sampling.max_tokens]:
         left = sampling.max_tokens - len(texts[alive[0]].ids)  # as many in all that are alive
         reach = None if context is None else max(1, context - max(1, min(left, context // 2)))

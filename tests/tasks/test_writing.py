@@ -106,6 +106,14 @@ def test_text_goes_on_past_the_context(model: LanguageModel, tokenizer: tokenize
     assert max(map(len, rows)) > 16
 
 
+@pytest.mark.parametrize(("words", "warnings"), [(0, 0), (40, 1)])
+def test_prompt_longer_than_the_context_is_told_of_once(
+    model: LanguageModel, tokenizer: tokenizers.Tokenizer, words: int, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokens_of(stream_text(model, tokenizer, "stone " * words, 2, Sampling(max_tokens=50)), 2)
+    assert sum("a context of 16" in record.getMessage() for record in caplog.records) == warnings
+
+
 def test_first_round_is_the_models_own_text(model: LanguageModel, tokenizer: tokenizers.Tokenizer) -> None:
     (row,) = tokens_of(stream_text(model, tokenizer, "rain", 1, GREEDY), 1)
     prompt = [start_id(tokenizer), *encode_documents(tokenizer, ["rain"])[0]]
