@@ -46,9 +46,10 @@ class Asked:
     dtype: Literal["float32", "bfloat16"]
     given: Collection[str]  # names of the options that were spelled out
 
-    def sampling(self) -> "Sampling":
-        """UserError for a setting out of bounds."""
+    def sampling(self, folder: Path) -> "Sampling":
+        """For the model of `folder`, which knows what ends a text. UserError for a setting out of bounds."""
         from model.sampling import Sampling
+        from tasks.folder_settings import told_ends
 
         try:
             return Sampling(
@@ -59,6 +60,7 @@ class Asked:
                 self.min_p,
                 self.repetition_penalty,
                 self.seed,
+                told_ends(folder),
             )
         except ValueError as error:
             raise UserError(f"generate: {error}") from error
@@ -88,7 +90,7 @@ def answer(folder: Path, asked: Asked) -> None:
     task = read_task(folder)
     if isinstance(model, LanguageModel):
         _refuse(asked, model, {"beams"})
-        _continue(model, tokenizer, asked, is_chat=task is not None and task.kind == "instruction")
+        _continue(model, tokenizer, folder, asked, is_chat=task is not None and task.kind == "instruction")
     elif isinstance(model, Seq2SeqModel):
         _translate(model, tokenizer, folder, asked)
     elif isinstance(model, MaskedLanguageModel):
@@ -112,11 +114,13 @@ def _refuse(asked: Asked, model: "Model", unsuited: Collection[str], why: str = 
         raise UserError(f"--{option}: a {type(model).__name__} has no use for it{why}. Fix: leave it out.")
 
 
-def _continue(model: "LanguageModel", tokenizer: "tokenizers.Tokenizer", asked: Asked, is_chat: bool) -> None:
+def _continue(
+    model: "LanguageModel", tokenizer: "tokenizers.Tokenizer", folder: Path, asked: Asked, is_chat: bool
+) -> None:
     from model.inference import for_inference
     from tasks.writing import stream_text
 
-    sampling = asked.sampling()
+    sampling = asked.sampling(folder)
     ready = for_inference(model, _dtype(asked), asked.count)
     pieces = stream_text(
         ready, tokenizer, asked.prompt, asked.count, sampling, asked.stops, is_chat,
@@ -134,7 +138,7 @@ def _translate(model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", folder:
         _refuse(asked, model, DRAWN, " beside --beams, which draws nothing")
         _search(for_inference(model, _dtype(asked), asked.beams), tokenizer, start, asked)
         return
-    sampling = asked.sampling()
+    sampling = asked.sampling(folder)
     ready = for_inference(model, _dtype(asked), asked.count)
     shown = ALTERNATIVES if asked.log_probs else None
     pieces = stream_translation(ready, tokenizer, asked.prompt, start, asked.count, sampling, asked.stops, shown)

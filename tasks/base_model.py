@@ -27,7 +27,10 @@ KEPT = (
     "decoder_start_token_id",
     "id2label",
 )  # of config.json, in a model with an adapter merged
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+WEIGHTS = (
+    "model*.safetensors",
+    "model.safetensors.index.json",
+)  # not the second copies that some bring, as consolidated.safetensors
 
 
 class BaseConfig(Section):

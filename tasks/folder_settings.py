@@ -36,6 +36,12 @@ def folder_settings(source: Path, tokenizer: "tokenizers.Tokenizer", size: int) 
     return settings
 
 
+def told_ends(folder: Path) -> frozenset[int]:
+    """The tokens that end what the model writes, by the folder: a chat model's answers have one of their own."""
+    named = [read_json(folder / name).get("eos_token_id") for name in ("config.json", "generation_config.json")]
+    return frozenset(number for value in named for number in _as_ids(value))
+
+
 def marks_of(settings: Mapping[str, object]) -> Marks:
     starts = [*_as_ids(settings.get("decoder_start_token_id")), *_as_ids(settings.get("bos_token_id")), 0]
     ends = _as_ids(settings.get("eos_token_id"))

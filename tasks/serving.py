@@ -60,11 +60,11 @@ class ServedModel(PythonModel):
         count = int(params.get("count", 1))
         if isinstance(self.model, LanguageModel):
             is_chat = self.task is not None and self.task.kind == "instruction"
-            return continue_text(self.model, self.tokenizer, prompt, count, _sampling(params), is_chat=is_chat)
+            sampling = _sampling(params, self.folder)
+            return continue_text(self.model, self.tokenizer, prompt, count, sampling, is_chat=is_chat)
         if isinstance(self.model, Seq2SeqModel):
-            return translate_text(
-                self.model, self.tokenizer, prompt, target_start(self.folder, self.tokenizer), count, _sampling(params)
-            )
+            start, sampling = target_start(self.folder, self.tokenizer), _sampling(params, self.folder)
+            return translate_text(self.model, self.tokenizer, prompt, start, count, sampling)
         if isinstance(self.model, MaskedLanguageModel):
             return [filling.text for filling in fill_masks(self.model, self.tokenizer, prompt, count)]
         if isinstance(self.model, SequenceClassifier | TokenClassifier):
@@ -75,14 +75,15 @@ class ServedModel(PythonModel):
         raise UserError(f"a {type(self.model).__name__} cannot answer a single prompt")
 
 
-def _sampling(params: Params) -> "Sampling":
+def _sampling(params: Params, folder: Path) -> "Sampling":
     from model.sampling import Sampling
+    from tasks.folder_settings import told_ends
 
     try:
         return Sampling(
             int(params.get("max_tokens", 50)), float(params.get("temperature", 0.7)), int(params.get("top_k", 0)),
             float(params.get("top_p", 1.0)), float(params.get("min_p", 0.0)), float(params.get("repetition_penalty", 1.0)),
-            int(params.get("seed", 1)),
+            int(params.get("seed", 1)), told_ends(folder),
         )  # fmt: skip
     except ValueError as error:
         raise UserError(f"params: {error}") from error

@@ -100,6 +100,16 @@ def test_greedy_text_of_a_gpt2_folder_is_that_of_transformers(generate: Generate
     assert generate(folder, "a pear is", *SHORT).out == expected.rstrip("\ufffd") + "\n"
 
 
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+def test_text_ends_where_the_folder_says(generate: Generate, tmp_path: Path, name: str) -> None:
+    folder = write_gpt2(tmp_path / "gpt2")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    settings = json.loads((folder / name).read_text())
+    assert generate(folder, "a pear is", *SHORT).out != "a pear is\n"
+    (folder / name).write_text(json.dumps(settings | {"eos_token_id": list(range(tokenizer.vocab_size))}))
+    assert generate(folder, "a pear is", *SHORT).out == "a pear is\n"
+
+
 def test_text_ends_before_a_stop_string(generate: Generate, llama: Path) -> None:
     whole = generate(llama, "rain", "--max-tokens", "20", "--seed", "4").out.removesuffix("\n")
     stop = whole[len("rain") + 3]

@@ -73,7 +73,9 @@ def accuracy(model: PretrainedModel, examples: Examples, out: Path) -> float:
 
 def test_folder_is_taken_as_it_is_and_known_by_its_content(tmp_path: Path) -> None:
     folder = write_gpt2(tmp_path / "theirs")
+    (folder / "consolidated.safetensors").write_bytes(b"the same weights in another form")
     base = taken(folder)
+    assert not (base.path / "model" / "consolidated.safetensors").exists()
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         assert (base.path / "model" / name).read_bytes() == (folder / name).read_bytes()
     before = base_digests(BaseConfig(folder=str(folder)))
