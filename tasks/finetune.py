@@ -9,34 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 
 from model.config import MixturePhase, OptimizerConfig, Precision, TrainingConfig
 from model.lora_config import LoraConfig
-from model.mixture import Mixture, whole_weights
+from model.mixture import whole_weights
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer, canonical
 from tasks.cluster import read_curve
 from tasks.encoding import add_chat_tokens, load_tokenizer, text_ids, vocabulary_size
-from tasks.errors import UserError
-from tasks.example_rows import Kind, LabelledExamples, encode_examples, read_examples
+from tasks.example_rows import Kind, LabelledExamples, read_examples
+from tasks.example_sets import ExampleSet, count_turns, encode_set, take_turns, turn_weights
 from tasks.ledger import Ledger, StageOutcome
 from tasks.multi_task import save_heads, with_heads
-from tasks.sampling import hash_keys
 from tasks.settings import Json, Placement, Section, identity
 from tasks.translation_rows import told_start
 from tasks.tuning import Base, Freeze, choose_what_learns, open_base, save_adapters, save_tuned, with_head
 
 if TYPE_CHECKING:
-    import tokenizers
-
-    from model.batches import Batches, ExampleBatches
+    from model.batches import ExampleBatches
     from model.models import Model
     from model.training import TrainingFigures, TrainingResult
 
 Launch = Callable[[Callable[[dict[str, Json]], None], dict[str, Json]], None]
 
-VALIDATION_SHARE = 0.1  # of the groups of the training examples: for the curve, never for a score
 MAX_VALIDATION_BATCHES = 32
 LEARNS = "learns.txt"  # the table of what learns and what is frozen
 
@@ -154,27 +149,6 @@ def training_steps(config: FinetuneConfig, examples: int) -> int:
     return max(1, int(np.ceil(epochs * examples / config.batch_rows)))
 
 
-def turn_weights(config: FinetuneConfig, examples: Mapping[str, int]) -> dict[str, int]:
-    """Turns of each set of examples: the recipe's, else in proportion to their numbers, in thousandths."""
-    if config.weights is not None:
-        return dict(config.weights)
-    total = sum(examples.values())
-    return {name: max(1, round(1000 * count / total)) for name, count in examples.items()}
-
-
-def count_turns(config: FinetuneConfig, weights: Mapping[str, int], steps: int) -> dict[str, int]:
-    """How many of the steps each set of examples has. UserError for one that would have none."""
-    turns = Mixture(tuple(weights), [MixturePhase(0, dict(weights))], 1).counts(steps).tolist()
-    idle = [name for name, count in zip(weights, turns, strict=True) if not count]
-    if idle:
-        shares = ", ".join(f"{name} {weight}" for name, weight in weights.items())
-        raise UserError(
-            f"finetune {config.name}: of {steps} steps none is for {idle[0]!r}, so its head would not learn. Fix: raise steps, or its "
-            f"share by weights (now {shares})."
-        )
-    return dict(zip(weights, turns, strict=True))
-
-
 def training_config(config: FinetuneConfig, learned: int, validation: int) -> TrainingConfig:
     """The loop's settings for `learned` examples; `validation`: examples to be measured on, of several sets the most."""
     return TrainingConfig(
@@ -192,16 +166,6 @@ def optimizer_config(config: FinetuneConfig) -> OptimizerConfig:
         learning_rate=config.learning_rate, final_learning_rate=config.learning_rate * config.final_ratio,
         warmup_steps=config.warmup_steps, weight_decay=config.weight_decay,
     )  # fmt: skip
-
-
-def validation_mask(groups: list[str], seed: int) -> NDArray[np.bool_]:
-    """True for the examples whose group is kept for the curve: about a tenth, at least one group where there are two."""
-    if not groups:
-        return np.zeros(0, dtype=np.bool_)
-    keys = hash_keys(groups, seed)
-    distinct = np.unique(keys)
-    border = min(max(distinct[0], np.uint64(VALIDATION_SHARE * 2**64)), distinct[-1] - np.uint64(1))
-    return keys <= border
 
 
 def finetune(
@@ -251,10 +215,13 @@ def train_finetune(payload: dict[str, Json]) -> None:
         (out / LEARNS).write_text(f"{learns}\n", encoding="utf-8")
     start = told_start(base) if is_pair else None
     special = text_ids(tokenizer, place, start)
-    sets = {name: _split(config, name, one, tokenizer, model, start) for name, one in examples.items()}
-    result, turns = _train(model, config, sets, special.pad, out, str(payload["identity"]))
+    sets = {
+        name: encode_set(one, tokenizer, model.trunk.config, start, config.seed, f"{place}: examples {name!r}")
+        for name, one in examples.items()
+    }
+    trained = _train(model, config, sets, special.pad, out, str(payload["identity"]))
     if process_rank()[0] == 0:
-        _write_result(result, sets, turns, added, model, out)
+        _write_result(trained, sets, added, model, out)
         tasks = {
             name: _task(config.models[name], examples[name], mark)
             for name, mark in zip(config.sets, _texts(payload, "fingerprints"), strict=True)
@@ -288,56 +255,45 @@ def _task(name: str, examples: LabelledExamples, mark: str) -> dict[str, Json]:
 
 
 @dataclass(frozen=True)
-class _Set:
-    """One set of examples, as a model is given it."""
+class _Trained:
+    """How the loop ended."""
 
-    kind: Kind
-    learned: pa.Table
-    validation: pa.Table
-    cut: int  # examples longer than the context
-
-
-def _split(
-    config: FinetuneConfig, name: str, examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", model: "Model",
-    start: int | None,
-) -> _Set:  # fmt: skip
-    """Encoded, and a tenth of the groups apart for the curve. UserError where nothing is left to learn from."""
-    encoded = encode_examples(examples, tokenizer, model.trunk.config, start)
-    held = validation_mask(examples.table["group"].to_pylist(), config.seed)
-    learned = encoded.table.filter(pa.array(~held))
-    if learned.num_rows == 0:
-        raise UserError(f"finetune {config.name}: examples {name!r} has no training rows. Fix: add examples.")
-    return _Set(examples.kind, learned, encoded.table.filter(pa.array(held)), encoded.cut)
+    result: "TrainingResult"
+    turns: Mapping[str, int]  # steps of each set of examples
+    losses: Mapping[str, float]  # of several sets: each one's own validation loss at the end
 
 
 def _train(
-    model: "Model", config: FinetuneConfig, sets: Mapping[str, _Set], pad: int, out: Path, mark: str
-) -> "tuple[TrainingResult, dict[str, int]]":
-    """How the loop ended, and how many steps each set had; a line of curve.jsonl for each report."""
+    model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet], pad: int, out: Path, mark: str
+) -> _Trained:
+    """The loop, with the loss of the model's head or heads; a line of curve.jsonl for each report."""
+    from model.parallel import mean_loss
     from model.training import train
 
     learned = {name: one.learned.num_rows for name, one in sets.items()}
     held = {name: one.validation.num_rows for name, one in sets.items()}
-    training, weights = (
-        training_config(config, sum(learned.values()), max(held.values())),
-        turn_weights(config, learned),
-    )
-    context = model.trunk.config.context
+    context, weights = model.trunk.config.context, turn_weights(config.weights, learned)
+    training = training_config(config, sum(learned.values()), max(held.values()))
     batches = {name: _batches(one.learned, config, one.kind, context, pad) for name, one in sets.items()}
     judged = {
         name: _batches(one.validation, config, one.kind, context, pad) for name, one in sets.items() if held[name]
     }
+    turns = count_turns(weights, training.steps, f"finetune {config.name}")
 
     def report(figures: "TrainingFigures") -> None:
         with (out / "curve.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(figures)) + "\n")
 
-    turns = count_turns(config, weights, training.steps)
     result = train(
-        model, _take_turns(batches, weights), _take_turns(judged, weights) if judged else None, training,
+        model, take_turns(batches, weights), take_turns(judged, weights) if judged else None, training,
         optimizer_config(config), out / "checkpoints", mark, report,
     )  # fmt: skip
-    return result, turns
+    losses = {
+        name: mean_loss(model, take_turns({name: one}, weights), training.evaluate_batches, config.micro_rows)
+        for name, one in judged.items()
+        if len(sets) > 1
+    }
+    return _Trained(result, turns, losses)
 
 
 def _batches(table: pa.Table, config: FinetuneConfig, kind: Kind, context: int, pad: int) -> "ExampleBatches":
@@ -346,20 +302,11 @@ def _batches(table: pa.Table, config: FinetuneConfig, kind: Kind, context: int, 
     return ExampleBatches(table, kind, config.batch_rows, config.seed, context, pad)
 
 
-def _take_turns(batches: "Mapping[str, ExampleBatches]", weights: Mapping[str, int]) -> "Batches":
-    """Those of the one set that there is, or of each in its turn."""
-    from model.task_batches import TaskBatches
-
-    if len(weights) == 1:
-        return next(iter(batches.values()))
-    return TaskBatches(batches, {name: weights[name] for name in batches})
-
-
 def _write_result(
-    result: "TrainingResult", sets: Mapping[str, _Set], turns: Mapping[str, int], added: list[str], model: "Model", out: Path
-) -> None:  # fmt: skip
+    trained: _Trained, sets: Mapping[str, ExampleSet], added: list[str], model: "Model", out: Path
+) -> None:
     """What the stage tells: final losses and counts, read back by the process that launched this one."""
-    parameters = list(model.parameters())
+    parameters, result = list(model.parameters()), trained.result
     figures = {
         "loss": result.loss, "validation_loss": result.validation_loss, "steps": result.step, "tokens": result.tokens,
         "examples": sum(one.learned.num_rows for one in sets.values()),
@@ -367,10 +314,11 @@ def _write_result(
         "examples_cut": sum(one.cut for one in sets.values()),
         "parameters": sum(parameter.numel() for parameter in parameters),
         "parameters_trained": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        **{f"validation_loss.{name}": loss for name, loss in trained.losses.items()},
     }  # fmt: skip
     notes = {"kind": ", ".join(one.kind for one in sets.values()), "device": str(parameters[0].device)}
     if len(sets) > 1:
-        told = [f"{name} {one.learned.num_rows:,} in {turns[name]:,} steps" for name, one in sets.items()]
+        told = [f"{name} {one.learned.num_rows:,} in {trained.turns[name]:,} steps" for name, one in sets.items()]
         notes["examples"] = ", ".join(told)
     if added:
         notes["tokens_added"] = ", ".join(added)

@@ -32,7 +32,8 @@ from tasks.example_rows import (
     read_examples,
     token_label_row,
 )
-from tasks.finetune import FinetuneConfig, finetune, training_steps, validation_mask
+from tasks.example_sets import validation_mask
+from tasks.finetune import FinetuneConfig, finetune, training_steps
 from tasks.models import Task, read_task
 from tasks.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
 

@@ -141,6 +141,8 @@ def test_all_tasks_are_learned_and_scored_by_their_heads(gpt2: PretrainedModel, 
     assert model.notes["examples"] == "classification 12 in 80 steps, instruction 12 in 80 steps"
     curve = [json.loads(line) for line in (model.path / "curve.jsonl").read_text().splitlines()]
     assert curve[-1]["validation_loss"] is not None
+    losses = [model.figures[f"validation_loss.{kind}"] for kind in kinds]
+    assert min(losses) < curve[-1]["validation_loss"] < max(losses)
     assert "heads.classification" in (model.path / "learns.txt").read_text()
     found: dict[tuple[str, str], float] = {}
     for kind in kinds:
