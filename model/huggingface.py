@@ -120,6 +120,23 @@ def load_trunk(folder: Path, allow_pickle: bool = False) -> Trunk | EncoderDecod
     return trunk.eval()
 
 
+def load_pooler(folder: Path) -> dict[str, Tensor]:
+    """BERT's pooler in a folder, whatever its head, named as in a classifier of ours; empty where the folder has none.
+
+    Raises ValueError for values that are NaN or infinite.
+    """
+    found = read_weights(folder, allow_pickle=False)
+    pooler: dict[str, Tensor] = {}
+    for part in ("weight", "bias"):
+        name = f"pooler.dense.{part}"
+        tensor = found.get(f"bert.{name}", found.get(name))
+        if tensor is not None:
+            if not tensor.isfinite().all():
+                raise ValueError(f"{folder}: {name} has values that are NaN or infinite")
+            pooler[f"head.pooler.{part}"] = tensor.float()
+    return pooler
+
+
 def model_tensors(model: Model) -> list[StoredTensor]:
     """Which tensor of the model is which of its folder's, and how it lies there."""
     return stored_tensors(_describe_model(model, {}, model.trunk.vocab_size), _shapes(model.state_dict()))

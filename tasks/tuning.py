@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +19,7 @@ from tasks.translation_rows import surround_sources
 
 if TYPE_CHECKING:
     import tokenizers
-    from torch import nn
+    from torch import Tensor, nn
 
     from model.freezing import Rule
     from model.models import Model, Trunk
@@ -53,6 +54,7 @@ class Base:
 
     trunk: "Trunk | EncoderDecoder"
     model: "Model | None"  # with its head; None where the folder has a trunk alone, or a head of a kind unknown here
+    pooler: "Mapping[str, Tensor]"  # BERT's, which its masked model has no use for; empty where there is none
 
     @property
     def kind(self) -> str:
@@ -62,7 +64,7 @@ class Base:
 
 def open_base(folder: Path, tokenizer: "tokenizers.Tokenizer", place: str) -> Base:
     """The base model. UserError, naming `place`, where it cannot be read or has fewer tokens than the tokenizer."""
-    from model.huggingface import load_folder, load_trunk
+    from model.huggingface import load_folder, load_pooler, load_trunk
 
     try:
         source = load_folder(folder)
@@ -70,7 +72,8 @@ def open_base(folder: Path, tokenizer: "tokenizers.Tokenizer", place: str) -> Ba
         logger.info("%s: its trunk alone is tried: %s", place, error)
         source = None
     try:
-        base = Base(load_trunk(folder), None) if source is None else Base(source.trunk, source)
+        trunk = load_trunk(folder) if source is None else source.trunk
+        base = Base(trunk, source, load_pooler(folder) if trunk.config.family == "bert" else {})
     except ValueError as error:
         raise UserError(f"{place}: {error}") from error
     if vocabulary_size(tokenizer) > base.trunk.vocab_size:
@@ -107,7 +110,7 @@ def with_head(base: Base, examples: LabelledExamples, tokens: int, seed: int, pl
 
 
 def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model":
-    """The trunk, and of the head what fits as well, as ModernBERT's dense layer; the scores are new."""
+    """The trunk, and of the head what fits as well, as ModernBERT's dense layer and BERT's pooler; the scores are new."""
     from model.models import MultipleChoice, SequenceClassifier, TokenClassifier
 
     config, size, classes = base.trunk.config, base.trunk.vocab_size, len(examples.labels)
@@ -128,7 +131,7 @@ def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model
             f"{place}: {examples.kind} on a base of family {config.family}: {error}. Fix: start from a decoder or an encoder."
         ) from error
     model.trunk.load_state_dict(base.trunk.state_dict())
-    known = {} if base.model is None else base.model.state_dict()
+    known = {**base.pooler, **({} if base.model is None else base.model.state_dict())}
     for name, tensor in model.state_dict().items():
         if name.startswith("head.") and not name.startswith("head.score."):
             if name in known and known[name].shape == tensor.shape:

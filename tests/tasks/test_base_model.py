@@ -184,14 +184,17 @@ def test_masked_language_model_takes_no_instructions(bert: PretrainedModel, tmp_
         tuned(FinetuneConfig(name="asks", examples="asks"), bert, examples, tmp_path / "model")
 
 
-def test_trunk_without_its_head_is_enough_for_classes(tmp_path: Path) -> None:
-    base = taken(write_bert(tmp_path / "bare", transformers.BertModel))
+@pytest.mark.parametrize("kind", [transformers.BertModel, transformers.BertForPreTraining])
+def test_trunk_and_pooler_of_a_bert_stay_under_a_new_head(
+    kind: type[transformers.PreTrainedModel], tmp_path: Path
+) -> None:
+    base = taken(write_bert(tmp_path / "bare", kind))
     examples = examples_of(tmp_path, things(12), ["fruit", "tool"], heldout=0)
-    config = FinetuneConfig(name="things", examples="things", steps=2, freeze=("trunk",))
+    config = FinetuneConfig(name="things", examples="things", steps=2, freeze=("trunk.*", "head.pooler.*"))
     model = tuned(config, base, examples, tmp_path / "model")
-    theirs = transformers.BertModel.from_pretrained(base.path / "model")
-    after = load_folder(model.path / "model")
-    assert torch.equal(after.trunk.embedding.weight, theirs.get_input_embeddings().weight)
+    theirs = transformers.BertModel.from_pretrained(base.path / "model").state_dict()
+    after = transformers.AutoModelForSequenceClassification.from_pretrained(model.path / "model").bert.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in theirs.items())
 
 
 @pytest.mark.parametrize(
