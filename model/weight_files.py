@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 WEIGHTS = "model.safetensors"
@@ -35,13 +35,19 @@ def read_weights(folder: Path, allow_pickle: bool) -> dict[str, Tensor]:
     if not allow_pickle:
         raise ValueError(
             f"{folder / pickled[0]}: pickled weights are not read, because a pickle can run code. Fix: convert them to "
-            f"{WEIGHTS}, or set allow_pickle to true for a file that you trust"
+            f"{WEIGHTS}: wordmill export --allow-pickle does, for a file that you trust"
         )
     if (folder / PICKLED_WEIGHTS).exists():
         return _read_pickled(folder / PICKLED_WEIGHTS)
     if (folder / f"{PICKLED_WEIGHTS}{INDEX}").exists():
         return _merged([_read_pickled(path) for path in _indexed_files(folder / f"{PICKLED_WEIGHTS}{INDEX}")])
     raise ValueError(f"{folder}: {', '.join(pickled)}, but no {PICKLED_WEIGHTS}: nothing says which holds the weights")
+
+
+def save_unpickled(source: Path, folder: Path, allow_pickle: bool) -> None:
+    """The tensors of `source` in the model.safetensors of `folder`. Raises ValueError as `read_weights` does."""
+    tensors = read_weights(source, allow_pickle)
+    save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

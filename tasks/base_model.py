@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,6 +28,7 @@ KEPT = (
     "decoder_start_token_id",
     "id2label",
 )  # of config.json, in a model with an adapter merged
+PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 WEIGHTS = (
     "model*.safetensors",
     "model.safetensors.index.json",
@@ -40,6 +42,10 @@ class BaseConfig(Section):
     folder: Annotated[str, Placement()] = Field(
         min_length=1, description="Hugging Face folder with weights and tokenizer.json; its content is the identity"
     )
+    allow_pickle: Annotated[bool, Placement()] = Field(
+        default=False,
+        description="Read weights that are pickled where there are no others, tensors alone; they go on as safetensors",
+    )
     adapter: Annotated[str | None, Placement()] = Field(
         default=None, min_length=1, description="Folder of a LoRA adapter in PEFT's form, merged into the weights"
     )
@@ -47,11 +53,13 @@ class BaseConfig(Section):
 
 def base_files(config: BaseConfig) -> list[Path]:
     """The files that matter. UserError where weights, config or tokenizer are missing."""
-    folder = check_folder(Path(config.folder).expanduser(), KEY)
-    named = [folder / name for name in FILES]
-    return [
-        path for path in (*named, *(path for form in WEIGHTS for path in sorted(folder.glob(form)))) if path.is_file()
-    ]
+    folder = check_folder(Path(config.folder).expanduser(), KEY, config.allow_pickle)
+    named = [path for name in FILES if (path := folder / name).is_file()]
+    return [*named, *(_found(folder, WEIGHTS) or _found(folder, PICKLED))]
+
+
+def _found(folder: Path, forms: Sequence[str]) -> list[Path]:
+    return [path for form in forms for path in sorted(folder.glob(form)) if path.is_file()]
 
 
 def adapter_files(config: BaseConfig) -> list[Path]:
@@ -75,7 +83,10 @@ def take_base(config: BaseConfig, out: Path) -> StageOutcome:
     folder = out / "model"
     folder.mkdir()
     for path in base_files(config):
-        shutil.copyfile(path, folder / path.name)
+        if path.suffix != ".bin" and path.name != PICKLED[1]:
+            shutil.copyfile(path, folder / path.name)
+    if not _found(folder, WEIGHTS):
+        _unpickle(config, folder)
     if not (folder / "tokenizer_config.json").is_file():
         settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
         (folder / "tokenizer_config.json").write_text(json.dumps(settings) + "\n", encoding="utf-8")
@@ -93,6 +104,16 @@ def take_base(config: BaseConfig, out: Path) -> StageOutcome:
     return StageOutcome(Ledger(rows_out=1), (), {"parameters": float(parameters)}, notes)
 
 
+def _unpickle(config: BaseConfig, folder: Path) -> None:
+    """The same tensors in model.safetensors. UserError for a file that holds anything else, or may not be read."""
+    from model.weight_files import save_unpickled
+
+    try:
+        save_unpickled(Path(config.folder).expanduser(), folder, config.allow_pickle)
+    except ValueError as error:
+        raise UserError(f"{KEY}: {error}") from error
+
+
 def _merge_adapter(config: BaseConfig, base: Base, folder: Path) -> None:
     """The folder's weights become those with the adapter."""
     from model.huggingface import save_folder
@@ -108,6 +129,6 @@ def _merge_adapter(config: BaseConfig, base: Base, folder: Path) -> None:
         raise UserError(f"base.adapter: {error}") from error
     merge(base.model)
     told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    for path in (path for form in WEIGHTS for path in folder.glob(form)):
+    for path in _found(folder, WEIGHTS):
         path.unlink()
     save_folder(folder, base.model, {key: told[key] for key in KEPT if key in told})

@@ -68,7 +68,8 @@ def check_folder(folder: Path, place: str = "MODEL", allow_pickle: bool = False)
         if pickled and not allow_pickle:
             raise UserError(
                 f"{place} {folder}: {pickled[0]} is pickled, and a pickle can run code, so it is not read. "
-                "Fix: convert the weights to model.safetensors, or set allow_pickle to true for a file that you trust."
+                "Fix: for a file that you trust, wordmill export --allow-pickle writes model.safetensors, and a recipe may say "
+                "base.allow_pickle: true."
             )
         if not pickled:
             raise UserError(f"{place} {folder}: no model.safetensors. Fix: copy the folder again, with its weights.")

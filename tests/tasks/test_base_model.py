@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
 
 from model.huggingface import load_folder
 from model.models import LanguageModel
@@ -214,6 +215,30 @@ def test_folder_that_cannot_be_used_is_refused(name: str, text: str | None, mess
     else:
         (folder / name).write_text(text)
     with pytest.raises(UserError, match=message):
+        taken(folder)
+
+
+def test_pickled_weights_are_taken_where_allowed_and_go_on_as_safetensors(tmp_path: Path) -> None:
+    folder = write_bert(tmp_path / "theirs")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(tensors, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="pytorch_model.bin is pickled.*base.allow_pickle: true"):
+        base_digests(BaseConfig(folder=str(folder)))
+    config = BaseConfig(folder=str(folder), allow_pickle=True)
+    assert "pytorch_model.bin" in base_digests(config)
+    (tmp_path / "base").mkdir()
+    take_base(config, tmp_path / "base")
+    assert not list((tmp_path / "base").rglob("*.bin"))
+    taken_tensors = load_file(tmp_path / "base" / "model" / "model.safetensors")
+    assert all(torch.equal(taken_tensors[name], tensor) for name, tensor in tensors.items())
+
+
+def test_pickle_beside_other_safetensors_is_not_read_unasked(tmp_path: Path) -> None:
+    folder = write_gpt2(tmp_path / "theirs")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    with pytest.raises(UserError, match="pytorch_model.bin: pickled weights are not read"):
         taken(folder)
 
 
