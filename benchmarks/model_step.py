@@ -28,6 +28,7 @@ from model.allocation import allocation_environment  # noqa: E402
 
 WARM_UP = 3
 MEMORY_STEPS = 5
+MEMORY_RUNS = 5
 
 
 def cpu_rows(quick: bool, nanogpt: Path | None, pairs: int, wanted: list[str]) -> Iterator[Row]:
@@ -91,18 +92,28 @@ def step_row(name: str, side: str, peer: str, shape_name: str, pairs: int, nanog
 
 
 def memory_row(name: str, side: str, peer: str, shape_name: str, nanogpt: Path | None) -> Row:
-    """Peak resident memory of a fresh process that takes a few steps; the ratio is the peer's over ours."""
+    """Peak resident memory of fresh processes that take a few steps, medians; the ratio is the peer's over ours.
+
+    What libraries take of it differs from day to day, by how much of their files the system has at hand.
+    """
     from benchmarks.sides import ours, run
 
-    peaks, imports = dict[str, float](), dict[str, float]()
-    for one in (side, peer):
-        arguments = [one, shape_name, "8", str(MEMORY_STEPS), *([str(nanogpt)] if nanogpt else [])]
-        told = run(ours("model_sides", *arguments)).facts
-        peaks[one], imports[one] = float(str(told["peak"])), float(str(told["imports"]))
+    peaks: dict[str, list[float]] = {side: [], peer: []}
+    imports: dict[str, list[float]] = {side: [], peer: []}
+    for _ in range(MEMORY_RUNS):
+        for one in (side, peer):
+            arguments = [one, shape_name, "8", str(MEMORY_STEPS), *([str(nanogpt)] if nanogpt else [])]
+            told = run(ours("model_sides", *arguments)).facts
+            peaks[one].append(float(str(told["peak"])))
+            imports[one].append(float(str(told["imports"])))
+    peak, libraries = (
+        {one: statistics.median(found) for one, found in figures.items()} for figures in (peaks, imports)
+    )
     return {
-        "name": name, "ours": peaks[side], "peer": peaks[peer], "peer_name": peer, "ratio": peaks[peer] / peaks[side],
-        "unit": "MB at the peak, the process whole", "runs": 1, "shape": shape_name, "share": peaks[side] / peaks[peer],
-        "imports": imports,
+        "name": name, "ours": peak[side], "peer": peak[peer], "peer_name": peer, "ratio": peak[peer] / peak[side],
+        "unit": "MB at the peak, the process whole", "runs": MEMORY_RUNS, "shape": shape_name, "share": peak[side] / peak[peer],
+        "share_without_libraries": (peak[side] - libraries[side]) / (peak[peer] - libraries[peer]),
+        "libraries": libraries, "each": peaks,
     }  # fmt: skip
 
 
