@@ -218,13 +218,14 @@ def with_one_head(model: MultiTask, task: str) -> Model:
     """The ordinary model of one task, its trunk and head those of `model`. Raises ValueError for a name that no head has."""
     head, spec = model.head_for(task), model.specs[task]
     with torch.device("meta"):  # a frame: what it holds is replaced at once
-        single = _ordinary(model.trunk.config, model.trunk.vocab_size, spec)
+        single = model_with(model.trunk.config, model.trunk.vocab_size, spec)
     single.set_submodule("trunk", model.trunk)
     single.set_submodule("head", head)
     return single.train(model.training)
 
 
-def _ordinary(config: ModelConfig, vocab_size: int, spec: HeadSpec) -> Model:
+def model_with(config: ModelConfig, vocab_size: int, spec: HeadSpec) -> Model:
+    """The ordinary model of one head. Raises ValueError for a family that has none such."""
     match spec.kind:
         case "language":
             return LanguageModel(config, vocab_size)

@@ -9,12 +9,11 @@ from tasks.encoding import TextIds
 from tasks.errors import UserError
 from tasks.example_rows import LabelledExamples
 from tasks.settings import Json
-from tasks.tuning import Base, save_tokenizer, special_tokens, with_head
+from tasks.tuning import Base, head_spec, save_tokenizer, special_tokens, with_head
 
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.heads import HeadSpec
     from model.models import Model, MultiTask
 
 TASKS = "tasks.json"  # name of a head -> what task.json says of the model that it makes with the trunk
@@ -29,31 +28,14 @@ def with_heads(base: Base, examples: Mapping[str, LabelledExamples], tokens: int
             f"{place}: several heads need one trunk, but an encoder-decoder has two stacks. Fix: give each of the examples "
             f"{', '.join(examples)} an entry of its own, or start from a decoder or an encoder."
         )
-    singles = {name: with_head(base, one, tokens, seed, place) for name, one in examples.items()}
-    model = MultiTask(base.trunk.config, base.trunk.vocab_size, {name: _spec(one) for name, one in examples.items()})
+    heads = {name: with_head(base, one, tokens, seed, place).get_submodule("head") for name, one in examples.items()}
+    model = MultiTask(
+        base.trunk.config, base.trunk.vocab_size, {name: head_spec(one) for name, one in examples.items()}
+    )
     model.trunk.load_state_dict(base.trunk.state_dict())
-    for name, single in singles.items():
-        assert not isinstance(single, MultiTask)
-        model.head_for(name).load_state_dict(single.head.state_dict())
+    for name, head in heads.items():
+        model.head_for(name).load_state_dict(head.state_dict())
     return model
-
-
-def _spec(examples: LabelledExamples) -> "HeadSpec":
-    from model.heads import HeadSpec
-
-    match examples.kind:
-        case "instruction":
-            return HeadSpec("language")
-        case "token_labels":
-            return HeadSpec("tokens", len(examples.labels))
-        case "multiple_choice":
-            return HeadSpec("choice")
-        case "regression":
-            return HeadSpec("sequence", 1, "regression")
-        case "multi_label":
-            return HeadSpec("sequence", len(examples.labels), "multi")
-        case "classification":
-            return HeadSpec("sequence", len(examples.labels))
 
 
 def save_heads(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from model.freezing import Rule
+    from model.heads import HeadSpec
     from model.models import Model, Trunk
     from model.transformer import EncoderDecoder
 
@@ -111,21 +112,11 @@ def with_head(base: Base, examples: LabelledExamples, tokens: int, seed: int, pl
 
 def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model":
     """The trunk, and of the head what fits as well, as ModernBERT's dense layer and BERT's pooler; the scores are new."""
-    from model.models import MultipleChoice, SequenceClassifier, TokenClassifier
+    from model.models import model_with
 
-    config, size, classes = base.trunk.config, base.trunk.vocab_size, len(examples.labels)
+    config = base.trunk.config
     try:
-        match examples.kind:
-            case "multiple_choice":
-                model: Model = MultipleChoice(config, size)
-            case "token_labels":
-                model = TokenClassifier(config, size, classes)
-            case "regression":
-                model = SequenceClassifier(config, size, 1, "regression")
-            case "multi_label":
-                model = SequenceClassifier(config, size, classes, "multi")
-            case _:
-                model = SequenceClassifier(config, size, classes)
+        model = model_with(config, base.trunk.vocab_size, head_spec(examples))
     except ValueError as error:
         raise UserError(
             f"{place}: {examples.kind} on a base of family {config.family}: {error}. Fix: start from a decoder or an encoder."
@@ -137,6 +128,25 @@ def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model
             if name in known and known[name].shape == tensor.shape:
                 tensor.copy_(known[name])
     return model
+
+
+def head_spec(examples: LabelledExamples) -> "HeadSpec":
+    """The head that learns such examples."""
+    from model.heads import HeadSpec
+
+    match examples.kind:
+        case "instruction":
+            return HeadSpec("language")
+        case "token_labels":
+            return HeadSpec("tokens", len(examples.labels))
+        case "multiple_choice":
+            return HeadSpec("choice")
+        case "regression":
+            return HeadSpec("sequence", 1, "regression")
+        case "multi_label":
+            return HeadSpec("sequence", len(examples.labels), "multi")
+        case "classification":
+            return HeadSpec("sequence", len(examples.labels))
 
 
 def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, grew: bool, place: str) -> str:
