@@ -12,6 +12,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from tasks.errors import UserError
+from tasks.folder_settings import told_ends
 from tasks.models import load, read_task
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class ServedModel(PythonModel):
         self.tokenizer: tokenizers.Tokenizer
         self.model, self.tokenizer = load(folder)
         self.task = read_task(folder)
-        self.folder = folder
+        self.folder, self.ends = folder, told_ends(folder)
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  (mlflow declares no return type)
         self, context: PythonModelContext, model_input: pandas.DataFrame, params: Params | None = None
@@ -60,10 +61,10 @@ class ServedModel(PythonModel):
         count = int(params.get("count", 1))
         if isinstance(self.model, LanguageModel):
             is_chat = self.task is not None and self.task.kind == "instruction"
-            sampling = _sampling(params, self.folder)
+            sampling = _sampling(params, self.ends)
             return continue_text(self.model, self.tokenizer, prompt, count, sampling, is_chat=is_chat)
         if isinstance(self.model, Seq2SeqModel):
-            start, sampling = target_start(self.folder, self.tokenizer), _sampling(params, self.folder)
+            start, sampling = target_start(self.folder, self.tokenizer), _sampling(params, self.ends)
             return translate_text(self.model, self.tokenizer, prompt, start, count, sampling)
         if isinstance(self.model, MaskedLanguageModel):
             return [filling.text for filling in fill_masks(self.model, self.tokenizer, prompt, count)]
@@ -75,15 +76,14 @@ class ServedModel(PythonModel):
         raise UserError(f"a {type(self.model).__name__} cannot answer a single prompt")
 
 
-def _sampling(params: Params, folder: Path) -> "Sampling":
+def _sampling(params: Params, ends: frozenset[int]) -> "Sampling":
     from model.sampling import Sampling
-    from tasks.folder_settings import told_ends
 
     try:
         return Sampling(
             int(params.get("max_tokens", 50)), float(params.get("temperature", 0.7)), int(params.get("top_k", 0)),
             float(params.get("top_p", 1.0)), float(params.get("min_p", 0.0)), float(params.get("repetition_penalty", 1.0)),
-            int(params.get("seed", 1)), told_ends(folder),
+            int(params.get("seed", 1)), ends,
         )  # fmt: skip
     except ValueError as error:
         raise UserError(f"params: {error}") from error
