@@ -82,8 +82,9 @@ def take_base(config: BaseConfig, out: Path) -> StageOutcome:
     """Write model/ and, beside it, the tokenizer. UserError for a model that cannot be computed here, or lacks a tokenizer."""
     folder = out / "model"
     folder.mkdir()
+    pickled = _found(Path(config.folder).expanduser(), PICKLED)
     for path in base_files(config):
-        if path.suffix != ".bin" and path.name != PICKLED[1]:
+        if path not in pickled:
             shutil.copyfile(path, folder / path.name)
     if not _found(folder, WEIGHTS):
         _unpickle(config, folder)
