@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from filelock import FileLock
+
 from tasks.errors import UserError
 
 FILE = "forgotten.jsonl"
@@ -78,25 +80,31 @@ def _parsed(place: str, line: str) -> Forgotten:
 
 
 def mark_forgotten(root: Path, mark: str, source: str, path: str, reason: str, digest: str = "") -> Forgotten | None:
-    """Appends a document in one write, flushed to the disk; returns the earlier line, and adds none, where it is marked."""
-    known = next((entry for entry in read_forgotten(root) if entry.id == mark), None)
-    if known is not None:
-        return known
-    entry = Forgotten(mark, source, path, reason, datetime.now(UTC).isoformat(timespec="seconds"), digest)
-    line = (json.dumps(asdict(entry), ensure_ascii=False) + "\n").encode()
+    """Adds a document's line, on the disk when this returns; returns the earlier line, and adds none, where it is marked.
+
+    Writers wait for one another, and the file is replaced as a whole: who reads it meanwhile sees no half line.
+    """
     try:
-        file = os.open(root / FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            size = os.fstat(file).st_size
-            if size and os.pread(file, 1, size - 1) != b"\n":  # edited by hand, without a line break at the end
-                line = b"\n" + line
-            os.write(file, line)
-            os.fsync(file)
-        finally:
-            os.close(file)
+        with FileLock(root / f"{FILE}.lock"):
+            known = next((entry for entry in read_forgotten(root) if entry.id == mark), None)
+            if known is None:
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                _append(root / FILE, Forgotten(mark, source, path, reason, now, digest))
+            return known
     except OSError as error:
         raise UserError(f"{root / FILE}: {error.strerror}. Fix: make the workspace writable.") from error
-    return None
+
+
+def _append(path: Path, entry: Forgotten) -> None:
+    before = path.read_bytes() if path.exists() else b""
+    if before and not before.endswith(b"\n"):  # edited by hand
+        before += b"\n"
+    written = path.with_name(f"{path.name}.new")
+    with written.open("wb") as file:
+        file.write(before + (json.dumps(asdict(entry), ensure_ascii=False) + "\n").encode())
+        file.flush()
+        os.fsync(file.fileno())
+    written.replace(path)
 
 
 def bearing_on(entries: Collection[Forgotten], source: str, files: Collection[str] | None) -> tuple[str, ...]:
