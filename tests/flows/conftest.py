@@ -196,6 +196,12 @@ def answers(url: str) -> bool:
 
 
 @pytest.fixture(scope="session")
+def free() -> Callable[[], int]:
+    """`free_port`."""
+    return free_port
+
+
+@pytest.fixture(scope="session")
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Without the settings of this machine's user, and with Prefect's home in a folder of its own."""
     home = tmp_path_factory.mktemp("prefect")
@@ -212,7 +218,7 @@ def prefect_api(clean_environment: dict[str, str]) -> Iterator[str]:
     port, home = free_port(), clean_environment["PREFECT_HOME"]
     environment = {
         **clean_environment, "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/server.db",
-        "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+        "PREFECT_SERVER_LOGGING_LEVEL": "ERROR", "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
     }  # fmt: skip
     with (Path(home) / "server.log").open("wb") as log:
         server = subprocess.Popen(

@@ -6,12 +6,20 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    DeploymentFilter,
+    DeploymentFilterId,
+)
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule
 
 if TYPE_CHECKING:
     from tests.flows.conftest import Mill
@@ -117,3 +125,37 @@ def test_worker_runs_a_deployment_and_leaves_ledgers_summary_and_report(
         "report": "markdown", "summary": "markdown", "ledger-register-base": "table", "ledger-register-topics": "table",
         "ledger-register-answers": "table",
     }  # fmt: skip
+
+
+def runs_of(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[FlowRun]:
+    """The scheduler's runs of a deployment, whatever became of them."""
+    only = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+    return [run for run in client.read_flow_runs(deployment_filter=only) if run.auto_scheduled]
+
+
+def test_nightly_runs_are_scheduled_ahead(
+    deployments: dict[str, DeploymentResponse], client: SyncPrefectClient, wait_until: Callable[..., None]
+) -> None:
+    nightly = deployments["finetune/nightly"]
+    wait_until(lambda: len(runs_of(client, nightly)) > 1, "runs of finetune/nightly")
+    times = [run.expected_start_time for run in runs_of(client, nightly)]
+    assert {found.astimezone(ZoneInfo("Europe/Berlin")).strftime("%H:%M") for found in times if found} == {"03:00"}
+
+
+def test_scheduled_run_starts_when_it_is_due_and_completes(
+    deployments: dict[str, DeploymentResponse], worker: Path, client: SyncPrefectClient, recipe: Path, workspace: Path,
+    wait_until: Callable[..., None],
+) -> None:  # fmt: skip
+    demo = deployments["pretrain/demo"]
+    every_minute = CronSchedule(cron="* * * * *")
+    parameters = {"recipe": os.fspath(recipe), "overrides": [f"workspace={workspace}"]}
+    (schedule,) = client.create_deployment_schedules(demo.id, [(every_minute, True)], parameters=parameters)
+
+    def ended() -> bool:
+        return any(run.state is not None and run.state.is_final() for run in runs_of(client, demo))
+
+    wait_until(ended, "a scheduled run that has ended")
+    client.delete_deployment_schedule(demo.id, schedule.id)
+    run = next(run for run in runs_of(client, demo) if run.state is not None and run.state.is_final())
+    assert run.state is not None
+    assert run.state.is_completed(), worker.read_text()[-4000:]
