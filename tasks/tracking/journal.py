@@ -12,11 +12,13 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
 
 from filelock import FileLock
+
+from tasks.errors import UserError
 
 DRAIN_SECONDS = 20.0  # how long the end of a run waits for the sender before it leaves the rest to the next run
 
@@ -154,20 +156,20 @@ def unsent_entries(folder: Path) -> int:
     return sum(1 for journal in folder.glob("*.jsonl") for _ in pending(journal))
 
 
-def pending(journal: Path) -> list[str]:
+def pending(journal: Path) -> list[bytes]:
     """The whole lines of a journal beyond the sent mark; a torn last line is not one."""
     with journal.open("rb") as file:
         file.seek(read_mark(journal).offset)
-        lines = file.read().split(b"\n")
-    return [line.decode() for line in lines[:-1]]
+        return file.read().split(b"\n")[:-1]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How far a journal was sent (bytes), and which MLflow run each of its runs became."""
+    """How far a journal was sent (bytes), which MLflow run each of its runs became, and why MLflow would not have others."""
 
     offset: int
     runs: Mapping[str, str]
+    refused: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def read_mark(journal: Path) -> Mark:
@@ -181,16 +183,24 @@ def read_mark(journal: Path) -> Mark:
 def write_mark(journal: Path, mark: Mark) -> None:
     """Record the mark, replacing the former by one rename."""
     temporary = journal.with_suffix(".sent.tmp")
-    temporary.write_text(json.dumps({"offset": mark.offset, "runs": dict(mark.runs)}))
+    temporary.write_text(json.dumps(asdict(mark)))
     temporary.rename(journal.with_suffix(".sent"))
 
 
 def mlflow_run(journal: Path, run: str, seconds: float) -> str | None:
-    """The MLflow run id that `run` became, waiting at most `seconds` for the sender to create it."""
+    """The MLflow run id that `run` became, waiting at most `seconds` for the sender to create it.
+
+    UserError when MLflow would not have the run.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        found = read_mark(journal).runs.get(run)
-        if found is not None:
-            return found
+        mark = read_mark(journal)
+        if run in mark.runs:
+            return mark.runs[run]
+        if run in mark.refused:
+            raise UserError(
+                f"MLflow refused this run: {mark.refused[run]}. Fix: mend that (a deleted experiment can be restored, or "
+                f"the recipe be given another name), then run again; the figures are kept in {journal.with_suffix('.refused')}."
+            )
         time.sleep(0.1)
     return None

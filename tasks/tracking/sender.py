@@ -8,9 +8,9 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock, Timeout
 
@@ -18,6 +18,7 @@ from tasks.tracking.journal import Entry, Mark, pending, read_mark, write_mark, 
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
 BATCH = 800  # metrics in a request; MLflow takes 1000
@@ -55,49 +56,61 @@ def connect(uri: str) -> "MlflowClient":
 
 
 def send_all(folder: Path, client: "MlflowClient", artifacts: Path | None, parent: int) -> None:
-    """Loop over the journals until nothing is left to wait for."""
-    from mlflow.exceptions import MlflowException
-
+    """Loop over the journals until nothing is left to wait for. A journal that cannot be sent never holds up another."""
     wait = POLL_SECONDS
     while True:
         parent_gone = os.getppid() != parent
-        try:
-            open_journals = [
-                journal for journal in sorted(folder.glob("*.jsonl")) if not send(journal, client, artifacts)
-            ]
-            wait = POLL_SECONDS
-        except (MlflowException, OSError) as error:
-            print(f"{time.strftime('%F %T')} not sent, will try again: {str(error)[:300]}", flush=True)
-            if parent_gone:
-                return  # the next run sends the rest
-            wait = min(wait * 2, 60.0)
-            time.sleep(wait)
-            continue
-        if not open_journals or parent_gone:
-            return
+        states = [sent(journal, client, artifacts) for journal in sorted(folder.glob("*.jsonl"))]
+        if parent_gone or all(state == "done" for state in states):
+            return  # the next run sends what is left
+        wait = min(wait * 2, 60.0) if "failed" in states and "going on" not in states else POLL_SECONDS
         time.sleep(wait)
+
+
+def sent(journal: Path, client: "MlflowClient", artifacts: Path | None) -> Literal["done", "going on", "failed"]:
+    """Send what is pending in one journal, and say so in the log when MLflow does not take it now."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return "done" if send(journal, client, artifacts) else "going on"
+    except (MlflowException, OSError) as error:
+        print(f"{time.strftime('%F %T')} {journal.name} not sent, will try again: {str(error)[:300]}", flush=True)
+        return "failed"
 
 
 def send(journal: Path, client: "MlflowClient", artifacts: Path | None) -> bool:
     """Send what is pending in one journal; True when it is closed, or its writer is gone, and all is sent."""
+    from mlflow.exceptions import MlflowException
+
     mark = read_mark(journal)
     closed = mark.offset > 0 and "closed" in mark.runs
     ended = not closed and is_abandoned(journal)  # asked before what is pending is read
     while lines := pending(journal)[:BATCH]:
-        runs = dict(mark.runs)
-        for group in grouped([Entry(**json.loads(line)) for line in lines]):
-            apply_or_set_aside(journal, group, client, runs, artifacts)
-        closed = closed or any('"kind": "close"' in line for line in lines)
+        shipment = Shipment(journal, client, artifacts, dict(mark.runs), dict(mark.refused))
+        for group in grouped(shipment.readable(lines)):
+            shipment.apply_or_set_aside(group)
+            closed = closed or group[0].kind == "close"
         if closed:
-            runs["closed"] = "yes"
-        mark = Mark(mark.offset + sum(len(line.encode()) + 1 for line in lines), runs)
+            shipment.runs["closed"] = "yes"
+        offset = mark.offset + sum(len(line) + 1 for line in lines)
+        mark = Mark(offset, shipment.runs, shipment.refused)
         write_mark(journal, mark)
     if ended and not closed:
         for run in mark.runs.values():
-            if client.get_run(run).info.status == "RUNNING":
-                client.set_terminated(run, "KILLED")
-        write_mark(journal, Mark(mark.offset, {**mark.runs, "closed": "yes"}))
+            try:
+                if client.get_run(run).info.status == "RUNNING":
+                    client.set_terminated(run, "KILLED")
+            except MlflowException as error:
+                if not is_final(error):
+                    raise
+        write_mark(journal, Mark(mark.offset, {**mark.runs, "closed": "yes"}, mark.refused))
     return closed or ended
+
+
+def is_final(error: "MlflowException") -> bool:
+    """Whether MLflow will never take it. A missing password, too many requests and a broken server pass."""
+    status = error.get_http_status_code()
+    return 400 <= status < 500 and status not in (401, 403, 408, 429)
 
 
 def is_abandoned(journal: Path) -> bool:
@@ -122,20 +135,54 @@ def grouped(entries: list[Entry]) -> list[list[Entry]]:
     return groups
 
 
-def apply_or_set_aside(
-    journal: Path, group: list[Entry], client: "MlflowClient", runs: dict[str, str], artifacts: Path | None
-) -> None:
-    """Send a group; what MLflow refuses for good is kept beside the journal, so that it does not hold up the rest."""
-    from mlflow.exceptions import MlflowException
+@dataclass
+class Shipment:
+    """Entries of one journal on their way: which MLflow run each of its runs became, and why MLflow would not have others."""
 
-    try:
-        apply(group, client, runs, artifacts)
-    except MlflowException as error:
-        if not 400 <= error.get_http_status_code() < 500 or error.get_http_status_code() in (408, 429):
-            raise
-        with journal.with_suffix(".refused").open("a", encoding="utf-8") as file:
-            for entry in group:
-                file.write(json.dumps({"refused": str(error)[:500], "entry": asdict(entry)}, ensure_ascii=False) + "\n")
+    journal: Path
+    client: "MlflowClient"
+    artifacts: Path | None
+    runs: dict[str, str]
+    refused: dict[str, str]
+
+    def readable(self, lines: list[bytes]) -> list[Entry]:
+        """The lines as entries; what is none is set aside."""
+        entries: list[Entry] = []
+        for line in lines:
+            try:
+                entries.append(Entry(**json.loads(line)))
+            except (ValueError, TypeError) as error:
+                self.set_aside(line.decode(errors="replace"), f"not an entry of a journal ({error})")
+        return entries
+
+    def apply_or_set_aside(self, group: list[Entry]) -> None:
+        """Send a group; what MLflow refuses for good is set aside, and with a run all that belongs to it."""
+        from mlflow.exceptions import MlflowException
+
+        first = group[0]
+        if first.kind == "close":
+            return
+        needed = first.parent if first.kind == "start" else first.run
+        reason = None
+        if needed is not None and needed not in self.runs:
+            reason = self.refused.get(needed, "its run was never taken")
+        else:
+            try:
+                apply(group, self.client, self.runs, self.artifacts)
+                return
+            except MlflowException as error:
+                if not is_final(error):
+                    raise
+                reason = str(error)[:500]
+        if first.kind == "start":
+            self.refused[first.run] = reason
+        for entry in group:
+            self.set_aside(asdict(entry), reason)
+
+    def set_aside(self, entry: object, reason: str) -> None:
+        """Keep beside the journal what MLflow refused, with its words."""
+        with self.journal.with_suffix(".refused").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"refused": reason, "entry": entry}, ensure_ascii=False) + "\n")
 
 
 def apply(group: list[Entry], client: "MlflowClient", runs: dict[str, str], artifacts: Path | None) -> None:
@@ -146,9 +193,7 @@ def apply(group: list[Entry], client: "MlflowClient", runs: dict[str, str], arti
     if entry.kind == "start":
         runs[entry.run] = create_run(entry, client, runs, artifacts)
         return
-    run = runs.get(entry.run)
-    if run is None or entry.kind == "close":
-        return
+    run = runs[entry.run]
     match entry.kind:
         case "params":
             items = [Param(key, str(value)[:6000]) for key, value in sorted(entry.values.items())]

@@ -14,6 +14,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import RestException
 
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
@@ -28,7 +29,7 @@ from tasks.tracking.journal import (
     unsent_entries,
     write_mark,
 )
-from tasks.tracking.sender import send
+from tasks.tracking.sender import send, send_all
 
 ROOT = Path(__file__).parents[2]
 
@@ -156,6 +157,107 @@ def test_end_of_a_run_does_not_wait_for_another_and_its_sender_is_relieved(tmp_p
     second.close()
     assert relief.drain(seconds=200) == 0
     assert points(MlflowClient(uri), read_mark(second.path).runs[second.run], "loss") == [(0, 1.0)]
+
+
+class Refusing(MlflowClient):
+    """MLflow's client, whose server answers some runs' creation with a status (a stand-in for what a server would say)."""
+
+    def __init__(self, uri: str, status: str, names: set[str]) -> None:
+        super().__init__(uri, uri)
+        self.status, self.names = status, names
+
+    def create_run(self, *arguments: object, **named: object) -> object:
+        if arguments[3] in self.names:
+            raise RestException({"error_code": self.status, "message": "no"})
+        return super().create_run(*arguments, **named)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def refusals(journal: Path) -> list[tuple[str, str]]:
+    """Kind of each entry that was set aside, and why."""
+    rows = [json.loads(line) for line in journal.with_suffix(".refused").read_text().splitlines()]
+    return [(row["entry"]["kind"], row["refused"]) for row in rows]
+
+
+@pytest.mark.parametrize("status", ["INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"])
+def test_run_that_mlflow_refuses_holds_up_no_other_and_its_entries_are_kept(
+    tmp_path: Path, uri: str, status: str
+) -> None:
+    folder = tmp_path / "journal"
+    first, second = Journal(folder, "experiment", "first", {}), Journal(folder, "experiment", "second", {})
+    for journal in (first, second):
+        journal.metrics(journal.child("stage", {}), {"loss": 1.0})
+        journal.close()
+    send_all(folder, Refusing(uri, status, {"first"}), tmp_path, os.getppid())
+    assert unsent_entries(folder) == 0
+    kept = refusals(first.path)
+    assert [kind for kind, _ in kept] == ["start", "start", "metrics"]
+    assert all(status in reason for _, reason in kept)
+    assert not second.path.with_suffix(".refused").exists()
+    (stage,) = [key for key in read_mark(second.path).runs if key not in (second.run, "closed")]
+    assert points(MlflowClient(uri), read_mark(second.path).runs[stage], "loss") == [(0, 1.0)]
+    with pytest.raises(UserError, match=f"MLflow refused this run: {status}: no"):
+        mlflow_run(first.path, first.run, seconds=60)
+
+
+@pytest.mark.parametrize("status", ["UNAUTHENTICATED", "PERMISSION_DENIED"])
+def test_run_that_is_not_taken_without_a_password_waits_and_is_sent_with_one(
+    tmp_path: Path, uri: str, status: str
+) -> None:
+    folder = tmp_path / "journal"
+    first, second = Journal(folder, "experiment", "first", {}), Journal(folder, "experiment", "second", {})
+    for journal in (first, second):
+        journal.metrics(journal.run, {"loss": 1.0})
+        journal.close()
+    send_all(folder, Refusing(uri, status, {"first"}), tmp_path, parent=0)  # which is gone: one pass
+    assert (len(pending(first.path)), len(pending(second.path))) == (3, 0)
+    send_all(folder, MlflowClient(uri), tmp_path, os.getppid())
+    assert points(MlflowClient(uri), read_mark(first.path).runs[first.run], "loss") == [(0, 1.0)]
+
+
+def test_journal_that_an_earlier_version_poisoned_is_set_aside(tmp_path: Path, uri: str) -> None:
+    folder = tmp_path / "journal"
+    journal = Journal(folder, "experiment", "first", {})
+    write_mark(journal.path, Mark(journal.path.stat().st_size, {}))  # beyond a start that was not taken
+    journal.metrics(journal.child("stage", {}), {"loss": 1.0})
+    journal.close()
+    send_all(folder, MlflowClient(uri), tmp_path, os.getppid())
+    assert unsent_entries(folder) == 0
+    assert [kind for kind, _ in refusals(journal.path)] == ["start", "metrics"]
+
+
+@pytest.mark.parametrize("line", [b"{}", b"[1]", b"\xff\xfe", b'{"kind": "metrics", "unknown": 1}', b"null", b"3 4"])
+def test_line_that_is_no_entry_is_set_aside(
+    journal: Journal, client: MlflowClient, tmp_path: Path, line: bytes
+) -> None:
+    with journal.path.open("ab") as file:
+        file.write(line + b"\n")
+    journal.metrics(journal.run, {"loss": 1.0})
+    journal.close()
+    assert send(journal.path, client, tmp_path)
+    assert points(client, read_mark(journal.path).runs[journal.run], "loss") == [(0, 1.0)]
+    assert len(journal.path.with_suffix(".refused").read_text().splitlines()) == 1
+
+
+def test_deleted_experiment_is_told_at_once(tmp_path: Path, uri: str) -> None:
+    client = MlflowClient(uri)
+    client.delete_experiment(client.create_experiment("experiment"))
+    journal = Journal(tmp_path / "journal", "experiment", "first", {})
+    send(journal.path, client, tmp_path)
+    with pytest.raises(UserError, match=r"MLflow refused this run: .*active.*Fix: .*restored"):
+        mlflow_run(journal.path, journal.run, seconds=60)
+
+
+def test_deleted_run_does_not_hold_up_the_end_of_a_killed_writer(tmp_path: Path, uri: str) -> None:
+    client, journal = MlflowClient(uri), Journal(tmp_path / "journal", "experiment", "first", {})
+    send(journal.path, client, tmp_path)
+    write_mark(journal.path, Mark(read_mark(journal.path).offset, {journal.run: "0" * 32}))
+    journal._writer.release()  # as when its process is killed
+    assert send(journal.path, client, tmp_path)
 
 
 def test_recipe_goes_before_environment_goes_before_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
