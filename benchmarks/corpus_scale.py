@@ -24,8 +24,7 @@ from benchmarks.sides import ONE_THREAD, ROOT, Row
 
 if TYPE_CHECKING:
     from tasks.filetasks import FileTasks
-    from tasks.ledger import StageOutcome
-    from tasks.parts import TableFile, Work
+    from tasks.parts import TableFile
 
 TABLES = 16
 PRESETS = ["gopher", "fineweb", "fineweb2-zh"]
@@ -139,10 +138,10 @@ def clean(tables: list[Path], files: "FileTasks") -> None:
 
     select, deduplicate = SelectConfig.model_validate({"presets": PRESETS}), DeduplicateConfig()
     works = [AnnotateWork(_table_file(path), AnnotateConfig(), {}, None, None) for path in tables]
-    annotated = [part.folder for part in files.run("annotate", 1, annotate_table, works, _give_up)]
+    annotated = [part.folder for part in files.run("annotate", 1, annotate_table, works)]
     digests = preset_digests(select)
     choices = [SelectWork(_table_file(folder / "statistics-000.parquet"), select, digests) for folder in annotated]
-    chosen = [part.folder / "verdicts-000.parquet" for part in files.run("select", 1, select_table, choices, _give_up)]
+    chosen = [part.folder / "verdicts-000.parquet" for part in files.run("select", 1, select_table, choices)]
     signings = [
         SignWork(
             _table_file(folder / "documents-000.parquet"), deduplicate.shingle_units, deduplicate.bands, deduplicate.rows,
@@ -150,14 +149,10 @@ def clean(tables: list[Path], files: "FileTasks") -> None:
         )
         for folder in annotated
     ]  # fmt: skip
-    signed = files.run("signatures", 1, sign_table, signings, _give_up)
+    signed = files.run("signatures", 1, sign_table, signings)
     signatures = [open_table(part.folder / "signatures-000.arrow") for part in signed]
     masks = [np.asarray(pq.read_table(path, columns=["kept"])["kept"]) for path in chosen]
     cluster(deduplicate, Signatures(signatures, masks))
-
-
-def _give_up(work: "Work", out: Path) -> "StageOutcome":
-    raise AssertionError(f"a worker was lost at {work.label}")
 
 
 def _table_file(path: Path) -> "TableFile":

@@ -69,12 +69,12 @@ def _encoded(corpus: Path, tokenizer: Path, parts: Path) -> "Part":
     """The part that encoding the corpus' training table leaves, made when it is not there."""
     from tasks.artifacts import Corpus
     from tasks.corpus import tables_of
-    from tasks.encoded import REVISION, EncodeWork, cannot_encode, encode_table
+    from tasks.encoded import REVISION, EncodeWork, encode_table
     from tasks.filetasks import FilesConfig, FileTasks
 
     tables = tables_of(Corpus(str(corpus), corpus.name), "train-*.parquet")
     works = [EncodeWork(table, str(tokenizer), "benchmark", SEED) for table in tables]
-    (part,) = FileTasks(parts, FilesConfig(workers=0)).run("encode", REVISION, encode_table, works, cannot_encode)
+    (part,) = FileTasks(parts, FilesConfig(workers=0)).run("encode", REVISION, encode_table, works)
     return part
 
 

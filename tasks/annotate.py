@@ -280,20 +280,6 @@ def _with_languages(documents: pa.RecordBatch, staying: Sequence[int], measured:
     return pa.RecordBatch.from_arrays(columns, schema=DOCUMENTS)
 
 
-def _set_aside(work: AnnotateWork, out: Path) -> StageOutcome:
-    """A table whose worker died twice: its documents are dropped as they were read, by that name."""
-    statistics_path = out / "statistics-000.parquet"
-    with (
-        DropWriter(out, "annotate") as dropped,
-        RollingWriter(out, "documents") as kept,
-        TableWriter(statistics_path, STATISTICS),
-        pq.ParquetFile(work.table.path) as file,
-    ):
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
-            dropped.write(batch, ["worker_died"] * batch.num_rows, [None] * batch.num_rows)
-    return outcome_of([kept], dropped, contracts={statistics_path: "Statistics"})
-
-
 def annotate(
     config: AnnotateConfig, raw: RawCorpus, quality: QualityModel | None, out: Path, files: FileTasks
 ) -> StageOutcome:
@@ -304,6 +290,6 @@ def annotate(
     lists = list_digests(config)
     folder, mark = (None, None) if quality is None else (quality.folder, quality.fingerprint)
     works = [AnnotateWork(table, config, lists, folder, mark) for table in tables_of(raw)]
-    parts = files.run("annotate", config.revision, annotate_table, works, _set_aside)
+    parts = files.run("annotate", config.revision, annotate_table, works)
     gather(parts, ["documents-*.parquet", "statistics-*.parquet", "dropped-*.parquet"], out)
     return combined(parts)

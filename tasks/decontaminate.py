@@ -293,22 +293,6 @@ def _evidence(mark: str, overlap: "Overlap", action: str) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _set_aside(work: DecontaminateWork, out: Path) -> StageOutcome:
-    """A table whose worker died twice: what was kept of it is dropped, by that name."""
-    sides = np.load(work.sides, mmap_mode="r")[work.first : work.first + work.table.rows]
-    start = 0
-    with (
-        RollingWriter(out, "train") as train,
-        DropWriter(out, "decontaminate") as dropped,
-        pq.ParquetFile(work.table.path) as file,
-    ):
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
-            kept = batch.filter(pa.array(sides[start : start + batch.num_rows] != GONE))
-            start += batch.num_rows
-            dropped.write(kept, ["worker_died"] * kept.num_rows, [None] * kept.num_rows)
-    return outcome_of([train], dropped)
-
-
 def decontaminate(
     config: DecontaminateConfig,
     clean: AnnotatedCorpus,
@@ -333,7 +317,7 @@ def decontaminate(
         DecontaminateWork(table, stage, config, _cuts_of(unique, table), str(shared / "sides.npy"), first, str(shared))
         for table, first in zip(tables, starts, strict=False)
     ]
-    parts = files.run("decontaminate", config.revision, decontaminate_table, works, _set_aside)
+    parts = files.run("decontaminate", config.revision, decontaminate_table, works)
     gather(parts, ["train-*.parquet", "dropped-*.parquet", "matches-*.parquet"], out)
     outcome = combined(parts)
     sets = ("validation", "test") if config.test_share else ("validation",)

@@ -24,7 +24,7 @@ from tasks.ledger import Ledger, Receipt, StageOutcome
 from tasks.parts import Part, TableFile, link_or_copy
 from tasks.repeated_blocks import cut_blocks
 from tasks.settings import Placement, Section
-from tasks.signatures import REVISION, Signatures, SignWork, cannot_sign, open_table, sign_table
+from tasks.signatures import REVISION, Signatures, SignWork, open_table, sign_table
 
 CLUSTERS = pa.schema(
     [
@@ -151,13 +151,10 @@ def remove_duplicates(
         SignWork(table, config.shingle_units, config.bands if config.slots else 0, config.rows, config.seed)
         for table in tables
     ]
-    parts = files.run("signatures", REVISION, sign_table, works, cannot_sign)
+    parts = files.run("signatures", REVISION, sign_table, works)
     gather_as(parts, tables, out)
     chosen = [read_verdicts(selection, Path(table.path).name) for table in tables]
-    masks = [
-        verdicts["kept"].to_numpy() if part.lost is None else np.zeros(len(verdicts), np.bool_)
-        for verdicts, part in zip(chosen, parts, strict=True)
-    ]
+    masks = [verdicts["kept"].to_numpy() for verdicts in chosen]
     earlier = earlier_signatures(config)
     signatures = Signatures(
         [*(table for table, _ in earlier), *(open_table(part.folder / "signatures-000.arrow") for part in parts)],
@@ -165,9 +162,7 @@ def remove_duplicates(
     )
     found, _ = cluster(config, signatures)
     before = sum(table.num_rows for table, _ in earlier)
-    ledger, receipts = write_verdicts(
-        config, chosen, signatures, found, before, [part.lost is not None for part in parts], tables, out
-    )
+    ledger, receipts = write_verdicts(config, chosen, signatures, found, before, tables, out)
     figures = write_clusters(signatures, found, before, out / "clusters.parquet")
     left = [
         pq.read_table(out / Path(table.path).name.replace("documents", "verdicts"), columns=["kept"])
@@ -194,7 +189,7 @@ def read_verdicts(selection: Selection, documents: str) -> pa.Table:
 
 def write_verdicts(
     config: DeduplicateConfig, chosen: list[pa.Table], signatures: Signatures, found: Found, before: int,
-    lost: list[bool], tables: list[TableFile], out: Path,
+    tables: list[TableFile], out: Path,
 ) -> tuple[Ledger, list[Receipt]]:  # fmt: skip
     """A verdict table for each document table; what was not selected keeps its earlier verdict. Counts those selected."""
     counts: dict[str, list[int]] = {}
@@ -203,8 +198,8 @@ def write_verdicts(
     ids = signatures.ids()
     sizes = np.bincount(found.roots[signatures.kept], minlength=len(found.roots))
     start = before
-    for verdicts, is_lost, table, signed in zip(
-        chosen, lost, tables, signatures.tables[len(signatures.tables) - len(chosen) :], strict=True
+    for verdicts, table, signed in zip(
+        chosen, tables, signatures.tables[len(signatures.tables) - len(chosen) :], strict=True
     ):
         numbers = np.arange(start, start + verdicts.num_rows)
         start += verdicts.num_rows
@@ -216,7 +211,6 @@ def write_verdicts(
         reasons[roots < before] = "earlier_copy"
         if config.keep == "all":
             reasons[roots >= before] = None
-        reasons[:] = "worker_died" if is_lost else reasons
         reasons[~selected] = None
         gone = ~np.equal(reasons, None)
         values = np.where(found.is_exact[numbers], 1.0, found.similarity[numbers])

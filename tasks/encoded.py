@@ -108,23 +108,6 @@ def encode_table(work: EncodeWork, out: Path) -> StageOutcome:
     return _write_sorted(np.concatenate([np.empty(0, INDEX), *parts]), kind, out)
 
 
-def cannot_encode(work: EncodeWork, out: Path) -> StageOutcome:
-    """A table whose worker died twice: its documents go into no row."""
-    size = rows = 0
-    with TableWriter(out / "documents-000.parquet", TOKEN_DOCUMENTS) as documents:
-        for batch in text_batches(Path(work.table.path)):
-            columns = [batch.column(name) for name in TOKEN_DOCUMENTS.names[:-1]]
-            nothing = pa.array(np.zeros(batch.num_rows, np.int64))
-            documents.write(pa.RecordBatch.from_arrays([*columns, nothing], schema=TOKEN_DOCUMENTS))
-            size, rows = size + int(batch.column("bytes").to_numpy().sum()), rows + batch.num_rows
-    for name in ("index.bin", "tokens.bin"):
-        (out / name).touch()
-    (out / "groups.json").write_text(json.dumps({"source": [], "language": []}))
-    return StageOutcome(
-        Ledger(rows_in=rows, bytes_in=size, dropped={"worker_died": rows}, dropped_bytes={"worker_died": size})
-    )
-
-
 def _write_sorted(index: Index, kind: "np.dtype[np.uint16] | np.dtype[np.uint32]", out: Path) -> StageOutcome:
     is_empty = index["tokens"] <= 2
     empty = index[is_empty]

@@ -6,9 +6,10 @@ goes on where it was, and a source that grew by a file costs that file. Text nev
 """
 
 import json
+import logging
 import os
-import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
@@ -21,14 +22,17 @@ from tasks.artifacts import fingerprint
 from tasks.errors import UserError
 from tasks.ledger import StageOutcome
 from tasks.parts import AnyWork, Part, Task, Work, read_part, remove_left
-from tasks.places import Here, OnRay, Place, Processes, cause_of_loss
+from tasks.places import Here, Loss, OnRay, Place, Processes, loss_of
 from tasks.settings import Json, Placement, Section
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-ATTEMPTS = 2  # of a file whose worker died
 AHEAD = 4  # tasks a worker has waiting
+NODES = 20  # that may die under one file before it is taken for the cause
+SHOWN = 5  # lost files in a message
+
+logger = logging.getLogger("wordmill")
 
 
 class FilesConfig(Section):
@@ -59,12 +63,11 @@ class FileTasks:
         revision: Json,
         function: Callable[[AnyWork, Path], StageOutcome],
         works: Sequence[AnyWork],
-        give_up: Callable[[AnyWork, Path], StageOutcome],
     ) -> list[Part]:
         """The parts of all works, in their order. `revision` is what the outcome is a function of beside the work itself.
 
-        A work whose worker died twice is set aside: `give_up(work, folder)` writes what stands for it. What a task
-        raises is raised here, once the others have been stopped.
+        A work whose worker died is tried once more, by itself, when all others are done. UserError that names every work whose
+        worker died again: nothing is made without them. What a task raises is raised here, once the others have been stopped.
         """
         tasks = [
             Task(
@@ -78,10 +81,9 @@ class FileTasks:
         remove_left(self.parts / stage)
         parts: list[Part | None] = [read_part(task.folder) for task in tasks]
         with self._progress(stage, works, parts) as bar:
-            for index, part in self._perform(
-                tasks, [index for index, part in enumerate(parts) if part is None], give_up
-            ):
-                parts[index] = part
+            missing = [index for index, part in enumerate(parts) if part is None]
+            for index in self._perform(tasks, missing):
+                parts[index] = finished_part(tasks[index])
                 bar.update(works[index].size)
                 bar.set_postfix_str(
                     f"{sum(p.outcome.ledger.rows_out for p in parts if p is not None):,} documents", False
@@ -104,32 +106,23 @@ class FileTasks:
         with tqdm(desc=stage, total=total, initial=done, unit="B", unit_scale=True, disable=None, leave=False) as bar:
             yield bar
 
-    def _perform(
-        self, tasks: Sequence[Task[AnyWork]], missing: Sequence[int], give_up: Callable[[AnyWork, Path], StageOutcome]
-    ) -> Iterator[tuple[int, Part]]:
+    def _perform(self, tasks: Sequence[Task[AnyWork]], missing: Sequence[int]) -> Iterator[int]:
+        """Numbers of tasks as they are done: side by side, then those whose worker died one by one."""
         if not missing:
             return
         place = self._started()
-        waiting = iter(missing)
-        attempts: dict[int, int] = {}
-        running: dict[Future[None], int] = {}
         try:
-            while True:
-                while len(running) < place.width * AHEAD and (index := next(waiting, None)) is not None:
-                    running[place.submit(tasks[index])] = index
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    index = running.pop(future)
-                    cause = cause_of_loss(future)
-                    attempts[index] = attempts.get(index, 0) + 1
-                    if cause is not None and attempts[index] < ATTEMPTS:
-                        running[place.submit(tasks[index])] = index
-                    else:
-                        yield index, _finished(tasks[index], cause, give_up)
+            lost = yield from _performed(place, tasks, missing, place.width * AHEAD)
+            for index, loss in lost.items():
+                logger.warning("%s: %s; it is tried again by itself", tasks[index].work.label, loss.cause)
+            lost_again: dict[int, Loss] = {}
+            for index in lost:
+                lost_again |= yield from _performed(place, tasks, [index], 1)
         except BaseException:
             self.close()
             raise
+        if lost_again:
+            raise _without_them([(tasks[index], loss) for index, loss in lost_again.items()], len(tasks))
 
     def _started(self) -> Place:
         with self._lock:
@@ -142,20 +135,59 @@ class FileTasks:
             return self._place
 
 
-def _finished(task: Task[AnyWork], cause: str | None, give_up: Callable[[AnyWork, Path], StageOutcome]) -> Part:
-    """The part that a task left; for a lost file what stands for it, which is never taken again by another run."""
-    if cause is None:
-        part = read_part(task.folder)
-        if part is None:
-            raise UserError(
-                f"{task.work.label}: its part {task.folder} is not there or was altered while the run went on. "
-                "Fix: on several machines the workspace must be a folder that all of them share."
-            )
-        return part
-    folder = task.folder.with_name(task.folder.name + ".lost")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return Part(folder, give_up(task.work, folder), cause)
+def _performed(
+    place: Place, tasks: Sequence[Task[AnyWork]], chosen: Sequence[int], at_once: int
+) -> Generator[int, None, dict[int, Loss]]:
+    """Yields the numbers of tasks as they are done, and returns why the others were lost.
+
+    A node that dies takes many tasks with it that it was not for: they are done elsewhere, and it does not count.
+    """
+    waiting = iter(chosen)
+    nodes: Counter[int] = Counter()
+    running: dict[Future[None], int] = {}
+    lost: dict[int, Loss] = {}
+    while True:
+        while len(running) < at_once and (index := next(waiting, None)) is not None:
+            running[place.submit(tasks[index])] = index
+        if not running:
+            return lost
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            index = running.pop(future)
+            loss = loss_of(future)
+            nodes[index] += loss is not None and loss.of_node
+            if loss is None:
+                yield index
+            elif loss.of_node and nodes[index] < NODES:
+                running[place.submit(tasks[index])] = index
+            else:
+                lost[index] = loss
+
+
+def finished_part(task: Task[AnyWork]) -> Part:
+    """The part that a task left."""
+    part = read_part(task.folder)
+    if part is None:
+        raise UserError(
+            f"{task.work.label}: its part {task.folder} is not there or was altered while the run went on. "
+            "Fix: on several machines the workspace must be a folder that all of them share."
+        )
+    return part
+
+
+def _without_them(lost: Sequence[tuple[Task[AnyWork], Loss]], count: int) -> UserError:
+    """A stage without some of its files would be another one under the same name: it fails instead."""
+    shown = [f"  {task.work.label}: {loss.cause}" for task, loss in lost[:SHOWN]]
+    more = [f"  and {len(lost) - SHOWN} more"] if len(lost) > SHOWN else []
+    return UserError(
+        "\n".join(
+            [
+                f"{lost[0][0].stage}: {len(lost)} of {count} files lost their worker twice, the second time with nothing else at work:",
+                *shown, *more,
+                "Nothing is made without them; the other files are done and are not done again. Fix: run again with more memory "
+                "(a worker that is killed is most often out of it), or leave these files out of their source and report them.",
+            ]
+        )
+    )  # fmt: skip
 
 
 def _text(value: dict[str, Json]) -> str:

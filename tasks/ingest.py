@@ -45,7 +45,7 @@ class IngestConfig(Section):
     """Where the text comes from."""
 
     stage: ClassVar[str] = "ingest"
-    revision: Literal[2] = 2
+    revision: Literal[3] = 3
     sources: list[Annotated[AnySource, Field(discriminator="kind")]] = Field(min_length=1)
 
     @field_validator("sources")
@@ -219,24 +219,13 @@ def _refuse(refused: Refused, rejects: DropWriter) -> None:
     rejects.write(document_batch([evidence]), [refused.fault.reason], [float(refused.fault.bytes)])
 
 
-def _set_aside(work: IngestWork, out: Path) -> StageOutcome:
-    """Files whose worker died twice: one reject each."""
-    with DropWriter(out, "ingest", "rejects") as rejects, RollingWriter(out, "documents") as documents:
-        for file in work.files:
-            fault = Fault("worker_died", file.bytes, f"the process that read {file.name} died twice")
-            _refuse(
-                Refused(stable_id(work.source.name, file.name, "died"), work.source.name, file.name, fault), rejects
-            )
-    return outcome_of([documents], rejects)
-
-
 def ingest(config: IngestConfig, out: Path, files: FileTasks, forgotten: Collection[Forgotten] = ()) -> StageOutcome:
     """Reads all sources into `documents-*.parquet`; what is no document goes to `rejects-*.parquet` with a reason.
 
     A forgotten document becomes a reject without text; only the file that it lies in is read again for that.
     """
     works = [work for source in config.sources for work in works_of(source, forgotten)]
-    parts = files.run("ingest", config.revision, ingest_files, works, _set_aside)
+    parts = files.run("ingest", config.revision, ingest_files, works)
     for source in config.sources:
         _check_readable(source, [part for part, work in zip(parts, works, strict=True) if work.source is source])
     parts = _with_ids_once(config, works, parts, files, forgotten)

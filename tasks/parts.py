@@ -44,11 +44,10 @@ AnyWork = TypeVar("AnyWork", bound=Work)
 
 @dataclass(frozen=True)
 class Part:
-    """What one task left: its files and its outcome. `lost` says why a file was set aside."""
+    """What one task left: its files and its outcome."""
 
     folder: Path
     outcome: StageOutcome
-    lost: str | None = None
 
     def files(self, pattern: str) -> list[Path]:
         """The part's files of a kind, by name."""

@@ -6,13 +6,11 @@ import os
 import threading
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from tasks.errors import UserError
 from tasks.parts import AnyWork, Task, perform
-
-if TYPE_CHECKING:
-    pass
 
 WATCH_SECONDS = 1.0
 
@@ -109,28 +107,36 @@ class OnRay:
         ray.shutdown()
 
 
-def cause_of_loss(future: "Future[None]") -> str | None:
-    """Why a worker died, None when the task was done; the task's own exception is raised."""
+@dataclass(frozen=True)
+class Loss:
+    """Why a task is not done though it raised nothing: its worker died, or the whole node (`of_node`)."""
+
+    cause: str
+    of_node: bool = False
+
+
+def loss_of(future: "Future[None]") -> Loss | None:
+    """The loss of a task that ended, None when it is done; the task's own exception is raised."""
     from pebble import ProcessExpired
 
     error = future.exception()
     if error is None:
         return None
     if isinstance(error, ProcessExpired):
-        return f"its worker ended with exit code {error.exitcode}"
+        return Loss(f"its worker ended with exit code {error.exitcode}")
     if type(error).__module__.startswith("ray."):
         return _ray_loss(error)
     raise error
 
 
-def _ray_loss(error: BaseException) -> str:
+def _ray_loss(error: BaseException) -> Loss:
     """Ray wraps a task's own exception; only lost workers and nodes are losses."""
     import ray.exceptions
 
     if isinstance(error, ray.exceptions.RayTaskError):
         raise error.as_instanceof_cause()
-    if isinstance(
-        error, ray.exceptions.WorkerCrashedError | ray.exceptions.OutOfMemoryError | ray.exceptions.NodeDiedError
-    ):
-        return f"its worker died ({type(error).__name__})"
+    if isinstance(error, ray.exceptions.NodeDiedError):
+        return Loss("its node died", of_node=True)
+    if isinstance(error, ray.exceptions.WorkerCrashedError | ray.exceptions.OutOfMemoryError):
+        return Loss(f"its worker died ({type(error).__name__})")
     raise error

@@ -49,13 +49,6 @@ def list_blocks(work: BlockWork, out: Path) -> StageOutcome:
     return StageOutcome(Ledger(rows_in=first, rows_out=first))
 
 
-def _no_blocks(work: BlockWork, out: Path) -> StageOutcome:
-    """A table whose worker died twice keeps its blocks."""
-    with pa.OSFile(str(out / "blocks-000.arrow"), "wb") as sink, pa.ipc.new_file(sink, BLOCKS):
-        pass
-    return StageOutcome(Ledger(rows_in=work.table.rows, rows_out=work.table.rows))
-
-
 def cut_blocks(
     by_paragraph: bool,
     min_chars: int,
@@ -72,7 +65,7 @@ def cut_blocks(
     from tasks.text.clusters import in_partition, partitions
 
     works = [BlockWork(table, by_paragraph, min_chars) for table in tables]
-    parts = files.run("blocks", REVISION, list_blocks, works, _no_blocks)
+    parts = files.run("blocks", REVISION, list_blocks, works)
     found = [open_table(part.folder / "blocks-000.arrow") for part in parts]
     cuts = [np.zeros(blocks.num_rows, np.bool_) for blocks in found]
     starts = np.cumsum([0, *(len(mask) for mask in kept)])

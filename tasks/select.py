@@ -223,18 +223,11 @@ def write_verdicts(table: pa.Table, judged: Judged, out: Path) -> StageOutcome:
     return StageOutcome(ledger, (check_table("Verdicts", path),))
 
 
-def _set_aside(work: SelectWork, out: Path) -> StageOutcome:
-    """A table whose worker died twice: all its documents are dropped, by that name."""
-    table = pq.read_table(work.table.path, columns=["id", "bytes"])
-    reasons = np.full(table.num_rows, "worker_died", dtype=object)
-    return write_verdicts(table, Judged(reasons, np.full(table.num_rows, np.nan)), out)
-
-
 def select_documents(config: SelectConfig, clean: AnnotatedCorpus, out: Path, files: FileTasks) -> StageOutcome:
     """Verdicts over the annotated documents: `verdicts-*.parquet`, one for each of its tables."""
     presets = preset_digests(config)
     works = [SelectWork(table, config, presets) for table in tables_of(clean, "statistics-*.parquet")]
-    parts = files.run("select", config.revision, select_table, works, _set_aside)
+    parts = files.run("select", config.revision, select_table, works)
     gather(parts, ["verdicts-*.parquet"], out)
     outcome = combined(parts)
     _check_some_left(config, outcome.ledger)

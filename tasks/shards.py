@@ -27,7 +27,6 @@ from tasks.encoded import (
     EncodedCorpus,
     EncodeWork,
     Index,
-    cannot_encode,
     encode_table,
     item_type,
 )
@@ -323,7 +322,7 @@ def write_shards(
         for tables in splits.values()
         for table in tables
     ]
-    encoded = files.run("encode", REVISION, encode_table, works, cannot_encode)
+    encoded = files.run("encode", REVISION, encode_table, works)
     files.close()  # no later stage has work for the pool, and training wants its memory
     made: list[Packed] = []
     receipts: list[Receipt] = []

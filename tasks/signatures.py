@@ -88,20 +88,6 @@ def band_hashes(values: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
     return found
 
 
-def cannot_sign(work: SignWork, out: Path) -> StageOutcome:
-    """A table whose worker died twice: empty signatures, so that its documents keep their numbers; they are dropped."""
-    slots = work.bands * work.rows
-    schema = signature_schema(work.bands, slots)
-    columns = pq.read_table(work.table.path, columns=["id", "bytes"])
-    blank = [columns["id"].combine_chunks(), columns["bytes"].combine_chunks()]
-    for kind in list(schema)[2:]:
-        zeros = np.zeros(columns.num_rows, f"V{4 * slots}" if kind.name == "signature" else np.int64)
-        blank.append(pa.Array.from_buffers(kind.type, columns.num_rows, [None, pa.py_buffer(zeros)]))
-    with pa.OSFile(str(out / "signatures-000.arrow"), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays(blank, schema=schema))
-    return StageOutcome(Ledger(rows_in=columns.num_rows, rows_out=columns.num_rows))
-
-
 @dataclass(frozen=True)
 class Signatures:
     """Mapped signature tables, in order, and which of their documents take part."""

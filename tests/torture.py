@@ -141,10 +141,9 @@ class TimedTasks(FileTasks):
         revision: Json,
         function: Callable[[AnyWork, Path], StageOutcome],
         works: Sequence[AnyWork],
-        give_up: Callable[[AnyWork, Path], StageOutcome],
     ) -> list[Part]:
         timed = Timed(function, stage, self.parts.parent / "costs.jsonl")  # type: ignore[arg-type]
-        return super().run(stage, revision, timed, works, give_up)
+        return super().run(stage, revision, timed, works)
 
 
 @dataclass(frozen=True)
@@ -244,7 +243,7 @@ def _fate(document: Row, verdict: Row) -> Fate:
 
 
 def outcome_of(entry: Entry, fates: Sequence[Fate]) -> tuple[str, str]:
-    """A line of the table: kept, repaired, rejected or set aside, and why.
+    """A line of the table: kept, repaired, or rejected, and why.
 
     The cases share texts: what is another case's copy counts as kept, but in group 10, which is about copies.
     """
@@ -255,8 +254,6 @@ def outcome_of(entry: Entry, fates: Sequence[Fate]) -> tuple[str, str]:
     told = ", ".join(
         f"{reason} {count}" if count > 1 else str(reason) for reason, count in sorted(reasons.items(), key=str)
     )
-    if "worker_died" in reasons:
-        return "set aside", told
     stays = f"repaired ({', '.join(flags)})" if flags else "kept"
     if len(fates) == 1:
         return (stays if kept else "rejected"), told

@@ -35,7 +35,6 @@ REASONS = {
     "uneven_row": "row with too few or too many fields",
     "unknown_encoding": "in an encoding that was not recognised",
     "unreadable_file": "file that could not be read",
-    "worker_died": "the process that read it died twice",
     "wrong_checksum": "packed text with a wrong checksum",
     "main_text": "mended: a page's main text",
     "masked": "mended: personal data masked",

@@ -1,4 +1,4 @@
-"""File tasks: the same bytes from any place, nothing done twice, and a dead worker costs its file alone."""
+"""File tasks: the same bytes from any place, nothing done twice, and no corpus without a file whose worker died."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,17 +47,14 @@ class Count:
 def write_number(work: Count, out: Path) -> StageOutcome:
     with Path(work.log).open("a") as log:
         log.write(f"{work.number}\n")
-    if work.fate == "dies":
+    if work.fate == "dies" or (work.fate == "dies once" and tried(Path(work.log)).count(work.number) == 1):
         os.kill(os.getpid(), signal.SIGKILL)
+    while work.fate == "waits" and not Path(work.log).with_name("go").exists():
+        time.sleep(0.05)
     if work.fate == "fails":
         raise UserError("number 3: is odd. Fix: choose another.")
     (out / "number-000.txt").write_text(str(work.number))
     return StageOutcome(Ledger(rows_in=1, rows_out=1))
-
-
-def give_up(work: Count, out: Path) -> StageOutcome:
-    (out / "number-000.txt").write_text("lost")
-    return StageOutcome(Ledger(rows_in=1, dropped={"worker_died": 1}))
 
 
 def tried(log: Path) -> list[int]:
@@ -71,7 +69,7 @@ def pool(tmp_path: Path) -> Iterator[FileTasks]:
 
 
 def run(files: FileTasks, works: list[Count], revision: int = 1) -> list[Part]:
-    return files.run("count", revision, write_number, works, give_up)
+    return files.run("count", revision, write_number, works)
 
 
 def test_finished_parts_are_taken_and_only_new_files_are_done(tmp_path: Path):
@@ -103,15 +101,50 @@ def test_what_a_killed_run_left_is_removed_after_a_day(tmp_path: Path):
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_a_file_whose_worker_dies_is_tried_twice_and_set_aside(tmp_path: Path, pool: FileTasks):
+def test_a_file_whose_worker_dies_twice_fails_the_stage_by_name_once_the_others_are_done(
+    tmp_path: Path, pool: FileTasks
+):
     log = tmp_path / "log"
     works = [Count(n, "dies" if n == 2 else "lives", str(log)) for n in range(5)]
-    parts = run(pool, works)
-    assert [part.files("*.txt")[0].read_text() for part in parts] == ["0", "1", "lost", "3", "4"]
-    assert parts[2].lost == "its worker ended with exit code -9"
-    assert tried(log).count(2) == 2
-    run(pool, [Count(2, log=str(log))])
-    assert tried(log).count(2) == 3  # what was set aside is never taken for done
+    with pytest.raises(UserError, match=r"count: 1 of 5 files lost .*twice.*\n  number 2: .*exit code -9\n.*Fix: "):
+        run(pool, works)
+    assert tried(log) == [0, 1, 2, 2, 3, 4]
+    parts = run(pool, [Count(n, log=str(log)) for n in range(5)])
+    assert [part.files("*.txt")[0].read_text() for part in parts] == ["0", "1", "2", "3", "4"]
+    assert tried(log) == [0, 1, 2, 2, 2, 3, 4]  # the others were kept, and what was lost is never taken for done
+
+
+def test_a_file_whose_worker_dies_once_is_done_by_itself_after_the_others(tmp_path: Path, pool: FileTasks):
+    log = tmp_path / "log"
+    parts = run(pool, [Count(n, "dies once" if n == 0 else "lives", str(log)) for n in range(4)])
+    assert [part.files("*.txt")[0].read_text() for part in parts] == ["0", "1", "2", "3"]
+    assert log.read_text().split()[-1] == "0"
+
+
+@pytest.mark.timeout(180)
+def test_a_node_that_dies_does_not_count_against_its_file(tmp_path: Path):
+    from ray.cluster_utils import Cluster
+
+    log = tmp_path / "log"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    node = cluster.add_node(num_cpus=1)
+    files = FileTasks(tmp_path / "parts", FilesConfig(place="ray"), cluster.address)
+    try:
+        with ThreadPoolExecutor(1) as thread:  # nodes are started in the main thread alone
+            done = thread.submit(run, files, [Count(7, "waits", str(log))])
+            for deaths in (1, 2):
+                while len(tried(log)) < deaths:
+                    assert not done.done(), done.result()
+                    time.sleep(0.1)
+                cluster.remove_node(node, allow_graceful=False)
+                node = cluster.add_node(num_cpus=1)
+            log.with_name("go").touch()
+            (part,) = done.result(timeout=60)
+    finally:
+        files.close()
+        cluster.shutdown()
+    assert part.files("*.txt")[0].read_text() == "7"
+    assert tried(log) == [7, 7, 7]
 
 
 def test_a_fault_of_the_input_stops_the_stage_with_its_own_message(tmp_path: Path, pool: FileTasks):

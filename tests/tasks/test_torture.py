@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks import ingest
-from tests.torture import Entry, Fate, Outcome, outcome_of, run_torture_set, table, totals, write_torture_set
+from tests.torture import Entry, Fate, Outcome, run_torture_set, table, totals, write_torture_set
 from tests.torture_files import Case, Expected
 from tests.torture_html import HtmlCase
 from tests.torture_rules import BOILERPLATE_PAGES, RuleCase
@@ -146,9 +146,3 @@ def test_the_table_has_a_line_for_each_case(outcome: Outcome):
     assert "4 | nul | repaired (nul) | " in lines
     assert "6 | nested 100,000 levels | rejected | html_too_deep" in lines
     assert any(", 0 crashes, longest file" in line for line in totals(outcome))
-
-
-def test_a_file_that_was_set_aside_is_shown_so():
-    entry = Entry(8, RuleCase(8, "a", "", None), "s")
-    fate = Fate("s", "a", "", (), "ingest", "worker_died")
-    assert outcome_of(entry, [fate]) == ("set aside", "worker_died")

@@ -9,14 +9,11 @@ import tokenizers
 
 import tasks.encoded
 import tasks.packing
-from tasks.artifacts import Corpus, Tokenizer
-from tasks.corpus import tables_of
-from tasks.encoded import EncodedCorpus, EncodeWork, cannot_encode, encode_table, item_type
+from tasks.artifacts import Tokenizer
 from tasks.encoding import SPECIAL_TOKENS
 from tasks.errors import UserError
 from tasks.filetasks import FileTasks
-from tasks.parts import Part
-from tasks.shards import RowKind, ShardsConfig, group_folder, pack_group
+from tasks.shards import ShardsConfig, group_folder
 from tests.tasks.shards_run import VALIDATION, encoded, make_corpus, make_texts, open_rows, run, shuffled, unpacked
 
 
@@ -89,23 +86,6 @@ def test_document_without_tokens_is_dropped_and_counted(tmp_path: Path, files: F
     assert outcome.ledger.dropped_bytes == {"empty_document": 3}
     assert pq.read_table(out / "documents-train.parquet")["tokens"].to_pylist() == [3, 0, 4]
     assert sorted(unpacked(open_rows(out / "train/all"))) == [0, 2]
-
-
-def test_table_whose_worker_died_keeps_its_numbers_but_goes_into_no_row(
-    corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path
-):
-    works = [EncodeWork(table, tokenizer.folder, "t", 1) for table in tables_of(corpus, "train-*.parquet")]
-    parts: list[Part] = []
-    for number, (work, function) in enumerate(zip(works, (cannot_encode, encode_table), strict=True)):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        parts.append(Part(folder, function(work, folder)))
-        parts[-1].outcome.ledger.check("encode")
-    assert parts[0].outcome.ledger.dropped == {"worker_died": 70}
-    kind = RowKind(ShardsConfig(context=32), 300, "t", 0, 1, 2, "c")
-    packed, _ = pack_group(kind, EncodedCorpus(parts, item_type(300)), "train", None, tmp_path)
-    assert sorted(unpacked(open_rows(tmp_path / "train/all"))) == list(range(70, 120))
-    assert packed.documents == 50
 
 
 def test_ids_that_a_tokenizer_leaves_out_count_as_vocabulary(tmp_path: Path, files: FileTasks):
