@@ -39,6 +39,7 @@ from tasks.tracking.journal import Journal
 logger = logging.getLogger("wordmill")
 
 RETRY_SECONDS = [2.0, 10.0, 60.0]  # a stage is tried again after these, where trying again can help
+SLICE_SECONDS = 0.5  # of waiting
 FREE_BYTES = 200 * 2**20  # what a stage needs at the least to begin
 
 
@@ -127,7 +128,7 @@ class Execution:
     def finish(self) -> None:
         """Wait for every node. Raises the fault of the first one that failed by itself."""
         for node in self._nodes:
-            node.future.wait()
+            await_end(node.future)
         for node in self._nodes:
             state = node.future.state
             if state.is_completed():
@@ -291,6 +292,15 @@ class Execution:
             f"{label}: no space left on the disk of {self.workspace.root} ({free / 2**20:,.0f} MB free). Free some, or choose "
             "another disk with --workspace DIR; finished stages are kept."
         )
+
+
+def await_end(future: PrefectFuture[Artifact]) -> None:
+    """Wait in slices: polars' handler of SIGINT restarts a wait without end, so that Ctrl-C would not be heard."""
+    ended = threading.Event()
+    future.add_done_callback(lambda _: ended.set())
+    while not ended.wait(SLICE_SECONDS):
+        continue
+    future.wait()
 
 
 def check_unchanged(stage: Stage[AnyArtifact], config: object, found: Identity, workspace: Workspace) -> None:
