@@ -38,6 +38,9 @@ def cli() -> None:
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 our fault, 2 the user's input, 130 interrupted."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs inherit it ignored
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # so that it ends as Ctrl-C does, the temporary server too
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
@@ -73,11 +76,12 @@ def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json:
     check_sources(loaded)  # a path that is wrong is told before a server is started
     require_answer(tracking_address(loaded.tracking.uri, place))  # before a server is started
     settle(place.root)
-    from flows.deployed import corpus, finetune, pretrain, require_server
+    from flows.deployed import corpus, finetune, guarded, pretrain, require_server
 
     require_server()
     flows = {"pretrain": pretrain, "corpus": corpus, "finetune": finetune}
-    summary = flows[kind](recipe=recipe, overrides=changes)
+    with guarded():
+        summary = flows[kind](recipe=recipe, overrides=changes)
     if as_json:
         click.echo(json.dumps(summary, ensure_ascii=False, indent=1))
     else:
@@ -424,11 +428,16 @@ def up(prefect_port: int, mlflow_port: int, worker_port: int, workspace: str | N
     """Start a Prefect server, an MLflow server and a worker in the background; deploy the flows."""
     from flows.quiet import settle
     from flows.services import up as start
+    from tasks.tracking.address import PASSWORD
 
     settle()
     for service in start(Path(workspace or "workspace"), prefect_port, mlflow_port, worker_port):
         click.echo(f"{service.name:<8} {service.page}")
     click.echo("Deployed: pretrain/demo, pretrain/full, finetune/nightly, evaluate/champion. Stop all with: make down")
+    click.echo(
+        f"Both pages ask who you are: {Path(workspace or 'workspace') / PASSWORD} holds user:password. The worker and the "
+        "commands typed here have it."
+    )
 
 
 @cli.command()

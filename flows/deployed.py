@@ -1,14 +1,22 @@
 """The flows that Prefect runs: a recipe's path and its overrides are the parameters, so the Prefect UI shows a form."""
 
+import secrets
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_KEY,
+    PREFECT_API_URL,
+    PREFECT_SERVER_API_AUTH_STRING,
+    PREFECT_SERVER_CORS_ALLOWED_ORIGINS,
+    temporary_settings,
+)
 
 from flows.corpus import corpus as corpus_dag
-from flows.doctor import silent
 from flows.finetune import finetune as finetune_dag
 from flows.pretrain import pretrain as pretrain_dag
 from flows.quiet import settle
@@ -18,6 +26,7 @@ from flows.session import run_dag
 from flows.story import tell
 from tasks.errors import UserError
 from tasks.settings import Json
+from tasks.tracking.address import basic, silent
 
 
 @flow(name="pretrain", flow_run_name="{recipe}")
@@ -79,11 +88,34 @@ def score_task(model: str, suite: str, workspace: str) -> list[dict[str, Json]]:
     return score(model, suite, [], Path(workspace))
 
 
+def guarded() -> AbstractContextManager[object]:
+    """While open, the temporary server that Prefect starts for a run takes orders from this run alone."""
+    if PREFECT_API_URL.value():
+        return nullcontext()
+    pair = f"wordmill:{secrets.token_urlsafe(24)}"
+    return temporary_settings(
+        {
+            PREFECT_API_AUTH_STRING: pair,
+            PREFECT_SERVER_API_AUTH_STRING: pair,
+            PREFECT_SERVER_CORS_ALLOWED_ORIGINS: "http://127.0.0.1",
+        }
+    )
+
+
+def prefect_problem() -> tuple[str, str | None] | None:
+    """The server that Prefect's settings name and why it does not answer us, if it does not; None where none is named."""
+    url, pair, key = PREFECT_API_URL.value(), PREFECT_API_AUTH_STRING.value(), PREFECT_API_KEY.value()
+    if not url:
+        return None
+    authorization = f"Bearer {key}" if key else basic(pair) if pair else None
+    return url, silent(f"{url.rstrip('/')}/admin/version", authorization)
+
+
 def require_server() -> None:
-    """UserError when a Prefect server is named but silent; none named is fine, a temporary one is started."""
-    url = PREFECT_API_URL.value()
-    problem = None if not url else silent(url.rstrip("/") + "/health")
+    """UserError when a Prefect server is named but silent or refuses us; none named is fine, a temporary one is started."""
+    url, problem = prefect_problem() or ("", None)
     if problem is not None:
         raise UserError(
-            f"Prefect at {url} {problem}. Start it (make up), or unset PREFECT_API_URL and remove prefect.toml to run without one."
+            f"Prefect at {url} {problem}. Start it (make up), set PREFECT_API_AUTH_STRING if it asks for a password, or unset "
+            "PREFECT_API_URL and remove prefect.toml to run without one."
         )

@@ -4,21 +4,23 @@ import importlib.util
 import os
 import platform
 import shutil
-import socket
 import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import psutil
 
 from tasks.artifacts import LIBRARIES, Workspace
 from tasks.errors import UserError
+from tasks.tracking.address import mlflow_problem, tracking_address
 
 MEMORY_BYTES = 4 * 2**30  # what the demo is held to
 DISK_BYTES = 2 * 2**30
+VARIABLES = {  # that name a server, and its password
+    "prefect": ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"),
+    "mlflow": ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def examine(workspace: Path) -> list[Check]:
         disk(workspace),
         workspace_opens(workspace),
         gpu(),
-        *servers(),
+        *servers(workspace),
     ]
 
 
@@ -113,28 +115,22 @@ def gpu() -> Check:
     return Check("gpu", True, names)
 
 
-def servers() -> list[Check]:
-    """Whether the servers that the environment names answer; none named is fine."""
+def servers(workspace: Path) -> list[Check]:
+    """Whether the servers that a run would use answer it, password and all; none named is fine."""
+    from flows.deployed import prefect_problem
+
+    mlflow = tracking_address(None, Workspace(workspace))
+    named = {
+        "prefect": prefect_problem(),
+        "mlflow": (mlflow, mlflow_problem(mlflow)) if mlflow.startswith("http") else None,
+    }
     checks: list[Check] = []
-    for name, variable, path in (
-        ("prefect", "PREFECT_API_URL", "/health"),
-        ("mlflow", "MLFLOW_TRACKING_URI", "/health"),
-    ):
-        url = os.environ.get(variable, "")
-        if not url.startswith("http"):
+    for name, (variable, password) in VARIABLES.items():
+        found = named[name]
+        if found is None:
             checks.append(Check(name, True, f"no server named ({variable} is not set); one is not needed"))
             continue
-        problem = silent(url.rstrip("/") + path)
-        checks.append(
-            Check(name, problem is None, f"{url} {problem or 'answers'}", f"start it (make up) or unset {variable}")
-        )
+        url, problem = found
+        fix = f"start it (make up), set {password} if it asks for a password, or unset {variable}"
+        checks.append(Check(name, problem is None, f"{url} {problem or 'answers'}", fix))
     return checks
-
-
-def silent(url: str) -> str | None:
-    """Why `url` does not answer, or None when it does."""
-    try:
-        urlopen(url, timeout=5).close()
-    except (URLError, TimeoutError, ConnectionError, socket.gaierror) as error:
-        return f"does not answer ({getattr(error, 'reason', error)})"
-    return None

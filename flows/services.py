@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -13,14 +14,16 @@ from pathlib import Path
 
 import psutil
 
-from flows.doctor import silent
+from tasks.artifacts import Workspace
 from tasks.errors import UserError
+from tasks.tracking.address import PASSWORD, silent
 
 HOST = "127.0.0.1"
 POOL = "wordmill"
 START_SECONDS = 120.0
 STOP_SECONDS = 25.0
 SETTINGS = Path("prefect.toml")  # so that the prefect command finds the server; removed by `down`
+ACCOUNTS = "mlflow-accounts.ini"
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,17 @@ def services(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: 
     database = f"sqlite:///{workspace}/mlflow.db"
     return [
         Service(
-            "prefect", (*python, "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port)), prefect_port,
-            f"http://{HOST}:{prefect_port}/api/health", f"http://{HOST}:{prefect_port}",
+            "prefect",
+            (*python, "uvicorn", "--factory", "flows.prefect_app:create_app", "--host", HOST, "--port", str(prefect_port),
+             "--log-level", "warning"),
+            prefect_port, f"http://{HOST}:{prefect_port}/api/health", f"http://{HOST}:{prefect_port}",
         ),
         Service(
             "mlflow",
             (*python, "mlflow", "server", "--host", HOST, "--port", str(mlflow_port), "--backend-store-uri", database,
-             "--default-artifact-root", (workspace / "mlartifacts").as_uri(), "--no-serve-artifacts", "--workers", "1"),
+             "--default-artifact-root", (workspace / "mlartifacts").as_uri(), "--no-serve-artifacts", "--workers", "1",
+             "--app-name", "basic-auth", "--allowed-hosts", f"{HOST}:{mlflow_port},localhost:{mlflow_port}",
+             "--cors-allowed-origins", f"http://{HOST}:{mlflow_port}"),
             mlflow_port, f"http://{HOST}:{mlflow_port}/health", f"http://{HOST}:{mlflow_port}",
         ),
         Service(
@@ -58,8 +65,13 @@ def services(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: 
 
 
 def up(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -> list[Service]:
-    """Start what does not run yet, wait until each answers, deploy every flow. UserError when a port is taken."""
-    workspace = workspace.absolute()
+    """Start what does not run yet, wait until each answers, deploy every flow. UserError when a port is taken.
+
+    Both servers answer this machine alone, and of that only who knows the password in `PASSWORD`; the worker and the commands
+    in this folder are given it.
+    """
+    workspace = Workspace(workspace).open().root
+    workspace.chmod(0o700)  # also one from before workspaces were made so: databases and the password lie in it
     folder = workspace / "services"
     folder.mkdir(parents=True, exist_ok=True)
     wanted = services(workspace, prefect_port, mlflow_port, worker_port)
@@ -70,9 +82,17 @@ def up(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -
                 f"port {service.port}, for {service.name}, is taken by another program. "
                 f"Free it, or choose another: wordmill up --{service.name}-port {service.port + 10}"
             )
+    pair = password(workspace / PASSWORD)
+    user, _, word = pair.partition(":")
+    if "mlflow" not in running:
+        accounts(folder, user)
     environment = {
         **os.environ,
         "PREFECT_API_URL": f"http://{HOST}:{prefect_port}/api",
+        "PREFECT_API_AUTH_STRING": pair,
+        "PREFECT_SERVER_API_AUTH_STRING": pair,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{prefect_port},http://localhost:{prefect_port}",
+        "PREFECT__SERVER_FINAL": "1",
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{workspace}/prefect.db",
         "PREFECT_WORKER_WEBSERVER_PORT": str(worker_port),
         "PREFECT_WORKER_WEBSERVER_HOST": HOST,
@@ -80,6 +100,11 @@ def up(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -
         "PREFECT_LOGGING_LEVEL": "INFO",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "MLFLOW_TRACKING_URI": f"http://{HOST}:{mlflow_port}",
+        "MLFLOW_TRACKING_USERNAME": user,
+        "MLFLOW_TRACKING_PASSWORD": word,
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / ACCOUNTS),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": word,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that nothing here uses
         "PWD": str(Path.cwd()),
     }
@@ -87,8 +112,10 @@ def up(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -
         ensure(service, folder, environment, service.name in running)
     for service in wanted[:2]:
         await_answer(service, folder)
-    SETTINGS.write_text(
-        f'# Written by `make up`, removed by `make down`.\n[api]\nurl = "http://{HOST}:{prefect_port}/api"\n'
+    write_private(
+        SETTINGS,
+        "# Written by `make up`, removed by `make down`.\n"
+        f'[api]\nurl = "http://{HOST}:{prefect_port}/api"\nauth_string = "{pair}"\n',
     )
     prefect(("work-pool", "create", POOL, "--type", "process", "--overwrite"), folder, environment)
     prefect(("--no-prompt", "deploy", "--all"), folder, environment)
@@ -112,6 +139,33 @@ def down(workspace: Path) -> list[str]:
     return stopped
 
 
+def password(path: Path) -> str:
+    """The "user:password" of this workspace's servers; made at the first `up`, and again once the file is deleted."""
+    if not path.exists():
+        write_private(path, f"wordmill:{secrets.token_urlsafe(24)}\n")
+    path.chmod(0o600)
+    return path.read_text().strip()
+
+
+def accounts(folder: Path, user: str) -> None:
+    """The settings of MLflow's accounts: one user, who is told anew at each start; passwords are hashed once an hour."""
+    database = folder / "mlflow-accounts.db"
+    database.unlink(missing_ok=True)  # it would keep the password of an earlier start
+    uri = f"sqlite:///{database}".replace("%", "%%")
+    write_private(
+        folder / ACCOUNTS,
+        f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = {uri}\nadmin_username = {user}\n"
+        "auth_cache_ttl_seconds = 3600\n",
+    )
+
+
+def write_private(path: Path, text: str) -> None:
+    """A file that its owner alone may read, from its first byte on; it replaces what is there."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write(text)
+
+
 def ensure(service: Service, folder: Path, environment: Mapping[str, str], runs: bool) -> None:
     """Start a service unless it runs; remember its process."""
     if runs:
@@ -126,7 +180,8 @@ def ensure(service: Service, folder: Path, environment: Mapping[str, str], runs:
             env=dict(environment),
         )
     started = psutil.Process(process.pid).create_time()
-    (folder / f"{service.name}.json").write_text(json.dumps({"pid": process.pid, "started": started}))
+    noted = {"pid": process.pid, "started": started, "page": service.page}
+    (folder / f"{service.name}.json").write_text(json.dumps(noted))
 
 
 def alive(record: Path) -> psutil.Process | None:

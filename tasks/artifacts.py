@@ -222,10 +222,13 @@ class Workspace:
         self.root = Path(root).expanduser().absolute()
 
     def open(self) -> "Workspace":
-        """Create the workspace if need be. UserError when it cannot be used or another version wrote it."""
+        """Create the workspace if need be, for its owner's eyes alone: it holds people's text.
+
+        UserError when it cannot be used or another version wrote it.
+        """
         marker = self.root / "workspace.json"
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not marker.exists():
                 temporary = marker.with_name(f"workspace.{os.getpid()}.tmp")
                 temporary.write_text(json.dumps({"format": FORMAT}) + "\n")

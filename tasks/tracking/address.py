@@ -1,16 +1,39 @@
-"""Which MLflow a run talks to."""
+"""Which MLflow a run talks to, and whether a server answers."""
 
+import base64
+import json
 import os
-from urllib.error import URLError
-from urllib.request import urlopen
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
 
+PASSWORD = Path("services") / "auth"  # in a workspace, mode 0600: "user:password" of the servers of `make up`
+SERVER = Path("services") / "mlflow.json"  # in a workspace, while they run
+
 
 def tracking_address(uri: str | None, workspace: Workspace) -> str:
-    """The recipe's, else the environment's, else a SQLite file in the workspace."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.root / 'mlflow.db'}"
+    """The recipe's, else the environment's, else a SQLite file in the workspace.
+
+    Where it is the server that `make up` started in this workspace, its password is put into the environment unless another
+    is there: that is where MLflow's client looks for it.
+    """
+    address = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.root / 'mlflow.db'}"
+    if address.startswith("http") and "MLFLOW_TRACKING_USERNAME" not in os.environ and is_own(address, workspace):
+        user, _, password = (workspace.root / PASSWORD).read_text().strip().partition(":")
+        os.environ |= {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+    return address
+
+
+def is_own(address: str, workspace: Workspace) -> bool:
+    """Whether the address is that of the MLflow server that `make up` started in this workspace."""
+    try:
+        started = json.loads((workspace.root / SERVER).read_text())
+    except FileNotFoundError:
+        return False
+    return address.rstrip("/").replace("//localhost:", "//127.0.0.1:") == started["page"]
 
 
 def registry_mark(address: str) -> str:
@@ -19,13 +42,41 @@ def registry_mark(address: str) -> str:
 
 
 def require_answer(address: str) -> None:
-    """UserError when a server's address is silent; a database needs no answer."""
+    """UserError when a server's address is silent, or refuses the password; a database needs no answer."""
     if not address.startswith("http"):
         return
-    try:
-        urlopen(address.rstrip("/") + "/health", timeout=5).close()
-    except (URLError, TimeoutError, ConnectionError, ValueError) as error:
+    problem = mlflow_problem(address)
+    if problem is not None:
         raise UserError(
-            f"MLflow at {address} does not answer ({getattr(error, 'reason', error)}). Start it (make up), or leave out "
-            "tracking.uri and MLFLOW_TRACKING_URI to keep figures in the workspace."
-        ) from error
+            f"MLflow at {address} {problem}. Start it (make up), set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD "
+            "if it asks for a password, or leave out tracking.uri and MLFLOW_TRACKING_URI to keep figures in the workspace."
+        )
+
+
+def mlflow_problem(address: str) -> str | None:
+    """Why the MLflow server does not answer us, saying who we are as its client would, or None when it does."""
+    token, user = os.environ.get("MLFLOW_TRACKING_TOKEN"), os.environ.get("MLFLOW_TRACKING_USERNAME")
+    authorization = None if token is None else f"Bearer {token}"
+    if user is not None:
+        authorization = basic(f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}")
+    return silent(f"{address.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1", authorization)
+
+
+def basic(pair: str) -> str:
+    """The Authorization header of "user:password"."""
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
+def silent(url: str, authorization: str | None = None) -> str | None:
+    """Why `url` does not answer, or None when it does; a page that is not there is an answer."""
+    try:
+        urlopen(
+            Request(url, headers={} if authorization is None else {"Authorization": authorization}), timeout=5
+        ).close()
+    except HTTPError as error:
+        if error.code in (401, 403):
+            return f"refuses {'us without a password' if authorization is None else 'this password'} ({error.code} {error.reason})"
+        return None if error.code < 500 else f"does not answer ({error.code} {error.reason})"
+    except (URLError, TimeoutError, ConnectionError, ValueError) as error:
+        return f"does not answer ({getattr(error, 'reason', error)})"
+    return None
