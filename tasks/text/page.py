@@ -15,11 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from tasks.errors import UserError
 from tasks.text.page_text import Page, PageFault
 
 LENGTH: Final = struct.Struct("<Q")  # goes before each message between parent and child
 READ_BYTES: Final = 2**16  # at a time: an answer is a few thousand
 PIPE_BYTES: Final = 2**20  # held by the pipe to the child where the system allows it: fewer turns between the two
+KILLS: Final = 3
 WALL_SECONDS_PER_SECOND: Final = 10  # the child is stopped by its own processor time; this is for one that sleeps
 START_SECONDS: Final = 30  # for the child's imports
 BATCH_BYTES: Final = 2**18  # of pages, or BATCH_PAGES of them, are handed over together
@@ -75,7 +77,9 @@ def wait(pipe: int, event: int, deadline: float) -> None:
 
 
 class PageReader:
-    """Reads pages in a child process: a page that hangs it, kills it or eats memory costs that page only.
+    """Reads pages in a child process: a page that hangs it, crashes it or eats memory costs that page only.
+
+    A child that somebody kills (the kernel, out of memory) is no page's fault: it is asked again, then UserError.
 
     `seconds` is processor time of the child for one page, so that a busy machine does not change what is read. One reader
     serves one process and one thread; the child starts with the first page and ends with the reader or its process.
@@ -134,8 +138,8 @@ class PageReader:
         answers = self._asked([page])
         return answers if isinstance(answers, PageFault) else answers[0]
 
-    def _asked(self, pages: Sequence[bytes]) -> list[Page | PageFault] | PageFault:
-        """An answer to each page, or how they ended the child."""
+    def _asked(self, pages: Sequence[bytes], kills: int = 0) -> list[Page | PageFault] | PageFault:
+        """An answer to each page, or how they ended the child; `kills` counts the times it was killed over them."""
         message = None
         is_late = False
         try:
@@ -146,6 +150,13 @@ class PageReader:
             code = 0 if message is not None else self._stop()  # after an interrupt too: no page gets another's answer
         if message is not None:
             return decoded(message)
+        if code == -signal.SIGKILL and not is_late:
+            if kills + 1 == KILLS:
+                raise UserError(
+                    f"the process that reads HTML was killed {KILLS} times over the same {len(pages)} pages, as the kernel does when "
+                    "memory runs out. Nothing is left out for that. Fix: fewer files.workers, or more memory, then run again."
+                )
+            return self._asked(pages, kills + 1)
         is_slow = is_late or code == -signal.SIGPROF
         return PageFault("html_too_slow", self._seconds) if is_slow else PageFault("html_broken", 0)
 

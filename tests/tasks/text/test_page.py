@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.errors import UserError
 from tasks.text.page import PageReader
 from tasks.text.page_text import Page, PageFault, main_text
 from tests.torture_html import ARTICLE, MAX_BYTES, MAX_DEPTH, PROSE, HtmlCase, around, html_cases
@@ -149,15 +150,48 @@ def test_child_that_sleeps_is_killed():
         assert isinstance(reader.read(around(ARTICLE)), Page)
 
 
-def test_page_that_kills_the_child_is_broken():
+def test_page_that_crashes_the_child_is_broken():
     with PageReader(seconds=20, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH) as reader:
         reader.read(around(ARTICLE))
         assert reader.child is not None
-        killing = threading.Timer(0.5, os.kill, (reader.child, signal.SIGKILL))
+        killing = threading.Timer(0.5, os.kill, (reader.child, signal.SIGSEGV))
         killing.start()
         assert reader.read(SLOW) == PageFault("html_broken", 0)
         killing.join()
         assert isinstance(reader.read(around(ARTICLE)), Page)
+
+
+def kill_children(reader: PageReader, times: int) -> threading.Thread:
+    """So many children of the reader, one after another, as the kernel kills when memory runs out."""
+
+    def kill() -> None:
+        killed: set[int] = set()
+        while len(killed) < times:
+            time.sleep(0.3)
+            if reader.child is not None and reader.child not in killed:
+                killed.add(reader.child)
+                os.kill(reader.child, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
+def test_page_whose_child_is_killed_is_read_by_the_next():
+    with PageReader(seconds=2, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH) as reader:
+        reader.read(around(ARTICLE))
+        killing = kill_children(reader, 1)
+        assert reader.read(SLOW) == PageFault("html_too_slow", 2)  # which it is; the kill is not taken for its fault
+        killing.join()
+
+
+def test_page_whose_children_are_killed_again_and_again_stops_the_work():
+    with PageReader(seconds=20, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH) as reader:
+        reader.read(around(ARTICLE))
+        killing = kill_children(reader, 3)
+        with pytest.raises(UserError, match=r"was killed 3 times .*memory.* Fix: fewer files.workers"):
+            reader.read(SLOW)
+        killing.join()
 
 
 def test_child_killed_while_idle_is_no_fault_of_the_next_page():
