@@ -86,6 +86,14 @@ def up(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -
     user, _, word = pair.partition(":")
     if "mlflow" not in running:
         accounts(folder, user)
+    for name, url in (
+        ("prefect", f"http://{HOST}:{prefect_port}/api/admin/version"),
+        ("mlflow", f"http://{HOST}:{mlflow_port}/"),
+    ):
+        if name in running and silent(url) is None:
+            raise UserError(
+                f"{name} runs as an earlier version started it, without a password. Fix: wordmill down, then up."
+            )
     environment = {
         **os.environ,
         "PREFECT_API_URL": f"http://{HOST}:{prefect_port}/api",

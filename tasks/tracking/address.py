@@ -33,7 +33,7 @@ def is_own(address: str, workspace: Workspace) -> bool:
         started = json.loads((workspace.root / SERVER).read_text())
     except FileNotFoundError:
         return False
-    return address.rstrip("/").replace("//localhost:", "//127.0.0.1:") == started["page"]
+    return address.rstrip("/").replace("//localhost:", "//127.0.0.1:") == started.get("page")
 
 
 def registry_mark(address: str) -> str:

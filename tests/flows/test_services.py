@@ -14,7 +14,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from tasks.tracking.address import basic
+from tasks.tracking.address import basic, silent
 
 if TYPE_CHECKING:
     from tests.flows.conftest import Mill
@@ -169,3 +169,34 @@ def test_doctor_says_which_server_answers_and_which_wants_a_password(up: Up, tmp
     for url in named.values():
         assert f"{url} answers" in known
         assert f"{url} refuses us without a password (401" in unknown
+
+
+def test_temporary_server_of_a_run_takes_orders_from_that_run_alone(
+    clean_environment: dict[str, str], recipe: Path, workspace: Path, wait_until: Callable[..., None]
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "run", str(recipe), "--workspace", str(workspace), "--set", "pretrain.steps=400"],
+        cwd=ROOT, env=clean_environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+    def server() -> str | None:
+        for child in psutil.Process(process.pid).children():
+            line = child.cmdline()
+            if "uvicorn" in line and "--port" in line:
+                return f"http://127.0.0.1:{line[line.index('--port') + 1]}/api"
+        return None
+
+    def is_up() -> bool:
+        url = server()
+        return url is not None and silent(f"{url}/health") is None
+
+    try:
+        wait_until(is_up, "the temporary server")
+        statuses = [
+            answer(f"{server()}/flows/", b'{"name": "stranger"}', Content_Type=kind, Origin=FOREIGN)[0]
+            for kind in ("application/json", "text/plain")
+        ]
+        assert statuses == [401, 401]
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)

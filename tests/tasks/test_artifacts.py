@@ -182,6 +182,15 @@ def test_lost_bytes_are_caught() -> None:
         Ledger(bytes_in=10, bytes_out=6, dropped_bytes={"short": 3}).check("clean")
 
 
+def test_workspace_is_made_for_its_owners_eyes_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        root = Workspace(tmp_path / "new").open().root
+    finally:
+        os.umask(before)
+    assert oct(root.stat().st_mode & 0o777) == "0o700"
+
+
 def test_workspace_opens_again_and_keeps_what_it_holds(workspace: Workspace) -> None:
     build(workspace)
     assert Workspace(workspace.root).open().find(RawCorpus, "clean", "f" * 16) is not None
