@@ -37,10 +37,9 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 our fault, 2 the user's input, 130 interrupted."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs inherit it ignored
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # so that it ends as Ctrl-C does, the temporary server too
+    # SIGINT is inherited ignored by a script's background jobs; SIGTERM ends a run as Ctrl-C does, its temporary server too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:

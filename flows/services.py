@@ -16,7 +16,7 @@ import psutil
 
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
-from tasks.tracking.address import PASSWORD, silent
+from tasks.tracking.address import PASSWORD, basic, silent
 
 HOST = "127.0.0.1"
 POOL = "wordmill"
@@ -86,14 +86,6 @@ def up(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -
     user, _, word = pair.partition(":")
     if "mlflow" not in running:
         accounts(folder, user)
-    for name, url in (
-        ("prefect", f"http://{HOST}:{prefect_port}/api/admin/version"),
-        ("mlflow", f"http://{HOST}:{mlflow_port}/"),
-    ):
-        if name in running and silent(url) is None:
-            raise UserError(
-                f"{name} runs as an earlier version started it, without a password. Fix: wordmill down, then up."
-            )
     environment = {
         **os.environ,
         "PREFECT_API_URL": f"http://{HOST}:{prefect_port}/api",
@@ -120,6 +112,12 @@ def up(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -
         ensure(service, folder, environment, service.name in running)
     for service in wanted[:2]:
         await_answer(service, folder)
+    for name, url in (
+        ("prefect", f"http://{HOST}:{prefect_port}/api/admin/version"),
+        ("mlflow", f"http://{HOST}:{mlflow_port}/"),
+    ):
+        if silent(url) is None or silent(url, basic(pair)) is not None:
+            raise UserError(f"{name} runs without the password in {workspace / PASSWORD}. Fix: wordmill down, then up.")
     write_private(
         SETTINGS,
         "# Written by `make up`, removed by `make down`.\n"

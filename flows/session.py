@@ -83,7 +83,7 @@ def run_dag(
                 journal.end(record.mlflow_run, status if status != "FINISHED" else "FAILED")
         journal.end(journal.run, status)
         journal.close()
-        report_unsent(sender, uri, DRAIN_SECONDS if status == "FINISHED" else 5.0)
+        report_unsent(sender, journal, uri, DRAIN_SECONDS if status == "FINISHED" else 5.0)
         if status == "KILLED":
             leave_soon()
 
@@ -197,9 +197,13 @@ def leave() -> None:
     os._exit(130)
 
 
-def report_unsent(sender: Sender, uri: str, seconds: float) -> None:
+def report_unsent(sender: Sender, journal: Journal, uri: str, seconds: float) -> None:
     """Say so when MLflow did not take everything."""
     left = sender.drain(seconds)
+    if journal.refused.exists():
+        logger.warning(
+            "MLflow at %s refused figures of this run; they are kept with its words in %s", uri, journal.refused
+        )
     if left:
         logger.warning(
             "MLflow at %s has not taken %d entries yet; they wait in %s and the next run sends them",

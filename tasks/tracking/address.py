@@ -28,7 +28,9 @@ def tracking_address(uri: str | None, workspace: Workspace) -> str:
 
 
 def is_own(address: str, workspace: Workspace) -> bool:
-    """Whether the address is that of the MLflow server that `make up` started in this workspace."""
+    """Whether the address is that of the MLflow server that `make up` started in this workspace, whose password is there."""
+    if not (workspace.root / PASSWORD).exists():
+        return False
     try:
         started = json.loads((workspace.root / SERVER).read_text())
     except FileNotFoundError:

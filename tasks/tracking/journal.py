@@ -36,6 +36,11 @@ class Journal:
         self._lock = threading.Lock()
         self._write("start", self.run, experiment=experiment, parent=None, name=name, tags=dict(tags))
 
+    @property
+    def refused(self) -> Path:
+        """Where the sender keeps what MLflow refused; absent where it took everything."""
+        return self.path.with_suffix(".refused")
+
     def child(self, name: str, tags: Mapping[str, str]) -> str:
         """Open a child run; its key is passed to the other calls."""
         key = uuid.uuid4().hex

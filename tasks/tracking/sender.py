@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BATCH = 800  # metrics in a request; MLflow takes 1000
 POLL_SECONDS = 0.5
+MOST_SECONDS = 60.0  # between two tries
 LOGGED_TABLES = "mlflow.loggedArtifacts"  # the tag by which the MLflow page finds tables
 
 
@@ -57,25 +58,30 @@ def connect(uri: str) -> "MlflowClient":
 
 def send_all(folder: Path, client: "MlflowClient", artifacts: Path | None, parent: int) -> None:
     """Loop over the journals until nothing is left to wait for. A journal that cannot be sent never holds up another."""
-    wait = POLL_SECONDS
-    while True:
-        parent_gone = os.getppid() != parent
-        states = [sent(journal, client, artifacts) for journal in sorted(folder.glob("*.jsonl"))]
-        if parent_gone or all(state == "done" for state in states):
-            return  # the next run sends what is left
-        wait = min(wait * 2, 60.0) if "failed" in states and "going on" not in states else POLL_SECONDS
-        time.sleep(wait)
-
-
-def sent(journal: Path, client: "MlflowClient", artifacts: Path | None) -> Literal["done", "going on", "failed"]:
-    """Send what is pending in one journal, and say so in the log when MLflow does not take it now."""
     from mlflow.exceptions import MlflowException
 
-    try:
-        return "done" if send(journal, client, artifacts) else "going on"
-    except (MlflowException, OSError) as error:
-        print(f"{time.strftime('%F %T')} {journal.name} not sent, will try again: {str(error)[:300]}", flush=True)
-        return "failed"
+    waits: dict[Path, float] = {}  # seconds until a journal that was not taken is tried again
+    due: dict[Path, float] = {}
+    while True:
+        parent_gone = os.getppid() != parent
+        left = False
+        for journal in sorted(folder.glob("*.jsonl")):
+            if time.monotonic() < due.get(journal, 0.0):
+                left = True
+                continue
+            try:
+                left |= not send(journal, client, artifacts)
+                waits.pop(journal, None)
+            except (MlflowException, OSError) as error:
+                print(
+                    f"{time.strftime('%F %T')} {journal.name} not sent, will try again: {str(error)[:300]}", flush=True
+                )
+                left = True
+                waits[journal] = min(2 * waits.get(journal, POLL_SECONDS), MOST_SECONDS)
+                due[journal] = time.monotonic() + waits[journal]
+        if parent_gone or not left:
+            return  # the next run sends what is left
+        time.sleep(POLL_SECONDS)
 
 
 def send(journal: Path, client: "MlflowClient", artifacts: Path | None) -> bool:

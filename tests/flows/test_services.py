@@ -32,6 +32,7 @@ class Up:
     environment: dict[str, str]
     prefect: str  # address of the API
     mlflow: str
+    ports: tuple[str, ...]
     out: str
 
     @property
@@ -59,11 +60,13 @@ def up(
     workspace, prefect, mlflow, worker = folder / "workspace", free(), free(), free()
     environment = {**clean_environment, "PWD": str(folder)}
     ports = ("--prefect-port", str(prefect), "--mlflow-port", str(mlflow), "--worker-port", str(worker))
-    found = Up(folder, workspace, environment, f"http://127.0.0.1:{prefect}/api", f"http://127.0.0.1:{mlflow}", "")
+    found = Up(
+        folder, workspace, environment, f"http://127.0.0.1:{prefect}/api", f"http://127.0.0.1:{mlflow}", ports, ""
+    )
     before = os.umask(0o022)
     try:
         out = found.call("flows.cli", "up", "--workspace", str(workspace), *ports)
-        yield Up(folder, workspace, environment, found.prefect, found.mlflow, out)
+        yield Up(folder, workspace, environment, found.prefect, found.mlflow, ports, out)
     finally:
         os.umask(before)
         found.call("flows.cli", "down", "--workspace", str(workspace))
@@ -169,6 +172,27 @@ def test_doctor_says_which_server_answers_and_which_wants_a_password(up: Up, tmp
     for url in named.values():
         assert f"{url} answers" in known
         assert f"{url} refuses us without a password (401" in unknown
+
+
+def test_up_again_keeps_the_password_and_says_when_servers_have_another(up: Up) -> None:
+    again = ("flows.cli", "up", "--workspace", str(up.workspace), *up.ports)
+    path, before = up.workspace / "services" / "auth", up.pair
+    up.call(*again)
+    assert up.pair == before
+    path.unlink()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *again],
+            cwd=up.folder,
+            env=up.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        path.write_text(before + "\n")
+    assert done.returncode == 2
+    assert f"prefect runs without the password in {path}. Fix: wordmill down, then up." in done.stderr
 
 
 def test_temporary_server_of_a_run_takes_orders_from_that_run_alone(

@@ -197,7 +197,7 @@ def test_run_that_mlflow_refuses_holds_up_no_other_and_its_entries_are_kept(
     kept = refusals(first.path)
     assert [kind for kind, _ in kept] == ["start", "start", "metrics"]
     assert all(status in reason for _, reason in kept)
-    assert not second.path.with_suffix(".refused").exists()
+    assert not second.refused.exists()
     (stage,) = [key for key in read_mark(second.path).runs if key not in (second.run, "closed")]
     assert points(MlflowClient(uri), read_mark(second.path).runs[stage], "loss") == [(0, 1.0)]
     with pytest.raises(UserError, match=f"MLflow refused this run: {status}: no"):
@@ -240,7 +240,7 @@ def test_line_that_is_no_entry_is_set_aside(
     journal.close()
     assert send(journal.path, client, tmp_path)
     assert points(client, read_mark(journal.path).runs[journal.run], "loss") == [(0, 1.0)]
-    assert len(journal.path.with_suffix(".refused").read_text().splitlines()) == 1
+    assert len(journal.refused.read_text().splitlines()) == 1
 
 
 def test_deleted_experiment_is_told_at_once(tmp_path: Path, uri: str) -> None:
