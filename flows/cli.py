@@ -46,8 +46,9 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.exceptions.Abort):  # click makes an Abort of Ctrl-C
-        click.echo("Interrupted. Finished stages are kept; the same command goes on from here.", err=True)
-        sys.exit(130)
+        from flows.leaving import leave
+
+        leave()
     except UserError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)

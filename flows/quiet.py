@@ -30,5 +30,6 @@ def settle(workspace: Path | None = None) -> None:
             "PREFECT_API_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{workspace.absolute()}/prefect.db"
         )
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # what fails is told once, by the command
+        os.environ.setdefault("PREFECT_INTERNAL_LOGGING_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")

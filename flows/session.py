@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import platform
 import threading
 import time
@@ -16,8 +15,10 @@ from threading import Lock
 import psutil
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
 
 from flows.execution import Execution, Provided, Record
+from flows.leaving import ALONE_SECONDS, SERVER_SECONDS, leave_soon
 from flows.recipe import AnyRecipe, FinetuneRecipe
 from flows.stages import Outcome
 from flows.telling import duration, flattened, reasons
@@ -32,7 +33,6 @@ from tasks.tracking.journal import DRAIN_SECONDS, Journal, Sender, mlflow_run, s
 logger = logging.getLogger("wordmill")
 
 METRICS_SECONDS = 5.0
-LEAVE_SECONDS = 5.0
 
 
 def run_dag(
@@ -74,6 +74,8 @@ def run_dag(
         return close_run(execution, outcome, recipe, uri, time.monotonic() - clock)
     except BaseException as error:
         status = "FAILED" if isinstance(error, Exception) else "KILLED"  # Ctrl-C, or Prefect's TerminationSignal
+        if status == "KILLED":
+            logger.warning("Stopping what is at work.")
         raise
     finally:
         launcher.stop()
@@ -85,7 +87,7 @@ def run_dag(
         journal.close()
         report_unsent(sender, journal, uri, DRAIN_SECONDS if status == "FINISHED" else 5.0)
         if status == "KILLED":
-            leave_soon()
+            leave_soon(SERVER_SECONDS if PREFECT_API_URL.value() else ALONE_SECONDS)
 
 
 def files_config(recipe: AnyRecipe) -> FilesConfig:
@@ -178,23 +180,6 @@ def run_tags(flow_name: str) -> dict[str, str]:
         "wordmill.flow": flow_name, "wordmill.machine": platform.node(),
         "prefect.flow_run_id": flow_run.id or "", "prefect.flow_run_name": flow_run.name or "", "prefect.url": flow_run.ui_url or "",
     }  # fmt: skip
-
-
-def leave_soon() -> None:
-    """End this process in a few seconds, come what may: the Ctrl-C that ended us may have ended Prefect's temporary
-    server too, and its client would wait for it for minutes."""
-    timer = threading.Timer(LEAVE_SECONDS, leave)
-    timer.daemon = True
-    timer.start()
-
-
-def leave() -> None:
-    """End what this process started, Prefect's temporary server among it, and then the process."""
-    children = psutil.Process().children(recursive=True)
-    for child in children:
-        child.terminate()
-    psutil.wait_procs(children, timeout=3)
-    os._exit(130)
 
 
 def report_unsent(sender: Sender, journal: Journal, uri: str, seconds: float) -> None:
