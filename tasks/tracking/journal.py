@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 from filelock import FileLock
 
@@ -104,7 +104,7 @@ def writer_lock(journal: Path) -> FileLock:
 class Entry:
     """One line of a journal; which fields are set depends on `kind`. `time` is in milliseconds since 1970."""
 
-    kind: str
+    kind: Literal["start", "params", "metrics", "tags", "dataset", "artifact", "table", "end", "close"]
     run: str
     time: int
     experiment: str = ""
@@ -178,10 +178,10 @@ class Mark:
 
 
 def read_mark(journal: Path) -> Mark:
-    """The journal's mark; zero where nothing was sent."""
+    """The journal's mark; zero where nothing was sent, or where it cannot be read: what is sent again changes nothing."""
     try:
         return Mark(**json.loads(journal.with_suffix(".sent").read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):
         return Mark(0, {})
 
 

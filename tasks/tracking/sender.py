@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
 
 from tasks.tracking.journal import Entry, Mark, pending, read_mark, write_mark, writer_lock
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 BATCH = 800  # metrics in a request; MLflow takes 1000
 POLL_SECONDS = 0.5
 MOST_SECONDS = 60.0  # between two tries
+ENTRY = TypeAdapter(Entry)
 LOGGED_TABLES = "mlflow.loggedArtifacts"  # the tag by which the MLflow page finds tables
 
 
@@ -156,9 +158,13 @@ class Shipment:
         entries: list[Entry] = []
         for line in lines:
             try:
-                entries.append(Entry(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                self.set_aside(line.decode(errors="replace"), f"not an entry of a journal ({error})")
+                entries.append(ENTRY.validate_json(line))
+            except ValidationError as error:
+                fault = error.errors(include_url=False)[0]
+                self.set_aside(
+                    line.decode(errors="replace"),
+                    f"not an entry of a journal: {'.'.join(map(str, fault['loc']))} {fault['msg']}",
+                )
         return entries
 
     def apply_or_set_aside(self, group: list[Entry]) -> None:

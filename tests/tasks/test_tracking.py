@@ -230,17 +230,35 @@ def test_journal_that_an_earlier_version_poisoned_is_set_aside(tmp_path: Path, u
     assert [kind for kind, _ in refusals(journal.path)] == ["start", "metrics"]
 
 
-@pytest.mark.parametrize("line", [b"{}", b"[1]", b"\xff\xfe", b'{"kind": "metrics", "unknown": 1}', b"null", b"3 4"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{}", b"[1]", b"\xff\xfe", b"null", b"3 4", b'{"kind": "metrics", "run": "a"}',
+        b'{"kind": "metrics", "run": "RUN", "time": 1, "values": {"a": [1]}}', b'{"kind": "later", "run": "RUN", "time": 1}',
+    ],
+)  # fmt: skip
 def test_line_that_is_no_entry_is_set_aside(
     journal: Journal, client: MlflowClient, tmp_path: Path, line: bytes
 ) -> None:
     with journal.path.open("ab") as file:
-        file.write(line + b"\n")
+        file.write(line.replace(b"RUN", journal.run.encode()) + b"\n")
     journal.metrics(journal.run, {"loss": 1.0})
     journal.close()
     assert send(journal.path, client, tmp_path)
     assert points(client, read_mark(journal.path).runs[journal.run], "loss") == [(0, 1.0)]
     assert len(journal.refused.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"offset": 0}', '{"offset": 0, "runs": {}, "later": 1}'])
+def test_mark_that_cannot_be_read_costs_nothing(
+    journal: Journal, client: MlflowClient, tmp_path: Path, text: str
+) -> None:
+    journal.metrics(journal.run, {"loss": 1.0})
+    journal.close()
+    send(journal.path, client, tmp_path)
+    journal.path.with_suffix(".sent").write_text(text)
+    assert send(journal.path, client, tmp_path)
+    assert points(client, read_mark(journal.path).runs[journal.run], "loss") == [(0, 1.0)]
 
 
 def test_deleted_experiment_is_told_at_once(tmp_path: Path, uri: str) -> None:
