@@ -159,7 +159,7 @@ def _table_file(path: Path) -> "TableFile":
     import pyarrow.parquet as pq
 
     from tasks.artifacts import file_digest
-    from tasks.filetasks import TableFile
+    from tasks.parts import TableFile
 
     return TableFile(str(path), file_digest(path), path.stat().st_size, pq.read_metadata(path).num_rows)
 

@@ -107,7 +107,7 @@ def prefect_problem() -> tuple[str, str | None] | None:
     url, pair, key = PREFECT_API_URL.value(), PREFECT_API_AUTH_STRING.value(), PREFECT_API_KEY.value()
     if not url:
         return None
-    authorization = f"Bearer {key}" if key else basic(pair) if pair else None
+    authorization = basic(pair) if pair else f"Bearer {key}" if key else None  # in the order of Prefect's client
     return url, silent(f"{url.rstrip('/')}/admin/version", authorization)
 
 

@@ -146,7 +146,7 @@ def down(workspace: Path) -> list[str]:
 
 
 def password(path: Path) -> str:
-    """The "user:password" of this workspace's servers; made at the first `up`, and again once the file is deleted."""
+    """The "user:password" of this workspace's servers; made where there is none."""
     if not path.exists():
         write_private(path, f"wordmill:{secrets.token_urlsafe(24)}\n")
     path.chmod(0o600)

@@ -160,7 +160,8 @@ def test_commands_typed_in_the_folder_have_the_password_and_the_worker_runs_what
 
 
 def test_doctor_says_which_server_answers_and_which_wants_a_password(up: Up, tmp_path: Path) -> None:
-    named = {"MLFLOW_TRACKING_URI": up.mlflow, "PREFECT_API_URL": up.prefect}
+    named = {"MLFLOW_TRACKING_URI": up.mlflow, "PREFECT_API_URL": up.prefect, "PREFECT_API_KEY": "of another server"}
+    servers = (up.mlflow, up.prefect)
 
     def said(folder: Path, workspace: Path) -> str:
         return subprocess.run(
@@ -169,9 +170,9 @@ def test_doctor_says_which_server_answers_and_which_wants_a_password(up: Up, tmp
         ).stdout  # fmt: skip
 
     known, unknown = said(up.folder, up.workspace), said(tmp_path, tmp_path / "other")
-    for url in named.values():
+    for url in servers:
         assert f"{url} answers" in known
-        assert f"{url} refuses us without a password (401" in unknown
+        assert f"{url} refuses " in unknown
 
 
 def test_up_again_keeps_the_password_and_says_when_servers_have_another(up: Up) -> None:
