@@ -10,6 +10,7 @@ import psutil
 INTERRUPTED = "Interrupted. Finished stages are kept; the same command goes on from here."
 SERVER_SECONDS = 5.0  # for a Prefect server to be told what became of the run
 ALONE_SECONDS = 1.0  # for one that ends with the run
+_ONCE = threading.Lock()  # taken by who leaves first, and never given back
 
 
 def leave_soon(seconds: float) -> None:
@@ -22,6 +23,7 @@ def leave_soon(seconds: float) -> None:
 
 def leave() -> NoReturn:
     """End what this process started, Prefect's temporary server among it, and then the process, with a word."""
+    _ONCE.acquire()  # the command and the timer may come here at once
     children = psutil.Process().children(recursive=True)
     for child in children:
         child.terminate()

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,7 @@ LONG = [
     "pretrain.micro_rows=1",
     "register.promote=never",
 ]
+ROOT = Path(__file__).parents[2]
 CHECKPOINTS = 4  # steps between them
 BEFORE_TRAINING = ["ingest", "annotate", "select", "deduplicate", "decontaminate", "tokenizer", "shards"]
 
@@ -149,6 +151,21 @@ def test_run_that_has_its_own_server_and_has_used_polars_ends_in_seconds_with_a_
     said = [line for line in err.splitlines() if line]
     assert said[-2:] == ["Stopping what is at work.", INTERRUPTED]
     wait_until(lambda: not any(member.is_running() for member in family), "the end of what the run had started")
+
+
+LEAVE_TWICE = """
+import os, time
+from flows import leaving
+leave_now = os._exit
+os._exit = lambda code: (time.sleep(0.5), leave_now(code))  # a process that takes its time to end
+leaving.leave_soon(0.1)
+leaving.leave()
+"""
+
+
+def test_interruption_is_told_once_when_command_and_timer_end_the_process_together() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVE_TWICE], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.split("\n")) == (130, ["", INTERRUPTED, ""])
 
 
 def test_two_runs_at_once_build_each_artifact_once(mill: "Mill", recipe: Path, tmp_path: Path) -> None:
