@@ -6,8 +6,9 @@
 GPT-2's shape of 124M parameters with random weights, read from a folder that transformers has written. Each side reads a
 prompt and writes tokens; the tokens of the float32 rows must be identical, else there is no row. Tokens a processor second
 are compared with one thread, tokens a second with more threads or on a GPU; a ratio above 1 is in our favor. What happens
-once (loading; weights laid out by `model/inference.py`) is not timed and is told as `ready_seconds`. The bfloat16 rows, where
-the processor is made for it, tell which share of each side's tokens are those of float32, up to the first other one of a text.
+once (loading; weights laid out by model/inference/prepared_model.py) is not timed and is told as `ready_seconds`. The
+bfloat16 rows, where the processor is made for it, tell which share of each side's tokens are those of float32, up to the
+first other one of a text.
 """
 
 import argparse
@@ -30,12 +31,12 @@ import transformers  # noqa: E402
 
 from benchmarks.corpus import show  # noqa: E402
 from benchmarks.sides import Row  # noqa: E402
-from model.device import choose_precision  # noqa: E402
-from model.generate import generate  # noqa: E402
-from model.huggingface import load_folder  # noqa: E402
-from model.inference import for_inference  # noqa: E402
-from model.models import LanguageModel  # noqa: E402
-from model.sampling import Sampling  # noqa: E402
+from model.distributed.device import choose_precision  # noqa: E402
+from model.huggingface.huggingface import load_folder  # noqa: E402
+from model.inference.generate import generate  # noqa: E402
+from model.inference.prepared_model import for_inference  # noqa: E402
+from model.inference.sampling import Sampling  # noqa: E402
+from model.nn.models import LanguageModel  # noqa: E402
 
 VOCAB = 50_257
 Texts = list[list[int]]

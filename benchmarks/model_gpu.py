@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.model_sides import SHAPES, Machine, Shape, Step, build
 from benchmarks.sides import Row
-from model.budget import flops_per_token
+from model.training.budget import flops_per_token
 
 DATASHEET_FLOPS = 989e12  # H100 SXM and H200, dense bfloat16
 MOST_ROWS = 128

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.sides import Row, tell
-from model.batches import Batch
-from model.config import OptimizerConfig, Precision
-from model.device import choose_precision
-from model.model_config import PRESETS, ModelConfig
-from model.models import LanguageModel, set_compute_dtype
-from model.optimizer import build_optimizer
-from model.parallel import Scored
+from model.config.model_config import PRESETS, ModelConfig
+from model.config.training_config import OptimizerConfig, Precision
+from model.data.batches import Batch
+from model.distributed.device import choose_precision
+from model.distributed.parallel import Scored
+from model.nn.models import LanguageModel, set_compute_dtype
+from model.optim.optimizer import build_optimizer
 
 SEED = 20
 Step = Callable[[], Tensor]  # one optimizer step; the mean loss

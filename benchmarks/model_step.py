@@ -4,7 +4,7 @@
     python benchmarks/model_step.py --device cuda --nanogpt NANOGPT --json rows.json    # needs torch, numpy, pyarrow, safetensors
 
 On a CPU: one thread, both sides in one process taking turns; processor seconds, the median of the pairs' ratios; above 1 is in
-our favour. The allocator's settings of `model/allocation.py` hold for all sides. Peak memory is that of a fresh process for each
+our favour. The allocator's settings of `model/training/allocation.py` hold for all sides. Peak memory is that of a fresh process for each
 side, its libraries included. Peers compute in float32; ours as `precision: auto` would, or in float32 where the row says so.
 On a GPU all sides are compiled and compute in bfloat16, each with the largest power of two of rows that fits it.
 Rows against nanoGPT are left out without a checkout of karpathy/nanoGPT, those against transformers without that library.
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # run as a script, Python looks beside it, not where `model` and `benchmarks` are
 
 from benchmarks.sides import ONE_THREAD, Row  # noqa: E402
-from model.allocation import allocation_environment  # noqa: E402
+from model.training.allocation import allocation_environment  # noqa: E402
 
 WARM_UP = 3
 MEMORY_STEPS = 5
@@ -67,7 +67,7 @@ def step_row(name: str, side: str, peer: str, shape_name: str, pairs: int, nanog
     import torch
 
     from benchmarks.model_sides import SHAPES, Machine, build
-    from model.device import choose_precision
+    from model.distributed.device import choose_precision
 
     torch.set_num_threads(1)
     shape, machine = SHAPES[shape_name], Machine(torch.device("cpu"), False, nanogpt)

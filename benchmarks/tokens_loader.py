@@ -99,7 +99,7 @@ def _layouts(material: Material, rows: int, folder: Path) -> str:
 
 def write_shards(rows: NDArray[np.uint16], folder: Path) -> Path:
     """Our shards of `rows`; the last one's path."""
-    from model.shard_writer import write_token_shard
+    from model.data.shard_writer import write_token_shard
 
     path = folder
     for number, start in enumerate(range(0, len(rows), SHARD_ROWS)):
@@ -122,8 +122,8 @@ def _write(pool: Path, rows: int, folder: Path) -> None:
 
 
 def _from_shards(folder: Path) -> Iterator[Batch]:
-    from model.shards import TokenRows
-    from model.stream import RowStream
+    from model.data.row_stream import RowStream
+    from model.data.shard_reader import TokenRows
 
     stream = RowStream({"all": TokenRows.open(sorted(folder.glob("shard-*.parquet")))}, BATCH_ROWS, SEED)
     step = 0
@@ -163,9 +163,9 @@ def _from_list(folder: Path) -> Iterator[Batch]:
 
 def _loader(folder: Path) -> Iterator[Batch]:
     """What training takes: ids, and targets that know where documents end."""
-    from model.batches import PretrainBatches
-    from model.shards import TokenRows
-    from model.stream import RowStream
+    from model.data.batches import PretrainBatches
+    from model.data.row_stream import RowStream
+    from model.data.shard_reader import TokenRows
 
     stream = RowStream({"all": TokenRows.open(sorted(folder.glob("shard-*.parquet")))}, BATCH_ROWS, SEED)
     batches = PretrainBatches(stream)
@@ -202,9 +202,9 @@ def _timed(side: Iterator[Batch], batches: int) -> tuple[float, float]:
 
 
 def _first(folder: Path, step: int) -> None:
-    from model.batches import PretrainBatches
-    from model.shards import TokenRows
-    from model.stream import RowStream
+    from model.data.batches import PretrainBatches
+    from model.data.row_stream import RowStream
+    from model.data.shard_reader import TokenRows
 
     paths = sorted(folder.glob("shard-*.parquet"))
     paths[0].read_bytes()

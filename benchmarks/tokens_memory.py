@@ -99,9 +99,9 @@ def _pack(corpus: Path, tokenizer: Path, parts: Path, times: int, out: Path) -> 
 
 
 def _load(folder: Path) -> None:
-    from model.batches import PretrainBatches
-    from model.shards import TokenRows
-    from model.stream import RowStream
+    from model.data.batches import PretrainBatches
+    from model.data.row_stream import RowStream
+    from model.data.shard_reader import TokenRows
 
     startup = time.process_time()
     with PeakMemory() as peak:

@@ -66,7 +66,7 @@ def processor() -> Check:
     """Cores, and whether matrix products in bfloat16 are fast."""
     import torch
 
-    from model.device import choose_precision
+    from model.distributed.device import choose_precision
 
     fast = choose_precision("auto", torch.device("cpu")) == torch.bfloat16
     return Check(

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import tokenizers
     import torch
 
-    from model.generate import Token
-    from model.models import LanguageModel, MaskedLanguageModel, Model, MultipleChoice, Seq2SeqModel
-    from model.sampling import Sampling
+    from model.inference.generate import Token
+    from model.inference.sampling import Sampling
+    from model.nn.models import LanguageModel, MaskedLanguageModel, Model, MultipleChoice, Seq2SeqModel
     from tasks.models import Task
     from tasks.writing import Piece
 
@@ -48,7 +48,7 @@ class Asked:
 
     def sampling(self, folder: Path) -> "Sampling":
         """For the model of `folder`, which knows what ends a text. UserError for a setting out of bounds."""
-        from model.sampling import Sampling
+        from model.inference.sampling import Sampling
         from tasks.folder_settings import told_ends
 
         try:
@@ -72,7 +72,7 @@ class Asked:
 
 def answer(folder: Path, asked: Asked) -> None:
     """Prints what the model of `folder` makes of the prompt. UserError, naming the option, for one that does not suit it."""
-    from model.models import (
+    from model.nn.models import (
         LanguageModel,
         MaskedLanguageModel,
         MultipleChoice,
@@ -117,7 +117,7 @@ def _refuse(asked: Asked, model: "Model", unsuited: Collection[str], why: str = 
 def _continue(
     model: "LanguageModel", tokenizer: "tokenizers.Tokenizer", folder: Path, asked: Asked, is_chat: bool
 ) -> None:
-    from model.inference import for_inference
+    from model.inference.prepared_model import for_inference
     from tasks.writing import stream_text
 
     sampling = asked.sampling(folder)
@@ -130,7 +130,7 @@ def _continue(
 
 
 def _translate(model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", folder: Path, asked: Asked) -> None:
-    from model.inference import for_inference
+    from model.inference.prepared_model import for_inference
     from tasks.writing import stream_translation, target_start
 
     start = target_start(folder, tokenizer)
@@ -146,7 +146,7 @@ def _translate(model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", folder:
 
 
 def _search(model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", start: int, asked: Asked) -> None:
-    from model.beam_search import Beams
+    from model.inference.beam_search import Beams
     from tasks.writing import search_translation
 
     try:
@@ -174,7 +174,7 @@ def _fill(model: "MaskedLanguageModel", tokenizer: "tokenizers.Tokenizer", asked
 def _label(
     model: "Model", tokenizer: "tokenizers.Tokenizer", folder: Path, task: "Task | None", asked: Asked
 ) -> None:  # fmt: skip
-    from model.models import SequenceClassifier, TokenClassifier
+    from model.nn.models import SequenceClassifier, TokenClassifier
     from tasks.labelling import label_text, label_words, labels_of
 
     assert isinstance(model, SequenceClassifier | TokenClassifier)

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from flows.recipe_file import RecipeText, checked, read_recipe
-from model.config import check_curriculum, check_mixture
-from model.model_config import DECODERS, RECURRENT, ModelConfig, preset
+from model.config.model_config import DECODERS, RECURRENT, ModelConfig, preset
+from model.config.training_config import check_curriculum, check_mixture
 from tasks.annotate import AnnotateConfig
 from tasks.base_model import BaseConfig
 from tasks.cluster import ClusterConfig

@@ -11,7 +11,7 @@ from rich.text import Text
 from flows.plan import Planned
 from flows.recipe import AnyRecipe, Recipe
 from flows.telling import amount, duration, reasons
-from model.budget import ParameterCount, TrainingMemory, count_parameters, flops_per_token, training_memory
+from model.training.budget import ParameterCount, TrainingMemory, count_parameters, flops_per_token, training_memory
 
 MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "logits")  # each at its own largest
 COLORS = {"ran": "green", "cached": "cyan", "failed": "red"}

@@ -89,7 +89,7 @@ class Tokenizer(Artifact):
 
 @dataclass(frozen=True)
 class TokenShards(Artifact):
-    """Token rows ready for training: `train/<group>/shard-*.parquet`, `validation/all/shard-*.parquet` (see model/shards.py).
+    """Token rows ready for training: `train/<group>/shard-*.parquet`, `validation/all/shard-*.parquet` (see model/data/shard_reader.py).
 
     `documents-<split>.parquet` beside, where row number is document number, and `packing.json`.
     """

@@ -15,7 +15,7 @@ from tasks.audit_measures import Parts, Repeats, SharedDocuments, Spread, count_
 from tasks.audit_sample import Numbers, Pools, Sample, asked_weights, read_sample, sampled_steps
 
 if TYPE_CHECKING:
-    from model.stream import RowStream
+    from model.data.row_stream import RowStream
 
 COUNTED_ROWS = 5_000_000  # looked at one by one for repeats, from the first step on
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from model.shard_format import ShardHeader
+    from model.data.shard_format import ShardHeader
 
 BATCH_DOCUMENTS = 65_536
 

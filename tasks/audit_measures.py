@@ -9,7 +9,7 @@ import numpy as np
 from tasks.audit_sample import LEAST_STEPS, Numbers, Pools, Sample, Shares
 
 if TYPE_CHECKING:
-    from model.stream import RowStream
+    from model.data.row_stream import RowStream
 
 SIGMAS = 3.0  # of the range in which independent draws would stay
 

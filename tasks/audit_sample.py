@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tasks.audit_documents import Documents
 
 if TYPE_CHECKING:
-    from model.stream import RowStream
+    from model.data.row_stream import RowStream
 
 SAMPLED_STEPS = 256  # spread evenly over the run
 SAMPLED_ROWS = 2**17  # of these steps, about; large batches are looked at in fewer steps

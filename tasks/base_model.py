@@ -107,7 +107,7 @@ def take_base(config: BaseConfig, out: Path) -> StageOutcome:
 
 def _unpickle(config: BaseConfig, folder: Path) -> None:
     """The same tensors in model.safetensors. UserError for a file that holds anything else, or may not be read."""
-    from model.weight_files import save_unpickled
+    from model.huggingface.weight_files import save_unpickled
 
     try:
         save_unpickled(Path(config.folder).expanduser(), folder, config.allow_pickle)
@@ -117,9 +117,9 @@ def _unpickle(config: BaseConfig, folder: Path) -> None:
 
 def _merge_adapter(config: BaseConfig, base: Base, folder: Path) -> None:
     """The folder's weights become those with the adapter."""
-    from model.huggingface import save_folder
-    from model.lora import merge
-    from model.lora_files import load_adapter
+    from model.huggingface.huggingface import save_folder
+    from model.huggingface.lora_files import load_adapter
+    from model.nn.lora import merge
 
     assert config.adapter is not None
     if base.model is None:

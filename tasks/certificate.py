@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import tokenizers
     import torch
 
-    from model.models import Model
+    from model.nn.models import Model
 
 TEXTS = (
     "The mill stands by the river. It turns day and night, and",
@@ -96,7 +96,7 @@ def read_logits(model: "Model", prompt: Sequence[int], marks: Marks) -> "torch.T
     """[1, T, V], or [1, K] of a row's classes."""
     import torch
 
-    from model.models import LanguageModel, MultipleChoice, MultiTask, Seq2SeqModel
+    from model.nn.models import LanguageModel, MultipleChoice, MultiTask, Seq2SeqModel
 
     row, length = torch.tensor([list(prompt)]), torch.tensor([len(prompt)])
     assert not isinstance(model, MultiTask)
@@ -124,9 +124,9 @@ def shown_target(prompt: Sequence[int], marks: Marks) -> list[int]:
 
 def write_greedily(model: "Model", prompts: Sequence[Sequence[int]], marks: Marks) -> tuple[tuple[int, ...], ...]:
     """The likeliest tokens behind each prompt, one prompt at a time; nothing from models that do not write."""
-    from model.generate import complete, translate
-    from model.models import LanguageModel, Seq2SeqModel
-    from model.sampling import Sampling
+    from model.inference.generate import complete, translate
+    from model.inference.sampling import Sampling
+    from model.nn.models import LanguageModel, Seq2SeqModel
 
     written = min(WRITTEN, model.trunk.config.context // 2)
     sampling = Sampling(max_tokens=written, temperature=0.0, stop_ids=marks.ends)

@@ -20,7 +20,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from model.allocation import allocation_environment
+from model.training.allocation import allocation_environment
 from tasks.errors import UserError
 from tasks.settings import Json, Placement, Section
 

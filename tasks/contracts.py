@@ -408,7 +408,7 @@ def _scores() -> "pandera.DataFrameSchema":
 
 
 def _token_rows() -> "pandera.DataFrameSchema":
-    """Rows of a token shard (layout: model/shards.py) and their segments."""
+    """Rows of a token shard (layout: model/data/shard_reader.py) and their segments."""
     import polars as pl
 
     columns = {

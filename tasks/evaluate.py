@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pyarrow as pa
 
-from model.objective_config import ObjectiveConfig
+from model.config.objective_config import ObjectiveConfig
 from tasks.artifacts import Corpus, Examples, FinetunedModel, PretrainedModel, Tokenizer
 from tasks.documents import TableWriter
 from tasks.errors import UserError
@@ -21,7 +21,7 @@ from tasks.settings import Json
 from tasks.suite import EvaluateConfig, TaskName, suite_digests
 
 if TYPE_CHECKING:
-    from model.models import Model
+    from model.nn.models import Model
 
 __all__ = ["EvaluateConfig", "evaluate", "load_suite", "score_model", "suite_digests"]
 
@@ -55,8 +55,8 @@ def load_suite(path: Path) -> EvaluateConfig:
 
 def draw_samples(config: EvaluateConfig, subject: Subject, is_chat: bool) -> list[dict[str, Json]]:
     """Continuations of the prompts, each with the seed and temperature that give it again; of an encoder-decoder, answers."""
-    from model.models import Seq2SeqModel
-    from model.sampling import Sampling
+    from model.inference.sampling import Sampling
+    from model.nn.models import Seq2SeqModel
     from tasks.writing import continue_text, translate_text
 
     model, tokenizer = subject.model, subject.tokenizer
@@ -77,7 +77,7 @@ def look_inside(
     config: EvaluateConfig, subject: Subject, samples: Sequence[dict[str, Json]], is_chat: bool
 ) -> list[Inside]:
     """The model at work on the first sample of each prompt; a masked one on the prompts themselves."""
-    from model.models import LanguageModel, MaskedLanguageModel
+    from model.nn.models import LanguageModel, MaskedLanguageModel
 
     if isinstance(subject.model, MaskedLanguageModel):
         return look_at_prompts(subject, subject.model, config.prompts)
@@ -95,7 +95,7 @@ def chosen_tasks(
     examples: Path | None,
 ) -> list[TaskName]:
     """The suite's tasks in the order of the table, the examples' first. UserError for one that lacks what it needs."""
-    from model.models import LanguageModel
+    from model.nn.models import LanguageModel
 
     kind = None if examples is None else read_examples(examples, "heldout").kind
     has_text = corpus is not None or config.documents == "python"
@@ -133,8 +133,8 @@ def score_model(
     """
     import torch
 
-    from model.device import choose_device
-    from model.models import Seq2SeqModel
+    from model.distributed.device import choose_device
+    from model.nn.models import Seq2SeqModel
     from tasks.models import load, read_task
     from tasks.writing import target_start
 

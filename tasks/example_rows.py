@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.model_config import ModelConfig
+from model.config.model_config import ModelConfig
 from tasks.encoding import SpecialIds, TextIds, encode_documents, special_ids, text_ids
 from tasks.translation_rows import pair_rows
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 Kind = Literal["instruction", "classification", "multi_label", "regression", "token_labels", "multiple_choice"]
-IGNORED = -100  # a target that is not scored; model/loss.py counts on the same number
+IGNORED = -100  # a target that is not scored; model/nn/loss.py counts on the same number
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class LabelledExamples:
 
 @dataclass(frozen=True)
 class EncodedExamples:
-    """What a model is given: `ids`, and what is to come out, by kind (see ExampleBatches in model/batches.py)."""
+    """What a model is given: `ids`, and what is to come out, by kind (see ExampleBatches in model/data/batches.py)."""
 
     table: pa.Table
     cut: int  # examples longer than the context, of which a part is missing

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from model.config import MixturePhase
-from model.mixture import Mixture
-from model.model_config import ModelConfig
+from model.config.model_config import ModelConfig
+from model.config.training_config import MixturePhase
+from model.data.mixture import Mixture
 from tasks.errors import UserError
 from tasks.example_rows import Kind, LabelledExamples, encode_examples
 from tasks.sampling import hash_keys
@@ -18,7 +18,7 @@ from tasks.sampling import hash_keys
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.batches import Batches
+    from model.data.batches import Batches
 
 VALIDATION_SHARE = 0.1  # of the groups of the training examples: for the curve, never for a score
 
@@ -78,7 +78,7 @@ def count_turns(weights: Mapping[str, int], steps: int, place: str) -> dict[str,
 
 def take_turns(batches: "Mapping[str, Batches]", weights: Mapping[str, int]) -> "Batches":
     """The batches of the one set that there is; where several have `weights`, those of each in its turn."""
-    from model.task_batches import TaskBatches
+    from model.data.task_batches import TaskBatches
 
     if len(weights) == 1:
         return next(iter(batches.values()))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import tokenizers
     import torch
 
-    from model.models import Model
+    from model.nn.models import Model
 
 Dtype = Literal["float32", "bfloat16"]
 PADDING_ROWS = 1_024  # of a vocabulary, at most; more is no padding but another tokenizer's vocabulary
@@ -122,7 +122,7 @@ def _begin(target: Path) -> Path:
 
 def _open(source: Path, allow_pickle: bool, artifact: Path | None) -> _Opened:
     """The model. UserError where it is none that others could read."""
-    from model.huggingface import foreign_obstacle
+    from model.huggingface.huggingface import foreign_obstacle
 
     check_folder(source, allow_pickle=allow_pickle)
     model, tokenizer = load(source, allow_pickle)
@@ -144,8 +144,8 @@ def _open(source: Path, allow_pickle: bool, artifact: Path | None) -> _Opened:
 
 def _check_adapter(opened: _Opened, prompts: list[list[int]]) -> Check:
     """Whether the model says what its base says with the adapter beside it, where it was made so."""
-    from model.huggingface import load_trunk
-    from model.lora_files import ADAPTER_CONFIG, load_adapter
+    from model.huggingface.huggingface import load_trunk
+    from model.huggingface.lora_files import ADAPTER_CONFIG, load_adapter
 
     name, folder = "adapter, merged and not", (opened.artifact or opened.source) / "adapter"
     if not (folder / ADAPTER_CONFIG).is_file():
@@ -166,8 +166,8 @@ def _check_adapter(opened: _Opened, prompts: list[list[int]]) -> Check:
 
 def _cut(opened: _Opened, prompts: list[list[int]]) -> Check:
     """Slices padding off the vocabulary, in place: no other logit may move by more than another order of sums explains."""
-    from model.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel
-    from model.vocabulary_size import cut_vocabulary
+    from model.nn.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel
+    from model.nn.vocabulary_size import cut_vocabulary
 
     name = "padding, there and not"
     if not opened.padding:
@@ -197,7 +197,7 @@ def _logits(model: "Model", prompts: list[list[int]], marks: Marks) -> list["tor
 
 def _write(opened: _Opened, folder: Path, dtype: Dtype) -> None:
     """Weights, configs and tokenizer."""
-    from model.huggingface import save_folder
+    from model.huggingface.huggingface import save_folder
 
     try:
         save_folder(folder, opened.model, opened.settings, dtype=dtype)
@@ -218,7 +218,7 @@ def _write(opened: _Opened, folder: Path, dtype: Dtype) -> None:
 
 def _compare(opened: _Opened, folder: Path, prompts: list[list[int]]) -> list[Check]:
     """The model with what was written of it: as we read it, and as `transformers` does."""
-    from model.huggingface import head_of
+    from model.huggingface.huggingface import head_of
 
     before = gather(opened.model, opened.tokenizer, prompts, opened.marks)
     anew, tokenizer = load(folder)

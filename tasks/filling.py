@@ -10,7 +10,7 @@ from tasks.objective_symbols import MASKS, mask_name
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.models import MaskedLanguageModel
+    from model.nn.models import MaskedLanguageModel
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, model_validator
 
-from model.config import MixturePhase, OptimizerConfig, Precision, TrainingConfig
-from model.lora_config import LoraConfig
-from model.mixture import whole_weights
+from model.config.lora_config import LoraConfig
+from model.config.training_config import MixturePhase, OptimizerConfig, Precision, TrainingConfig
+from model.data.mixture import whole_weights
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer, canonical
 from tasks.cluster import read_curve
 from tasks.encoding import add_chat_tokens, load_tokenizer, text_ids, vocabulary_size
@@ -26,9 +26,9 @@ from tasks.translation_rows import told_start
 from tasks.tuning import Base, Freeze, choose_what_learns, open_base, save_adapters, save_tuned, with_head
 
 if TYPE_CHECKING:
-    from model.batches import ExampleBatches
-    from model.models import Model
-    from model.training import TrainingFigures, TrainingResult
+    from model.data.batches import ExampleBatches
+    from model.nn.models import Model
+    from model.training.training import TrainingFigures, TrainingResult
 
 Launch = Callable[[Callable[[dict[str, Json]], None], dict[str, Json]], None]
 
@@ -196,7 +196,7 @@ def finetune(
 
 def train_finetune(payload: dict[str, Json]) -> None:
     """Runs in each worker: reads paths and settings from `payload`, leaves model, curve and result in its `out`."""
-    from model.device import process_rank
+    from model.distributed.device import process_rank
 
     out, config = Path(str(payload["out"])), FinetuneConfig.model_validate(payload["config"])
     base, tokenizer_folder = Path(str(payload["base"])), Path(str(payload["tokenizer"]))
@@ -267,8 +267,8 @@ def _train(
     model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet], pad: int, out: Path, mark: str
 ) -> _Trained:
     """The loop, with the loss of the model's head or heads; a line of curve.jsonl for each report."""
-    from model.parallel import mean_loss
-    from model.training import train
+    from model.distributed.parallel import mean_loss
+    from model.training.training import train
 
     learned = {name: one.learned.num_rows for name, one in sets.items()}
     held = {name: one.validation.num_rows for name, one in sets.items()}
@@ -297,7 +297,7 @@ def _train(
 
 
 def _batches(table: pa.Table, config: FinetuneConfig, kind: Kind, context: int, pad: int) -> "ExampleBatches":
-    from model.batches import ExampleBatches
+    from model.data.batches import ExampleBatches
 
     return ExampleBatches(table, kind, config.batch_rows, config.seed, context, pad)
 

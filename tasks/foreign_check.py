@@ -10,7 +10,7 @@ from tasks.certificate import TEXTS, WRITTEN, Evidence, Marks, choices, shown_ta
 if TYPE_CHECKING:
     import torch
 
-    from model.folder_config import Head
+    from model.huggingface.folder_config import Head
 
 PACKAGE = "transformers"
 

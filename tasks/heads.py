@@ -22,8 +22,8 @@ class Head:
 
 def take_head(config: Head, model: FinetunedModel, out: Path) -> StageOutcome:
     """Write model/ with task.json, and adapter/ where there were adapters: what a fine-tuning on these examples alone writes."""
-    from model.huggingface import load_folder
-    from model.models import MultiTask, with_one_head
+    from model.huggingface.huggingface import load_folder
+    from model.nn.models import MultiTask, with_one_head
 
     folder = model.path / "model"
     several, tokenizer = load_folder(folder), load_tokenizer(folder)

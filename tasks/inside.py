@@ -19,8 +19,8 @@ from tasks.objective_symbols import MASKS
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.inspection import TokenLosses
-    from model.models import LanguageModel, MaskedLanguageModel
+    from model.inference.inspection import TokenLosses
+    from model.nn.models import LanguageModel, MaskedLanguageModel
     from tasks.scoring import Subject
 
 TEXTS, TOKENS, LAYERS, HEADS, ALTERNATIVES = 4, 32, 8, 3, 5
@@ -118,7 +118,7 @@ def _chat_ids(tokenizer: "tokenizers.Tokenizer", asked: Sequence[int]) -> list[i
 def _look(
     tokenizer: "tokenizers.Tokenizer", model: "LanguageModel | MaskedLanguageModel", text: _Text, mask: int | None
 ) -> Inside:
-    from model.inspection import attention_maps, attribution, token_losses
+    from model.inference.inspection import attention_maps, attribution, token_losses
 
     ids = text.ids
     losses = token_losses(model, ids, min(ALTERNATIVES, model.trunk.vocab_size), mask)

@@ -18,14 +18,14 @@ from tasks.scoring import Score, Subject
 from tasks.suite import EvaluateConfig, TaskName, heldout_examples
 
 if TYPE_CHECKING:
-    from model.models import Model, SequenceClassifier, TokenClassifier
+    from model.nn.models import Model, SequenceClassifier, TokenClassifier
 
 Floats = NDArray[np.float64]
 
 
 def score_classes(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
     """Accuracy and macro F1 on held-out texts, beside the commonest training label for all."""
-    from model.models import SequenceClassifier
+    from model.nn.models import SequenceClassifier
     from tasks.measures import commonest, predict_rows
 
     held = heldout_examples(config, examples)
@@ -45,7 +45,7 @@ def score_classes(config: EvaluateConfig, subject: Subject, examples: Path) -> l
 
 def score_labels(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
     """Micro and macro F1 over the labels of held-out texts, beside the commonest set of labels in training for all."""
-    from model.models import SequenceClassifier
+    from model.nn.models import SequenceClassifier
     from tasks.measures import commonest, predict_rows
 
     held = heldout_examples(config, examples)
@@ -70,7 +70,7 @@ def score_labels(config: EvaluateConfig, subject: Subject, examples: Path) -> li
 
 def score_figures(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
     """Mean squared error and correlation on held-out texts, beside the mean of the training figures for all."""
-    from model.models import SequenceClassifier
+    from model.nn.models import SequenceClassifier
     from tasks.measures import predict_rows
 
     held = heldout_examples(config, examples)
@@ -90,7 +90,7 @@ def score_figures(config: EvaluateConfig, subject: Subject, examples: Path) -> l
 
 def score_choices(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
     """Accuracy on held-out questions, beside the place that is right most often in training for all."""
-    from model.models import MultipleChoice
+    from model.nn.models import MultipleChoice
     from tasks.measures import commonest, predict_choices
 
     held = heldout_examples(config, examples)
@@ -113,7 +113,7 @@ def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path)
 
     A token that lies behind the model's context has no prediction, which counts as a wrong one.
     """
-    from model.models import TokenClassifier
+    from model.nn.models import TokenClassifier
     from tasks.measures import commonest, predict_tokens
 
     held = heldout_examples(config, examples)

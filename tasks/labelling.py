@@ -14,7 +14,7 @@ from tasks.models import Task
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.models import MultipleChoice, SequenceClassifier, TokenClassifier
+    from model.nn.models import MultipleChoice, SequenceClassifier, TokenClassifier
 
 LIKELY = 0.5  # from here on one label of several holds
 
@@ -114,7 +114,7 @@ def classify_text(
     model: "SequenceClassifier | TokenClassifier", tokenizer: "tokenizers.Tokenizer", labels: tuple[str, ...], text: str
 ) -> str:
     """The label of a text, or the labels that hold, separated by commas; from a token classifier those of its words, by spaces."""
-    from model.models import SequenceClassifier
+    from model.nn.models import SequenceClassifier
 
     if not isinstance(model, SequenceClassifier):
         return " ".join(word.label.name for word in label_words(model, tokenizer, labels, text))

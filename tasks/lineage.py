@@ -20,7 +20,7 @@ from tasks.settings import Json
 from tasks.table_rows import numbered_rows
 
 if TYPE_CHECKING:
-    from model.stream import RowStream
+    from model.data.row_stream import RowStream
 
 TRAINING = "training.json"  # in a pretraining's folder, from its first step on
 

@@ -16,7 +16,7 @@ from tasks.example_rows import IGNORED
 if TYPE_CHECKING:
     import torch
 
-    from model.models import (
+    from model.nn.models import (
         LanguageModel,
         MultipleChoice,
         Seq2SeqModel,

@@ -13,8 +13,8 @@ from tasks.foreign_check import PACKAGE
 from tasks.models import read_task
 
 if TYPE_CHECKING:
-    from model.folder_config import Head
-    from model.models import Model
+    from model.huggingface.folder_config import Head
+    from model.nn.models import Model
 
 CARD, WEIGHTS = "README.md", "model.safetensors"
 LANGUAGE_SHARE = 0.01  # of the training text, at least, for a language to be named
@@ -107,7 +107,7 @@ def write_card(
 
     `padding`: rows of the vocabulary that were sliced off.
     """
-    from model.huggingface import head_of
+    from model.huggingface.huggingface import head_of
 
     head, task = head_of(model), read_task(folder)
     sections = (

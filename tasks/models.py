@@ -16,7 +16,7 @@ from tasks.tracked_runs import known_run, models_of
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.models import LanguageModel, Model
+    from model.nn.models import LanguageModel, Model
 
 FORMS = "an artifact or Hugging Face folder, a run id, a fingerprint, or models:/NAME@ALIAS"
 
@@ -80,8 +80,8 @@ def check_folder(folder: Path, place: str = "MODEL", allow_pickle: bool = False)
 
 def load(folder: Path, allow_pickle: bool = False) -> "tuple[Model, tokenizers.Tokenizer]":
     """Model (CPU, float32, eval mode) and tokenizer of a model's folder. UserError for what cannot be read."""
-    from model.huggingface import load_folder
-    from model.models import MultiTask
+    from model.huggingface.huggingface import load_folder
+    from model.nn.models import MultiTask
 
     check_folder(folder, allow_pickle=allow_pickle)
     tokenizer = load_tokenizer(folder)
@@ -113,7 +113,7 @@ def read_task(folder: Path) -> Task | None:
 
 def example_prompt(folder: Path) -> str | None:
     """A prompt that the model in `folder` answers when it is served; None where it answers none."""
-    from model.huggingface_config import read_folder
+    from model.huggingface.huggingface_config import read_folder
 
     head = read_folder(folder).head
     if head == "multiple_choice":
@@ -139,7 +139,7 @@ def stop_ids(tokenizer: "tokenizers.Tokenizer") -> frozenset[int]:
 
 def as_language_model(model: "Model", what: str) -> "LanguageModel":
     """`model` itself. UserError for a classifier, which cannot do `what`."""
-    from model.models import LanguageModel
+    from model.nn.models import LanguageModel
 
     if not isinstance(model, LanguageModel):
         raise UserError(f"MODEL is a {type(model).__name__}: it cannot {what}. Fix: give a language model.")

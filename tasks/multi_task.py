@@ -14,14 +14,14 @@ from tasks.tuning import Base, head_spec, save_tokenizer, special_tokens, with_h
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.models import Model, MultiTask
+    from model.nn.models import Model, MultiTask
 
 TASKS = "tasks.json"  # name of a head -> what task.json says of the model that it makes with the trunk
 
 
 def with_heads(base: Base, examples: Mapping[str, LabelledExamples], tokens: int, seed: int, place: str) -> "MultiTask":
     """The base's trunk under a head for each set of examples; each begins as it would alone: see `with_head`."""
-    from model.models import MultiTask
+    from model.nn.models import MultiTask
 
     if base.trunk.config.family == "seq2seq":
         raise UserError(
@@ -43,7 +43,7 @@ def save_heads(
     folder: Path,
 ) -> None:  # fmt: skip
     """The folder of all heads, in Wordmill's own form, with tasks.json."""
-    from model.huggingface import save_folder
+    from model.huggingface.huggingface import save_folder
 
     save_folder(folder, model, special_tokens(special))
     save_tokenizer(tokenizer, special, source, folder)

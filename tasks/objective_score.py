@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.objective_config import ObjectiveConfig
+from model.config.objective_config import ObjectiveConfig
 from tasks.encoding import encode_documents, text_ids
 from tasks.errors import UserError
 from tasks.intervals import Estimate, ratio
@@ -18,8 +18,8 @@ from tasks.suite import EvaluateConfig, heldout_texts, training_texts
 from tasks.word_table import word_table
 
 if TYPE_CHECKING:
-    from model.models import Model
-    from model.objectives import Corruption, PretrainableModel
+    from model.nn.models import Model
+    from model.objectives.objectives import Corruption, PretrainableModel
 
 FILE = "objective.json"
 
@@ -31,7 +31,7 @@ def write_objective(folder: Path, objective: ObjectiveConfig) -> None:
 
 def read_objective(folder: Path, model: "Model") -> ObjectiveConfig | None:
     """That of a model's folder; one from elsewhere has its head's own, where that is known: None for other heads."""
-    from model.models import LanguageModel, MaskedLanguageModel
+    from model.nn.models import LanguageModel, MaskedLanguageModel
 
     if isinstance(model, MaskedLanguageModel):
         known: ObjectiveConfig | None = ObjectiveConfig("masked")
@@ -55,8 +55,8 @@ def score_objective(
 
     Any objective but causal, which bits per byte judge.
     """
-    from model.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel
-    from model.objectives import Corruption
+    from model.nn.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel
+    from model.objectives.objectives import Corruption
     from tasks.measures import count_tokens, unigram_nats
 
     model, tokenizer = subject.model, subject.tokenizer
@@ -88,9 +88,9 @@ def _document(
     """(nats of the model, nats of the unigram model, targets) of one document, read in pieces of `size` tokens."""
     import torch
 
-    from model.batches import Batch
-    from model.loss import IGNORED
-    from model.noise import row_keys
+    from model.config.targets import IGNORED
+    from model.data.batches import Batch
+    from model.objectives.noise import row_keys
 
     nats, plain, count = 0.0, 0.0, 0
     device = model.trunk.embedding.weight.device

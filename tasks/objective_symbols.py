@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.model_config import ModelConfig
-from model.objective_config import ObjectiveConfig, longest_text
+from model.config.model_config import ModelConfig
+from model.config.objective_config import ObjectiveConfig, longest_text
 from tasks.encoding import SPECIAL_TOKENS, text_ids, vocabulary_size
 from tasks.errors import UserError
 
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.corruption import Symbols
+    from model.objectives.corruption import Symbols
 
 MASKS = ("<|mask|>", "[MASK]", "<mask>")  # ours; BERT's and ModernBERT's; RoBERTa's
 SEPARATORS = ("<|sep|>", "[SEP]")
@@ -61,7 +61,7 @@ def objective_symbols(
     tokenizer: "tokenizers.Tokenizer", objective: ObjectiveConfig, model: ModelConfig, tokens: int, vocab_size: int
 ) -> "Symbols":
     """The ids, for a model of `vocab_size` tokens. UserError, naming the recipe's key, when one is missing."""
-    from model.corruption import Symbols
+    from model.objectives.corruption import Symbols
 
     forms = forms_of(objective, model, tokens)
     known = tokenizer.get_vocab()

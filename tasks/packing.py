@@ -10,11 +10,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.permutation import permute
+from model.data.permutation import permute
 
 Numbers = NDArray[np.int64]
 Packing = Literal["best_fit", "concatenate", "documents"]
-PACKING = -2  # part of the shuffle's key: with the key of an epoch (model/stream.py) the loader would undo the shuffle
+PACKING = (
+    -2
+)  # part of the shuffle's key: with the key of an epoch (model/data/row_stream.py) the loader would undo the shuffle
 
 WINDOW_PIECES = 2**17  # packed at a time
 WINDOW_TOKENS = (

@@ -1,4 +1,4 @@
-"""Pretrain a model on token shards: the loop of model/training.py, on Ray Train workers or in one process."""
+"""Pretrain a model on token shards: the loop of model/training/training.py, on Ray Train workers or in one process."""
 
 import json
 import shutil
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from model.config import ContextPhase, MixturePhase, OptimizerConfig, Precision, TrainingConfig
-from model.model_config import ModelConfig, model_config_from
-from model.objective_config import ObjectiveConfig, check_context, check_pair
-from model.word_vectors import vector_width
+from model.config.model_config import ModelConfig, model_config_from
+from model.config.objective_config import ObjectiveConfig, check_context, check_pair
+from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig, Precision, TrainingConfig
+from model.nn.word_vectors import vector_width
 from tasks.artifacts import Tokenizer, TokenShards, canonical, file_digest
 from tasks.audit import audit_stream, write_audit
 from tasks.cluster import read_curve
@@ -29,9 +29,9 @@ from tasks.word_table import JIEBA, segmenter, word_table, words_digests
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.batches import Batches
-    from model.objectives import PretrainableModel
-    from model.stream import RowStream
+    from model.data.batches import Batches
+    from model.data.row_stream import RowStream
+    from model.objectives.objectives import PretrainableModel
 
 Launch = Callable[[Callable[[dict[str, Json]], None], dict[str, Json]], None]
 
@@ -194,10 +194,10 @@ def train_pretrain(payload: dict[str, Json]) -> None:
     """Runs in each worker: reads paths and settings from `payload`, leaves model, curve, audit and result in its `out`."""
     import torch
 
-    from model.device import process_rank
-    from model.huggingface import save_folder
-    from model.objectives import new_model
-    from model.training import TrainingFigures, train
+    from model.distributed.device import process_rank
+    from model.huggingface.huggingface import save_folder
+    from model.objectives.objectives import new_model
+    from model.training.training import TrainingFigures, train
 
     out, shards = Path(str(payload["out"])), Path(str(payload["shards"]))
     training, optimizer = TrainingConfig(**payload["training"]), OptimizerConfig(**payload["optimizer"])  # type: ignore[arg-type]
@@ -238,8 +238,8 @@ def train_pretrain(payload: dict[str, Json]) -> None:
 
 def validation_text(stream: "RowStream", batches: int, tokenizer: "tokenizers.Tokenizer") -> tuple[int, int]:
     """Targets of the batches that are validated, and UTF-8 bytes of what they spell; a character cut by a row is three."""
-    from model.batches import PretrainBatches
-    from model.loss import IGNORED
+    from model.config.targets import IGNORED
+    from model.data.batches import PretrainBatches
 
     rows = [
         row[row != IGNORED].tolist() for batch in PretrainBatches(stream).evaluation(batches) for row in batch.targets
@@ -249,8 +249,8 @@ def validation_text(stream: "RowStream", batches: int, tokenizer: "tokenizers.To
 
 def open_batches(payload: dict[str, Json], stream: "RowStream", tokenizer: "tokenizers.Tokenizer") -> "Batches":
     """The rows of a stream as the payload's objective asks for them."""
-    from model.batches import PretrainBatches
-    from model.objectives import CorruptedBatches, Corruption
+    from model.data.batches import PretrainBatches
+    from model.objectives.objectives import CorruptedBatches, Corruption
 
     model, objective = model_config_from(payload["model"]), ObjectiveConfig(**payload["objective"])  # type: ignore[arg-type]
     masks_documents = bool(payload["document_mask"])
@@ -284,7 +284,7 @@ def _placed(objective: ObjectiveConfig) -> ObjectiveConfig:
 
 def use_word_vectors(model: "PretrainableModel", tokenizer: "tokenizers.Tokenizer", path: Path) -> int:
     """Starts the embeddings of tokens that are words of the file with its vectors; returns how many. UserError for none."""
-    from model.word_vectors import initialize_embeddings, read_vectors, word_forms
+    from model.nn.word_vectors import initialize_embeddings, read_vectors, word_forms
 
     spellings = [tokenizer.decode([number], skip_special_tokens=False) for number in range(tokenizer.get_vocab_size())]
     wanted = {form for spelling in spellings for form in word_forms(spelling)}

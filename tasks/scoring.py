@@ -18,8 +18,8 @@ from tasks.translation_rows import pair_rows
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.generate import Generation
-    from model.models import LanguageModel, Model, Seq2SeqModel
+    from model.inference.generate import Generation
+    from model.nn.models import LanguageModel, Model, Seq2SeqModel
 
 Floats = NDArray[np.float64]
 
@@ -106,7 +106,7 @@ def _bits(nats: Floats, sizes: Floats, config: EvaluateConfig) -> Estimate:
 
 def _response_nats(subject: Subject, held: LabelledExamples) -> tuple[list[list[int]], Floats]:
     """Tokens of each row that are scored, which the one that ends a response is not, the others IGNORED; their nats [rows]."""
-    from model.models import Seq2SeqModel
+    from model.nn.models import Seq2SeqModel
     from tasks.measures import pair_nats, row_nats
     from tasks.models import as_language_model
 
@@ -125,7 +125,7 @@ def _response_nats(subject: Subject, held: LabelledExamples) -> tuple[list[list[
 
 def _answers(config: EvaluateConfig, subject: Subject, prompts: Sequence[str]) -> list[str]:
     """Greedy answers, of at most `response_tokens`."""
-    from model.models import Seq2SeqModel
+    from model.nn.models import Seq2SeqModel
     from tasks.models import as_language_model
 
     model = subject.model
@@ -145,8 +145,8 @@ def _conversation(
     config: EvaluateConfig, model: "LanguageModel", subject: Subject, prompts: Sequence[str]
 ) -> "Generation":
     """A prompt that leaves no room loses its beginning."""
-    from model.generate import generate
-    from model.sampling import Sampling
+    from model.inference.generate import generate
+    from model.inference.sampling import Sampling
 
     special = special_ids(subject.tokenizer, "evaluate")
     room = max(1, model.trunk.config.context - 3 - config.response_tokens)
@@ -159,8 +159,8 @@ def _translation(
     config: EvaluateConfig, model: "Seq2SeqModel", subject: Subject, prompts: Sequence[str]
 ) -> "Generation":
     """A source that is too long loses its end, as in learning."""
-    from model.generate import translate
-    from model.sampling import Sampling
+    from model.inference.generate import translate
+    from model.inference.sampling import Sampling
 
     special = text_ids(subject.tokenizer, "evaluate", subject.start)
     rows = pair_rows(prompts, [""] * len(prompts), subject.tokenizer, special, model.trunk.config.context)

@@ -18,8 +18,8 @@ from tasks.models import load, read_task
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.models import Model
-    from model.sampling import Sampling
+    from model.inference.sampling import Sampling
+    from model.nn.models import Model
 
 Params = Mapping[str, int | float]
 
@@ -46,7 +46,7 @@ class ServedModel(PythonModel):
         return pandas.DataFrame({"text": texts})
 
     def _answer(self, prompt: str, params: Params) -> list[str]:
-        from model.models import (
+        from model.nn.models import (
             LanguageModel,
             MaskedLanguageModel,
             MultipleChoice,
@@ -77,7 +77,7 @@ class ServedModel(PythonModel):
 
 
 def _sampling(params: Params, ends: frozenset[int]) -> "Sampling":
-    from model.sampling import Sampling
+    from model.inference.sampling import Sampling
 
     try:
         return Sampling(

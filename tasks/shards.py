@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
 
-from model.shard_format import SEGMENT_FIELDS, Codec
-from model.shard_writer import TokenShardWriter
+from model.data.shard_format import SEGMENT_FIELDS, Codec
+from model.data.shard_writer import TokenShardWriter
 from tasks.artifacts import Corpus, Tokenizer
 from tasks.contracts import check_table
 from tasks.corpus import stable_id, tables_of

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.config import ContextPhase, MixturePhase
-from model.shards import TokenRows, artifact_shards
+from model.config.training_config import ContextPhase, MixturePhase
+from model.data.shard_reader import TokenRows, artifact_shards
 from tasks.errors import UserError
 from tasks.settings import Json
 
 if TYPE_CHECKING:
-    from model.stream import RowStream
+    from model.data.row_stream import RowStream
 
 
 def open_stream(payload: Mapping[str, Json], split: str, shards: Path) -> "RowStream":
@@ -18,7 +18,7 @@ def open_stream(payload: Mapping[str, Json], split: str, shards: Path) -> "RowSt
 
     UserError for shards that are not whole, or do not fit what the training asks of them.
     """
-    from model.stream import RowStream
+    from model.data.row_stream import RowStream
 
     training = payload["training"]
     assert isinstance(training, dict)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, Field
 
-from model.lora_config import LoraConfig
+from model.config.lora_config import LoraConfig
 from tasks.encoding import TextIds, vocabulary_size
 from tasks.errors import UserError
 from tasks.example_rows import LabelledExamples
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     import tokenizers
     from torch import Tensor, nn
 
-    from model.freezing import Rule
-    from model.heads import HeadSpec
-    from model.models import Model, Trunk
-    from model.transformer import EncoderDecoder
+    from model.nn.freezing import Rule
+    from model.nn.heads import HeadSpec
+    from model.nn.models import Model, Trunk
+    from model.nn.transformer import EncoderDecoder
 
 PRESETS = ("trunk", "all but embeddings")
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -65,7 +65,7 @@ class Base:
 
 def open_base(folder: Path, tokenizer: "tokenizers.Tokenizer", place: str) -> Base:
     """The base model. UserError, naming `place`, where it cannot be read or has fewer tokens than the tokenizer."""
-    from model.huggingface import load_folder, load_pooler, load_trunk
+    from model.huggingface.huggingface import load_folder, load_pooler, load_trunk
 
     try:
         source = load_folder(folder)
@@ -93,8 +93,8 @@ def with_head(base: Base, examples: LabelledExamples, tokens: int, seed: int, pl
     """
     import torch
 
-    from model.models import LanguageModel, Seq2SeqModel
-    from model.vocabulary_size import resize_vocabulary
+    from model.nn.models import LanguageModel, Seq2SeqModel
+    from model.nn.vocabulary_size import resize_vocabulary
 
     torch.manual_seed(seed)
     if examples.kind != "instruction":
@@ -112,7 +112,7 @@ def with_head(base: Base, examples: LabelledExamples, tokens: int, seed: int, pl
 
 def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model":
     """The trunk, and of the head what fits as well, as ModernBERT's dense layer and BERT's pooler; the scores are new."""
-    from model.models import model_with
+    from model.nn.models import model_with
 
     config = base.trunk.config
     try:
@@ -132,7 +132,7 @@ def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model
 
 def head_spec(examples: LabelledExamples) -> "HeadSpec":
     """The head that learns such examples."""
-    from model.heads import HeadSpec
+    from model.nn.heads import HeadSpec
 
     match examples.kind:
         case "instruction":
@@ -154,9 +154,9 @@ def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, 
 
     Beside adapters learn a new head, and the embedding where the vocabulary `grew`.
     """
-    from model.device import process_rank
-    from model.freezing import apply_rules, freezing_table, table_lines
-    from model.lora import apply_lora
+    from model.distributed.device import process_rank
+    from model.nn.freezing import apply_rules, freezing_table, table_lines
+    from model.nn.lora import apply_lora
 
     try:
         if lora is not None:
@@ -185,7 +185,7 @@ def save_tuned(
     folder: Path,
 ) -> None:
     """The Hugging Face folder. Its tokenizer adds to a text what the model has learned to see around it."""
-    from model.huggingface import save_folder
+    from model.huggingface.huggingface import save_folder
 
     extra, labels = special_tokens(special), task["labels"]
     assert isinstance(labels, list)
@@ -214,9 +214,9 @@ def save_adapters(
 
     Of several heads, each with the adapters in a folder of its name.
     """
-    from model.lora import merge
-    from model.lora_files import save_adapter
-    from model.models import MultiTask, with_one_head
+    from model.huggingface.lora_files import save_adapter
+    from model.nn.lora import merge
+    from model.nn.models import MultiTask, with_one_head
 
     several = isinstance(model, MultiTask)
     parts = {folder / task: with_one_head(model, task) for task in model.specs} if several else {folder: model}
@@ -251,7 +251,7 @@ def surround(tokenizer: "tokenizers.Tokenizer", special: TextIds, separates: boo
 
 def _rules(model: "Model", freeze: Freeze) -> tuple["Rule", ...]:
     """The preset, or the recipe's own patterns, as rules over this model's parameters."""
-    from model.freezing import Rule, embeddings_rules, top_rules, trunk_rules
+    from model.nn.freezing import Rule, embeddings_rules, top_rules, trunk_rules
 
     if freeze == ("trunk",):
         return trunk_rules()
@@ -264,7 +264,7 @@ def _rules(model: "Model", freeze: Freeze) -> tuple["Rule", ...]:
 
 def _heads(model: "Model") -> "dict[str, nn.Module]":
     """The model's head, or heads, by the name of the module."""
-    from model.models import MultiTask
+    from model.nn.models import MultiTask
 
     if isinstance(model, MultiTask):
         return {f"heads.{name}": head for name, head in model.heads.items()}
@@ -273,8 +273,8 @@ def _heads(model: "Model") -> "dict[str, nn.Module]":
 
 def _beside_adapters(model: "Model", grew: bool) -> tuple["Rule", ...]:
     """New heads learn; the base's own, and the embedding, where the vocabulary grew."""
-    from model.freezing import Rule
-    from model.heads import LanguageHead
+    from model.nn.freezing import Rule
+    from model.nn.heads import LanguageHead
 
     heads = _heads(model)
     own = [name for name, head in heads.items() if isinstance(head, LanguageHead)]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.objective_config import ObjectiveConfig
-from model.whole_words import Segmenter, WordTable, longest_match
+from model.config.objective_config import ObjectiveConfig
+from model.objectives.whole_words import Segmenter, WordTable, longest_match
 from tasks.artifacts import file_digest
 from tasks.byte_pairs import byte_letters
 from tasks.characters import LAST_KNOWN, code_points

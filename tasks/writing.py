@@ -16,10 +16,10 @@ from tasks.translation_rows import source_ids, told_start
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.beam_search import Beams
-    from model.generate import Generation, Token
-    from model.models import LanguageModel, Model, Seq2SeqModel
-    from model.sampling import Sampling
+    from model.inference.beam_search import Beams
+    from model.inference.generate import Generation, Token
+    from model.inference.sampling import Sampling
+    from model.nn.models import LanguageModel, Model, Seq2SeqModel
 
 UNFINISHED = "\ufffd"  # what a decoder puts for bytes that are no whole character
 ROUND_SEEDS = 1_000_003  # between the seeds of rounds: a prime beyond the seeds that people choose
@@ -117,7 +117,7 @@ def stream_translation(
     stops: Sequence[str] = (), alternatives: int | None = None,
 ) -> Iterator[Piece]:  # fmt: skip
     """`count` targets of one source, behind the token `start`, as they come; see `stream_text`."""
-    from model.generate import translate
+    from model.inference.generate import translate
 
     _check_count(count)
     _check_stops(stops)
@@ -145,7 +145,7 @@ def search_translation(
     model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", source: str, start: int, beams: "Beams"
 ) -> list[tuple[str, float]]:
     """The best targets of one source with their scores, by beam search, best first."""
-    from model.beam_search import search
+    from model.inference.beam_search import search
 
     ends = beams.stop_ids | stop_ids(tokenizer)
     try:
@@ -168,8 +168,8 @@ def _rounds(
     model: "LanguageModel", prompt: list[int], texts: list[GrowingText], sampling: "Sampling", alternatives: int | None
 ) -> Iterator[Piece]:
     """Each goes on until the context is full, the next begins with the last part of the texts."""
-    from model.decoding import context_of
-    from model.generate import generate
+    from model.inference.decoding import context_of
+    from model.inference.generate import generate
 
     context, rounds = context_of(model), 0
     if context is not None and len(prompt) >= context:

@@ -11,9 +11,9 @@ import transformers
 from click.testing import CliRunner
 
 from flows.cli import cli
-from model.huggingface import save_folder
-from model.model_config import ModelConfig
-from model.models import LanguageModel, Model, Seq2SeqModel, SequenceClassifier, TokenClassifier
+from model.config.model_config import ModelConfig
+from model.huggingface.huggingface import save_folder
+from model.nn.models import LanguageModel, Model, Seq2SeqModel, SequenceClassifier, TokenClassifier
 from tasks.errors import UserError
 from tasks.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
 from tests.tasks.foreign import write_bert, write_gpt2

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from model.batches import PretrainBatches
-from model.model_config import ModelConfig
-from model.shard_format import SEGMENT_FIELDS
-from model.shard_writer import write_token_shard
-from model.shards import TokenRows
-from model.stream import RowStream
+from model.config.model_config import ModelConfig
+from model.data.batches import PretrainBatches
+from model.data.row_stream import RowStream
+from model.data.shard_format import SEGMENT_FIELDS
+from model.data.shard_reader import TokenRows
+from model.data.shard_writer import write_token_shard
 
 VOCAB = 61
 CONTEXT = 16

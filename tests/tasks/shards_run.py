@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from model.shards import TokenRows
+from model.data.shard_reader import TokenRows
 from tasks.artifacts import Corpus, Tokenizer, Workspace, as_artifact, describe
 from tasks.documents import DOCUMENTS, TableWriter
 from tasks.encoding import encode_documents, load_tokenizer, special_ids

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.config import MixturePhase
-from model.shard_format import ShardHeader
-from model.shard_writer import write_token_shard
-from model.shards import TokenRows
-from model.stream import RowStream
+from model.config.training_config import MixturePhase
+from model.data.row_stream import RowStream
+from model.data.shard_format import ShardHeader
+from model.data.shard_reader import TokenRows
+from model.data.shard_writer import write_token_shard
 from tasks.audit import Audit, Share, audit_stream, read_audit, write_audit
 from tasks.audit_documents import Histogram, rows_of_documents
 from tasks.audit_measures import Parts, again_in_epoch, spreads

@@ -11,8 +11,8 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
-from model.huggingface import load_folder
-from model.models import LanguageModel
+from model.huggingface.huggingface import load_folder
+from model.nn.models import LanguageModel
 from tasks.artifacts import Examples, PretrainedModel, Tokenizer
 from tasks.base_model import BaseConfig, base_digests, take_base
 from tasks.encoding import CHAT_TOKENS, add_chat_tokens, load_tokenizer, special_ids, text_ids

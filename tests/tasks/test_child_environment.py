@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from model.allocation import ALLOCATION
+from model.training.allocation import ALLOCATION
 from tasks.cluster import child_environment
 
 

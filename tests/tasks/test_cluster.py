@@ -17,10 +17,10 @@ import pytest
 import tokenizers
 from tokenizers.models import BPE
 
-from model.config import OptimizerConfig
-from model.model_config import ModelConfig
-from model.shard_format import SEGMENT_FIELDS
-from model.shard_writer import write_token_shard
+from model.config.model_config import ModelConfig
+from model.config.training_config import OptimizerConfig
+from model.data.shard_format import SEGMENT_FIELDS
+from model.data.shard_writer import write_token_shard
 from tasks.artifacts import Tokenizer, TokenShards
 from tasks.cluster import ClusterConfig, Launcher, LostWorkers, read_curve
 from tasks.encoding import SPECIAL_TOKENS

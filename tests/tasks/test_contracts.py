@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model.shard_format import SEGMENT_FIELDS
+from model.data.shard_format import SEGMENT_FIELDS
 from tasks.contracts import ContractName, check_table
 from tasks.documents import DOCUMENTS, DROPPED
 from tasks.encoded import TOKEN_DOCUMENTS

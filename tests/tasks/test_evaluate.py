@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from model.huggingface import save_folder
-from model.model_config import ModelConfig
-from model.models import LanguageModel, SequenceClassifier
+from model.config.model_config import ModelConfig
+from model.huggingface.huggingface import save_folder
+from model.nn.models import LanguageModel, SequenceClassifier
 from tasks.artifacts import Corpus, PretrainedModel, Tokenizer
 from tasks.contracts import check_table
 from tasks.documents import DOCUMENTS, TableWriter

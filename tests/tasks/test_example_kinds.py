@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from model.huggingface import load_folder
-from model.models import MultipleChoice
+from model.huggingface.huggingface import load_folder
+from model.nn.models import MultipleChoice
 from tasks.artifacts import Examples, PretrainedModel, Tokenizer
 from tasks.base_model import BaseConfig, take_base
 from tasks.encoding import TextIds

@@ -11,12 +11,14 @@ import transformers
 import yaml
 from safetensors.torch import load_file, save_file
 
-from model.huggingface import save_folder
-from model.lora import adapters, apply_lora, merge
-from model.lora_config import LoraConfig
-from model.lora_files import save_adapter
-from model.model_config import ModelConfig
-from model.models import (
+from model.config.lora_config import LoraConfig
+from model.config.model_config import ModelConfig
+from model.config.rope_scaling import RopeScaling
+from model.huggingface.huggingface import save_folder
+from model.huggingface.lora_files import save_adapter
+from model.inference.sampling import Sampling
+from model.nn.lora import adapters, apply_lora, merge
+from model.nn.models import (
     LanguageModel,
     MaskedLanguageModel,
     Model,
@@ -25,8 +27,6 @@ from model.models import (
     SequenceClassifier,
     TokenClassifier,
 )
-from model.rope_scaling import RopeScaling
-from model.sampling import Sampling
 from tasks import export as export_module
 from tasks.artifacts import Workspace, describe
 from tasks.certificate import Check, Evidence, compare, fixed_prompts

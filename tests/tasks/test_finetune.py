@@ -15,11 +15,11 @@ from peft import PeftModel
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from model.checkpoint import save_checkpoint
-from model.huggingface import load_folder, save_folder
-from model.lora_config import LoraConfig
-from model.model_config import ModelConfig
-from model.models import LanguageModel, SequenceClassifier
+from model.config.lora_config import LoraConfig
+from model.config.model_config import ModelConfig
+from model.huggingface.huggingface import load_folder, save_folder
+from model.nn.models import LanguageModel, SequenceClassifier
+from model.training.checkpoint import save_checkpoint
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
 from tasks.encoding import SPECIAL_TOKENS, SpecialIds, TextIds, encode_documents, load_tokenizer, special_ids
 from tasks.errors import UserError
@@ -205,7 +205,7 @@ def test_killed_training_of_adapters_goes_on_to_the_same_weights(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("model.training.save_checkpoint", save_and_die)
+        patched.setattr("model.training.training.save_checkpoint", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             run(config, base, tokenizer, examples, out)
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000004"]

@@ -8,9 +8,9 @@ import pytest
 import tokenizers
 import torch
 
-from model.inspection import attention_maps, attribution, token_losses
-from model.model_config import ModelConfig
-from model.models import LanguageModel, MaskedLanguageModel
+from model.config.model_config import ModelConfig
+from model.inference.inspection import attention_maps, attribution, token_losses
+from model.nn.models import LanguageModel, MaskedLanguageModel
 from tasks.encoding import encode_documents
 from tasks.inside import (
     ALTERNATIVES,

@@ -10,9 +10,9 @@ import tokenizers
 import torch
 from mlflow.pyfunc.model import PythonModelContext
 
-from model.huggingface import save_folder
-from model.model_config import ModelConfig
-from model.models import (
+from model.config.model_config import ModelConfig
+from model.huggingface.huggingface import save_folder
+from model.nn.models import (
     MaskedLanguageModel,
     Model,
     MultipleChoice,

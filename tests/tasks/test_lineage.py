@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.stages import PRETRAIN, SHARDS, TOKENIZER, Stage, identify
-from model.batches import PretrainBatches
-from model.config import ContextPhase, MixturePhase, OptimizerConfig
-from model.loss import IGNORED
-from model.model_config import ModelConfig
+from model.config.model_config import ModelConfig
+from model.config.targets import IGNORED
+from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig
+from model.data.batches import PretrainBatches
 from tasks.artifact_graph import read_graph
 from tasks.artifacts import Artifact, Corpus, PretrainedModel, Tokenizer, TokenShards, Workspace, as_artifact, describe
 from tasks.encoding import decode_text, load_tokenizer

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 import tasks.serving
-from model.huggingface import save_folder
-from model.model_config import ModelConfig
-from model.models import LanguageModel, SequenceClassifier
+from model.config.model_config import ModelConfig
+from model.huggingface.huggingface import save_folder
+from model.nn.models import LanguageModel, SequenceClassifier
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
 from tasks.models import check_folder, load, resolve_model

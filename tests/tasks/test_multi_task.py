@@ -11,10 +11,10 @@ import transformers
 from peft import PeftModel
 from pydantic import ValidationError
 
-from model.batches import Batch
-from model.checkpoint import save_checkpoint
-from model.huggingface import load_folder
-from model.models import MultipleChoice, MultiTask
+from model.data.batches import Batch
+from model.huggingface.huggingface import load_folder
+from model.nn.models import MultipleChoice, MultiTask
+from model.training.checkpoint import save_checkpoint
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
 from tasks.base_model import BaseConfig, take_base
 from tasks.errors import UserError
@@ -176,7 +176,7 @@ def test_killed_training_of_several_heads_goes_on_to_the_same_weights(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("model.training.save_checkpoint", save_and_die)
+        patched.setattr("model.training.training.save_checkpoint", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             tuned(gpt2, kinds, tmp_path, "killed", **settings)
     killed = tuned(gpt2, kinds, tmp_path, "killed", **settings)

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from model.huggingface import save_folder
-from model.model_config import ModelConfig
-from model.objective_config import ObjectiveConfig, longest_text
-from model.objectives import new_model
+from model.config.model_config import ModelConfig
+from model.config.objective_config import ObjectiveConfig, longest_text
+from model.huggingface.huggingface import save_folder
+from model.objectives.objectives import new_model
 from tasks.artifacts import Corpus
 from tasks.documents import DOCUMENTS, TableWriter
 from tasks.errors import UserError

@@ -8,8 +8,8 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from model.model_config import ModelConfig
-from model.objective_config import ObjectiveConfig
+from model.config.model_config import ModelConfig
+from model.config.objective_config import ObjectiveConfig
 from tasks.encoding import SPECIAL_TOKENS, encode_documents
 from tasks.errors import UserError
 from tasks.objective_symbols import check_reserved, forms_of, objective_symbols

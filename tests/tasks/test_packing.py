@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import tasks.packing
-from model.permutation import permute
-from model.stream import RowOrder
+from model.data.permutation import permute
+from model.data.row_stream import RowOrder
 from tasks.packing import (
     PACKING,
     Pieces,

@@ -14,14 +14,14 @@ import torch
 from pydantic import ValidationError
 from tokenizers.models import BPE
 
-from model.config import ContextPhase, MixturePhase, OptimizerConfig
-from model.model_config import ModelConfig
-from model.models import LanguageModel
-from model.objective_config import ObjectiveConfig
-from model.rope_scaling import RopeScaling
-from model.shard_format import SEGMENT_FIELDS
-from model.shard_writer import write_token_shard
-from model.shards import TokenRows
+from model.config.model_config import ModelConfig
+from model.config.objective_config import ObjectiveConfig
+from model.config.rope_scaling import RopeScaling
+from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig
+from model.data.shard_format import SEGMENT_FIELDS
+from model.data.shard_reader import TokenRows
+from model.data.shard_writer import write_token_shard
+from model.nn.models import LanguageModel
 from tasks.artifacts import Tokenizer, TokenShards
 from tasks.encoding import SPECIAL_TOKENS, decode_text, load_tokenizer
 from tasks.errors import UserError

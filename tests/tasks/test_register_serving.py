@@ -12,10 +12,10 @@ import pandas
 import pytest
 import torch
 
-from model.heads import HeadSpec
-from model.huggingface import save_folder
-from model.model_config import ModelConfig
-from model.models import (
+from model.config.model_config import ModelConfig
+from model.huggingface.huggingface import save_folder
+from model.nn.heads import HeadSpec
+from model.nn.models import (
     LanguageModel,
     MaskedLanguageModel,
     Model,

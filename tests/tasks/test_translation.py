@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
 
-from model.batches import ExampleBatches
-from model.beam_search import Beams
-from model.huggingface import load_folder, save_folder
-from model.loss import IGNORED
-from model.model_config import ModelConfig
-from model.models import Seq2SeqModel
-from model.sampling import Sampling
+from model.config.model_config import ModelConfig
+from model.config.targets import IGNORED
+from model.data.batches import ExampleBatches
+from model.huggingface.huggingface import load_folder, save_folder
+from model.inference.beam_search import Beams
+from model.inference.sampling import Sampling
+from model.nn.models import Seq2SeqModel
 from tasks.artifacts import Examples, PretrainedModel, Tokenizer
 from tasks.base_model import BaseConfig, take_base
 from tasks.encoding import BOS, EOS, TextIds, encode_documents, load_tokenizer

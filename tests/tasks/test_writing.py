@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.generate import complete
-from model.model_config import ModelConfig
-from model.models import LanguageModel, Seq2SeqModel, SequenceClassifier
-from model.sampling import Sampling
+from model.config.model_config import ModelConfig
+from model.inference.generate import complete
+from model.inference.sampling import Sampling
+from model.nn.models import LanguageModel, Seq2SeqModel, SequenceClassifier
 from tasks.encoding import decode_text, encode_documents
 from tasks.errors import UserError
 from tasks.models import start_id, stop_ids
@@ -154,7 +154,7 @@ def test_classifier_refuses_to_write(tokenizer: tokenizers.Tokenizer) -> None:
 
 
 def test_one_beam_that_stops_like_greedy_text_is_that_text(tokenizer: tokenizers.Tokenizer) -> None:
-    from model.beam_search import Beams
+    from model.inference.beam_search import Beams
 
     torch.manual_seed(3)
     model = Seq2SeqModel(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.shards import TokenRows, artifact_shards
+from model.data.shard_reader import TokenRows, artifact_shards
 from tasks.artifacts import Corpus, Tokenizer, TokenShards, Workspace, inspect_all
 from tasks.filetasks import FileTasks
 from tasks.shards import ShardsConfig

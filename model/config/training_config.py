@@ -1,0 +1,158 @@
+"""Shapes and settings of a model and its training. Imports no torch: the command line reads this on every start."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from model.config.checks import at_least, one_of, within
+from model.config.model_config import FORBID_UNKNOWN_KEYS, ModelConfig
+
+Precision = Literal["auto", "float32", "bfloat16"]
+Decay = Literal["cosine", "linear", "constant"]
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW, and the schedule of its learning rate."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
+
+    learning_rate: float = 1e-3  # the peak
+    final_learning_rate: float = 1e-4  # absolute, reached after the last step; unused by "constant"
+    warmup_steps: int = 100
+    decay: Decay = "cosine"
+    weight_decay: float = 0.1  # matrices only
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    clip_norm: float = 1.0  # largest norm of the whole gradient
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value out of bounds."""
+        within("learning_rate", self.learning_rate, 0.0, math.inf, includes_low=False)
+        within("final_learning_rate", self.final_learning_rate, 0.0, math.inf)
+        at_least(0, warmup_steps=self.warmup_steps)
+        one_of("decay", self.decay, ("cosine", "linear", "constant"))
+        within("weight_decay", self.weight_decay, 0.0, math.inf)
+        within("beta1", self.beta1, 0.0, 1.0, includes_high=False)
+        within("beta2", self.beta2, 0.0, 1.0, includes_high=False)
+        within("epsilon", self.epsilon, 0.0, math.inf, includes_low=False)
+        within("clip_norm", self.clip_norm, 0.0, math.inf, includes_low=False)
+        if self.decay != "constant" and self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate {self.final_learning_rate} is above learning_rate {self.learning_rate}: "
+                f"it is an absolute rate, not a fraction; set it to at most {self.learning_rate}"
+            )
+
+
+@dataclass(frozen=True)
+class MixturePhase:
+    """From an optimizer step on, how much of each group of rows is drawn: weights in any unit."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
+
+    from_step: int = 0  # counted from 0
+    weights: dict[str, float] = field(default_factory=dict[str, float])
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a weight below 0, or when no group has any."""
+        at_least(0, from_step=self.from_step)
+        for group, weight in self.weights.items():
+            within(f"weights.{group}", weight, 0.0, math.inf)
+        if not any(self.weights.values()):
+            raise ValueError("weights: no group has a weight above 0; name at least one group of the shards")
+
+
+@dataclass(frozen=True)
+class ContextPhase:
+    """From an optimizer step on, rows are cut into sequences of this many tokens; the tokens of a batch stay the same."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
+
+    from_step: int = 0  # counted from 0
+    tokens: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value out of bounds."""
+        at_least(0, from_step=self.from_step)
+        at_least(1, tokens=self.tokens)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and in what portions to train. A row is one sequence of the batch."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
+
+    steps: int = 1000
+    batch_rows: int = 32  # rows of one optimizer step, over all processes
+    micro_rows: int = 8  # rows of one forward pass on one process, at most
+    evaluate_every: int = 100  # steps
+    evaluate_batches: int = 8  # batches of batch_rows rows, from the start of the validation rows
+    checkpoint_every: int = 500  # steps
+    keep_checkpoints: int = 2
+    log_every: int = 10  # steps
+    seed: int = 1
+    precision: Precision = "auto"
+    compile: bool = False  # the step's kernels, by torch.compile: worth its minute on a GPU
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value out of bounds."""
+        at_least(1, steps=self.steps, batch_rows=self.batch_rows, micro_rows=self.micro_rows, log_every=self.log_every)
+        at_least(1, evaluate_every=self.evaluate_every, evaluate_batches=self.evaluate_batches)
+        at_least(1, checkpoint_every=self.checkpoint_every, keep_checkpoints=self.keep_checkpoints)
+        at_least(0, seed=self.seed)
+        if self.seed >= 2**63:
+            raise ValueError(f"seed {self.seed}: expected less than 2**63")
+        one_of("precision", self.precision, ("auto", "float32", "bfloat16"))
+
+
+def check_mixture(phases: Sequence[MixturePhase]) -> None:
+    """Raises ValueError unless the first phase begins at step 0, and each after the one before."""
+    _check_order("mixture", [phase.from_step for phase in phases])
+    if phases and phases[0].from_step != 0:
+        raise ValueError(f"mixture: the first phase begins at step {phases[0].from_step}; set its from_step to 0")
+
+
+def check_curriculum(phases: Sequence[ContextPhase], context: int) -> None:
+    """Raises ValueError for phases out of order, and for sequences that do not divide rows of `context` tokens."""
+    _check_order("curriculum", [phase.from_step for phase in phases])
+    divisors = [n for n in range(1, context + 1) if context % n == 0]
+    for phase in phases:
+        if phase.tokens not in divisors:
+            near = [n for n in divisors if n < phase.tokens][-1:] + [n for n in divisors if n > phase.tokens][:1]
+            raise ValueError(
+                f"curriculum: {phase.tokens} tokens do not divide the rows' context of {context}; the nearest that do: "
+                f"{', '.join(map(str, near))}"
+            )
+
+
+def _check_order(section: str, steps: Sequence[int]) -> None:
+    if list(steps) != sorted(set(steps)):
+        raise ValueError(
+            f"{section}: from_step goes {', '.join(map(str, steps))}; each phase must begin after the one before"
+        )
+
+
+Config = ModelConfig | OptimizerConfig | TrainingConfig
+
+
+def config_to_json(config: Config) -> str:
+    """Canonical JSON: sorted keys, no spaces; equal configs give equal text."""
+    return json.dumps(dataclasses.asdict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def settings_digest(
+    kind: str, model: ModelConfig, vocab_size: int, training: TrainingConfig, optimizer: OptimizerConfig
+) -> str:
+    """Hex SHA-256 of what decides the result of a training run, apart from data, seed and machine.
+
+    Left out: how often it reports, evaluates and saves, and how its batch is portioned.
+    """
+    parts = [kind, config_to_json(model), str(vocab_size), config_to_json(optimizer)]
+    parts += [str(training.steps), str(training.batch_rows), str(training.compile)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,29 @@
+import pytest
+import torch
+
+from model.distributed.device import choose_precision, process_rank
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("has_avx512", "has_amx"), [(False, False), (True, False), (False, True)])
+def test_auto_takes_bfloat16_only_on_a_cpu_that_has_it(
+    monkeypatch: pytest.MonkeyPatch, has_avx512: bool, has_amx: bool
+):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
+    assert choose_precision("auto", CPU) == (torch.bfloat16 if has_avx512 or has_amx else torch.float32)
+
+
+def test_asked_precision_is_taken():
+    assert choose_precision("float32", CPU) == torch.float32
+    assert choose_precision("bfloat16", CPU) == torch.bfloat16
+
+
+def test_rank_comes_from_torchrun(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert process_rank() == (3, 4)
+    monkeypatch.delenv("RANK")
+    monkeypatch.delenv("WORLD_SIZE")
+    assert process_rank() == (0, 1)

@@ -1,0 +1,57 @@
+"""One training step in a process of its own: python peak_memory.py CONFIG_JSON VOCABULARY ROWS PRECISION -> bytes it took."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from model.config.model_config import ModelConfig, model_config_from_json
+from model.config.targets import IGNORED
+from model.config.training_config import OptimizerConfig
+from model.data.batches import Batch
+from model.nn.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel, set_compute_dtype
+from model.optim.optimizer import build_optimizer
+
+
+def resident(kind: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(kind)) * 1024
+
+
+def make_batch(config: ModelConfig, vocab_size: int, rows: int) -> Batch:
+    ids = torch.randint(vocab_size, (rows, config.context))
+    targets = ids.clone()
+    if not config.is_causal:
+        targets[torch.rand(targets.shape) > 0.15] = IGNORED
+    decoder_ids = ids.clone() if config.family == "seq2seq" else None
+    return Batch(ids, targets, torch.full((rows,), config.context), decoder_ids=decoder_ids)
+
+
+def train(config: ModelConfig, vocab_size: int, rows: int, dtype: torch.dtype, steps: int) -> None:
+    if config.family == "seq2seq":
+        model = Seq2SeqModel(config, vocab_size)
+    else:
+        model = LanguageModel(config, vocab_size) if config.is_causal else MaskedLanguageModel(config, vocab_size)
+    set_compute_dtype(model, dtype)
+    optimizer = build_optimizer(model, OptimizerConfig())
+    batch = make_batch(config, vocab_size, rows)
+    for _ in range(steps):
+        loss = model.loss(batch)
+        (loss.nats / loss.count).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def main() -> None:
+    text, vocab_size, rows, precision = sys.argv[1:]
+    torch.set_num_threads(1)
+    config, dtype = model_config_from_json(text), torch.bfloat16 if precision == "bfloat16" else torch.float32
+    small = ModelConfig(config.family, layers=1, width=64, heads=2, context=64)
+    train(small, 512, 2, dtype, 1)  # libraries load and compile what they need
+    before = resident("VmRSS")
+    train(config, int(vocab_size), int(rows), dtype, 2)
+    print(resident("VmHWM") - before)
+
+
+if __name__ == "__main__":
+    main()
