@@ -53,10 +53,10 @@ def clean(table: Path, presets: list[str], out: Path) -> dict[str, float]:
     import numpy as np
     import pyarrow.parquet as pq
 
-    from tasks.annotate import AnnotateConfig, AnnotateWork, annotate_table
-    from tasks.deduplicate import DeduplicateConfig, Signatures, SignWork, cluster, open_table, sign_table
-    from tasks.parts import TableFile
-    from tasks.select import SelectConfig, SelectWork, preset_digests, select_table
+    from tasks.corpus.annotate import AnnotateConfig, AnnotateWork, annotate_table
+    from tasks.corpus.deduplicate import DeduplicateConfig, Signatures, SignWork, cluster, open_table, sign_table
+    from tasks.corpus.select import SelectConfig, SelectWork, preset_digests, select_table
+    from tasks.executor.tables import TableFile
 
     def file(path: Path) -> TableFile:
         return TableFile(str(path), "", path.stat().st_size, pq.read_metadata(path).num_rows)

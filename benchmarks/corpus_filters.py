@@ -21,7 +21,7 @@ from benchmarks.sides import Row, compared, ours, peer, run, tell
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tasks.select import SelectConfig
+    from tasks.corpus.select import SelectConfig
 
 PEER = "datatrove 0.10.1: Gopher repetition, Gopher quality, C4, FineWeb"
 PRESETS = {"en": "gopher,c4,fineweb", "zh": "fineweb2-zh"}
@@ -131,10 +131,10 @@ def main() -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from tasks.corpus.select import SelectConfig, judge
     from tasks.documents import text_buffers
-    from tasks.select import SelectConfig, judge
-    from tasks.text.kernel import measure
-    from tasks.text.names import COUNTS, SHARES
+    from tasks.kernels.statistics import measure
+    from tasks.kernels.statistics_columns import COUNTS, SHARES
 
     path, presets = Path(sys.argv[1]), sys.argv[2].split(",")
     config = SelectConfig.model_validate({"presets": presets})
@@ -161,7 +161,7 @@ def main() -> None:
 
 def _broken(config: "SelectConfig", statistics: "pa.Table") -> list[dict[str, list[str]]]:
     """Every rule that each document breaks, by the peer's filter that has the rule."""
-    from tasks.select import bounds_of
+    from tasks.corpus.select import bounds_of
 
     found: list[dict[str, list[str]]] = [
         {"gopher repetition": [], "gopher quality": [], "c4": [], "fineweb": []} for _ in range(statistics.num_rows)

@@ -122,7 +122,7 @@ def found_by(roots: Sequence[int], documents: Sequence[str], copies: Sequence[Co
 
 def shingles_of(text: str) -> np.ndarray:
     """Distinct hashes of its runs of five words or Han characters, in order; of a shorter text its own hash."""
-    from tasks.text.shingles import gram_hashes, split_units
+    from tasks.kernels.shingles import gram_hashes, split_units
 
     units = split_units(text.encode())
     found = np.unique(gram_hashes(units, SHINGLE_UNITS))
@@ -140,8 +140,8 @@ def main() -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from tasks.deduplicate import DeduplicateConfig, Signatures, SignWork, cluster, open_table, sign_table
-    from tasks.parts import TableFile
+    from tasks.corpus.deduplicate import DeduplicateConfig, Signatures, SignWork, cluster, open_table, sign_table
+    from tasks.executor.tables import TableFile
 
     path, folder = Path(sys.argv[1]), Path(sys.argv[2])
     config = DeduplicateConfig.model_validate(json.loads(sys.argv[4]) if len(sys.argv) > 4 else {})

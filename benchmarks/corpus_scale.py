@@ -23,8 +23,8 @@ from benchmarks.corpus_texts import Source, write_tables
 from benchmarks.sides import ONE_THREAD, ROOT, Row
 
 if TYPE_CHECKING:
-    from tasks.filetasks import FileTasks
-    from tasks.parts import TableFile
+    from tasks.executor.filetasks import FileTasks
+    from tasks.executor.tables import TableFile
 
 TABLES = 16
 PRESETS = ["gopher", "fineweb", "fineweb2-zh"]
@@ -132,9 +132,9 @@ def clean(tables: list[Path], files: "FileTasks") -> None:
     import numpy as np
     import pyarrow.parquet as pq
 
-    from tasks.annotate import AnnotateConfig, AnnotateWork, annotate_table
-    from tasks.deduplicate import DeduplicateConfig, Signatures, SignWork, cluster, open_table, sign_table
-    from tasks.select import SelectConfig, SelectWork, preset_digests, select_table
+    from tasks.corpus.annotate import AnnotateConfig, AnnotateWork, annotate_table
+    from tasks.corpus.deduplicate import DeduplicateConfig, Signatures, SignWork, cluster, open_table, sign_table
+    from tasks.corpus.select import SelectConfig, SelectWork, preset_digests, select_table
 
     select, deduplicate = SelectConfig.model_validate({"presets": PRESETS}), DeduplicateConfig()
     works = [AnnotateWork(_table_file(path), AnnotateConfig(), {}, None, None) for path in tables]
@@ -159,14 +159,14 @@ def _table_file(path: Path) -> "TableFile":
     import pyarrow.parquet as pq
 
     from tasks.artifacts import file_digest
-    from tasks.parts import TableFile
+    from tasks.executor.tables import TableFile
 
     return TableFile(str(path), file_digest(path), path.stat().st_size, pq.read_metadata(path).num_rows)
 
 
 def main() -> None:
     """The job, after two small ones that start the workers and load what they need; processor seconds of both."""
-    from tasks.filetasks import FilesConfig, FileTasks
+    from tasks.executor.filetasks import FilesConfig, FileTasks
 
     tables, parts, place, workers = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     config = FilesConfig(place="ray" if place == "ray" else "processes", workers=0 if place == "serial" else workers)

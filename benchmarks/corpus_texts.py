@@ -139,7 +139,7 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def _library_lines() -> Iterator[list[str]]:
-    from tasks.stdlib import python_texts
+    from tasks.reading.stdlib import python_texts
 
     for document in python_texts(100_000):
         if document.kind != "source":

@@ -148,7 +148,7 @@ def kept_and_absent(texts: Sequence[str], expected: Sequence[Expected]) -> tuple
 
 def main() -> None:
     """Ours: one pass after a first page that warms up."""
-    from tasks.text.page_text import main_text
+    from tasks.html.page_text import main_text
 
     pages: list[str] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     main_text(pages[0])

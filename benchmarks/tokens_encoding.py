@@ -44,7 +44,7 @@ def row(material: Material, language: Language, megabytes: float, folder: Path, 
 
 
 def _ours(tokenizer: Path) -> tuple[Encode, str]:
-    from tasks.encoding import open_encoder
+    from tasks.tokenizer.encoding import open_encoder
 
     encoder = open_encoder(tokenizer)
     return encoder.encode, "tiktoken" if encoder.fast is not None else "tokenizers"

@@ -20,7 +20,7 @@ from benchmarks.tokens_sides import PeakMemory, against_target
 from benchmarks.tokens_texts import WIDTH, Material, repeated_rows, write_corpus
 
 if TYPE_CHECKING:
-    from tasks.parts import Part
+    from tasks.executor.parts import Part
 
 BATCHES = 300  # of 64 rows
 FLAT = 1.15  # times the memory
@@ -68,9 +68,9 @@ def _loaded(material: Material, tokens: int, folder: Path) -> Run:
 def _encoded(corpus: Path, tokenizer: Path, parts: Path) -> "Part":
     """The part that encoding the corpus' training table leaves, made when it is not there."""
     from tasks.artifacts import Corpus
-    from tasks.corpus import tables_of
-    from tasks.encoded import REVISION, EncodeWork, encode_table
-    from tasks.filetasks import FilesConfig, FileTasks
+    from tasks.executor.filetasks import FilesConfig, FileTasks
+    from tasks.executor.tables import tables_of
+    from tasks.shards.encoded_corpus import REVISION, EncodeWork, encode_table
 
     tables = tables_of(Corpus(str(corpus), corpus.name), "train-*.parquet")
     works = [EncodeWork(table, str(tokenizer), "benchmark", SEED) for table in tables]
@@ -79,9 +79,9 @@ def _encoded(corpus: Path, tokenizer: Path, parts: Path) -> "Part":
 
 
 def _pack(corpus: Path, tokenizer: Path, parts: Path, times: int, out: Path) -> None:
-    from tasks.encoded import EncodedCorpus, item_type
-    from tasks.encoding import load_tokenizer, special_ids
-    from tasks.shards import RowKind, ShardsConfig, pack_group
+    from tasks.shards.encoded_corpus import EncodedCorpus, item_type
+    from tasks.shards.shards import RowKind, ShardsConfig, pack_group
+    from tasks.tokenizer.encoding import load_tokenizer, special_ids
 
     loaded = load_tokenizer(tokenizer)
     special = special_ids(loaded, str(tokenizer))

@@ -52,7 +52,7 @@ def main() -> None:
 
 def packed(lengths: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], int, NDArray[np.int64]]]:
     """Of every window: lengths of its pieces, how many rows, and the pieces of each document."""
-    from tasks.packing import WINDOW_PIECES, pack_best_fit, window_documents
+    from tasks.shards.packing import WINDOW_PIECES, pack_best_fit, window_documents
 
     windows: list[tuple[NDArray[np.int64], int, NDArray[np.int64]]] = []
     start = 0

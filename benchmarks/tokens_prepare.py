@@ -24,7 +24,7 @@ COLUMNS = ["id", "text", "bytes"]  # what peers read; ours has more columns to s
 
 def datatrove_row(material: Material, megabytes: float, python: Path, folder: Path, pairs: int) -> Row:
     """Ours against the ParquetReader and DocumentTokenizer of datatrove."""
-    from tasks.encoding import EOS
+    from tasks.tokenizer.encoding import EOS
 
     tables = _tables(material, megabytes, folder)
     arguments = (str(tables / "few"), str(material.tokenizer / "tokenizer.json"), EOS, str(folder / "datatrove"))
@@ -95,8 +95,8 @@ def main() -> None:
 def prepare(corpora: Path, tokenizer: Path, out: Path) -> dict[str, float]:
     """The stage over a finished corpus; its figures."""
     from tasks.artifacts import Corpus, Tokenizer
-    from tasks.filetasks import FilesConfig, FileTasks
-    from tasks.shards import ShardsConfig, write_shards
+    from tasks.executor.filetasks import FilesConfig, FileTasks
+    from tasks.shards.shards import ShardsConfig, write_shards
 
     (corpus,) = (corpora / "corpus").iterdir()
     shards = out / "shards"

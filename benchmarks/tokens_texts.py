@@ -31,7 +31,7 @@ class Material:
     @cached_property
     def tokenizer(self) -> Path:
         """Folder of a tokenizer as the stage writes it, learned from both languages."""
-        from tasks.tokenizer import TokenizerConfig, train_tokenizer
+        from tasks.tokenizer.tokenizer import TokenizerConfig, train_tokenizer
 
         out = self.folder / "tokenizer"
         out.mkdir(parents=True)
@@ -55,7 +55,7 @@ class Material:
     @cached_property
     def pool(self) -> Path:
         """A .npy of uint16: the tokens of the text once over, <|bos|> and <|eos|> around each document."""
-        from tasks.encoding import open_encoder, special_ids
+        from tasks.tokenizer.encoding import open_encoder, special_ids
 
         encoder = open_encoder(self.tokenizer)
         special = special_ids(encoder.tokenizer, str(self.tokenizer))

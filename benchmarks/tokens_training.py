@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import tokenizers
 
     from tasks.artifacts import Corpus
-    from tasks.tokenizer import TokenizerConfig
+    from tasks.tokenizer.tokenizer import TokenizerConfig
 
 FEW = 40  # documents from which each side learns once before it is measured
 FEW_TOKENS = 300
@@ -55,7 +55,7 @@ def _fact(run: Run, name: str) -> float:
 
 def learn_ours(config: "TokenizerConfig", corpus: "Corpus") -> "tokenizers.Tokenizer":
     """As the stage learns with its defaults."""
-    from tasks.tokenizer import learn
+    from tasks.tokenizer.tokenizer import learn
 
     return learn(config, corpus)[0]
 
@@ -65,8 +65,8 @@ def learn_peer(config: "TokenizerConfig", corpus: "Corpus") -> "tokenizers.Token
     from tokenizers import pre_tokenizers, trainers
 
     from tasks.sampling import sample_documents
-    from tasks.tokenizer import DOCUMENT_BYTES
-    from tasks.vocabulary import MIN_COUNT, new_tokenizer, special_names
+    from tasks.tokenizer.tokenizer import DOCUMENT_BYTES
+    from tasks.tokenizer.vocabulary import MIN_COUNT, new_tokenizer, special_names
 
     sample = sample_documents(
         corpus.path, "train-*.parquet", config.sample_bytes, config.seed, document_bytes=DOCUMENT_BYTES
@@ -96,7 +96,7 @@ def bytes_per_token(tokenizer: "tokenizers.Tokenizer", texts: list[str]) -> floa
 def main() -> None:
     """One side: from the corpus to a tokenizer that encodes."""
     from tasks.artifacts import Corpus
-    from tasks.tokenizer import TokenizerConfig
+    from tasks.tokenizer.tokenizer import TokenizerConfig
 
     side, vocab_size = sys.argv[1], int(sys.argv[4])
     corpus, few = (Corpus(folder, "benchmark") for folder in sys.argv[2:4])

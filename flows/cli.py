@@ -193,7 +193,7 @@ def generate(
     settle()
     from flows.generating import Asked, answer
     from tasks.artifacts import Workspace
-    from tasks.models import resolve_model
+    from tasks.inference.saved_models import resolve_model
     from tasks.tracking.address import tracking_address
 
     spelled = click.core.ParameterSource.COMMANDLINE
@@ -250,8 +250,8 @@ def export(
     settle()
     from flows.export import certificate_table, exported_json, exported_view
     from tasks.artifacts import Workspace
-    from tasks.export import UnequalError, export_model
-    from tasks.models import resolve_model
+    from tasks.export.export import UnequalError, export_model
+    from tasks.inference.saved_models import resolve_model
     from tasks.tracking.address import tracking_address
 
     place = Workspace(workspace or "workspace")
@@ -283,7 +283,7 @@ def inspect(
     """Show what STAGE of a corpus dropped and why, beside what it kept."""
     from flows.inspection import check_reason, document, find_artifact, view, write_page
     from tasks.artifacts import Workspace
-    from tasks.specimens.samples import samples_of
+    from tasks.corpus.samples.collect import samples_of
 
     place = Workspace(workspace or "workspace")
     manifest = find_artifact(place, stage, artifact)
@@ -323,7 +323,7 @@ def trace(
     from flows import trace as view
     from flows.quiet import settle
     from tasks.artifacts import Workspace
-    from tasks.run_reference import find_run, own_workspace
+    from tasks.lineage.run_reference import find_run, own_workspace
     from tasks.tracking.address import tracking_address
 
     view.check_asked(run, step, document, text, page)
@@ -362,7 +362,7 @@ def forget(document: str | None, reason: str, lists: bool, workspace: str | None
     """
     from flows import forgetting
     from tasks.artifacts import Workspace
-    from tasks.forgotten import read_forgotten
+    from tasks.corpus.forgotten import read_forgotten
 
     forgetting.check_asked(document, reason, lists)
     place = Workspace(workspace or "workspace")

@@ -27,12 +27,12 @@ from flows.telling import flattened, ledger_columns, ledger_figures, ledger_tabl
 from tasks.artifacts import AnyArtifact, Artifact, Workspace, as_artifact, describe, fault, read_manifest
 from tasks.cluster import Launcher, LostWorkers
 from tasks.contracts import ContractName, check_table
+from tasks.corpus.forgotten import read_forgotten
 from tasks.errors import UserError
-from tasks.filetasks import FileTasks
-from tasks.finetune import FinetuneConfig
-from tasks.forgotten import read_forgotten
+from tasks.executor.filetasks import FileTasks
+from tasks.finetune.finetune import FinetuneConfig
 from tasks.ledger import Receipt
-from tasks.pretrain import PretrainConfig, Pretraining
+from tasks.pretrain.pretrain import PretrainConfig, Pretraining
 from tasks.settings import Json
 from tasks.tracking.journal import Journal
 

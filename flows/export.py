@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from flows.tables import rendered, table_of
-from tasks.certificate import Check
-from tasks.export import Exported
+from tasks.export.certificate import Check
+from tasks.export.export import Exported
 from tasks.settings import Json
 
 

@@ -3,7 +3,8 @@
 from flows.recipe import FinetuneRecipe
 from flows.stages import BASE, CHAMPION, EVALUATE, EXAMPLES, REGISTER, REPORT, Builder, Outcome
 from flows.tuned import tune
-from tasks.register import Registration, challenger_name, deciding_metric
+from tasks.promotion.gate import deciding_metric
+from tasks.promotion.register import Registration, challenger_name
 
 
 def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:

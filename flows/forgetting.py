@@ -12,11 +12,11 @@ from flows.inspection import printable
 from flows.tables import rendered, table_of
 from flows.trace import document_json, station_table, trace_document, untold_lines, who
 from tasks.artifacts import Workspace
+from tasks.corpus.forgotten import REASON, Forgotten, mark_forgotten, read_forgotten, text_digest
 from tasks.errors import UserError
-from tasks.find_documents import Document
-from tasks.forgotten import REASON, Forgotten, mark_forgotten, read_forgotten, text_digest
-from tasks.table_rows import numbered_rows
-from tasks.whereabouts import Whereabouts, parts_that_hold
+from tasks.lineage.document_trace import Whereabouts, parts_that_hold
+from tasks.lineage.find_documents import Document
+from tasks.lineage.table_rows import numbered_rows
 
 VERDICTS = ("select", "deduplicate", "register")  # hold ids and names, and nothing that was in a document
 

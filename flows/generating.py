@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from model.inference.generate import Token
     from model.inference.sampling import Sampling
     from model.nn.models import LanguageModel, MaskedLanguageModel, Model, MultipleChoice, Seq2SeqModel
-    from tasks.models import Task
-    from tasks.writing import Piece
+    from tasks.inference.generation import Piece
+    from tasks.inference.saved_models import Task
 
 ALTERNATIVES = 3  # that --log-probs shows beside each token
 DRAWN = frozenset(
@@ -49,7 +49,7 @@ class Asked:
     def sampling(self, folder: Path) -> "Sampling":
         """For the model of `folder`, which knows what ends a text. UserError for a setting out of bounds."""
         from model.inference.sampling import Sampling
-        from tasks.folder_settings import told_ends
+        from tasks.inference.folder_settings import told_ends
 
         try:
             return Sampling(
@@ -80,7 +80,7 @@ def answer(folder: Path, asked: Asked) -> None:
         SequenceClassifier,
         TokenClassifier,
     )  # fmt: skip
-    from tasks.models import load, read_task
+    from tasks.inference.saved_models import load, read_task
 
     if asked.count < 1:
         raise UserError(f"count {asked.count}: expected 1 or more")
@@ -118,7 +118,7 @@ def _continue(
     model: "LanguageModel", tokenizer: "tokenizers.Tokenizer", folder: Path, asked: Asked, is_chat: bool
 ) -> None:
     from model.inference.prepared_model import for_inference
-    from tasks.writing import stream_text
+    from tasks.inference.generation import stream_text
 
     sampling = asked.sampling(folder)
     ready = for_inference(model, _dtype(asked), asked.count)
@@ -131,7 +131,7 @@ def _continue(
 
 def _translate(model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", folder: Path, asked: Asked) -> None:
     from model.inference.prepared_model import for_inference
-    from tasks.writing import stream_translation, target_start
+    from tasks.inference.generation import stream_translation, target_start
 
     start = target_start(folder, tokenizer)
     if "beams" in asked.given:
@@ -147,7 +147,7 @@ def _translate(model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", folder:
 
 def _search(model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", start: int, asked: Asked) -> None:
     from model.inference.beam_search import Beams
-    from tasks.writing import search_translation
+    from tasks.inference.generation import search_translation
 
     try:
         beams = Beams(asked.beams, asked.max_tokens)
@@ -165,7 +165,7 @@ def _search(model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", start: int
 
 
 def _fill(model: "MaskedLanguageModel", tokenizer: "tokenizers.Tokenizer", asked: Asked) -> None:
-    from tasks.filling import fill_masks
+    from tasks.inference.mask_filling import fill_masks
 
     for filling in fill_masks(model, tokenizer, asked.prompt, asked.count):
         click.echo(filling.text if asked.count == 1 else f"{filling.probability:7.2%}  {filling.text}")
@@ -175,7 +175,7 @@ def _label(
     model: "Model", tokenizer: "tokenizers.Tokenizer", folder: Path, task: "Task | None", asked: Asked
 ) -> None:  # fmt: skip
     from model.nn.models import SequenceClassifier, TokenClassifier
-    from tasks.labelling import label_text, label_words, labels_of
+    from tasks.inference.labelling import label_text, label_words, labels_of
 
     assert isinstance(model, SequenceClassifier | TokenClassifier)
     labels = labels_of(folder, task, model.head.score.out_features)
@@ -188,7 +188,7 @@ def _label(
 
 
 def _choose(model: "MultipleChoice", tokenizer: "tokenizers.Tokenizer", asked: Asked) -> None:
-    from tasks.labelling import choose_text
+    from tasks.inference.labelling import choose_text
 
     for choice in choose_text(model, tokenizer, asked.prompt):
         click.echo(f"{choice.probability:7.2%}  {choice.name}")

@@ -13,13 +13,13 @@ from rich.text import Text
 from flows.tables import rendered, table_of
 from flows.telling import amount
 from tasks.artifacts import Manifest, Workspace, read_manifest
+from tasks.corpus.samples.collect import STAGES
+from tasks.corpus.samples.excerpts import Shown
+from tasks.corpus.samples.groups import Group
 from tasks.errors import UserError
 from tasks.report.markup import traced
 from tasks.report.reasons import reason_text
 from tasks.report.wording import share_text
-from tasks.specimens.excerpts import Shown
-from tasks.specimens.groups import Group
-from tasks.specimens.samples import STAGES
 
 MOST_LINES = 12  # of an excerpt
 

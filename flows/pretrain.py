@@ -13,9 +13,10 @@ from flows.stages import (
     Outcome,
 )
 from flows.tuned import tune
-from tasks.objective_score import base_metric
-from tasks.pretrain import Pretraining
-from tasks.register import Registration, deciding_metric
+from tasks.inference.objective_file import base_metric
+from tasks.pretrain.pretrain import Pretraining
+from tasks.promotion.gate import deciding_metric
+from tasks.promotion.register import Registration
 
 
 def pretrain(run: Builder, recipe: Recipe) -> Outcome:

@@ -10,26 +10,27 @@ from pydantic import BeforeValidator, Field, model_validator
 from flows.recipe_file import RecipeText, checked, read_recipe
 from model.config.model_config import DECODERS, RECURRENT, ModelConfig, preset
 from model.config.training_config import check_curriculum, check_mixture
-from tasks.annotate import AnnotateConfig
-from tasks.base_model import BaseConfig
 from tasks.cluster import ClusterConfig
-from tasks.decontaminate import DecontaminateConfig
-from tasks.deduplicate import DeduplicateConfig
+from tasks.corpus.annotate import AnnotateConfig
+from tasks.corpus.decontaminate import DecontaminateConfig
+from tasks.corpus.deduplicate import DeduplicateConfig
+from tasks.corpus.ingest import IngestConfig, source_digests
+from tasks.corpus.quality import QualityConfig
+from tasks.corpus.select import SelectConfig
 from tasks.errors import UserError
-from tasks.evaluate import EvaluateConfig
-from tasks.examples import ExamplesConfig
-from tasks.filetasks import FilesConfig
-from tasks.finetune import FinetuneConfig
-from tasks.ingest import IngestConfig, source_digests
-from tasks.objective_symbols import check_reserved, forms_of
-from tasks.pretrain import PretrainConfig, Pretraining, check_objective
-from tasks.quality import QualityConfig
-from tasks.register import ChampionConfig, RegisterConfig
+from tasks.evaluate.evaluate import EvaluateConfig
+from tasks.examples.examples import ExamplesConfig
+from tasks.executor.filetasks import FilesConfig
+from tasks.finetune.base_model import BaseConfig
+from tasks.finetune.finetune import FinetuneConfig
+from tasks.pretrain.pretrain import PretrainConfig, Pretraining, check_objective
+from tasks.promotion.champion import ChampionConfig
+from tasks.promotion.gate import RegisterConfig
 from tasks.report.page import ReportConfig
-from tasks.select import SelectConfig
 from tasks.settings import Placement, Section
-from tasks.shards import ShardsConfig
-from tasks.tokenizer import TokenizerConfig
+from tasks.shards.shards import ShardsConfig
+from tasks.tokenizer.objective_symbols import check_reserved, forms_of
+from tasks.tokenizer.tokenizer import TokenizerConfig
 
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 

@@ -10,8 +10,8 @@ from flows.recipe_file import checked, read_recipe
 from flows.telling import flattened
 from tasks.artifacts import Workspace
 from tasks.contracts import check_table
-from tasks.evaluate import EvaluateConfig, score_model
-from tasks.models import resolve_model
+from tasks.evaluate.evaluate import EvaluateConfig, score_model
+from tasks.inference.saved_models import resolve_model
 from tasks.settings import Json, identity
 from tasks.tracking.address import require_answer, tracking_address
 from tasks.tracking.journal import Journal, start_sender

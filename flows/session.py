@@ -24,8 +24,8 @@ from flows.stages import Outcome
 from flows.telling import duration, flattened, reasons
 from tasks.artifacts import Workspace
 from tasks.cluster import Launcher
-from tasks.filetasks import FilesConfig, FileTasks
-from tasks.register import Registry
+from tasks.executor.filetasks import FilesConfig, FileTasks
+from tasks.promotion.champion import Registry
 from tasks.settings import Json, identity
 from tasks.tracking.address import require_answer, tracking_address
 from tasks.tracking.journal import DRAIN_SECONDS, Journal, Sender, mlflow_run, start_sender

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from tasks.annotate import annotate, list_digests
 from tasks.artifacts import (
     AnnotatedCorpus,
     AnyArtifact,
@@ -26,26 +25,28 @@ from tasks.artifacts import (
     Workspace,
     fingerprint,
 )
-from tasks.base_model import base_digests, take_base
 from tasks.contracts import ContractName
-from tasks.decontaminate import benchmark_and_allow_digests, decontaminate
-from tasks.deduplicate import earlier_digests, remove_duplicates
-from tasks.evaluate import evaluate, suite_digests
-from tasks.examples import example_digests, prepare_examples
-from tasks.finetune import finetune
-from tasks.forgotten import read_forgotten
-from tasks.heads import take_head
-from tasks.ingest import forgotten_digests, ingest, source_digests
+from tasks.corpus.annotate import annotate, list_digests
+from tasks.corpus.decontaminate import benchmark_and_allow_digests, decontaminate
+from tasks.corpus.deduplicate import earlier_digests, remove_duplicates
+from tasks.corpus.forgotten import read_forgotten
+from tasks.corpus.ingest import forgotten_digests, ingest, source_digests
+from tasks.corpus.quality import quality_digests, train_quality
+from tasks.corpus.select import preset_digests, select_documents
+from tasks.evaluate.evaluate import evaluate, suite_digests
+from tasks.examples.examples import example_digests, prepare_examples
+from tasks.finetune.base_model import base_digests, take_base
+from tasks.finetune.finetune import finetune
+from tasks.finetune.heads import take_head
 from tasks.ledger import StageOutcome
-from tasks.pretrain import pretrain_model, pretraining_digests
-from tasks.quality import quality_digests, train_quality
-from tasks.register import champion_digest, fetch_champion, register_model
+from tasks.pretrain.pretrain import pretrain_model, pretraining_digests
+from tasks.promotion.champion import champion_digest, fetch_champion
+from tasks.promotion.register import register_model
+from tasks.report.facts import RunStory
 from tasks.report.page import ReportConfig, write_report
-from tasks.report.story import RunStory
-from tasks.select import preset_digests, select_documents
 from tasks.settings import Json, identity
-from tasks.shards import write_shards
-from tasks.tokenizer import existing_digests, train_tokenizer
+from tasks.shards.shards import write_shards
+from tasks.tokenizer.tokenizer import existing_digests, train_tokenizer
 from tasks.tracking.address import registry_mark
 
 Made = TypeVar("Made", bound=Artifact, covariant=True)

@@ -16,13 +16,16 @@ from flows.execution import Execution, Record
 from flows.recipe import AnyRecipe
 from flows.telling import slug
 from tasks.artifacts import Workspace, library_versions, read_manifest
-from tasks.audit import Audit, read_audit
-from tasks.audit_documents import Histogram
 from tasks.cluster import read_curve
+from tasks.corpus.samples.collect import STAGES, samples_of
+from tasks.corpus.samples.rows import lowest_dropped, read_documents
 from tasks.errors import UserError
-from tasks.inside import read_insides
-from tasks.lineage import step_documents
-from tasks.report.story import (
+from tasks.evaluate.inspection import read_insides
+from tasks.lineage.step_trace import step_documents
+from tasks.pretrain.audit import Audit, read_audit
+from tasks.pretrain.audit_documents import Histogram
+from tasks.pretrain.spikes import Spike, find_spikes
+from tasks.report.facts import (
     PREVIOUS,
     CurvePoint,
     DroppedSample,
@@ -39,9 +42,6 @@ from tasks.report.story import (
     TokenizerStory,
 )
 from tasks.settings import identity
-from tasks.specimens.rows import lowest_dropped, read_documents
-from tasks.specimens.samples import STAGES, samples_of
-from tasks.spikes import Spike, find_spikes
 
 EXCERPTS = 3  # of dropped text, per stage and reason
 EXCERPT_CHARACTERS = 300

@@ -11,15 +11,15 @@ from rich.text import Text
 from flows.inspection import printable
 from flows.tables import rendered, table_of
 from flows.telling import amount
-from tasks.artifact_graph import Graph, read_graph
 from tasks.artifacts import Workspace
+from tasks.corpus.forgotten import read_forgotten
 from tasks.errors import UserError
-from tasks.find_documents import CORPUS_TABLES, TABLES, Document, TextFound, TextHit, find_document, find_text
-from tasks.forgotten import read_forgotten
-from tasks.lineage import StepDocument, documents_at
-from tasks.run_reference import FoundRun
+from tasks.lineage.artifact_graph import Graph, read_graph
+from tasks.lineage.document_trace import Whereabouts, as_json, whereabouts
+from tasks.lineage.find_documents import CORPUS_TABLES, TABLES, Document, TextFound, TextHit, find_document, find_text
+from tasks.lineage.run_reference import FoundRun
+from tasks.lineage.step_trace import StepDocument, documents_at
 from tasks.settings import Json
-from tasks.whereabouts import Whereabouts, as_json, whereabouts
 
 SHOWN_CHARS = 160  # of a piece of text on one line
 COLORS = {

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from flows.stages import FINETUNE, HEAD, Builder, Handle
 from tasks.artifacts import Artifact, Examples, FinetunedModel
-from tasks.finetune import FinetuneConfig
-from tasks.heads import Head
+from tasks.finetune.finetune import FinetuneConfig
+from tasks.finetune.heads import Head
 
 
 @dataclass(frozen=True)

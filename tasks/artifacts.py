@@ -47,7 +47,7 @@ class RawCorpus(Artifact):
 
 @dataclass(frozen=True)
 class QualityModel(Artifact):
-    """A classifier of documents that the recipe trained: `weights.npz` (tasks/text/quality.py)."""
+    """A classifier of documents that the recipe trained: `weights.npz` (tasks/kernels/quality_classifier.py)."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class FinetunedModel(Artifact):
 
 @dataclass(frozen=True)
 class Scores(Artifact):
-    """`scores.parquet` (contract Scores), `samples.json` and `inspection.json` (tasks/inside.py) of one model on one suite."""
+    """`scores.parquet` (contract Scores), `samples.json` and `inspection.json` (tasks/evaluate/inspection.py) of one model on one suite."""
 
 
 @dataclass(frozen=True)

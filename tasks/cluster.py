@@ -47,7 +47,7 @@ class ClusterConfig(Section):
 class Job:
     """One training: a module-level function, what it is called with, and on how many workers."""
 
-    entry: str  # "tasks.pretrain:train_pretrain"
+    entry: str  # "tasks.pretrain.pretrain:train_pretrain"
     payload: dict[str, Json]
     workers: int  # 0: this process alone, without Ray
     gpus_per_worker: float

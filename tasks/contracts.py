@@ -225,7 +225,7 @@ def _dropped() -> "pandera.DataFrameSchema":
 
 
 def _statistics() -> "pandera.DataFrameSchema":
-    """Figures of documents (tasks/text/names.py): counts are whole and not negative, shares lie in 0..1.
+    """Figures of documents (tasks/kernels/statistics_columns.py): counts are whole and not negative, shares lie in 0..1.
 
     A rule for each kind of figure, not for each column: there are sixty, and pandera takes milliseconds for each. Their
     names and types are compared with the Arrow schema (`_check_figures`).
@@ -233,7 +233,7 @@ def _statistics() -> "pandera.DataFrameSchema":
     import pandera.polars as pandera
     import polars as pl
 
-    from tasks.text.names import COUNTS, OTHERS, SHARES, UNBOUNDED
+    from tasks.kernels.statistics_columns import COUNTS, OTHERS, SHARES, UNBOUNDED
 
     columns = {"id": _text("a non-empty id"), "source": _text("the source's name"), "language": _language()}
     bounded = [name for name in SHARES if name not in UNBOUNDED]
@@ -249,7 +249,7 @@ def _statistics() -> "pandera.DataFrameSchema":
 
 def _check_figures(path: Path, schema: pa.Schema) -> None:
     """The columns of a statistics table: which, in which order, of which type, and which may be null."""
-    from tasks.text.names import COUNTS, OTHERS, SHARES
+    from tasks.kernels.statistics_columns import COUNTS, OTHERS, SHARES
 
     expected = [(name, pa.int64(), False) for name in COUNTS] + [(name, pa.float32(), False) for name in SHARES]
     expected += [(name, pa.float32(), True) for name in OTHERS]

@@ -1,5 +1,6 @@
 """Reading and writing document tables in batches, so that memory does not grow with the corpus."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -115,3 +116,8 @@ def text_buffers(column: pa.Array) -> tuple[Bytes, Offsets]:
 def table_rows(path: Path) -> int:
     """Rows of a Parquet file, from its footer."""
     return pq.read_metadata(path).num_rows
+
+
+def stable_id(*parts: str) -> str:
+    """Twenty hex digits over the parts; which text belongs to which part matters."""
+    return hashlib.blake2b("\x00".join(parts).encode(), digest_size=10).hexdigest()

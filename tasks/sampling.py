@@ -1,4 +1,4 @@
-"""Which documents: an order of rows that depends on their ids and a seed alone, and samples taken in that order."""
+"""Deterministic sampling: which documents are held out, an order of rows, and samples in that order, by ids and a seed alone."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -10,6 +10,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tasks.documents import read_batches
+
+HELDOUT_SHARE = 0.12
+HELDOUT_SEED = 575  # with it every area of tasks/examples/stdlib_examples.py has two held-out modules or more, from Python 3.11 to 3.13
+
+
+def unit_hash(text: str, seed: int) -> float:
+    """A number in [0, 1) that depends on nothing but its arguments."""
+    digest = hashlib.blake2b(f"{seed}:{text}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) / 2**53
+
+
+def is_heldout(group: str, share: float, seed: int) -> bool:
+    """True for about `share` of all groups, the same ones in every run and on every machine."""
+    return unit_hash(group, seed) < share
 
 
 def hash_keys(ids: Iterable[str], seed: int) -> NDArray[np.uint64]:

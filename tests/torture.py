@@ -24,11 +24,11 @@ if __name__ == "__main__":  # a script is given its own folder, not the project'
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tasks.artifacts import AnnotatedCorpus, Artifact, RawCorpus, Selection, UniqueCorpus
+from tasks.corpus.select import PRESETS, Rule, read_preset
 from tasks.errors import UserError
-from tasks.filetasks import FilesConfig, FileTasks
+from tasks.executor.filetasks import FilesConfig, FileTasks
+from tasks.executor.parts import AnyWork, Part
 from tasks.ledger import StageOutcome
-from tasks.parts import AnyWork, Part
-from tasks.select import PRESETS, Rule, read_preset
 from tasks.settings import Json
 from tests.tasks.corpus_run import Bench, Row, rows
 from tests.torture_files import Case, write_file_cases

@@ -58,7 +58,7 @@ class Script:
         import datasets
         import tiktoken
 
-        from tasks.encoding import open_encoder
+        from tasks.tokenizer.encoding import open_encoder
 
         fast = open_encoder(tokenizer).fast
         assert fast is not None, "this tokenizer has no tiktoken form"

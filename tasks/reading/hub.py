@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import cast
 
 from tasks.errors import UserError
+from tasks.reading.documents import FieldCount, Found, Refused, document, field_fault, refused
 from tasks.reading.files import SourceFile, digest_of, find_files
-from tasks.reading.found import FieldCount, Found, Refused, document, field_fault, refused
 from tasks.reading.sources import HubSource, place_of
 
 

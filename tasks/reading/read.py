@@ -5,15 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from tasks.reading import files
 from tasks.reading.csv_rows import Table
+from tasks.reading.documents import FieldCount, Found, Origin, Refused, RowReader, document, refused
 from tasks.reading.encodings import Decoded
 from tasks.reading.faults import UNREADABLE, Fault, shown_text
 from tasks.reading.files import SourceFile, find_files
-from tasks.reading.found import FieldCount, Found, Origin, Refused, RowReader, document, refused
 from tasks.reading.hub import hub_digests, hub_files, read_hub
 from tasks.reading.lines import Line, read_chunks, read_text, too_large
 from tasks.reading.markdown import front_matter
 from tasks.reading.pages import Page, html_page
-from tasks.reading.pieces import Piece, cut_pieces
 from tasks.reading.records import Layout, read_records
 from tasks.reading.sources import (
     AnySource,
@@ -32,8 +31,9 @@ from tasks.reading.sources import (
     WarcSource,
     place_of,
 )
+from tasks.reading.splitting import Piece, cut_pieces
+from tasks.reading.stdlib import python_digest, python_texts
 from tasks.reading.warc import read_warc
-from tasks.stdlib import python_digest, python_texts
 
 
 def list_files(source: AnySource) -> list[SourceFile]:

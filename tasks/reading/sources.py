@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from tasks.reading.encodings import known_codec
 from tasks.reading.lines import MAX_DOCUMENT_BYTES
-from tasks.reading.pieces import Split
+from tasks.reading.splitting import Split
 from tasks.settings import Placement, Section
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from tasks.audit import Audit, Kind, Share
+from tasks.pretrain.audit import Audit, Kind, Share
 from tasks.report.charts import LABEL_CHARS, Chart, legend_layout, named_rows, plain_layout, short_label
 from tasks.report.histograms import histogram_bars
 from tasks.report.markup import shortened

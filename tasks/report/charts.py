@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from tasks.report.facts import BASELINES, ScoreRow, StageStory
 from tasks.report.palette import ACCENT, CARD, GREEN, INK, LINE, MUTED, PURPLE, TINT
-from tasks.report.story import BASELINES, ScoreRow, StageStory
 from tasks.report.wording import GAP, is_missing, lower_is_better, score_text, score_title, seconds_text
 
 if TYPE_CHECKING:

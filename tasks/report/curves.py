@@ -7,8 +7,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from tasks.report.charts import Chart, plain_layout
+from tasks.report.facts import CurvePoint, SpikeStory
 from tasks.report.palette import ACCENT, CARD, INK, LOSS, MUTED, PURPLE
-from tasks.report.story import CurvePoint, SpikeStory
 from tasks.report.wording import is_missing, score_text, short_count
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tasks.report.charts import BAR_PIXELS, LABEL_CHARS, Chart, bar_layout, bars, named_rows, plain_layout, short_label
+from tasks.report.facts import THIS, FitRow, TokenizerStory
 from tasks.report.markup import shortened
 from tasks.report.palette import ACCENT, CARD, GREEN, INK, LINE, LOSS, MUTED, PURPLE
-from tasks.report.story import THIS, FitRow, TokenizerStory
 from tasks.report.wording import score_text
 
 if TYPE_CHECKING:

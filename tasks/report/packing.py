@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.report.charts import Chart
+from tasks.report.facts import PackingRow
 from tasks.report.histograms import added, histogram_bars
-from tasks.report.story import PackingRow
 from tasks.report.wording import GAP, count_text, share_text
 
 

@@ -17,8 +17,9 @@ from tasks.report import charts, wording
 from tasks.report.batches import batch_charts, batches_told
 from tasks.report.charts import Chart
 from tasks.report.curves import learning_curve
+from tasks.report.facts import BASELINES, DroppedSample, RunStory, ScoreRow, StageStory
 from tasks.report.fit import fit_chart, fit_table, title
-from tasks.report.inside import HEAT_NATS, drawings
+from tasks.report.inspection import HEAT_NATS, drawings
 from tasks.report.markup import HERE, policy, shortened, style, template
 from tasks.report.mixture import mixture_bars, mixture_table, share_by
 from tasks.report.packing import fill_text, length_bars, packing_sentence
@@ -26,7 +27,6 @@ from tasks.report.palette import LIGHT_AND_DARK
 from tasks.report.reasons import reason_text
 from tasks.report.stage_graph import stage_graph
 from tasks.report.step_page import write_step_pages
-from tasks.report.story import BASELINES, DroppedSample, RunStory, ScoreRow, StageStory
 from tasks.report.text_flow import text_flow
 from tasks.settings import Section
 

@@ -1,6 +1,6 @@
 """Why a document was dropped, in words: reasons are short names in tables and sentences on pages."""
 
-from tasks.text.names import COLUMNS
+from tasks.kernels.statistics_columns import COLUMNS
 
 REASONS = {
     "archive": "an archive of files, which is never opened",

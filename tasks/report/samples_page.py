@@ -1,9 +1,9 @@
 """One self-contained HTML page of samples: what a stage dropped, side by side with what it kept. It runs no script."""
 
 from tasks.artifacts import Manifest
+from tasks.corpus.samples.groups import Group
 from tasks.report import wording
 from tasks.report.markup import policy, style, template
-from tasks.specimens.groups import Group
 
 
 def render_samples(manifest: Manifest, groups: tuple[Group, ...]) -> str:

@@ -8,8 +8,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from tasks.report.charts import Chart, plain_layout, short_label
+from tasks.report.facts import StageStory
 from tasks.report.palette import ACCENT, CARD, INK, MUTED
-from tasks.report.story import StageStory
 from tasks.report.wording import count_text, seconds_text
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.report import wording
+from tasks.report.facts import RunStory, SpikeStory
 from tasks.report.markup import policy, style, template
-from tasks.report.story import RunStory, SpikeStory
 
 if TYPE_CHECKING:
-    from tasks.lineage import StepDocument
+    from tasks.lineage.step_trace import StepDocument
 
 REPORT = "../report.html"  # from a step's page beside a report
 

@@ -8,9 +8,9 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from tasks.report.charts import Chart, plain_layout
+from tasks.report.facts import StageStory
 from tasks.report.palette import ACCENT, INK, LOSS, LOST, TINT
 from tasks.report.reasons import reason_text
-from tasks.report.story import StageStory
 from tasks.report.wording import bytes_text, corpus_chain, share_text
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import math
 from datetime import datetime
 from itertools import groupby
 
-from tasks.report.story import BASELINES, MAJORITY, PREVIOUS, UNIGRAM, RunStory, ScoreRow, StageStory
+from tasks.report.facts import BASELINES, MAJORITY, PREVIOUS, UNIGRAM, RunStory, ScoreRow, StageStory
 
 LOWER_IS_BETTER = (
     "bits_per_byte",

@@ -7,14 +7,14 @@ import pyarrow as pa
 def compile_kernels() -> None:
     """Calls each kernel on a short text; numba keeps the machine code beside the modules."""
     from tasks.documents import text_buffers
-    from tasks.text.blocks import find_blocks
-    from tasks.text.clusters import Clusters, SignatureRows, join_equal, join_near
-    from tasks.text.kernel import measure
-    from tasks.text.overlap import EvaluationBuilder, OverlapFinder
-    from tasks.text.packing import best_fit, by_row, copy_pieces, longest_first
-    from tasks.text.quality import train_scorer
+    from tasks.kernels.clusters import Clusters, SignatureRows, join_equal, join_near
+    from tasks.kernels.overlap import EvaluationBuilder, OverlapFinder
+    from tasks.kernels.packing import best_fit, by_row, copy_pieces, longest_first
+    from tasks.kernels.quality_classifier import train_scorer
+    from tasks.kernels.repeated_blocks import find_blocks
+    from tasks.kernels.shingles import sign
+    from tasks.kernels.statistics import measure
     from tasks.text.repairs import RepairConfig, Repairer
-    from tasks.text.shingles import sign
 
     buffers = text_buffers(pa.array(["The mill by the river turns.", "水轮转动石磨，the mill."], pa.large_string()))
     measure(*buffers)

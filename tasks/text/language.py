@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from tasks.characters import code_points
+from tasks.kernels.characters import code_points
 from tasks.settings import Section
 
 SCRIPTS = ("latin", "han", "kana", "hangul", "cyrillic", "arabic", "devanagari", "greek", "hebrew", "thai", "other")

@@ -1,6 +1,6 @@
 """Repairs of a text's characters: what came in damaged, and what nobody is meant to see.
 
-Most texts need none. One pass over the bytes (tasks/text/scan.py) says which steps a text needs; only those run.
+Most texts need none. One pass over the bytes (tasks/kernels/repair_scan.py) says which steps a text needs; only those run.
 """
 
 import functools
@@ -65,7 +65,7 @@ class Repairer:
     """Repairs texts. `repair(repair(text).text).text` is `repair(text).text`; lone surrogates become U+FFFD."""
 
     def __init__(self, config: RepairConfig) -> None:
-        from tasks.text import scan
+        from tasks.kernels import repair_scan as scan
 
         self._scan, self._table = scan, scan.character_table()
         self._config = config
@@ -205,7 +205,7 @@ def _mojibake() -> re.Pattern[str]:
 
 @functools.cache
 def _invisible() -> re.Pattern[str]:
-    from tasks.text.scan import INVISIBLE_RANGES
+    from tasks.kernels.repair_scan import INVISIBLE_RANGES
 
     planes = [(plane * 0x10000 + 0xFFFE, plane * 0x10000 + 0xFFFF) for plane in range(1, 17)]
     ranges = [pair for pair in (*INVISIBLE_RANGES, *planes) if pair != (0x200B, 0x200F)]

@@ -8,8 +8,8 @@ from flows.execution import check_unchanged
 from flows.recipe import CorpusRecipe, check_sources
 from flows.stages import INGEST, identify
 from tasks.artifacts import Workspace
+from tasks.corpus.ingest import IngestConfig
 from tasks.errors import UserError
-from tasks.ingest import IngestConfig
 
 
 def config(path: Path) -> IngestConfig:

@@ -12,7 +12,7 @@ import pytest
 from flows.cli import cli
 from flows.recipe import load_recipe, recipe_kind
 from flows.recipe_file import checked, read_recipe
-from tasks.evaluate import EvaluateConfig
+from tasks.evaluate.evaluate import EvaluateConfig
 
 if TYPE_CHECKING:
     from tests.flows.conftest import Done

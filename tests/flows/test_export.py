@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from tasks import export as export_module
-from tasks.models import load
+from tasks.export import export as export_module
+from tasks.inference.saved_models import load
 
 if TYPE_CHECKING:
     from tests.flows.conftest import Built, Done

@@ -15,7 +15,7 @@ from model.config.model_config import ModelConfig
 from model.huggingface.huggingface import save_folder
 from model.nn.models import LanguageModel, Model, Seq2SeqModel, SequenceClassifier, TokenClassifier
 from tasks.errors import UserError
-from tasks.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
+from tasks.tokenizer.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
 from tests.tasks.foreign import write_bert, write_gpt2
 
 LLAMA = ModelConfig(layers=1, width=16, heads=2, context=24)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flows.execution import Record
 from flows.story import audit, packing, spikes, tokenizer_story
 from tasks.artifacts import Artifact, Workspace, as_artifact, read_manifest
-from tasks.lineage import step_documents
+from tasks.lineage.step_trace import step_documents
 
 if TYPE_CHECKING:
     from tests.flows.conftest import Built

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from flows.cli import cli
-from tasks.pretrain import PretrainConfig
-from tasks.shards import ShardsConfig
+from tasks.pretrain.pretrain import PretrainConfig
+from tasks.shards.shards import ShardsConfig
 
 if TYPE_CHECKING:
     from tests.flows.conftest import Built

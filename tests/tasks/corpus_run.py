@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flows.stages import ANNOTATE, DECONTAMINATE, DEDUPLICATE, INGEST, SELECT, Stage, identify
-from tasks.annotate import AnnotateConfig
 from tasks.artifacts import (
     AnnotatedCorpus,
     Artifact,
@@ -22,14 +21,15 @@ from tasks.artifacts import (
     as_artifact,
     describe,
 )
-from tasks.decontaminate import DecontaminateConfig
-from tasks.deduplicate import DeduplicateConfig
+from tasks.corpus.annotate import AnnotateConfig
+from tasks.corpus.decontaminate import DecontaminateConfig
+from tasks.corpus.deduplicate import DeduplicateConfig
+from tasks.corpus.forgotten import read_forgotten
+from tasks.corpus.ingest import IngestConfig
+from tasks.corpus.select import SelectConfig
 from tasks.documents import DOCUMENTS, TableWriter
-from tasks.filetasks import FilesConfig, FileTasks
-from tasks.forgotten import read_forgotten
-from tasks.ingest import IngestConfig
+from tasks.executor.filetasks import FilesConfig, FileTasks
 from tasks.ledger import Ledger, StageOutcome
-from tasks.select import SelectConfig
 
 Row = dict[str, object]
 Made = TypeVar("Made", bound=Artifact)

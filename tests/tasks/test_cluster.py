@@ -23,9 +23,9 @@ from model.data.shard_format import SEGMENT_FIELDS
 from model.data.shard_writer import write_token_shard
 from tasks.artifacts import Tokenizer, TokenShards
 from tasks.cluster import ClusterConfig, Launcher, LostWorkers, read_curve
-from tasks.encoding import SPECIAL_TOKENS
 from tasks.errors import UserError
-from tasks.pretrain import PretrainConfig, Pretraining, pretrain_model
+from tasks.pretrain.pretrain import PretrainConfig, Pretraining, pretrain_model
+from tasks.tokenizer.encoding import SPECIAL_TOKENS
 
 VOCAB, CONTEXT, CHECKPOINTS = 61, 16, 4
 STEPS = 12

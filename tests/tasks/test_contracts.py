@@ -10,7 +10,7 @@ import pytest
 from model.data.shard_format import SEGMENT_FIELDS
 from tasks.contracts import ContractName, check_table
 from tasks.documents import DOCUMENTS, DROPPED
-from tasks.encoded import TOKEN_DOCUMENTS
+from tasks.shards.encoded_corpus import TOKEN_DOCUMENTS
 
 TEXTS = pa.list_(pa.string())
 SCHEMAS: dict[ContractName, pa.Schema] = {
@@ -143,7 +143,7 @@ def test_a_lone_surrogate_in_the_bytes_of_a_string_is_found(tmp_path: Path):
 
 
 def statistics(**changed: object) -> pa.Table:
-    from tasks.annotate import STATISTICS
+    from tasks.corpus.annotate import STATISTICS
 
     row: dict[str, object] = {field.name: 0 for field in STATISTICS} | {
         "id": "a",

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tasks.errors import UserError
 from tasks.reading import lines
-from tasks.reading.found import Found, Refused
+from tasks.reading.documents import Found, Refused
 from tasks.reading.read import digests_of, list_files, read_file
 from tasks.reading.sources import AnySource
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from tasks.report.story import RunStory
+from tasks.report.facts import RunStory
 from tests.tasks.report.browser import Browser, Tab
 from tests.tasks.report.stories import make_story, page_of
 

@@ -9,14 +9,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from tasks.audit import Audit, Share
-from tasks.audit_documents import Histogram
-from tasks.audit_measures import Repeats, SharedDocuments, Spread
-from tasks.inside import Inside, LayerView, MapView, TokenView
+from tasks.evaluate.inspection import Inside, LayerView, MapView, TokenView
 from tasks.ledger import Ledger, Receipt
-from tasks.lineage import StepDocument
-from tasks.report.page import ReportConfig, write_report
-from tasks.report.story import (
+from tasks.lineage.step_trace import StepDocument
+from tasks.pretrain.audit import Audit, Share
+from tasks.pretrain.audit_documents import Histogram
+from tasks.pretrain.audit_measures import Repeats, SharedDocuments, Spread
+from tasks.report.facts import (
     CurvePoint,
     DroppedSample,
     FitRow,
@@ -31,6 +30,7 @@ from tasks.report.story import (
     StageStory,
     TokenizerStory,
 )
+from tasks.report.page import ReportConfig, write_report
 
 HOSTILE = "<script>document.title = 'owned'; fetch('https://example.com')</script><img src=x onerror=alert(1)>"
 SEED = 7

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from tasks.artifacts import Manifest
+from tasks.corpus.samples.excerpts import Document, excerpt
+from tasks.corpus.samples.groups import Group, Pair
 from tasks.ledger import Ledger
 from tasks.report import wording
+from tasks.report.facts import RunStory
 from tasks.report.samples_page import render_samples
-from tasks.report.story import RunStory
-from tasks.specimens.excerpts import Document, excerpt
-from tasks.specimens.groups import Group, Pair
 from tests.tasks.report.browser import DRAWN, FAINT, Browser, Tab
 from tests.tasks.report.stories import HOSTILE, SPIKE, UNTOLD_SPIKE, make_corpus_story, page_of
 

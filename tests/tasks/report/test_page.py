@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.report.facts import CurvePoint, RunStory
 from tasks.report.markup import visible
-from tasks.report.story import CurvePoint, RunStory
 from tests.tasks.report.stories import SCORES, make_stages, page_of
 
 

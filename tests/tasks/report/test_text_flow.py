@@ -5,12 +5,12 @@ from itertools import pairwise
 import pytest
 
 from tasks.report import wording
+from tasks.report.facts import MixtureRow
 from tasks.report.mixture import MOST_SOURCES, mixture_bars, mixture_table
 from tasks.report.page import receipts_by_contract
 from tasks.report.palette import LIGHT_AND_DARK
 from tasks.report.reasons import reason_text
 from tasks.report.stage_graph import places
-from tasks.report.story import MixtureRow
 from tasks.report.text_flow import STREAM_PIXELS, text_flow
 from tests.tasks.report.stories import make_corpus_story, make_stages
 

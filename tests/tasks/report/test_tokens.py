@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.audit import Audit, Share
-from tasks.audit_documents import Histogram
-from tasks.audit_measures import Spread
+from tasks.pretrain.audit import Audit, Share
+from tasks.pretrain.audit_documents import Histogram
+from tasks.pretrain.audit_measures import Spread
 from tasks.report import wording
 from tasks.report.batches import (
     MOST_SHARES,
@@ -20,10 +20,10 @@ from tasks.report.batches import (
     share_bars,
     shared_text,
 )
+from tasks.report.facts import THIS, TokenizerStory
 from tasks.report.fit import MOST_ROWS, fit_chart, fit_dots, fit_table
 from tasks.report.histograms import added
 from tasks.report.packing import fill_text, length_bars, packing_sentence
-from tasks.report.story import THIS, TokenizerStory
 from tests.tasks.report.stories import AUDIT, PACKING, make_fit
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from tasks.artifacts import Corpus, Tokenizer, TokenShards, Workspace, as_artifact, describe
-from tasks.filetasks import FilesConfig, FileTasks
+from tasks.executor.filetasks import FilesConfig, FileTasks
 from tasks.settings import identity
-from tasks.shards import ShardsConfig, write_shards
-from tasks.tokenizer import TokenizerConfig, train_tokenizer
-from tests.tasks.shards_run import TRAIN, VALIDATION, make_corpus
+from tasks.shards.shards import ShardsConfig, write_shards
+from tasks.tokenizer.tokenizer import TokenizerConfig, train_tokenizer
+from tests.tasks.shards.shards_run import TRAIN, VALIDATION, make_corpus
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import pytest
 
 from model.data.shard_reader import TokenRows, artifact_shards
 from tasks.artifacts import Corpus, Tokenizer, TokenShards, Workspace, inspect_all
-from tasks.filetasks import FileTasks
-from tasks.shards import ShardsConfig
-from tests.tasks.shards_run import digests, run, write_all
+from tasks.executor.filetasks import FileTasks
+from tasks.shards.shards import ShardsConfig
+from tests.tasks.shards.shards_run import digests, run, write_all
 
 
 def test_artifact_lists_its_shards_by_group(published: TokenShards):

@@ -7,14 +7,23 @@ import pyarrow.parquet as pq
 import pytest
 import tokenizers
 
-import tasks.encoded
-import tasks.packing
+import tasks.shards.encoded_corpus
+import tasks.shards.packing
 from tasks.artifacts import Tokenizer
-from tasks.encoding import SPECIAL_TOKENS
 from tasks.errors import UserError
-from tasks.filetasks import FileTasks
-from tasks.shards import ShardsConfig, group_folder
-from tests.tasks.shards_run import VALIDATION, encoded, make_corpus, make_texts, open_rows, run, shuffled, unpacked
+from tasks.executor.filetasks import FileTasks
+from tasks.shards.shards import ShardsConfig, group_folder
+from tasks.tokenizer.encoding import SPECIAL_TOKENS
+from tests.tasks.shards.shards_run import (
+    VALIDATION,
+    encoded,
+    make_corpus,
+    make_texts,
+    open_rows,
+    run,
+    shuffled,
+    unpacked,
+)
 
 
 def test_group_without_a_whole_row_leaves_no_folder(tokenizer: Tokenizer, tmp_path: Path, files: FileTasks):
@@ -44,7 +53,7 @@ def test_single_document_is_enough(tokenizer: Tokenizer, tmp_path: Path, files: 
 def test_document_longer_than_a_shard_and_a_window_is_whole(
     tokenizer: Tokenizer, tmp_path: Path, files: FileTasks, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(tasks.packing, "WINDOW_TOKENS", 1_000)
+    monkeypatch.setattr(tasks.shards.packing, "WINDOW_TOKENS", 1_000)
     train = [{"long": "x" * 20_000, **make_texts(0, 10)}]
     corpus = make_corpus(tmp_path, train, VALIDATION)
     for packing in ("best_fit", "documents", "concatenate"):

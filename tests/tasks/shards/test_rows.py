@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tasks.encoded
-import tasks.packing
+import tasks.shards.encoded_corpus
+import tasks.shards.packing
 from tasks.artifacts import Corpus, Tokenizer
-from tasks.encoded import ORDERED
-from tasks.encoding import load_tokenizer, special_ids
-from tasks.filetasks import FilesConfig, FileTasks
-from tasks.shards import Packed, RowKind, ShardsConfig, pack_windows
-from tests.tasks.shards_run import (
+from tasks.executor.filetasks import FilesConfig, FileTasks
+from tasks.shards.encoded_corpus import ORDERED
+from tasks.shards.shards import Packed, RowKind, ShardsConfig, pack_windows
+from tasks.tokenizer.encoding import load_tokenizer, special_ids
+from tests.tasks.shards.shards_run import (
     TRAIN,
     VALIDATION,
     digests,
@@ -129,9 +129,9 @@ def test_same_bytes_for_any_number_of_workers_and_whatever_is_read_at_a_time(
     )
     found = []
     for workers, read_bytes, documents in ((0, 2**22, 2**16), (2, 2**22, 2**16), (0, 500, 7)):
-        monkeypatch.setattr(tasks.encoded, "ENCODE_BYTES", read_bytes)
-        monkeypatch.setattr(tasks.encoded, "SORT_TOKENS", read_bytes)
-        monkeypatch.setattr(tasks.encoded, "RANGE_DOCUMENTS", documents)
+        monkeypatch.setattr(tasks.shards.encoded_corpus, "ENCODE_BYTES", read_bytes)
+        monkeypatch.setattr(tasks.shards.encoded_corpus, "SORT_TOKENS", read_bytes)
+        monkeypatch.setattr(tasks.shards.encoded_corpus, "RANGE_DOCUMENTS", documents)
         place = tmp_path / f"{workers}-{documents}"
         files = FileTasks(place / "parts", FilesConfig(workers=workers))
         found.append(digests(run(config, corpus, tokenizer, place / "out", files)[0]))
@@ -142,7 +142,7 @@ def test_same_bytes_for_any_number_of_workers_and_whatever_is_read_at_a_time(
 def test_small_windows_lose_nothing(
     corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path, files: FileTasks, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(tasks.packing, "WINDOW_TOKENS", 700)
+    monkeypatch.setattr(tasks.shards.packing, "WINDOW_TOKENS", 700)
     out, _ = run(ShardsConfig(context=32, rows_per_shard=9), corpus, tokenizer, tmp_path / "out", files)
     assert unpacked(open_rows(out / "train/all")) == dict(enumerate(encoded(tokenizer, TRAIN)))
 

@@ -1,0 +1,194 @@
+"""Evaluation: a model on a suite of tasks, beside baselines on the same items, every figure with interval, n and seed."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import pyarrow as pa
+
+from model.config.objective_config import ObjectiveConfig
+from tasks.artifacts import Corpus, Examples, FinetunedModel, PretrainedModel, Tokenizer
+from tasks.documents import TableWriter
+from tasks.errors import UserError
+from tasks.evaluate.inspection import Inside, look_at_prompts, look_at_samples, write_insides
+from tasks.evaluate.label_scores import score_choices, score_classes, score_figures, score_labels, score_token_labels
+from tasks.evaluate.language_scores import Score, Subject, score_documents, score_instructions
+from tasks.evaluate.objective_scores import score_objective
+from tasks.evaluate.suite import EvaluateConfig, TaskName, suite_digests
+from tasks.examples.rows import read_examples
+from tasks.inference.objective_file import read_objective
+from tasks.ledger import Ledger, StageOutcome
+from tasks.settings import Json
+
+if TYPE_CHECKING:
+    from model.nn.models import Model
+
+__all__ = ["EvaluateConfig", "evaluate", "load_suite", "score_model", "suite_digests"]
+
+EXAMPLE_TASKS = {
+    "instruction": score_instructions, "classification": score_classes, "multi_label": score_labels,
+    "regression": score_figures, "token_labels": score_token_labels, "multiple_choice": score_choices,
+}  # fmt: skip
+SCORES = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("model", "suite", "task", "metric")]
+    + [pa.field(name, pa.float64(), nullable=False) for name in ("value", "ci_low", "ci_high")]
+    + [pa.field(name, pa.int64(), nullable=False) for name in ("n", "seed")]
+)
+
+
+def load_suite(path: Path) -> EvaluateConfig:
+    """A suite file (YAML). UserError naming the key that is wrong."""
+    import yaml
+    from pydantic import ValidationError
+
+    try:
+        return EvaluateConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such suite. Fix: name a file such as configs/suites/quick.yaml.") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML ({error}). Fix: see configs/suites/quick.yaml.") from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']}" for one in error.errors())
+        known = ", ".join(sorted(EvaluateConfig.model_fields))
+        raise UserError(f"{path}: {faults}. Known keys: {known}.") from error
+
+
+def draw_samples(config: EvaluateConfig, subject: Subject, is_chat: bool) -> list[dict[str, Json]]:
+    """Continuations of the prompts, each with the seed and temperature that give it again; of an encoder-decoder, answers."""
+    from model.inference.sampling import Sampling
+    from model.nn.models import Seq2SeqModel
+    from tasks.inference.generation import continue_text, translate_text
+
+    model, tokenizer = subject.model, subject.tokenizer
+    samples: list[dict[str, Json]] = []
+    sampling = Sampling(config.sample_tokens, config.temperature, seed=config.seed)
+    for prompt in config.prompts:
+        if isinstance(model, Seq2SeqModel):
+            assert subject.start is not None
+            texts = translate_text(model, tokenizer, prompt, subject.start, config.samples, sampling)
+        else:
+            texts = continue_text(model, tokenizer, prompt, config.samples, sampling, is_chat=is_chat)
+        for text in texts:
+            samples.append({"prompt": prompt, "text": text, "seed": config.seed, "temperature": config.temperature})
+    return samples
+
+
+def look_inside(
+    config: EvaluateConfig, subject: Subject, samples: Sequence[dict[str, Json]], is_chat: bool
+) -> list[Inside]:
+    """The model at work on the first sample of each prompt; a masked one on the prompts themselves."""
+    from model.nn.models import LanguageModel, MaskedLanguageModel
+
+    if isinstance(subject.model, MaskedLanguageModel):
+        return look_at_prompts(subject, subject.model, config.prompts)
+    if not isinstance(subject.model, LanguageModel):
+        return []
+    texts = [(str(sample["prompt"]), str(sample["text"])) for sample in samples[:: config.samples]]
+    return look_at_samples(subject, subject.model, texts, is_chat)
+
+
+def chosen_tasks(
+    config: EvaluateConfig,
+    model: "Model",
+    objective: ObjectiveConfig | None,
+    corpus: Path | None,
+    examples: Path | None,
+) -> list[TaskName]:
+    """The suite's tasks in the order of the table, the examples' first. UserError for one that lacks what it needs."""
+    from model.nn.models import LanguageModel
+
+    kind = None if examples is None else read_examples(examples, "heldout").kind
+    has_text = corpus is not None or config.documents == "python"
+    if config.tasks is None:
+        suited: list[TaskName] = [] if kind is None else [kind]
+        if isinstance(model, LanguageModel):
+            suited.extend(("bits_per_byte", "samples") if has_text else ("samples",))
+        if has_text and objective is not None and objective.kind != "causal":
+            suited.append("objective_loss")
+        return suited
+    for task in config.tasks:
+        if task in ("bits_per_byte", "objective_loss") and not has_text:
+            raise UserError(
+                f"evaluate.tasks: {task} needs text. Fix: set evaluate.documents to python, or give a corpus."
+            )
+        if task == "objective_loss" and (objective is None or objective.kind == "causal"):
+            raise UserError(
+                f"evaluate.tasks: a {type(model).__name__} has no objective that objective_loss could measure. "
+                "Fix: leave it out; bits_per_byte judges what follows a text."
+            )
+        if task in EXAMPLE_TASKS and task != kind:
+            raise UserError(
+                f"evaluate.tasks: {task} needs examples of that kind, found {kind or 'none'}. Fix: leave it out."
+            )
+    order: tuple[TaskName, ...] = get_args(TaskName)
+    return [task for task in order if task in config.tasks]
+
+
+def score_model(
+    config: EvaluateConfig, folder: Path, out: Path, corpus: Path | None = None, examples: Path | None = None
+) -> StageOutcome:
+    """Score the Hugging Face folder `folder`; `corpus` and `examples` are folders of their artifacts.
+
+    Writes scores.parquet, samples.json (empty when the suite draws none) and inspection.json.
+    """
+    import torch
+
+    from model.distributed.device import choose_device
+    from model.nn.models import Seq2SeqModel
+    from tasks.inference.generation import target_start
+    from tasks.inference.saved_models import load, read_task
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    model, tokenizer = load(folder)
+    start = target_start(folder, tokenizer) if isinstance(model, Seq2SeqModel) else None
+    subject = Subject(model.to(choose_device()), tokenizer, start)
+    task = read_task(folder)
+    scores: list[Score] = []
+    samples: list[dict[str, Json]] = []
+    is_chat = task is not None and task.kind == "instruction"
+    objective = read_objective(folder, subject.model)
+    for name in chosen_tasks(config, subject.model, objective, corpus, examples):
+        if name == "samples":
+            samples = draw_samples(config, subject, is_chat)
+        elif name == "bits_per_byte":
+            scores += score_documents(config, subject, corpus)
+        elif name == "objective_loss":
+            assert objective is not None
+            scores += score_objective(config, subject, objective, corpus)
+        else:
+            assert examples is not None
+            scores += EXAMPLE_TASKS[name](config, subject, examples)
+    _write(config, scores, samples, out)
+    write_insides(look_inside(config, subject, samples, is_chat), out / "inspection.json")
+    figures: dict[str, float] = {}
+    for score in scores:
+        if score.model == "model":
+            figures.setdefault(score.metric, score.estimate.value)  # of two tasks with one metric, the examples' counts
+    return StageOutcome(Ledger(rows_out=len(scores)), (), figures)
+
+
+def evaluate(
+    config: EvaluateConfig, model: PretrainedModel | FinetunedModel, tokenizer: Tokenizer, corpus: Corpus | None,
+    examples: Examples | None, out: Path,
+) -> StageOutcome:  # fmt: skip
+    """Write scores.parquet (contract Scores), samples.json and inspection.json. `tokenizer` is the one inside the model's folder."""
+    return score_model(
+        config,
+        model.path / "model",
+        out,
+        None if corpus is None else corpus.path,
+        None if examples is None else examples.path,
+    )
+
+
+def _write(config: EvaluateConfig, scores: Sequence[Score], samples: Sequence[dict[str, Json]], out: Path) -> None:
+    rows = [
+        {"model": s.model, "suite": config.suite, "task": s.task, "metric": s.metric, "value": s.estimate.value,
+         "ci_low": s.estimate.low, "ci_high": s.estimate.high, "n": s.estimate.n, "seed": config.seed}
+        for s in scores
+    ]  # fmt: skip
+    with TableWriter(out / "scores.parquet", SCORES) as writer:
+        writer.write(pa.RecordBatch.from_pylist(rows, SCORES))
+    (out / "samples.json").write_text(json.dumps(samples, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,283 @@
+"""Export: a model as a Hugging Face folder that others can use, published only with a certificate that nothing was lost."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tasks.artifacts import Manifest, Workspace, describe, file_digest, fingerprint, read_manifest
+from tasks.errors import UserError
+from tasks.export.certificate import (
+    CLOSE,
+    Check,
+    compare,
+    compare_logits,
+    compare_weights,
+    fixed_prompts,
+    gather,
+    read_logits,
+)
+from tasks.export.foreign_check import PACKAGE, gather_foreign, is_installed
+from tasks.export.model_card import find_artifact, read_origin, write_card
+from tasks.inference.folder_settings import (
+    Marks,
+    folder_settings,
+    keep_generation_settings,
+    marks_of,
+    read_json,
+    write_json,
+)
+from tasks.inference.saved_models import check_folder, load
+from tasks.ledger import Ledger, StageOutcome
+from tasks.settings import Json
+from tasks.tokenizer.encoding import vocabulary_size
+
+if TYPE_CHECKING:
+    import tokenizers
+    import torch
+
+    from model.nn.models import Model
+
+Dtype = Literal["float32", "bfloat16"]
+PADDING_ROWS = 1_024  # of a vocabulary, at most; more is no padding but another tokenizer's vocabulary
+KEPT_FILES = ("tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "task.json", "objective.json")
+
+
+class UnequalError(Exception):
+    """The folder that was written does not say what the model says."""
+
+    def __init__(self, checks: list[Check]) -> None:
+        super().__init__(
+            "; ".join(f"{check.name}: {check.told or check.found}" for check in checks if not check.is_fine)
+        )
+        self.checks = checks
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A published folder."""
+
+    folder: Path
+    manifest: Manifest
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A model that can be exported, with what goes beside it."""
+
+    source: Path
+    artifact: Path | None  # that holds it, where it was made here
+    model: "Model"
+    tokenizer: "tokenizers.Tokenizer"
+    size: int  # tokens
+    padding: int  # rows of the vocabulary behind them
+    marks: Marks
+    settings: Mapping[str, object]  # ids and labels for config.json
+
+
+def export_model(source: Path, target: Path, dtype: Dtype, allow_pickle: bool, workspace: Workspace) -> Exported:
+    """Write the model in the folder `source` to the new or empty folder `target`, load it anew, compare, and publish it.
+
+    Where it came from is looked up in `workspace`. Raises UserError for a target that holds something and for a model that
+    no class of transformers computes, and UnequalError, with nothing left at `target`, where what was loaded anew differs.
+    """
+    started = time.monotonic()
+    _check_target(target)
+    opened = _open(source, allow_pickle, find_artifact(source, workspace))
+    prompts = fixed_prompts(opened.tokenizer, opened.size, opened.model.trunk.config.context, opened.marks.pad)
+    checks = [_check_adapter(opened, prompts), _cut(opened, prompts)]
+    rounding = _round(opened, prompts) if dtype == "bfloat16" else 0.0
+    partial = _begin(target)
+    try:
+        _write(opened, partial, dtype)
+        checks += _compare(opened, partial, prompts)
+        if not all(check.is_fine for check in checks):
+            raise UnequalError(checks)
+        (partial / "certificate.json").write_text(_certificate(prompts, checks), encoding="utf-8")
+        write_card(partial, source, read_origin(opened.artifact), opened.model, opened.padding, dtype, checks)
+        manifest = _manifest(opened, partial, dtype, checks, rounding, time.monotonic() - started)
+        _publish(partial, target, manifest)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Exported(target, manifest, tuple(checks))
+
+
+def _check_target(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise UserError(f"DIR {target}: a file, expected a new or empty folder. Fix: name another.")
+    if target.is_dir() and any(target.iterdir()):
+        names = ", ".join(sorted(path.name for path in target.iterdir())[:4])
+        raise UserError(f"DIR {target}: not empty (it holds {names}). Fix: name a new folder, or empty this one.")
+
+
+def _begin(target: Path) -> Path:
+    """An empty folder beside the target, to be renamed."""
+    partial = target.parent / f".{target.name}.{os.getpid()}.partial"
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"DIR {target}: {error.strerror}. Fix: name a folder that you may write beside.") from error
+    return partial
+
+
+def _open(source: Path, allow_pickle: bool, artifact: Path | None) -> _Opened:
+    """The model. UserError where it is none that others could read."""
+    from model.huggingface.huggingface import foreign_obstacle
+
+    check_folder(source, allow_pickle=allow_pickle)
+    model, tokenizer = load(source, allow_pickle)
+    obstacle = foreign_obstacle(model)
+    if obstacle is not None:
+        raise UserError(
+            f"MODEL {source}: {obstacle}, so no Hugging Face folder can hold it. It stays as it is, and wordmill generate "
+            "and evaluate go on using it there."
+        )
+    size, rows = vocabulary_size(tokenizer), model.trunk.vocab_size
+    if not size <= rows <= size + PADDING_ROWS:
+        raise UserError(
+            f"MODEL {source}: tokenizer.json has {size} tokens, but the weights are for {rows}: these do not belong together. "
+            "Fix: put the tokenizer there that the model was trained with."
+        )
+    settings = folder_settings(source, tokenizer, size)
+    return _Opened(source, artifact, model, tokenizer, size, rows - size, marks_of(settings), settings)
+
+
+def _check_adapter(opened: _Opened, prompts: list[list[int]]) -> Check:
+    """Whether the model says what its base says with the adapter beside it, where it was made so."""
+    from model.huggingface.huggingface import load_trunk
+    from model.huggingface.lora_files import ADAPTER_CONFIG, load_adapter
+
+    name, folder = "adapter, merged and not", (opened.artifact or opened.source) / "adapter"
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return Check(name, "", None, 0.0, "it was not made by an adapter")
+    base = Path(str(read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")))
+    if not (base / "config.json").is_file():
+        return Check(name, "", None, 0.0, f"its base is no longer at {base}")
+    unmerged, _ = load(opened.source)
+    own, trunk = unmerged.trunk.state_dict(), load_trunk(base).state_dict()
+    unmerged.trunk.load_state_dict(
+        {key: trunk[key] if trunk[key].shape == tensor.shape else tensor for key, tensor in own.items()}
+    )
+    load_adapter(folder, unmerged)
+    apart = _logits(unmerged.eval(), prompts, opened.marks)
+    merged = _logits(opened.model, prompts, opened.marks)
+    return compare_logits(name, merged, apart, is_exact=False)
+
+
+def _cut(opened: _Opened, prompts: list[list[int]]) -> Check:
+    """Slices padding off the vocabulary, in place: no other logit may move by more than another order of sums explains."""
+    from model.nn.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel
+    from model.nn.vocabulary_size import cut_vocabulary
+
+    name = "padding, there and not"
+    if not opened.padding:
+        return Check(name, "", None, 0.0, "the vocabulary has none")
+    padded = _logits(opened.model, prompts, opened.marks)
+    if isinstance(opened.model, LanguageModel | MaskedLanguageModel | Seq2SeqModel):
+        padded = [part[..., : opened.size] for part in padded]
+    cut_vocabulary(opened.model, opened.size)
+    return compare_logits(name, padded, _logits(opened.model, prompts, opened.marks), is_exact=False)
+
+
+def _round(opened: _Opened, prompts: list[list[int]]) -> float:
+    """Rounds the weights to bfloat16, in place; by how much that moves a logit at most."""
+    import torch
+
+    exact = _logits(opened.model, prompts, opened.marks)
+    with torch.no_grad():
+        for parameter in opened.model.parameters():
+            parameter.copy_(parameter.to(torch.bfloat16))
+    rounded = _logits(opened.model, prompts, opened.marks)
+    return max(float((one - two).abs().max()) for one, two in zip(exact, rounded, strict=True))
+
+
+def _logits(model: "Model", prompts: list[list[int]], marks: Marks) -> list["torch.Tensor"]:
+    return [read_logits(model, prompt, marks) for prompt in prompts]
+
+
+def _write(opened: _Opened, folder: Path, dtype: Dtype) -> None:
+    """Weights, configs and tokenizer."""
+    from model.huggingface.huggingface import save_folder
+
+    try:
+        save_folder(folder, opened.model, opened.settings, dtype=dtype)
+    except ValueError as error:
+        raise UserError(f"MODEL {opened.source}: {error}") from error
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")  # safetensors lets only its writer read
+    keep_generation_settings(opened.source, folder)
+    shutil.copyfile(opened.source / "tokenizer.json", folder / "tokenizer.json")
+    for name in KEPT_FILES:
+        if (opened.source / name).is_file():
+            shutil.copyfile(opened.source / name, folder / name)
+    settings = read_json(folder / "tokenizer_config.json")
+    if "tokenizer_class" not in settings:
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    settings["model_max_length"] = opened.model.trunk.config.context
+    write_json(folder / "tokenizer_config.json", settings)
+
+
+def _compare(opened: _Opened, folder: Path, prompts: list[list[int]]) -> list[Check]:
+    """The model with what was written of it: as we read it, and as `transformers` does."""
+    from model.huggingface.huggingface import head_of
+
+    before = gather(opened.model, opened.tokenizer, prompts, opened.marks)
+    anew, tokenizer = load(folder)
+    checks = [compare_weights("loaded anew", opened.model, anew)]
+    checks += compare("loaded anew", before, gather(anew, tokenizer, prompts, opened.marks), is_exact=True)
+    if not is_installed():
+        return [*checks, Check(PACKAGE, "", None, 0.0, f"{PACKAGE} is not installed")]
+    context = anew.trunk.config.context
+    foreign = gather_foreign(folder, head_of(anew), prompts, context, opened.marks)
+    return checks + compare(PACKAGE, before, foreign, is_exact=False)
+
+
+def _certificate(prompts: list[list[int]], checks: list[Check]) -> str:
+    told = {
+        "prompts": prompts,
+        "close": CLOSE,
+        "checks": [{**asdict(check), "fine": check.is_fine} for check in checks],
+    }
+    return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
+
+
+def _manifest(
+    opened: _Opened, folder: Path, dtype: Dtype, checks: list[Check], rounding: float, seconds: float
+) -> Manifest:
+    """Of the folder, every file with its digest; what the certificate found is in its figures and notes."""
+    origin = None if opened.artifact is None else read_manifest(opened.artifact)
+    inputs = {"model": origin.fingerprint} if origin is not None else _digests(opened.source)
+    config: dict[str, Json] = {"dtype": dtype, "rows": opened.size}
+    figures = {check.name: check.found for check in checks if check.found is not None}
+    if dtype == "bfloat16":
+        figures["rounding to bfloat16: logits"] = rounding
+    notes = {check.name: f"not checked: {check.told}" for check in checks if check.found is None}
+    if is_installed():
+        notes[PACKAGE] = f"checked with version {version(PACKAGE)}"
+    outcome = StageOutcome(Ledger(rows_out=1), (), figures, {"certificate": "passed", **notes})
+    return describe("export", fingerprint("export", config, inputs), config, inputs, folder, outcome, seconds)
+
+
+def _digests(source: Path) -> dict[str, str]:
+    files = [
+        source / "config.json",
+        source / "tokenizer.json",
+        *sorted(source.glob("*.safetensors")),
+        *source.glob("*.bin"),
+    ]
+    return {f"file {path.name}": file_digest(path) for path in files}
+
+
+def _publish(folder: Path, target: Path, manifest: Manifest) -> None:
+    """The manifest last, then one rename: a folder at `target` is whole."""
+    (folder / "manifest.json").write_text(
+        json.dumps(asdict(manifest), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+    )
+    if target.is_dir():
+        target.rmdir()
+    folder.rename(target)

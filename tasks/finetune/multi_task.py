@@ -1,0 +1,50 @@
+"""Several heads on one trunk, one for each set of examples: how they are put on it, saved together, and taken apart again."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.errors import UserError
+from tasks.examples.rows import LabelledExamples
+from tasks.finetune.tuned_model import Base, head_spec, save_tokenizer, special_tokens, with_head
+from tasks.settings import Json
+from tasks.tokenizer.encoding import TextIds
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from model.nn.models import Model, MultiTask
+
+TASKS = "tasks.json"  # name of a head -> what task.json says of the model that it makes with the trunk
+
+
+def with_heads(base: Base, examples: Mapping[str, LabelledExamples], tokens: int, seed: int, place: str) -> "MultiTask":
+    """The base's trunk under a head for each set of examples; each begins as it would alone: see `with_head`."""
+    from model.nn.models import MultiTask
+
+    if base.trunk.config.family == "seq2seq":
+        raise UserError(
+            f"{place}: several heads need one trunk, but an encoder-decoder has two stacks. Fix: give each of the examples "
+            f"{', '.join(examples)} an entry of its own, or start from a decoder or an encoder."
+        )
+    heads = {name: with_head(base, one, tokens, seed, place).get_submodule("head") for name, one in examples.items()}
+    model = MultiTask(
+        base.trunk.config, base.trunk.vocab_size, {name: head_spec(one) for name, one in examples.items()}
+    )
+    model.trunk.load_state_dict(base.trunk.state_dict())
+    for name, head in heads.items():
+        model.head_for(name).load_state_dict(head.state_dict())
+    return model
+
+
+def save_heads(
+    model: "Model", tokenizer: "tokenizers.Tokenizer", special: TextIds, tasks: Mapping[str, dict[str, Json]], source: Path,
+    folder: Path,
+) -> None:  # fmt: skip
+    """The folder of all heads, in Wordmill's own form, with tasks.json."""
+    from model.huggingface.huggingface import save_folder
+
+    save_folder(folder, model, special_tokens(special))
+    save_tokenizer(tokenizer, special, source, folder)
+    (folder / TASKS).write_text(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,285 @@
+"""The model that a fine-tuning trains: a head on a base, what of the two learns, and how they are saved."""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BeforeValidator, Field
+
+from model.config.lora_config import LoraConfig
+from tasks.errors import UserError
+from tasks.examples.pair_rows import surround_sources
+from tasks.examples.rows import LabelledExamples
+from tasks.settings import Json
+from tasks.tokenizer.encoding import TextIds, vocabulary_size
+
+if TYPE_CHECKING:
+    import tokenizers
+    from torch import Tensor, nn
+
+    from model.nn.freezing import Rule
+    from model.nn.heads import HeadSpec
+    from model.nn.models import Model, Trunk
+    from model.nn.transformer import EncoderDecoder
+
+PRESETS = ("trunk", "all but embeddings")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TOP = re.compile(r"all but top ([1-9][0-9]{0,3})")
+
+logger = logging.getLogger(__name__)
+
+
+def _spelled_out(freeze: object) -> object:
+    """A preset by its name becomes a list of one; "none" an empty one."""
+    if not isinstance(freeze, str):
+        return freeze
+    if freeze not in ("none", *PRESETS) and not TOP.fullmatch(freeze):
+        raise ValueError(
+            f"freeze {freeze!r}: expected none, {', '.join(PRESETS)}, all but top N (layers), or a list of patterns over "
+            "parameter names"
+        )
+    return () if freeze == "none" else (freeze,)
+
+
+Pattern = Annotated[str, Field(min_length=1)]
+Freeze = Annotated[tuple[Pattern, ...], BeforeValidator(_spelled_out)]
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a fine-tuning starts from."""
+
+    trunk: "Trunk | EncoderDecoder"
+    model: "Model | None"  # with its head; None where the folder has a trunk alone, or a head of a kind unknown here
+    pooler: "Mapping[str, Tensor]"  # BERT's, which its masked model has no use for; empty where there is none
+
+    @property
+    def kind(self) -> str:
+        """What it is, in words."""
+        return f"a {self.trunk.config.family} trunk alone" if self.model is None else f"a {type(self.model).__name__}"
+
+
+def open_base(folder: Path, tokenizer: "tokenizers.Tokenizer", place: str) -> Base:
+    """The base model. UserError, naming `place`, where it cannot be read or has fewer tokens than the tokenizer."""
+    from model.huggingface.huggingface import load_folder, load_pooler, load_trunk
+
+    try:
+        source = load_folder(folder)
+    except ValueError as error:
+        logger.info("%s: its trunk alone is tried: %s", place, error)
+        source = None
+    try:
+        trunk = load_trunk(folder) if source is None else source.trunk
+        base = Base(trunk, source, load_pooler(folder) if trunk.config.family == "bert" else {})
+    except ValueError as error:
+        raise UserError(f"{place}: {error}") from error
+    if vocabulary_size(tokenizer) > base.trunk.vocab_size:
+        raise UserError(
+            f"{place}: the tokenizer has {vocabulary_size(tokenizer)} tokens, the base model {base.trunk.vocab_size}. "
+            "Fix: give the tokenizer that the model was trained with."
+        )
+    return base
+
+
+def with_head(base: Base, examples: LabelledExamples, tokens: int, seed: int, place: str) -> "Model":
+    """The base itself for instructions, its trunk under a new head for classes. UserError for a base that does not fit.
+
+    To an encoder-decoder the prompt is the source, the response the target. A language model with fewer than `tokens` tokens gets
+    rows for the others.
+    """
+    import torch
+
+    from model.nn.models import LanguageModel, Seq2SeqModel
+    from model.nn.vocabulary_size import resize_vocabulary
+
+    torch.manual_seed(seed)
+    if examples.kind != "instruction":
+        return _with_new_head(base, examples, place)
+    if isinstance(base.model, Seq2SeqModel):
+        return base.model
+    if not isinstance(base.model, LanguageModel):
+        raise UserError(
+            f"{place}: instructions need a language model or an encoder-decoder, but the base is {base.kind}. "
+            "Fix: start from a model that writes."
+        )
+    resize_vocabulary(base.model, max(base.trunk.vocab_size, tokens), seed)
+    return base.model
+
+
+def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model":
+    """The trunk, and of the head what fits as well, as ModernBERT's dense layer and BERT's pooler; the scores are new."""
+    from model.nn.models import model_with
+
+    config = base.trunk.config
+    try:
+        model = model_with(config, base.trunk.vocab_size, head_spec(examples))
+    except ValueError as error:
+        raise UserError(
+            f"{place}: {examples.kind} on a base of family {config.family}: {error}. Fix: start from a decoder or an encoder."
+        ) from error
+    model.trunk.load_state_dict(base.trunk.state_dict())
+    known = {**base.pooler, **({} if base.model is None else base.model.state_dict())}
+    for name, tensor in model.state_dict().items():
+        if name.startswith("head.") and not name.startswith("head.score."):
+            if name in known and known[name].shape == tensor.shape:
+                tensor.copy_(known[name])
+    return model
+
+
+def head_spec(examples: LabelledExamples) -> "HeadSpec":
+    """The head that learns such examples."""
+    from model.nn.heads import HeadSpec
+
+    match examples.kind:
+        case "instruction":
+            return HeadSpec("language")
+        case "token_labels":
+            return HeadSpec("tokens", len(examples.labels))
+        case "multiple_choice":
+            return HeadSpec("choice")
+        case "regression":
+            return HeadSpec("sequence", 1, "regression")
+        case "multi_label":
+            return HeadSpec("sequence", len(examples.labels), "multi")
+        case "classification":
+            return HeadSpec("sequence", len(examples.labels))
+
+
+def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, grew: bool, place: str) -> str:
+    """Freezes by preset, rules or adapters; returns, and logs, the table of what came of it. UserError where nothing could learn.
+
+    Beside adapters learn a new head, and the embedding where the vocabulary `grew`.
+    """
+    from model.distributed.device import process_rank
+    from model.nn.freezing import apply_rules, freezing_table, table_lines
+    from model.nn.lora import apply_lora
+
+    try:
+        if lora is not None:
+            apply_lora(model, lora)
+        apply_rules(model, _rules(model, freeze) if lora is None else _beside_adapters(model, grew))
+    except ValueError as error:
+        raise UserError(f"{place}: {error}") from error
+    for name, head in _heads(model).items():
+        if not any(parameter.requires_grad for part in (model.trunk, head) for parameter in part.parameters()):
+            raise UserError(
+                f"{place}: freeze is {', '.join(freeze)}, which is all that {name} has (a tied head is the embedding): nothing could "
+                "learn. Fix: set freeze to none."
+            )
+    told = "\n".join(table_lines(freezing_table(model)))
+    if process_rank()[0] == 0:
+        logger.info("%s: what learns\n%s", place, told)
+    return told
+
+
+def save_tuned(
+    model: "Model",
+    tokenizer: "tokenizers.Tokenizer",
+    special: TextIds,
+    task: dict[str, Json],
+    source: Path,
+    folder: Path,
+) -> None:
+    """The Hugging Face folder. Its tokenizer adds to a text what the model has learned to see around it."""
+    from model.huggingface.huggingface import save_folder
+
+    extra, labels = special_tokens(special), task["labels"]
+    assert isinstance(labels, list)
+    if labels:
+        extra["id2label"] = dict(enumerate(labels))
+    save_folder(folder, model, extra)
+    if task["kind"] == "multiple_choice":
+        surround(tokenizer, special, separates=True)
+    elif task["kind"] == "instruction" and model.trunk.config.family == "seq2seq":
+        surround_sources(tokenizer)
+    elif task["kind"] in ("classification", "multi_label", "regression") and model.trunk.config.is_causal:
+        surround(tokenizer, special, separates=False)
+    save_tokenizer(tokenizer, special, source, folder)
+    (folder / "task.json").write_text(json.dumps(task, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def special_tokens(special: TextIds) -> dict[str, object]:
+    """What config.json says of the tokens around a text."""
+    return {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}
+
+
+def save_adapters(
+    model: "Model", lora: LoraConfig, tokenizer: "tokenizers.Tokenizer", special: TextIds, base: Path, source: Path, folder: Path
+) -> None:  # fmt: skip
+    """The adapters in PEFT's form, with the tokenizer; then adds them to the model's matrices.
+
+    Of several heads, each with the adapters in a folder of its name.
+    """
+    from model.huggingface.lora_files import save_adapter
+    from model.nn.lora import merge
+    from model.nn.models import MultiTask, with_one_head
+
+    several = isinstance(model, MultiTask)
+    parts = {folder / task: with_one_head(model, task) for task in model.specs} if several else {folder: model}
+    for place, part in parts.items():
+        save_adapter(place, part, lora, str(base))
+        save_tokenizer(tokenizer, special, source, place)
+    merge(model)
+
+
+def save_tokenizer(tokenizer: "tokenizers.Tokenizer", special: TextIds, source: Path, folder: Path) -> None:
+    """Writes tokenizer.json, and tokenizer_config.json as it was in `source`; one without a pad token gets it."""
+    (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
+    settings = json.loads((source / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
+    if settings.get("pad_token") is None:
+        settings["pad_token"] = tokenizer.id_to_token(special.pad)
+    (folder / TOKENIZER_CONFIG).write_text(json.dumps(settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def surround(tokenizer: "tokenizers.Tokenizer", special: TextIds, separates: bool) -> None:
+    """Makes the tokenizer put around a text what `classification_row` puts there, and if it `separates`, `choice_row`."""
+    from tokenizers import processors
+
+    start, end = tokenizer.id_to_token(special.bos), tokenizer.id_to_token(special.eos)
+    assert start is not None
+    assert end is not None
+    tail = "" if special.eos == special.pad else f" {end}"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A{tail}", pair=f"{start} $A {end} $B{tail}" if separates else f"{start} $A $B{tail}",
+        special_tokens=list({start: (start, special.bos), end: (end, special.eos)}.values()),
+    )  # fmt: skip
+
+
+def _rules(model: "Model", freeze: Freeze) -> tuple["Rule", ...]:
+    """The preset, or the recipe's own patterns, as rules over this model's parameters."""
+    from model.nn.freezing import Rule, embeddings_rules, top_rules, trunk_rules
+
+    if freeze == ("trunk",):
+        return trunk_rules()
+    if freeze == ("all but embeddings",):
+        return embeddings_rules(model)
+    if len(freeze) == 1 and (match := TOP.fullmatch(freeze[0])):
+        return top_rules(model, int(match[1]))
+    return tuple(Rule(pattern.removeprefix("!"), trains=pattern.startswith("!")) for pattern in freeze)
+
+
+def _heads(model: "Model") -> "dict[str, nn.Module]":
+    """The model's head, or heads, by the name of the module."""
+    from model.nn.models import MultiTask
+
+    if isinstance(model, MultiTask):
+        return {f"heads.{name}": head for name, head in model.heads.items()}
+    return {"head": model.head}
+
+
+def _beside_adapters(model: "Model", grew: bool) -> tuple["Rule", ...]:
+    """New heads learn; the base's own, and the embedding, where the vocabulary grew."""
+    from model.nn.freezing import Rule
+    from model.nn.heads import LanguageHead
+
+    heads = _heads(model)
+    own = [name for name, head in heads.items() if isinstance(head, LanguageHead)]
+    learning = [f"{name}.*" for name in heads if name not in own]
+    if grew:
+        names = [name for name, _ in model.named_parameters()]
+        learning += [name for name in ("trunk.embedding.weight", *(f"{name}.weight" for name in own)) if name in names]
+    return tuple(Rule(name, trains=True) for name in learning)

@@ -1,0 +1,84 @@
+"""What a model's folder says beside the shape and the weights: token ids, labels, settings of generation."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.inference.saved_models import read_task
+from tasks.tokenizer.encoding import END, END_TOKENS, PAD_TOKENS, START_TOKENS, first_id
+
+if TYPE_CHECKING:
+    import tokenizers
+
+
+if TYPE_CHECKING:
+    import tokenizers
+
+KEPT_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Token ids by which a model begins, ends and pads its texts."""
+
+    start: int
+    ends: frozenset[int]
+    pad: int
+
+
+def folder_settings(source: Path, tokenizer: "tokenizers.Tokenizer", size: int) -> dict[str, object]:
+    """What config.json says besides the shape: ids that lie in the vocabulary, where it has none the tokenizer's; labels."""
+    read = read_json(source / "config.json")
+    told = {**read, **read_json(source / "generation_config.json")}
+    settings: dict[str, object] = {name: read[name] for name in ("id2label",) if name in read}
+    for name in KEPT_IDS:
+        ids = [number for number in _as_ids(told.get(name)) if number < size]
+        if ids:
+            settings[name] = ids[0] if len(ids) == 1 else ids
+    found = zip(KEPT_IDS, (START_TOKENS, END_TOKENS, PAD_TOKENS), strict=False)
+    settings |= {
+        name: number
+        for name, tokens in found
+        if name not in settings and (number := first_id(tokenizer, tokens)) is not None
+    }
+    task, end = read_task(source), tokenizer.token_to_id(END)
+    if task is not None and task.kind == "instruction" and end is not None:
+        settings["eos_token_id"] = sorted({*_as_ids(settings.get("eos_token_id")), end})  # an answer ends so
+    return settings
+
+
+def told_ends(folder: Path) -> frozenset[int]:
+    """The tokens that end what the model writes, by the folder: a chat model's answers have one of their own."""
+    named = [read_json(folder / name).get("eos_token_id") for name in ("config.json", "generation_config.json")]
+    return frozenset(number for value in named for number in _as_ids(value))
+
+
+def marks_of(settings: Mapping[str, object]) -> Marks:
+    starts = [*_as_ids(settings.get("decoder_start_token_id")), *_as_ids(settings.get("bos_token_id")), 0]
+    ends = _as_ids(settings.get("eos_token_id"))
+    return Marks(starts[0], frozenset(ends), [*_as_ids(settings.get("pad_token_id")), *ends, -1][0])
+
+
+def _as_ids(value: object) -> list[int]:
+    """An id, several, or none."""
+    values: list[object] = list(value) if isinstance(value, list) else [value]
+    return [number for number in values if isinstance(number, int) and not isinstance(number, bool) and number >= 0]
+
+
+def read_json(path: Path) -> dict[str, object]:
+    read = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read if isinstance(read, dict) else {}
+
+
+def keep_generation_settings(source: Path, folder: Path) -> None:
+    """Those that the source sets, such as a temperature, beside the ids that were checked."""
+    path = folder / "generation_config.json"
+    if path.is_file():
+        kept = {name: value for name, value in read_json(source / path.name).items() if not name.endswith("_id")}
+        write_json(path, {**kept, **read_json(path)})
+
+
+def write_json(path: Path, values: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(values, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")

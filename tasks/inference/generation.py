@@ -1,0 +1,219 @@
+"""Texts from a model: continued or translated, piece by piece, up to stop strings."""
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.errors import UserError
+from tasks.examples.pair_rows import source_ids, told_start
+from tasks.examples.rows import prompt_ids
+from tasks.inference.saved_models import as_language_model, start_id, stop_ids
+from tasks.tokenizer.encoding import decode_text, encode_documents, special_ids
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from model.inference.beam_search import Beams
+    from model.inference.generate import Generation, Token
+    from model.inference.sampling import Sampling
+    from model.nn.models import LanguageModel, Model, Seq2SeqModel
+
+UNFINISHED = "\ufffd"  # what a decoder puts for bytes that are no whole character
+ROUND_SEEDS = 1_000_003  # between the seeds of rounds: a prime beyond the seeds that people choose
+
+logger = logging.getLogger("wordmill")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one more token has made certain of a text."""
+
+    row: int
+    text: str  # whole characters; may be empty
+    token: "Token | None" = None  # None: the rest, at the end
+
+
+class GrowingText:
+    """A text whose tokens come one by one. What it gives away no later token changes, and no stop string is in it."""
+
+    def __init__(self, tokenizer: "tokenizers.Tokenizer", ends: frozenset[int], stops: Sequence[str]) -> None:
+        self._tokenizer, self._ends, self._stops = tokenizer, ends, stops
+        self.ids: list[int] = []  # without the one that ended it
+        self.text = ""  # as far as it is certain
+        self.is_over = False
+
+    def add(self, token: int) -> str:
+        """What is certain now and was not before. The text is over behind a token that ends texts, or a stop string."""
+        if token in self._ends:
+            self.is_over = True
+            return self._grow(decode_text(self._tokenizer, self.ids))
+        self.ids.append(token)
+        whole = decode_text(self._tokenizer, self.ids)
+        places = [place for stop in self._stops if (place := whole.find(stop, self._searched_from(stop))) >= 0]
+        if places:
+            self.is_over = True
+            return self._grow(whole[: min(places)])
+        whole = whole.rstrip(UNFINISHED)
+        return self._grow(whole[: len(whole) - self._begun_stop(whole)])
+
+    def finish(self) -> str:
+        """What was held back, if the text has not ended by itself; a last character whose bytes are not all there is left out."""
+        if self.is_over:
+            return ""
+        self.is_over = True
+        return self._grow(decode_text(self._tokenizer, self.ids).rstrip(UNFINISHED))
+
+    def _grow(self, certain: str) -> str:
+        piece = certain[len(self.text) :]
+        self.text += piece
+        return piece
+
+    def _searched_from(self, stop: str) -> int:
+        return max(0, len(self.text) - len(stop) + 1)
+
+    def _begun_stop(self, text: str) -> int:
+        """Characters at the end that may be the beginning of a stop string."""
+        begun = (length for stop in self._stops for length in range(1, len(stop)) if text.endswith(stop[:length]))
+        return max(begun, default=0)
+
+
+def continue_text(
+    model: "Model", tokenizer: "tokenizers.Tokenizer", prompt: str, count: int, sampling: "Sampling",
+    stops: Sequence[str] = (), is_chat: bool = False,
+) -> list[str]:  # fmt: skip
+    """`count` whole continuations; see `stream_text`."""
+    texts = [""] * count
+    for piece in stream_text(model, tokenizer, prompt, count, sampling, stops, is_chat):
+        texts[piece.row] += piece.text
+    return texts
+
+
+def stream_text(
+    model: "Model", tokenizer: "tokenizers.Tokenizer", prompt: str, count: int, sampling: "Sampling",
+    stops: Sequence[str] = (), is_chat: bool = False, alternatives: int | None = None,
+) -> Iterator[Piece]:  # fmt: skip
+    """`count` continuations, without the prompt, as they come; an empty prompt begins a text.
+
+    The same seed gives the same texts. They end at the tokenizer's own tokens too, and before any of `stops`. Past the
+    context the model reads on with the last part of what is there. `is_chat`: the prompt is a question to a model that was
+    tuned on instructions. `alternatives`: log-probabilities, with those of so many likeliest tokens. UserError, at once, for a
+    model that does not continue texts.
+    """
+    speaker: LanguageModel = as_language_model(model, "generate text")
+    _check_count(count)
+    _check_stops(stops)
+    (ids,) = encode_documents(tokenizer, [prompt])
+    start = prompt_ids(ids, special_ids(tokenizer, "MODEL")) if is_chat else [start_id(tokenizer), *ids]
+    ends = sampling.stop_ids | stop_ids(tokenizer)
+    texts = [GrowingText(tokenizer, ends, stops) for _ in range(count)]
+    return _rounds(speaker, start, texts, dataclasses.replace(sampling, stop_ids=ends), alternatives)
+
+
+def stream_translation(
+    model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", source: str, start: int, count: int, sampling: "Sampling",
+    stops: Sequence[str] = (), alternatives: int | None = None,
+) -> Iterator[Piece]:  # fmt: skip
+    """`count` targets of one source, behind the token `start`, as they come; see `stream_text`."""
+    from model.inference.generate import translate
+
+    _check_count(count)
+    _check_stops(stops)
+    ends = sampling.stop_ids | stop_ids(tokenizer)
+    texts = [GrowingText(tokenizer, ends, stops) for _ in range(count)]
+    sources = [source_ids(tokenizer, source)] * count
+    try:
+        steps = translate(model, sources, start, dataclasses.replace(sampling, stop_ids=ends), alternatives)
+    except ValueError as error:
+        raise UserError(f"generate: {error}") from error
+    return _to_the_end(_pieces(steps, list(range(count)), texts), texts)
+
+
+def translate_text(
+    model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", source: str, start: int, count: int, sampling: "Sampling"
+) -> list[str]:
+    """`count` whole targets of one source; see `stream_translation`."""
+    texts = [""] * count
+    for piece in stream_translation(model, tokenizer, source, start, count, sampling):
+        texts[piece.row] += piece.text
+    return texts
+
+
+def search_translation(
+    model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", source: str, start: int, beams: "Beams"
+) -> list[tuple[str, float]]:
+    """The best targets of one source with their scores, by beam search, best first."""
+    from model.inference.beam_search import search
+
+    ends = beams.stop_ids | stop_ids(tokenizer)
+    try:
+        (found,) = search(model, [source_ids(tokenizer, source)], start, dataclasses.replace(beams, stop_ids=ends))
+    except ValueError as error:
+        raise UserError(f"generate: {error}") from error
+    return [
+        (decode_text(tokenizer, [number for number in text.ids if number not in ends]).rstrip(UNFINISHED), text.score)
+        for text in found
+    ]
+
+
+def target_start(folder: Path, tokenizer: "tokenizers.Tokenizer") -> int:
+    """The token that a target begins with: by config.json, else the one that begins any text."""
+    told = told_start(folder)
+    return start_id(tokenizer) if told is None else told
+
+
+def _rounds(
+    model: "LanguageModel", prompt: list[int], texts: list[GrowingText], sampling: "Sampling", alternatives: int | None
+) -> Iterator[Piece]:
+    """Each goes on until the context is full, the next begins with the last part of the texts."""
+    from model.inference.decoding import context_of
+    from model.inference.generate import generate
+
+    context, rounds = context_of(model), 0
+    if context is not None and len(prompt) >= context:
+        logger.warning(
+            "the prompt has %d tokens with what stands around it, the model a context of %d: it reads the last part alone",
+            len(prompt),
+            context,
+        )
+    while alive := [row for row, text in enumerate(texts) if not text.is_over and len(text.ids) < sampling.max_tokens]:
+        left = sampling.max_tokens - len(texts[alive[0]].ids)  # as many in all that are alive
+        reach = None if context is None else max(1, context - max(1, min(left, context // 2)))
+        prompts = [(prompt + texts[row].ids)[-(reach or 0) :] for row in alive]
+        this_round = dataclasses.replace(sampling, max_tokens=left, seed=sampling.seed + ROUND_SEEDS * rounds)
+        try:
+            steps = generate(model, prompts, this_round, alternatives, places=alive)
+        except ValueError as error:
+            raise UserError(f"generate: {error}") from error
+        yield from _pieces(steps, alive, texts)
+        rounds += 1
+    yield from _to_the_end(iter(()), texts)
+
+
+def _pieces(steps: "Generation", rows: list[int], texts: list[GrowingText]) -> Iterator[Piece]:
+    for tokens in steps:
+        for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+            if token is not None:
+                yield Piece(row, texts[row].add(token.id), token)
+                if texts[row].is_over:
+                    steps.end(place)
+
+
+def _to_the_end(pieces: Iterator[Piece], texts: list[GrowingText]) -> Iterator[Piece]:
+    yield from pieces
+    for row, text in enumerate(texts):
+        rest = text.finish()
+        if rest:
+            yield Piece(row, rest)
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise UserError(f"count {count}: expected 1 or more")
+
+
+def _check_stops(stops: Sequence[str]) -> None:
+    if "" in stops:
+        raise UserError("stop '': an empty string stands everywhere. Fix: leave it out, or name what ends a text.")

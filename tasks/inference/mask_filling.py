@@ -1,0 +1,84 @@
+"""Masked tokens of a text, filled in. T tokens, V vocabulary."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tasks.errors import UserError
+from tasks.tokenizer.encoding import decode_text, encode_documents, text_ids
+from tasks.tokenizer.objective_symbols import MASKS, mask_name
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from model.nn.models import MaskedLanguageModel
+
+
+@dataclass(frozen=True)
+class Filling:
+    """A text without masks, and the product of the probabilities of what was filled in, each guessed with all masks there."""
+
+    text: str
+    words: tuple[str, ...]  # what stands in the place of each mask
+    probability: float
+
+
+def fill_masks(
+    model: "MaskedLanguageModel", tokenizer: "tokenizers.Tokenizer", prompt: str, count: int
+) -> list[Filling]:
+    """The `count` likeliest fillings, likeliest first. UserError when the prompt has no mask, or is too long."""
+    import torch
+
+    name = mask_name(tokenizer)
+    if name is None:
+        raise UserError(f"MODEL: the tokenizer has no mask token, expected one of {', '.join(MASKS)}.")
+    mask = tokenizer.token_to_id(name)
+    assert mask is not None
+    ids = _row(tokenizer, prompt, name, mask)
+    places = [place for place, number in enumerate(ids) if number == mask]
+    if not places:
+        raise UserError(
+            f"PROMPT has no {name}: this model fills in what is masked. Fix: put {name} where a token is missing."
+        )
+    if len(ids) > model.trunk.config.context:
+        raise UserError(
+            f"PROMPT has {len(ids)} tokens with those around it, but the model's context is {model.trunk.config.context}. "
+            "Fix: shorten it."
+        )
+    with torch.no_grad():
+        logits = model(torch.tensor([ids]), torch.tensor([len(ids)]))[0, places, : tokenizer.get_vocab_size()]
+    logits[:, mask] = -torch.inf
+    values, tokens = logits.float().log_softmax(dim=-1).topk(min(count, logits.shape[1] - 1))  # (masks, count)
+    best: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
+    for their_values, their_tokens in zip(values.tolist(), tokens.tolist(), strict=True):
+        longer = [
+            ((*chosen, token), nats + value)
+            for chosen, nats in best
+            for token, value in zip(their_tokens, their_values, strict=True)
+        ]
+        best = sorted(longer, key=lambda one: -one[1])[:count]
+    return [_filling(tokenizer, ids, places, chosen, nats) for chosen, nats in best]
+
+
+def _row(tokenizer: "tokenizers.Tokenizer", prompt: str, name: str, mask: int) -> list[int]:
+    """Start, the parts of the prompt with masks between them, end; other special tokens' spellings stay text."""
+    around = text_ids(tokenizer, "MODEL")
+    token = tokenizer.get_added_tokens_decoder().get(mask)
+    parts = prompt.split(name)
+    if token is not None and token.lstrip:  # it takes the space before it, as in training
+        parts = [part.rstrip() for part in parts[:-1]] + parts[-1:]
+    row = [around.bos]
+    for number, part in enumerate(encode_documents(tokenizer, parts)):
+        row += [mask, *part] if number else part
+    return [*row, around.eos]
+
+
+def _filling(
+    tokenizer: "tokenizers.Tokenizer", ids: list[int], places: list[int], chosen: tuple[int, ...], nats: float
+) -> Filling:
+    import math
+
+    filled = list(ids)
+    for place, token in zip(places, chosen, strict=True):
+        filled[place] = token
+    words = tuple(decode_text(tokenizer, [token]).strip() for token in chosen)
+    return Filling(decode_text(tokenizer, filled), words, math.exp(nats))

@@ -1,0 +1,92 @@
+"""The registered model as MLflow runs it (models from code): prompts in, texts or labels out.
+
+curl -d '{"dataframe_split": {"columns": ["prompt"], "data": [["def "]]}, "params": {"max_tokens": 20}}' ...
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas  # here and not in `predict`: mlflow reads the annotations of that, and warns where it cannot
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from tasks.errors import UserError
+from tasks.inference.folder_settings import told_ends
+from tasks.inference.saved_models import load, read_task
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from model.inference.sampling import Sampling
+    from model.nn.models import Model
+
+Params = Mapping[str, int | float]
+
+
+class ServedModel(PythonModel):
+    """Answers with one row for each prompt, in order; with `count`, with that many for each."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the folder that was logged as `model`."""
+        folder = Path(context.artifacts["model"])
+        self.model: Model
+        self.tokenizer: tokenizers.Tokenizer
+        self.model, self.tokenizer = load(folder)
+        self.task = read_task(folder)
+        self.folder, self.ends = folder, told_ends(folder)
+
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  (mlflow declares no return type)
+        self, context: PythonModelContext, model_input: pandas.DataFrame, params: Params | None = None
+    ) -> pandas.DataFrame:
+        """Column `prompt` in, column `text` out; a classifier's text is the label, a masked model's the prompt filled in."""
+        if "prompt" not in model_input.columns:
+            raise UserError(f"columns {', '.join(map(str, model_input.columns))}: expected one called prompt")
+        texts = [text for prompt in model_input["prompt"] for text in self._answer(str(prompt), params or {})]
+        return pandas.DataFrame({"text": texts})
+
+    def _answer(self, prompt: str, params: Params) -> list[str]:
+        from model.nn.models import (
+            LanguageModel,
+            MaskedLanguageModel,
+            MultipleChoice,
+            Seq2SeqModel,
+            SequenceClassifier,
+            TokenClassifier,
+        )  # fmt: skip
+        from tasks.inference.generation import continue_text, target_start, translate_text
+        from tasks.inference.labelling import choose_text, classify_text, labels_of
+        from tasks.inference.mask_filling import fill_masks
+
+        count = int(params.get("count", 1))
+        if isinstance(self.model, LanguageModel):
+            is_chat = self.task is not None and self.task.kind == "instruction"
+            sampling = _sampling(params, self.ends)
+            return continue_text(self.model, self.tokenizer, prompt, count, sampling, is_chat=is_chat)
+        if isinstance(self.model, Seq2SeqModel):
+            start, sampling = target_start(self.folder, self.tokenizer), _sampling(params, self.ends)
+            return translate_text(self.model, self.tokenizer, prompt, start, count, sampling)
+        if isinstance(self.model, MaskedLanguageModel):
+            return [filling.text for filling in fill_masks(self.model, self.tokenizer, prompt, count)]
+        if isinstance(self.model, SequenceClassifier | TokenClassifier):
+            labels = labels_of(self.folder, self.task, self.model.head.score.out_features)
+            return [classify_text(self.model, self.tokenizer, labels, prompt)]
+        if isinstance(self.model, MultipleChoice):
+            return [choose_text(self.model, self.tokenizer, prompt)[0].name]
+        raise UserError(f"a {type(self.model).__name__} cannot answer a single prompt")
+
+
+def _sampling(params: Params, ends: frozenset[int]) -> "Sampling":
+    from model.inference.sampling import Sampling
+
+    try:
+        return Sampling(
+            int(params.get("max_tokens", 50)), float(params.get("temperature", 0.7)), int(params.get("top_k", 0)),
+            float(params.get("top_p", 1.0)), float(params.get("min_p", 0.0)), float(params.get("repetition_penalty", 1.0)),
+            int(params.get("seed", 1)), ends,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UserError(f"params: {error}") from error
+
+
+set_model(ServedModel())

@@ -1,0 +1,359 @@
+"""Where documents went: which artifacts hold them, dropped them, learned from them, or were made from one that did.
+
+Tables are asked by id, shards by document number, pretrainings by the inverse of their row order; the rest follows from
+what was made of what. Rows and tokens are counted from 0, steps from 1.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.artifacts import Workspace
+from tasks.corpus.forgotten import REASON
+from tasks.errors import UserError
+from tasks.lineage.artifact_graph import Graph, Node
+from tasks.lineage.find_documents import TABLES
+from tasks.lineage.shard_index import ShardPiece, pieces_of
+from tasks.lineage.step_trace import open_run, read_run
+from tasks.lineage.table_rows import BATCH_ROWS, IdFinder, numbered_rows
+from tasks.settings import Json
+
+Role = Literal["holds", "kept", "dropped", "learned", "unseen", "judged", "follows"]
+
+DROPPED_TABLES = ("rejects", "dropped")
+MADE_FROM = {"champion": "a copy of", "finetune": "tuned from", "head": "one head of"}  # a model, from another
+PARTS = ("ingest", "annotate", "decontaminate", "encode")  # file tasks that leave text or tokens in WORKSPACE/parts
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row of a table in an artifact's folder."""
+
+    file: str
+    row: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A time that a row with the document was trained on."""
+
+    step: int  # counted from 1
+    row: int  # in the batch
+
+
+@dataclass(frozen=True)
+class Station:
+    """What an artifact has to do with a document.
+
+    holds: its text or tokens lie in it; kept, dropped: by a verdict; learned: weights, or a vocabulary, come from it;
+    unseen: a training on shards that hold it did not reach it; judged: scores were measured on it; follows: made from
+    artifacts that hold it or learned from it.
+    """
+
+    stage: str
+    fingerprint: str
+    folder: str
+    finished: str | None  # None: a training that is not finished
+    role: Role
+    told: str
+    reason: str | None = None  # it was dropped for
+    tables: tuple[TableRow, ...] = ()
+    pieces: tuple[ShardPiece, ...] = ()
+    seen: tuple[Seen, ...] = ()
+    registered: str | None = None  # models:/NAME/VERSION
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """All stations of a document, in the order of the stages, and the ids of the copies that share a cluster with it.
+
+    `untold` are models, and shards, of which it cannot be told: something that they were made from is gone.
+    """
+
+    id: str
+    stations: tuple[Station, ...]
+    copies: tuple[str, ...]
+    untold: tuple[str, ...]  # "pretrain 0123456789abcdef", of registered models with their name
+
+    @property
+    def registered(self) -> tuple[str, ...]:
+        """Registered models that learned from it."""
+        return tuple(dict.fromkeys(station.registered for station in self.stations if station.registered))
+
+    @property
+    def times(self) -> int:
+        """How often it was trained on, over all pretrainings."""
+        return sum(len(station.seen) for station in self.stations)
+
+
+def whereabouts(
+    workspace: Workspace, graph: Graph, ids: Collection[str], among: Collection[str] | None = None
+) -> dict[str, Whereabouts]:
+    """The stations of each document; `among` are the fingerprints that are looked at, all when None."""
+    walk = _Walk(workspace, graph, ids, None if among is None else frozenset(among))
+    walk.corpus()
+    walk.shards()
+    walk.trainings()
+    walk.descendants()
+    copies, orphans = walk.copies(), walk.orphans()
+    place = {mark: number for number, mark in enumerate(graph.nodes)}
+    return {
+        mark: Whereabouts(
+            mark,
+            tuple(sorted(stations.values(), key=lambda station: place[station.fingerprint])),
+            tuple(sorted(copies.get(mark, ()))),
+            tuple(told for orphan, told in orphans.items() if orphan not in stations),
+        )
+        for mark, stations in walk.found.items()
+    }
+
+
+class _Walk:
+    """Goes down the stages with several documents at once."""
+
+    def __init__(self, workspace: Workspace, graph: Graph, ids: Collection[str], among: frozenset[str] | None) -> None:
+        self.workspace, self.graph, self.among = workspace, graph, among
+        self.finder = IdFinder(ids)
+        self.found: dict[str, dict[str, Station]] = {mark: {} for mark in ids}  # id -> fingerprint -> station
+
+    def nodes(self, *stages: str) -> Iterator[Node]:
+        for node in self.graph.of(*stages):
+            if self.among is None or node.fingerprint in self.among:
+                yield node
+
+    def add(self, mark: str, node: Node, role: Role, told: str) -> Station:
+        station = Station(node.stage, node.fingerprint, str(node.folder), node.finished, role, told)
+        return self.put(mark, station)
+
+    def put(self, mark: str, station: Station) -> Station:
+        self.found[mark][station.fingerprint] = station
+        return station
+
+    def corpus(self) -> None:
+        for node in self.nodes("ingest", "annotate", "decontaminate"):
+            for mark, path, row in self.finder.find_all(node.folder, *TABLES[node.stage]):
+                self._add_table(mark, node, path, row)
+        for node in self.nodes("select", "deduplicate"):
+            for mark, path, row in self.finder.find_all(node.folder, "verdicts-*.parquet"):
+                self._add_verdict(mark, node, path, row)
+
+    def _add_table(self, mark: str, node: Node, path: Path, row: int) -> None:
+        name = path.name.partition("-")[0].removesuffix(".parquet")
+        known = self.found[mark].get(node.fingerprint)
+        if name in DROPPED_TABLES and known is None:
+            cells = numbered_rows([path], [row], ["reason"])[row]
+            station = self.add(mark, node, "dropped", f"dropped: {cells['reason']}")
+            self.put(mark, replace(station, reason=str(cells["reason"]), tables=(TableRow(path.name, row),)))
+        elif name not in DROPPED_TABLES:
+            split = {"train": " to train on", "validation": " to validate on", "test": " to test on"}.get(name, "")
+            station = self.add(mark, node, "holds", f"kept{split}")
+            self.put(mark, replace(station, tables=(TableRow(path.name, row),)))
+
+    def _add_verdict(self, mark: str, node: Node, path: Path, row: int) -> None:
+        cells = numbered_rows([path], [row], ["kept", "stage", "reason", "value", "cluster"])[row]
+        tables = (TableRow(path.name, row),)
+        if cells["kept"]:
+            self.put(mark, replace(self.add(mark, node, "kept", "kept"), tables=tables))
+        elif cells["stage"] == node.stage:
+            value = "" if cells["value"] is None else f" ({cells['value']:.4g})"
+            of = f" of {cells['cluster']}" if cells["cluster"] not in (None, mark) else ""
+            station = self.add(mark, node, "dropped", f"dropped: {cells['reason']}{of}{value}")
+            self.put(mark, replace(station, reason=str(cells["reason"]), tables=tables))
+
+    def shards(self) -> None:
+        for node in self.nodes("shards"):
+            for split in ("train", "validation"):
+                numbers = {
+                    row: mark for mark, _, row in self.finder.find_all(node.folder, f"documents-{split}.parquet")
+                }
+                pieces = dict[str, list[ShardPiece]]()
+                for number, piece in pieces_of(node.folder, split, numbers):
+                    pieces.setdefault(numbers[number], []).append(piece)
+                for mark in numbers.values():
+                    self.put(mark, _packed(self.add(mark, node, "holds", ""), split, tuple(pieces.get(mark, ()))))
+        for node in self.nodes("tokenizer"):
+            if "file existing" in node.from_outside:
+                continue
+            for mark in self.found:
+                corpus = self.found[mark].get(node.inputs.get("corpus", ""))
+                if corpus is not None and corpus.tables and corpus.tables[0].file.startswith("train-"):
+                    self.add(mark, node, "learned", "its vocabulary comes from a sample of text with this document")
+
+    def trainings(self) -> None:
+        for node in self.nodes("pretrain"):
+            shards = node.inputs.get("shards", "")
+            marks = [mark for mark in self.found if self.found[mark].get(shards) is not None]
+            pieces = {mark: self.found[mark][shards].pieces for mark in marks}
+            for mark, station in _trained(self.workspace, node, {m: p for m, p in pieces.items() if p}):
+                self.put(mark, station)
+
+    def descendants(self) -> None:
+        """What was made from the models, in as many rounds as one was made from another."""
+        for _ in range(len(self.graph.nodes)):
+            before = sum(map(len, self.found.values()))
+            for node in self.nodes(*MADE_FROM, "evaluate", "report", "register"):
+                for mark in self.found:
+                    if node.fingerprint not in self.found[mark]:
+                        self._descend(mark, node)
+            if sum(map(len, self.found.values())) == before:
+                return
+
+    def _descend(self, mark: str, node: Node) -> None:
+        sources = [source for name, source in node.inputs.items() if name != "tokenizer" and source in self.found[mark]]
+        learned = next((self.graph.nodes[m] for m in sources if self.found[mark][m].role == "learned"), None)
+        model = "" if learned is None else f"{learned.stage} {learned.fingerprint}"
+        if node.stage in MADE_FROM and learned is not None:
+            self.add(mark, node, "learned", f"{MADE_FROM[node.stage]} {model}")
+        elif node.stage == "register" and learned is not None:
+            name = registered_name(node)
+            self.put(
+                mark,
+                replace(self.add(mark, node, "follows", f"{node.notes.get('uri', name)} is {model}"), registered=name),
+            )
+        elif node.stage == "evaluate":
+            corpus = self.found[mark].get(node.inputs.get("corpus", ""))
+            if corpus is not None and corpus.tables and corpus.tables[0].file.startswith("validation"):
+                self.add(mark, node, "judged", "scores measured on the validation set that it is in")
+            elif learned is not None:
+                self.add(mark, node, "follows", f"scores of {model}")
+        elif node.stage == "report" and any(
+            source_mark in self.graph.sources(node.fingerprint) and station.reason != REASON
+            for source_mark, station in self.found[mark].items()
+        ):
+            self.add(mark, node, "follows", "a page about artifacts that read it; it may quote it")
+
+    def orphans(self) -> dict[str, str]:
+        """What has something among all that it was made from that is not in the workspace: fingerprint -> name."""
+        return {
+            node.fingerprint: f"{node.stage} {node.fingerprint}"
+            + (f" ({registered_name(node)})" if node.stage == "register" else "")
+            for node in self.nodes("shards", "pretrain", *MADE_FROM, "register")
+            if self.graph.sources(node.fingerprint) - self.graph.nodes.keys()
+        }
+
+    def copies(self) -> dict[str, set[str]]:
+        """Ids by document of those that deduplication found to be copies of it, or of the same text."""
+        found: dict[str, set[str]] = {}
+        for node in self.nodes("deduplicate"):
+            clusters = _clusters_of(node.folder, self.found.keys())
+            for mark, members in clusters.items():
+                found.setdefault(mark, set()).update(members - {mark})
+        return found
+
+
+def registered_name(node: Node) -> str:
+    """The version that an artifact of the stage register stands for."""
+    return f"models:/{node.notes.get('name')}/{node.notes.get('version')}"
+
+
+def _packed(station: Station, split: str, pieces: tuple[ShardPiece, ...]) -> Station:
+    """What token shards have of a document that they were made from."""
+    rows = len({(piece.group, piece.row) for piece in pieces})
+    if rows:
+        return replace(station, told=f"{rows:,} {'row' if rows == 1 else 'rows'} of {split}", pieces=pieces)
+    if not any(path.is_dir() for path in (Path(station.folder) / split).glob("*")):
+        return replace(station, told=f"rows of {split}; an earlier version wrote them, they do not tell which")
+    return replace(
+        station, role="dropped", told=f"in no row of {split}: no token of text, or behind the last whole row"
+    )
+
+
+def _trained(
+    workspace: Workspace, node: Node, pieces: Mapping[str, tuple[ShardPiece, ...]]
+) -> Iterator[tuple[str, Station]]:
+    """What a pretraining has to do with documents of its shards."""
+    if not pieces:
+        return
+    station = Station(node.stage, node.fingerprint, str(node.folder), node.finished, "learned", "")
+    try:
+        run = read_run(workspace, node.folder)
+        stream = open_run(run)
+    except UserError as error:
+        for mark in pieces:
+            yield mark, replace(station, told=f"trained on its shards; in which steps cannot be told ({error})")
+        return
+    unfinished = "" if node.finished else f" so far ({run.done} of {run.steps} steps)"
+    judged = run.evaluated_rows
+    for mark, held in pieces.items():
+        seen = sorted(
+            {
+                Seen(step + 1, row)
+                for group, shard_row in {(piece.group, piece.row) for piece in held if piece.split == "train"}
+                for step, row in stream.steps_of(group, shard_row, run.done)
+            },
+            key=lambda time: (time.step, time.row),
+        )
+        if seen:
+            yield mark, replace(station, told=times_text(seen) + unfinished, seen=tuple(seen))
+        elif any(piece.split == "validation" and piece.row < judged for piece in held):
+            yield mark, replace(station, role="judged", told="its validation loss is measured on it")
+        else:
+            yield mark, replace(station, role="unseen", told=f"none of its {run.done} steps reached it")
+
+
+def times_text(seen: Collection[Seen]) -> str:
+    """`3 times: steps 2 to 8`."""
+    steps = sorted(time.step for time in seen)
+    if len(steps) == 1:
+        return f"once: step {steps[0]}"
+    return f"{len(steps):,} times: steps {steps[0]:,} to {steps[-1]:,}"
+
+
+def _clusters_of(folder: Path, ids: Collection[str]) -> dict[str, set[str]]:
+    """Members of the clusters that these documents belong to, from the verdicts of a deduplication."""
+    mine: dict[str, str] = {}
+    wanted = set(ids)
+    for batch in _verdicts(folder):
+        marks, clusters = batch.column("id"), batch.column("cluster")
+        for row in np.flatnonzero(_is_in(marks, wanted)).tolist():
+            if clusters[row].is_valid:
+                mine[marks[row].as_py()] = clusters[row].as_py()
+    members: dict[str, set[str]] = {}
+    for batch in _verdicts(folder) if mine else ():
+        marks, clusters = batch.column("id"), batch.column("cluster")
+        for row in np.flatnonzero(_is_in(clusters, set(mine.values()))).tolist():
+            members.setdefault(clusters[row].as_py(), set()).add(marks[row].as_py())
+    return {mark: members.get(cluster, set()) for mark, cluster in mine.items()}
+
+
+def _verdicts(folder: Path) -> Iterator[pa.RecordBatch]:
+    for path in sorted(folder.glob("verdicts-*.parquet")):
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(batch_size=BATCH_ROWS, columns=["id", "cluster"])
+
+
+def _is_in(column: pa.Array, values: Collection[str]) -> npt.NDArray[np.bool_]:
+    mask = pc.call_function("is_in", [column], pc.SetLookupOptions(pa.array(sorted(values), pa.string())))
+    return mask.to_numpy(zero_copy_only=False)
+
+
+def parts_that_hold(workspace: Workspace, ids: Collection[str]) -> list[Path]:
+    """Folders of WORKSPACE/parts in which these documents lie: they keep the text when an artifact is deleted."""
+    finder = IdFinder(ids)
+    kinds = [f"{name}-*.parquet" for name in ("documents", "rejects", "dropped", "train", "validation", "test")]
+    folders = [folder for stage in PARTS for folder in sorted((workspace.root / "parts" / stage).glob("*"))]
+    return [
+        folder
+        for folder in folders
+        if folder.is_dir() and not folder.suffix
+        and any(_has_text(path, row) for _, path, row in finder.find_all(folder, *kinds))
+    ]  # fmt: skip
+
+
+def _has_text(path: Path, row: int) -> bool:
+    """Whether a row of a part's table is more than the mark that a document was left out."""
+    return not path.name.startswith("rejects") or numbered_rows([path], [row], ["reason"])[row]["reason"] != REASON
+
+
+def as_json(found: Whereabouts) -> dict[str, Json]:
+    """The stations as JSON."""
+    raw: dict[str, Json] = json.loads(json.dumps(asdict(found)))
+    return raw

@@ -1,0 +1,206 @@
+"""What a step of a pretraining saw. Nothing of it was logged: it follows from the shards, the seed and the step.
+
+Steps are counted from 1, as in curve.jsonl: step N is the N-th optimizer step, and the first N steps are done when its
+`step` says N. Rows and tokens are counted from 0, ranges are half open.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.artifacts import Workspace, read_manifest
+from tasks.cluster import read_curve
+from tasks.errors import UserError
+from tasks.lineage.table_rows import numbered_rows
+from tasks.settings import Json
+from tasks.tokenizer.encoding import decode_text, load_tokenizer
+
+if TYPE_CHECKING:
+    from model.data.row_stream import RowStream
+
+TRAINING = "training.json"  # in a pretraining's folder, from its first step on
+
+
+@dataclass(frozen=True)
+class StepDocument:
+    """A piece of a document in the batch of a step."""
+
+    row: int  # in the batch
+    start: int  # its tokens in the row, which has one more than the context: the last is a target alone
+    end: int
+    group: str  # of the shards
+    shard_row: int  # among the rows of the group
+    id: str
+    source: str
+    path: str
+    url: str | None  # the document's own note (meta), if it has one
+    language: str
+    number: int  # of the document, among the corpus' training documents
+    first: int  # its tokens in the document, whose <|bos|> is token 0
+    last: int  # exclusive
+    tokens: int  # of the whole document, <|bos|> and <|eos|> included
+    text: str  # of exactly this piece; a character that the piece cuts is U+FFFD
+
+
+@dataclass(frozen=True)
+class TracedRun:
+    """A pretraining that is finished, still going on or was killed."""
+
+    workspace: Workspace
+    folder: Path  # WORKSPACE/pretrain/<fingerprint>, or <fingerprint>.partial
+    payload: Mapping[str, Json]  # of training.json
+    steps: int  # that it has or is to have
+    done: int
+
+    @property
+    def shards(self) -> Path:
+        """The folder of its token shards in the workspace, wherever that lay when it trained."""
+        return self.workspace.folder("shards", str(self.payload["shards_fingerprint"]))
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of its tokenizer."""
+        return self.workspace.folder("tokenizer", str(self.payload["tokenizer_fingerprint"]))
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a step's batch."""
+        return _number(self.payload, "batch_rows")
+
+    @property
+    def evaluated_rows(self) -> int:
+        """Validation rows, from the first, that its validation loss is measured on."""
+        return self.batch_rows * _number(self.payload, "evaluate_batches")
+
+
+def step_documents(workspace: Workspace, pretrain_folder: Path, step: int) -> list[StepDocument]:
+    """What the batch of optimizer step `step` (from 1) of a pretraining holds, row by row, in the order of the tokens.
+
+    `pretrain_folder` may be a `.partial` one. UserError for a step that it has not, a run that cannot be traced, and
+    shards, tokenizer or corpus that are no longer in the workspace.
+    """
+    return documents_at(read_run(workspace, pretrain_folder), step)
+
+
+def documents_at(run: TracedRun, step: int) -> list[StepDocument]:
+    """The same, of a run that was read."""
+    if not 1 <= step <= run.steps:
+        raise UserError(
+            f"trace: step {step} of {run.folder.name}: it has {run.steps} steps. Fix: give a step from 1 to {run.steps}."
+        )
+    stream = open_run(run)
+    tokenizer = load_tokenizer(finished(run.tokenizer, "to spell the tokens"))
+    tokens = stream.take(stream.rows_at(step - 1))  # [rows, context + 1]
+    segments = stream.segments(step - 1)
+    known = document_facts(run, {int(number) for row in segments for number in row.documents})
+    found: list[StepDocument] = []
+    for row, ((group, shard_row), pieces) in enumerate(zip(stream.places(step - 1), segments, strict=True)):
+        starts = np.concatenate([[0], pieces.ends[:-1]])
+        for start, end, number, first in zip(
+            starts.tolist(), pieces.ends.tolist(), pieces.documents.tolist(), pieces.offsets.tolist(), strict=True
+        ):
+            facts = known[number]
+            found.append(
+                StepDocument(
+                    row, start, end, group, shard_row, facts.id, facts.source, facts.path, facts.url, facts.language,
+                    number, first, first + end - start, facts.tokens,
+                    decode_text(tokenizer, tokens[row, start:end].tolist()),
+                )
+            )  # fmt: skip
+    return found
+
+
+def read_run(workspace: Workspace, folder: Path) -> TracedRun:
+    """A pretraining's folder. UserError where it has no training.json, or one that cannot be read."""
+    path = folder / TRAINING
+    try:
+        payload = json.loads(path.read_text(encoding="utf-8"))
+        steps = _number(payload, "steps")
+        known = {name: str(payload[name]) for name in ("shards_fingerprint", "tokenizer_fingerprint")}
+    except FileNotFoundError as error:
+        raise UserError(
+            f"trace: {folder} has no {TRAINING}: no pretraining, or one made before they could be traced. "
+            "Fix: run the recipe again."
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"trace: {path} was altered ({error!r}). Fix: run the recipe again.") from error
+    is_finished = (folder / "manifest.json").exists()
+    return TracedRun(workspace, folder, {**payload, **known}, steps, steps if is_finished else steps_done(folder))
+
+
+def _number(payload: Mapping[str, Json], name: str) -> int:
+    training = payload["training"]
+    if not isinstance(training, dict):
+        raise TypeError(f"training is {training!r}")
+    return int(str(training[name]))
+
+
+def steps_done(folder: Path) -> int:
+    """Steps of an unfinished training, as far as its curve tells; it may be some further."""
+    curve = folder / "curve.jsonl"
+    if not curve.exists():
+        return 0
+    try:
+        return max((int(point["step"] or 0) for point in read_curve(curve)), default=0)
+    except (json.JSONDecodeError, KeyError):  # a line that is being written
+        return 0
+
+
+def open_run(run: TracedRun) -> "RowStream":
+    """The rows of its steps. UserError where its shards are gone, altered or too old."""
+    from tasks.pretrain.training_rows import open_stream
+
+    return open_stream(run.payload, "train", finished(run.shards, "to know the rows of a step"))
+
+
+def finished(folder: Path, why: str) -> Path:
+    """A finished artifact's folder. UserError, saying what it is needed for, where it is gone."""
+    if read_manifest(folder) is None:
+        raise UserError(
+            f"trace: {folder.parent.name} {folder.name} is not in {folder.parents[1]}, and is needed {why}. "
+            "Fix: name the workspace with --workspace DIR, or run the recipe again, which builds what is missing."
+        )
+    return folder
+
+
+@dataclass(frozen=True)
+class DocumentFacts:
+    """Who a training document is."""
+
+    id: str
+    source: str
+    path: str
+    url: str | None
+    language: str
+    tokens: int
+
+
+def document_facts(run: TracedRun, numbers: Collection[int]) -> dict[int, DocumentFacts]:
+    """Training documents by number, from the shards' table and from the corpus that they were made of."""
+    shards = read_manifest(run.shards)
+    corpus = run.workspace.folder("decontaminate", "none" if shards is None else shards.inputs.get("corpus", "none"))
+    tables = sorted(finished(corpus, "to know where documents came from").glob("train-*.parquet"))
+    try:
+        packed = numbered_rows(
+            [run.shards / "documents-train.parquet"], numbers, ["id", "source", "language", "tokens"]
+        )
+        told = numbered_rows(tables, numbers, ["id", "path", "meta"])
+    except (OSError, IndexError, KeyError) as error:
+        raise UserError(
+            f"trace: {run.shards} and {corpus} do not fit together ({error}). Fix: wordmill verify, then run again."
+        ) from error
+    facts: dict[int, DocumentFacts] = {}
+    for number, row in packed.items():
+        assert row["id"] == told[number]["id"], (
+            f"document {number}: {row['id']} packed, {told[number]['id']} in the corpus"
+        )
+        meta: list[tuple[str, str]] = told[number]["meta"] or []  # type: ignore[assignment]
+        facts[number] = DocumentFacts(
+            str(row["id"]), str(row["source"]), str(told[number]["path"]), dict(meta).get("url"), str(row["language"]),
+            int(str(row["tokens"])),
+        )  # fmt: skip
+    return facts

@@ -1,0 +1,299 @@
+"""Pretrain a model on token shards: the loop of model/training/training.py, on Ray Train workers or in one process."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from model.config.model_config import ModelConfig, model_config_from
+from model.config.objective_config import ObjectiveConfig, check_context, check_pair
+from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig, Precision, TrainingConfig
+from model.nn.word_vectors import vector_width
+from tasks.artifacts import Tokenizer, TokenShards, canonical, file_digest
+from tasks.cluster import read_curve
+from tasks.errors import UserError
+from tasks.inference.objective_file import bits_per_byte, write_objective
+from tasks.ledger import Ledger, StageOutcome
+from tasks.pretrain.audit import audit_stream, write_audit
+from tasks.pretrain.training_rows import open_stream
+from tasks.settings import Json, Placement, Section
+from tasks.tokenizer.encoding import decode_text, load_tokenizer, special_ids
+from tasks.tokenizer.objective_symbols import objective_symbols
+from tasks.tokenizer.word_table import JIEBA, segmenter, word_table, words_digests
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from model.data.batches import Batches
+    from model.data.row_stream import RowStream
+    from model.objectives.objectives import PretrainableModel
+
+Launch = Callable[[Callable[[dict[str, Json]], None], dict[str, Json]], None]
+
+
+class PretrainConfig(Section):
+    """How long and how fast to learn. The global batch is fixed in tokens, whatever the number of workers."""
+
+    revision: Literal[3] = 3
+    steps: int = Field(default=1000, ge=1, description="optimizer steps")
+    batch_tokens: int = Field(default=16_384, ge=1, description="tokens of one optimizer step over all workers")
+    micro_rows: int = Field(default=8, ge=1, description="rows of one forward pass on one worker, at most")
+    optimizer: OptimizerConfig = OptimizerConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    document_mask: bool | None = Field(
+        default=None,
+        description="attention and states stop at document ends, where positions restart; null: true, but for seq2seq, "
+        "which reads a row as one text, and where training is compiled",
+    )
+    mixture: tuple[MixturePhase, ...] = Field(
+        default=(),
+        description="weights of the groups that shards.group_by made, by step; none: every row once an epoch",
+    )
+    curriculum: tuple[ContextPhase, ...] = Field(
+        default=(), description="shorter sequences in early steps: divisors of shards.context, by step"
+    )
+    window_groups: int | None = Field(
+        default=None, ge=1, description="row groups that are shuffled together; null: all rows, for mapped files"
+    )
+    word_vectors: Annotated[str | None, Placement()] = Field(
+        default=None, description="word2vec or GloVe file of initial embeddings; its content is the identity"
+    )
+    evaluate_every: int = Field(default=100, ge=1, description="steps between validation losses")
+    evaluate_batches: int = Field(default=4, ge=1, description="global batches of the validation rows, from the first")
+    checkpoint_every: int = Field(default=200, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints kept")
+    log_every: int = Field(default=10, ge=1, description="steps between figures")
+    precision: Precision = Field(
+        default="auto", description="of matrix products; auto probes the processor; weights: float32"
+    )
+    compile: bool = Field(
+        default=False,
+        description="torch.compile: takes a minute, faster on GPUs; shapes must not change with each batch",
+    )
+    seed: int = Field(default=1, ge=0, description="of weights, row order and dropout")
+    workers: Annotated[int, Placement()] = Field(
+        default=0, ge=0, description="Ray Train workers; 0: this machine, without Ray"
+    )
+    gpus_per_worker: Annotated[float, Placement()] = Field(default=0, ge=0, description="1 on GPU machines")
+    threads: Annotated[int, Placement()] = Field(
+        default=0, ge=0, description="CPU threads per worker; 0: torch's choice"
+    )
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """The two recipe sections that this stage follows."""
+
+    model: ModelConfig
+    pretrain: PretrainConfig
+
+    @property
+    def masks_documents(self) -> bool:
+        """`document_mask` with the default resolved."""
+        chosen = self.pretrain.document_mask
+        return self.model.family != "seq2seq" and not self.pretrain.compile if chosen is None else chosen
+
+
+def check_objective(config: Pretraining, context: int) -> None:
+    """Raises ValueError, with the fix, for a model and an objective on rows of `context` tokens that do not go together."""
+    check_pair(config.model, config.pretrain.objective)
+    check_context(config.model, config.pretrain.objective, context)
+    if config.model.family == "seq2seq" and config.pretrain.document_mask:
+        raise ValueError(
+            "pretrain.document_mask: seq2seq reads a row as one text; leave it out, and set shards.packing to documents "
+            "to have a document a row"
+        )
+    if config.pretrain.compile and config.pretrain.document_mask:
+        raise ValueError(
+            "pretrain.compile: packed documents change their shapes with every batch, and each would be compiled anew; "
+            "set pretrain.document_mask to false, or compile to false"
+        )
+
+
+def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
+    """The loop's settings: the batch in rows of `context` tokens."""
+    return TrainingConfig(
+        steps=config.steps, batch_rows=max(1, config.batch_tokens // context), micro_rows=config.micro_rows,
+        evaluate_every=config.evaluate_every, evaluate_batches=config.evaluate_batches,
+        checkpoint_every=config.checkpoint_every, keep_checkpoints=config.keep_checkpoints,
+        log_every=config.log_every, seed=config.seed, precision=config.precision, compile=config.compile,
+    )  # fmt: skip
+
+
+def pretraining_digests(config: Pretraining) -> dict[str, str]:
+    """What word vectors and Chinese words are read from, to enter the fingerprint. UserError where they cannot be used."""
+    digests = words_digests(config.pretrain.objective)
+    if config.pretrain.word_vectors is None:
+        return digests
+    path = Path(config.pretrain.word_vectors).expanduser()
+    if not path.is_file():
+        raise UserError(f"pretrain.word_vectors: {path} is no file. Fix: correct the path, or leave the key out.")
+    try:
+        width = vector_width(path)
+    except (ValueError, OSError) as error:
+        raise UserError(f"pretrain.word_vectors: {error}. Expected word2vec's or GloVe's format.") from error
+    if width != config.model.width:
+        raise UserError(
+            f"pretrain.word_vectors: {path} has vectors of {width} numbers, but model.width is {config.model.width}. "
+            f"Fix: set model.width to {width}, or name other vectors."
+        )
+    return digests | {"word_vectors": file_digest(path)}
+
+
+def pretrain_model(
+    config: Pretraining, shards: TokenShards, tokenizer: Tokenizer, out: Path, launch: Launch
+) -> StageOutcome:
+    """Train on the shards; a build that was killed goes on from its last whole checkpoint in `out`."""
+    named = config.pretrain.word_vectors
+    vectors = None if named is None else str(Path(named).expanduser().absolute())
+    training: dict[str, Json] = asdict(training_config(config.pretrain, int(shards.figures["context"])))
+    drawing: dict[str, Json] = {
+        "mixture": [asdict(phase) for phase in config.pretrain.mixture],
+        "curriculum": [asdict(phase) for phase in config.pretrain.curriculum],
+        "window_groups": config.pretrain.window_groups,
+    }
+    asked: dict[str, Json] = {
+        "objective": asdict(_placed(config.pretrain.objective)), "document_mask": config.masks_documents,
+    }  # fmt: skip
+    payload: dict[str, Json] = {
+        "shards": shards.folder, "shards_fingerprint": shards.fingerprint,
+        "tokenizer": tokenizer.folder, "tokenizer_fingerprint": tokenizer.fingerprint,
+        "identity": f"{shards.fingerprint} {canonical(drawing | asked)}", "out": str(out), "word_vectors": vectors,
+        "model": asdict(config.model), "optimizer": asdict(config.pretrain.optimizer), "training": training,
+        **drawing, **asked,
+    }  # fmt: skip
+    _check_before(config, open_stream(payload, "train", shards.path), load_tokenizer(tokenizer.path))
+    (out / "training.json").write_text(json.dumps(payload, indent=1) + "\n")  # by which any step can be traced
+    launch(train_pretrain, payload)
+    result = json.loads((out / "result.json").read_text())
+    points = read_curve(out / "curve.jsonl")
+    figures = {
+        "loss": float(result["loss"]), "validation_loss": float(result["validation_loss"]),
+        "parameters": float(result["parameters"]), "tokens": float(result["tokens"]), "steps": float(result["step"]),
+        "tokens_per_second": max(float(point["tokens_per_second"] or 0.0) for point in points),
+    }  # fmt: skip
+    if config.pretrain.objective.kind == "causal" and result["validation_bytes"]:  # else the targets are not the text
+        figures["validation_bits_per_byte"] = bits_per_byte(
+            figures["validation_loss"] * result["validation_targets"], result["validation_bytes"]
+        )
+    if config.pretrain.word_vectors is not None:
+        figures["embeddings_from_vectors"] = float(result["embeddings_from_vectors"])
+    return StageOutcome(
+        ledger=Ledger(rows_out=1, tokens_out=int(result["tokens"])),
+        figures=figures,
+        notes={"precision": result["precision"], "device": result["device"]},
+    )
+
+
+def train_pretrain(payload: dict[str, Json]) -> None:
+    """Runs in each worker: reads paths and settings from `payload`, leaves model, curve, audit and result in its `out`."""
+    import torch
+
+    from model.distributed.device import process_rank
+    from model.huggingface.huggingface import save_folder
+    from model.objectives.objectives import new_model
+    from model.training.training import TrainingFigures, train
+
+    out, shards = Path(str(payload["out"])), Path(str(payload["shards"]))
+    training, optimizer = TrainingConfig(**payload["training"]), OptimizerConfig(**payload["optimizer"])  # type: ignore[arg-type]
+    rows, held = open_stream(payload, "train", shards), open_stream(payload, "validation", shards)
+    tokenizer = load_tokenizer(Path(str(payload["tokenizer"])))
+    torch.manual_seed(training.seed)
+    objective = ObjectiveConfig(**payload["objective"])  # type: ignore[arg-type]
+    model = new_model(model_config_from(payload["model"]), rows.header.vocab_size, objective)  # type: ignore[arg-type]
+    filled = (
+        0 if payload["word_vectors"] is None else use_word_vectors(model, tokenizer, Path(str(payload["word_vectors"])))
+    )
+
+    def report(figures: TrainingFigures) -> None:
+        with (out / "curve.jsonl").open("a") as file:
+            file.write(json.dumps(asdict(figures)) + "\n")
+
+    result = train(
+        model, open_batches(payload, rows, tokenizer), open_batches(payload, held, tokenizer),
+        training, optimizer, out / "checkpoints", str(payload["identity"]), report,
+    )  # fmt: skip
+    if process_rank()[0] == 0:
+        special = special_ids(tokenizer, "pretrain")
+        ids = {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}
+        save_folder(out / "model", model, ids)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copyfile(Path(str(payload["tokenizer"])) / name, out / "model" / name)
+        write_objective(out / "model", objective)
+        write_audit(audit_stream(rows, training.steps, shards / "documents-train.parquet"), out / "audit.json")
+        targets, size = validation_text(held, training.evaluate_batches, tokenizer)
+        figures = {
+            "step": result.step, "loss": result.loss, "validation_loss": result.validation_loss, "tokens": result.tokens,
+            "parameters": sum(p.numel() for p in model.parameters()), "embeddings_from_vectors": filled,
+            "precision": training.precision, "device": str(next(model.parameters()).device),
+            "validation_targets": targets, "validation_bytes": size,
+        }  # fmt: skip
+        (out / "result.json").write_text(json.dumps(figures) + "\n")
+
+
+def validation_text(stream: "RowStream", batches: int, tokenizer: "tokenizers.Tokenizer") -> tuple[int, int]:
+    """Targets of the batches that are validated, and UTF-8 bytes of what they spell; a character cut by a row is three."""
+    from model.config.targets import IGNORED
+    from model.data.batches import PretrainBatches
+
+    rows = [
+        row[row != IGNORED].tolist() for batch in PretrainBatches(stream).evaluation(batches) for row in batch.targets
+    ]
+    return sum(map(len, rows)), sum(len(decode_text(tokenizer, row).encode()) for row in rows)
+
+
+def open_batches(payload: dict[str, Json], stream: "RowStream", tokenizer: "tokenizers.Tokenizer") -> "Batches":
+    """The rows of a stream as the payload's objective asks for them."""
+    from model.data.batches import PretrainBatches
+    from model.objectives.objectives import CorruptedBatches, Corruption
+
+    model, objective = model_config_from(payload["model"]), ObjectiveConfig(**payload["objective"])  # type: ignore[arg-type]
+    masks_documents = bool(payload["document_mask"])
+    is_changed = objective.kind != "causal"
+    laid_out_anew = objective.kind in ("restore", "spans")  # so their documents end elsewhere
+    plain = PretrainBatches(stream, masks_documents=masks_documents and not laid_out_anew)
+    if not is_changed:
+        return plain
+    symbols = objective_symbols(tokenizer, objective, model, stream.context, stream.header.vocab_size)
+    words = None if objective.unit == "token" else word_table(tokenizer, objective.words)
+    return CorruptedBatches(plain, Corruption(objective, model, symbols, words, masks_documents), stream.seed)
+
+
+def _check_before(config: Pretraining, stream: "RowStream", tokenizer: "tokenizers.Tokenizer") -> None:
+    """Tells what is wrong before a worker is started: UserError."""
+    try:
+        check_objective(config, stream.context)
+    except ValueError as error:
+        raise UserError(f"pretrain: {error}.") from error
+    if config.pretrain.objective.kind != "causal":
+        objective_symbols(tokenizer, config.pretrain.objective, config.model, stream.context, stream.header.vocab_size)
+        segmenter(config.pretrain.objective.words)
+
+
+def _placed(objective: ObjectiveConfig) -> ObjectiveConfig:
+    """With the whole path of a dictionary, for workers that stand elsewhere."""
+    if objective.words in (None, JIEBA):
+        return objective
+    return replace(objective, words=str(Path(objective.words).expanduser().absolute()))
+
+
+def use_word_vectors(model: "PretrainableModel", tokenizer: "tokenizers.Tokenizer", path: Path) -> int:
+    """Starts the embeddings of tokens that are words of the file with its vectors; returns how many. UserError for none."""
+    from model.nn.word_vectors import initialize_embeddings, read_vectors, word_forms
+
+    spellings = [tokenizer.decode([number], skip_special_tokens=False) for number in range(tokenizer.get_vocab_size())]
+    wanted = {form for spelling in spellings for form in word_forms(spelling)}
+    try:
+        vectors = read_vectors(path, wanted)
+    except ValueError as error:
+        raise UserError(f"pretrain.word_vectors: {error}") from error
+    filled = initialize_embeddings(model.trunk.embedding.weight, spellings, vectors)
+    if not filled:
+        raise UserError(
+            f"pretrain.word_vectors: {path} has none of the tokenizer's {len(spellings)} tokens. Fix: name others."
+        )
+    return filled

@@ -1,0 +1,76 @@
+"""Promotion gate: whether a newcomer takes the champion's place."""
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.artifacts import Scores, read_manifest
+from tasks.errors import UserError
+from tasks.settings import Section
+
+LOWER_IS_BETTER = ("bits_per_byte", "loss", "masked_loss", "restore_loss", "spans_loss", "mse")
+
+
+class RegisterConfig(Section):
+    """Under which name a model is registered, and when it becomes the champion."""
+
+    revision: Literal[1] = 1
+    name: str = Field(
+        default="wordmill", pattern=r"^[\w.-]+$", description="registry name; fine-tunes get <name>-<task>"
+    )
+    promote: Literal["better", "always", "never"] = Field(default="better", description="when the champion alias moves")
+    min_improvement: float = Field(default=0.0, ge=0, description="by how much the deciding metric must be better")
+
+
+def deciding_metric(kind: str) -> str:
+    """The metric by which models of a kind compete: bits per byte where text is generated, else how well answers fit."""
+    of_kind = {"instruction": "bits_per_byte", "multi_label": "macro_f1", "regression": "mse"}
+    return of_kind.get(kind, "accuracy")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a score is worth comparing by: its value, its interval, and the digest of what it was measured on."""
+
+    value: float
+    low: float
+    high: float
+    measured_on: str
+
+
+def is_better(metric: str, newcomer: float, champion: float, margin: float) -> bool:
+    """Whether the newcomer beats the champion by more than `margin`; an equal score is not better."""
+    gain = champion - newcomer if metric in LOWER_IS_BETTER else newcomer - champion
+    return gain > margin
+
+
+def standing(scores: Scores, metric: str) -> Standing:
+    """The model's own figure of `metric`. UserError when the suite did not measure it."""
+    import pyarrow.parquet as pq
+
+    rows = [row for row in pq.read_table(scores.path / "scores.parquet").to_pylist() if row["model"] == "model"]
+    manifest = read_manifest(scores.path)
+    measured = {} if manifest is None else {k: v for k, v in manifest.inputs.items() if k not in ("model", "tokenizer")}
+    config = None if manifest is None else manifest.config
+    for row in rows:
+        if row["metric"] == metric:
+            digest = json.dumps([measured, config], sort_keys=True)
+            return Standing(row["value"], row["ci_low"], row["ci_high"], digest)
+    known = ", ".join(sorted({row["metric"] for row in rows}))
+    raise UserError(f"register: the suite measured no {metric}, only: {known}. Add its task to evaluate.tasks.")
+
+
+def decide(config: RegisterConfig, metric: str, newcomer: Standing, champion: Standing | None) -> tuple[bool, str]:
+    """Whether the newcomer becomes champion, and why, in words."""
+    if config.promote != "better":
+        return config.promote == "always", f"promote: {config.promote}"
+    if champion is None:
+        return True, "the first of its name"
+    if champion.measured_on != newcomer.measured_on:
+        return True, "the champion was scored on other text, so the newer model takes over"
+    found = f"{metric} {newcomer.value:.4f} against the champion's {champion.value:.4f}"
+    if is_better(metric, newcomer.value, champion.value, config.min_improvement):
+        return True, f"better: {found}"
+    return False, f"not better: {found}"

@@ -1,0 +1,169 @@
+"""What reading a source gives: documents and refused records, and the rules by which one becomes the other."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tasks.documents import stable_id
+from tasks.errors import UserError
+from tasks.reading.encodings import has_surrogates, mend_surrogates
+from tasks.reading.faults import Fault, shown_text
+from tasks.reading.lines import too_much_replaced
+from tasks.reading.rows import Record
+from tasks.reading.sources import RowSource, Source, place_of
+
+WRONG_FIELD = ("missing_field", "not_text")  # more than half of a file's rows: the recipe names the wrong field
+MAX_META_CHARS = 65_536  # of one value
+MAX_SHOWN_CHARS = 200  # of a row's field names in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A document before it is written. `path` is the file and record it came from."""
+
+    id: str
+    text: str
+    source: str
+    path: str
+    language: str
+    meta: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that is no document."""
+
+    id: str
+    source: str
+    path: str
+    fault: Fault
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a document's bytes were in, when not UTF-8, and what had to be mended in them."""
+
+    charset: str | None = None
+    repairs: Iterable[str] = ()
+    replaced: int = 0  # characters that stand for bytes without a meaning
+
+
+PLAIN = Origin()
+
+
+def document(
+    source: Source, path: str, text: str, meta: Mapping[str, str], key: Iterable[str], origin: Origin = PLAIN
+) -> Found | Refused:
+    """A document, unless too little of its text could be read. `key` is what its id is made of, beside the source's name."""
+    mark = stable_id(source.name, *map(mend_surrogates, key))
+    repairs = list(dict.fromkeys(origin.repairs)) if origin.repairs else []
+    if has_surrogates(text):
+        text = mend_surrogates(text)
+        repairs.append("surrogate")
+    if origin.replaced and too_much_replaced(text, origin.replaced):
+        return Refused(mark, source.name, path, Fault("not_text", len(text.encode()), shown_text(text)))
+    if origin.charset is not None or repairs:
+        noted = {"charset": origin.charset or "", "repaired": ",".join(repairs)}
+        meta = {**meta, **{name: value for name, value in noted.items() if value}}
+    language = "und" if source.language == "auto" else source.language
+    return Found(mark, text, source.name, path, language, meta)
+
+
+def refused(source: Source, path: str, fault: Fault, *key: str) -> Refused:
+    """A refused record under an id of its own."""
+    return Refused(stable_id(source.name, *key), source.name, path, fault)
+
+
+class RowReader:
+    """Turns a file's rows into documents; an id that the file gave before is refused.
+
+    Ids that were seen are kept as 8 bytes each, the only thing that grows with a file.
+    """
+
+    def __init__(self, source: RowSource, name: str) -> None:
+        self.source, self.name = source, name
+        self._seen: set[int] = set()
+
+    def read(self, record: Record) -> Found | Refused:
+        """A row's document."""
+        source, fields = self.source, record.fields
+        path = f"{self.name}:{record.number}"
+        value = fields.get(source.text_field)
+        if not isinstance(value, str) or not value or value.isspace():
+            fault = field_fault(fields, source.text_field) or Fault("empty_text", 0, "")
+            return refused(source, path, fault, self.name, f"refused {record.number}")
+        key = (self.name, str(record.number))
+        repairs = record.repairs
+        if source.id_field is not None:
+            given = _id_of(fields.get(source.id_field))
+            if given is None:
+                repairs = (*repairs, "missing_id")
+            elif self._is_known(given):
+                fault = Fault("duplicate_id", len(value.encode("utf-8", "replace")), shown_text(given))
+                return refused(source, path, fault, self.name, f"refused {record.number}")
+            else:
+                key = ("id", given)
+        meta = self._meta(fields) if source.meta_fields else {}
+        if not repairs and record.charset is None:
+            return document(source, path, value, meta, key)
+        replaced = value.count("\ufffd") if "replaced" in repairs else 0
+        return document(source, path, value, meta, key, Origin(record.charset, repairs, replaced))
+
+    def _is_known(self, given: str) -> bool:
+        mark = int.from_bytes(hashlib.blake2b(given.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+        known = mark in self._seen
+        self._seen.add(mark)
+        return known
+
+    def _meta(self, fields: Mapping[str, object]) -> dict[str, str]:
+        values = {name: fields.get(name) for name in self.source.meta_fields}
+        return {
+            name: mend_surrogates(str(value)[:MAX_META_CHARS]) for name, value in values.items() if value is not None
+        }
+
+
+def _id_of(value: object) -> str | None:
+    """A row's name as text; None for what names nothing. 1 and "1" are one name."""
+    if value is None or value == "" or isinstance(value, list | dict) or value != value:
+        return None
+    return str(value)
+
+
+def field_fault(fields: Mapping[str, object], text_field: str) -> Fault | None:
+    """Why a row has no text."""
+    value = fields.get(text_field)
+    if isinstance(value, str):
+        return None if value.strip() else Fault("empty_text", len(value.encode("utf-8", "replace")), "")
+    if isinstance(value, Fault):
+        return value
+    shown = shown_text(
+        str({name: str(entry)[:256] if isinstance(entry, str) else entry for name, entry in fields.items()})[:256]
+    )
+    return Fault("missing_field" if value is None else "not_text", 0, shown)
+
+
+@dataclass
+class FieldCount:
+    """How many rows of a file lack the field that should hold the text."""
+
+    rows: int = 0
+    wrong: int = 0
+    example: tuple[str, str] = ("", "")
+
+    def add(self, found: Found | Refused | None, fields: Iterable[str] = ()) -> None:
+        """A row that was read, and its fields."""
+        self.rows += 1
+        if isinstance(found, Refused) and found.fault.reason in WRONG_FIELD:
+            self.wrong += 1
+            self.example = (found.path, ", ".join(map(str, fields))) if self.wrong == 1 else self.example
+
+    def check(self, source: Source, url: str, text_field: str) -> None:
+        """UserError when most rows do: then it is the recipe that is wrong."""
+        if self.wrong * 2 > self.rows:
+            path, fields = self.example
+            number = path.rsplit(":", 1)[-1]
+            fields = fields if len(fields) <= MAX_SHOWN_CHARS else f"{fields[:MAX_SHOWN_CHARS]} …"
+            raise UserError(
+                f"{place_of(source)}: {url}:{number}: no text in field {text_field!r} (nor in {self.wrong - 1} other of "
+                f"{self.rows} rows); the row has {fields or 'no fields'}. Fix: set text_field to the one that holds the text."
+            )

@@ -1,0 +1,210 @@
+"""What a report tells: the facts of one run, gathered by the flow. Plain and frozen; `page.py` makes HTML of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from tasks.evaluate.inspection import Inside
+from tasks.ledger import Ledger, Receipt
+from tasks.pretrain.audit import Audit
+from tasks.pretrain.audit_documents import Histogram
+
+if TYPE_CHECKING:
+    from tasks.lineage.step_trace import StepDocument
+
+MAJORITY = "majority"  # always answers with the most frequent label
+UNIGRAM = "unigram"  # token frequencies alone
+PREVIOUS = "previous run"  # the same recipe's model before this one
+BASELINES = (MAJORITY, UNIGRAM, PREVIOUS)
+THIS = "this"  # the run's own tokenizer in a table of several
+
+
+@dataclass(frozen=True)
+class StageStory:
+    """One stage of the run, in the order the flow started them.
+
+    `seconds` is wall time of the build: of this run's, or for a cached stage of the one that made the artifact, so that
+    the page can say what caching saved. `inputs` are names of other stages; a name that is not among them is ignored.
+    """
+
+    name: str  # unique: "finetune-areas"
+    label: str  # as shown: "finetune: areas"
+    status: Literal["ran", "cached"]
+    seconds: float
+    fingerprint: str
+    inputs: tuple[str, ...] = ()
+    ledger: Ledger = field(default_factory=Ledger)
+    figures: Mapping[str, float] = field(default_factory=dict[str, float])
+    notes: Mapping[str, str] = field(default_factory=dict[str, str])
+    receipts: tuple[Receipt, ...] = ()
+
+
+@dataclass(frozen=True)
+class MixtureRow:
+    """What a source and language came to in one set: train, validation or test."""
+
+    split: str
+    source: str
+    language: str
+    documents: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ModelStory:
+    """The pretrained model. `shape` is one phrase: "4 layers, 192 channels, 6 heads"."""
+
+    parameters: int
+    training_tokens: int  # tokens seen, repetitions counted
+    shape: str = ""
+
+
+@dataclass(frozen=True)
+class FitRow:
+    """What a tokenizer makes of the held-out documents of one language and source."""
+
+    tokenizer: str  # THIS or the name of a reference
+    language: str
+    domain: str  # the documents' source
+    documents: int
+    bytes: int
+    tokens: int
+    bytes_per_token: float | None  # None: no tokens
+    tokens_per_word: float | None  # None: no words
+    tokens_per_han: float | None  # None: no Han characters
+    unknown: int  # tokens that stand for what the vocabulary cannot spell
+    inexact: int  # documents that do not decode to themselves
+
+
+@dataclass(frozen=True)
+class TokenizerStory:
+    """How well the tokenizer fits. `longest_tokens` are decoded text, longest first."""
+
+    vocabulary_size: int
+    never_used: int  # entries that do not occur in a sample of the training text
+    bytes_per_token: Mapping[str, float]  # by language, on held-out text
+    longest_tokens: tuple[str, ...] = ()
+    fit: tuple[FitRow, ...] = ()
+    made: Mapping[str, str] = field(default_factory=dict[str, str])  # "algorithm" -> "byte-level BPE"
+
+
+@dataclass(frozen=True)
+class PackingRow:
+    """How the documents of one group of one set became rows."""
+
+    split: str
+    group: str
+    documents: int
+    pieces: int
+    rows: int
+    tokens: int  # of the documents; in rows, pieces of one document overlap by one more
+    room: int  # tokens that the rows hold
+    padding: int  # tokens of these that are empty
+    cut_documents: int  # in more than one piece
+    needless_cuts: int  # of these, such that would have fitted in a row
+    lengths: Histogram  # documents by their tokens
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A training at one step. Losses in nats per token; None where nothing was measured at this step."""
+
+    step: int
+    loss: float | None
+    learning_rate: float
+    validation_loss: float | None = None
+    tokens_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class SpikeStory:
+    """A step of a training whose loss stood out, and what it read."""
+
+    training: str  # a key of the story's curves
+    step: int  # counted from 1
+    loss: float  # nats per token
+    usual: float  # the median of the worst steps just before
+    command: str  # that tells the same
+    documents: tuple[StepDocument, ...] = ()
+    untold: str = ""  # why there are no documents
+
+    @property
+    def page(self) -> str:
+        """Where its own page lies, beside the report."""
+        return f"steps/step-{self.step}.html"
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One score with its 95 % interval (None: unknown); the model is a baseline when its name is in `BASELINES`.
+
+    Rows of one subject, suite, task and metric are held against one another. `subject` tells evaluations apart that
+    share a suite and a task, such as those of two classifiers: "base", "areas".
+    """
+
+    model: str
+    suite: str
+    task: str
+    metric: str
+    value: float
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    seed: int
+    subject: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A generation: `text` continues `prompt` and does not repeat it."""
+
+    model: str
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True)
+class InsideStory:
+    """A text, seen through the model that read and wrote it."""
+
+    model: str
+    inside: Inside
+
+
+@dataclass(frozen=True)
+class DroppedSample:
+    """Text of a row that `stage` (a stage's name) dropped for `reason` (a key of its ledger)."""
+
+    stage: str
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True)
+class RunStory:
+    """Everything the page shows of a run. What is empty has no section."""
+
+    title: str
+    recipe_name: str
+    flow_run: str
+    started: str  # ISO 8601, with offset
+    seconds: float  # wall time from the start of the flow to this report
+    stages: tuple[StageStory, ...]
+    mixture: tuple[MixtureRow, ...] = ()  # of the corpus that the run made
+    model: ModelStory | None = None
+    tokenizer: TokenizerStory | None = None
+    packing: tuple[PackingRow, ...] = ()
+    audit: Audit | None = None  # of the batches of the pretraining
+    curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict[str, tuple[CurvePoint, ...]])
+    spikes: tuple[SpikeStory, ...] = ()  # of the pretraining, largest first
+    scores: tuple[ScoreRow, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    insides: tuple[InsideStory, ...] = ()
+    dropped: tuple[DroppedSample, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])  # machine, processor, cores, memory, ...
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])  # library -> version
+    processor_seconds: float = 0.0  # user and system time of this run, all processes; 0: not measured
+    configuration: str = ""  # the whole recipe as YAML
+    links: Mapping[str, str] = field(default_factory=dict[str, str])  # "MLflow" -> URL; only http and https are shown

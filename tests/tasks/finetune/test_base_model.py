@@ -1,0 +1,284 @@
+"""Fine-tuning GPT-2 and BERT folders that transformers made."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import transformers
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+
+from model.huggingface.huggingface import load_folder
+from model.nn.models import LanguageModel
+from tasks.artifacts import Examples, PretrainedModel, Tokenizer
+from tasks.errors import UserError
+from tasks.evaluate.evaluate import EvaluateConfig, evaluate
+from tasks.finetune.base_model import BaseConfig, base_digests, take_base
+from tasks.finetune.finetune import FinetuneConfig, finetune
+from tasks.inference.saved_models import load
+from tasks.tokenizer.encoding import CHAT_TOKENS, add_chat_tokens, load_tokenizer, special_ids, text_ids
+from tests.tasks.foreign import END, write_bert, write_gpt2
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FRUIT, TOOLS = ["apple", "pear", "plum"], ["hammer", "saw", "drill"]
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModel:
+    return taken(write_gpt2(tmp_path_factory.mktemp("gpt2") / "theirs"))
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModel:
+    return taken(write_bert(tmp_path_factory.mktemp("bert") / "theirs"))
+
+
+def taken(folder: Path) -> PretrainedModel:
+    out = folder.parent / "base"
+    out.mkdir()
+    take_base(BaseConfig(folder=str(folder)), out)
+    return PretrainedModel(str(out), "ba5e")
+
+
+def examples_of(folder: Path, rows: list[dict[str, object]], labels: list[str], heldout: int) -> Examples:
+    rows = [{**row, "id": f"example-{number}", "group": f"group-{number}"} for number, row in enumerate(rows)]
+    pq.write_table(pa.Table.from_pylist(rows[heldout:]), folder / "train.parquet")
+    pq.write_table(pa.Table.from_pylist(rows[:heldout]), folder / "heldout.parquet")
+    (folder / "labels.json").write_text(json.dumps(labels))
+    return Examples(str(folder), "e4a3")
+
+
+def things(count: int) -> list[dict[str, object]]:
+    words = [("fruit", FRUIT), ("tool", TOOLS), ("fruit", FRUIT)]
+    return [{"text": f"a {words[i % 3][1][i // 3 % 3]} is here", "label": words[i % 3][0]} for i in range(count)]
+
+
+def tuned(config: FinetuneConfig, base: PretrainedModel, examples: Examples, out: Path) -> PretrainedModel:
+    out.mkdir()
+    tokenizer = Tokenizer(base.folder, base.fingerprint)
+    outcome = finetune(
+        config, base, tokenizer, (examples,), out, lambda entry, payload: entry(json.loads(json.dumps(payload)))
+    )
+    return PretrainedModel(str(out), "f17e", figures=outcome.figures, notes=outcome.notes)
+
+
+def accuracy(model: PretrainedModel, examples: Examples, out: Path) -> float:
+    evaluate(EvaluateConfig(resamples=100), model, Tokenizer(model.folder, "0"), None, examples, out)
+    rows = pq.read_table(out / "scores.parquet").to_pylist()
+    return next(row["value"] for row in rows if (row["model"], row["metric"]) == ("model", "accuracy"))
+
+
+def test_folder_is_taken_as_it_is_and_known_by_its_content(tmp_path: Path) -> None:
+    folder = write_gpt2(tmp_path / "theirs")
+    (folder / "consolidated.safetensors").write_bytes(b"the same weights in another form")
+    base = taken(folder)
+    assert not (base.path / "model" / "consolidated.safetensors").exists()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        assert (base.path / "model" / name).read_bytes() == (folder / name).read_bytes()
+    before = base_digests(BaseConfig(folder=str(folder)))
+    (tmp_path / "moved").mkdir()
+    folder.rename(tmp_path / "moved" / "elsewhere")
+    moved = BaseConfig(folder=str(tmp_path / "moved" / "elsewhere"))
+    assert base_digests(moved) == before
+    (tmp_path / "moved" / "elsewhere" / "tokenizer_config.json").write_text("{}")
+    assert base_digests(moved) != before
+
+
+def test_special_tokens_are_the_tokenizers_own(gpt2: PretrainedModel, bert: PretrainedModel) -> None:
+    first, second = load_tokenizer(gpt2.path), load_tokenizer(bert.path)
+    end = first.token_to_id(END)
+    assert (text_ids(first, "test").bos, text_ids(first, "test").eos, text_ids(first, "test").pad) == (end, end, end)
+    names = ("[CLS]", "[SEP]", "[PAD]")
+    ids = text_ids(second, "test")
+    assert (ids.bos, ids.eos, ids.pad) == tuple(second.token_to_id(name) for name in names)
+
+
+def test_missing_tokens_of_a_conversation_are_added_behind_all_others(gpt2: PretrainedModel) -> None:
+    tokenizer = load_tokenizer(gpt2.path)
+    size = tokenizer.get_vocab_size()
+    with pytest.raises(UserError, match=r"place: the tokenizer lacks <\|user\|>, <\|assistant\|>, <\|end\|>"):
+        special_ids(tokenizer, "place")
+    assert add_chat_tokens(tokenizer) == list(CHAT_TOKENS)
+    special = special_ids(tokenizer, "place")
+    assert [special.user, special.assistant, special.end] == [size, size + 1, size + 2]
+    assert add_chat_tokens(tokenizer) == []
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8, "targets": ["trunk.*"]}])
+def test_gpt2_learns_instructions_with_new_tokens(
+    gpt2: PretrainedModel, lora: dict[str, object] | None, tmp_path: Path
+) -> None:
+    rows: list[dict[str, object]] = [{"prompt": f"is {word} a fruit?", "response": "yes"} for word in FRUIT]
+    examples = examples_of(tmp_path, rows * 4, [], heldout=2)
+    config = FinetuneConfig.model_validate(
+        {"name": "asks", "examples": "asks", "steps": 60, "learning_rate": 1e-2, "batch_rows": 8, "lora": lora}
+    )
+    model = tuned(config, gpt2, examples, tmp_path / "model")
+    assert model.notes["tokens_added"] == ", ".join(CHAT_TOKENS)
+    loaded, tokenizer = load(model.path / "model")
+    before = load_folder(gpt2.path / "model")
+    assert loaded.trunk.vocab_size == tokenizer.get_vocab_size() == before.trunk.vocab_size + 3
+    assert model.figures["loss"] < 0.5
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(model.path / "model").eval()
+    opened = transformers.AutoTokenizer.from_pretrained(model.path / "model")
+    ids = [opened.convert_tokens_to_ids(token) for token in (END, "<|user|>")]
+    ids += opened("is plum a fruit?", add_special_tokens=False)["input_ids"]
+    ids.append(opened.convert_tokens_to_ids("<|assistant|>"))
+    with torch.no_grad():
+        for _ in range(8):
+            ids.append(int(theirs(torch.tensor([ids])).logits[0, -1].argmax()))
+    assert "<|assistant|>yes<|end|>" in opened.decode(ids)
+
+
+def test_gpt2_learns_classes_and_transformers_finds_the_same(gpt2: PretrainedModel, tmp_path: Path) -> None:
+    examples = examples_of(tmp_path, things(60), ["fruit", "tool"], heldout=12)
+    config = FinetuneConfig(name="things", examples="things", epochs=8, learning_rate=5e-3, batch_rows=8)
+    model = tuned(config, gpt2, examples, tmp_path / "model")
+    assert accuracy(model, examples, tmp_path) > 0.9
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(model.path / "model").eval()
+    opened = transformers.AutoTokenizer.from_pretrained(model.path / "model")
+    for word, label in (("plum", "fruit"), ("saw", "tool")):
+        with torch.no_grad():
+            best = theirs(**opened(f"a {word} is here", return_tensors="pt")).logits.argmax()
+        assert theirs.config.id2label[int(best)] == label
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8, "targets": ["trunk.*"]}])
+def test_bert_learns_classes_and_transformers_finds_the_same(
+    bert: PretrainedModel, lora: dict[str, object] | None, tmp_path: Path
+) -> None:
+    examples = examples_of(tmp_path, things(60), ["fruit", "tool"], heldout=12)
+    config = FinetuneConfig.model_validate(
+        {"name": "t", "examples": "t", "steps": 150, "learning_rate": 5e-3, "batch_rows": 8, "lora": lora}
+    )
+    model = tuned(config, bert, examples, tmp_path / "model")
+    assert accuracy(model, examples, tmp_path) > 0.9
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(model.path / "model").eval()
+    opened = transformers.AutoTokenizer.from_pretrained(model.path / "model")
+    with torch.no_grad():
+        best = theirs(**opened("A SAW is here", return_tensors="pt")).logits.argmax()
+    assert theirs.config.id2label[int(best)] == "tool"
+
+
+def test_bert_learns_the_labels_of_words(bert: PretrainedModel, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = []
+    for i in range(60):
+        tokens = ["a", FRUIT[i % 3], "here", TOOLS[i // 3 % 3]]
+        labels = ["O", "FRUIT", "O", "TOOL"]
+        order = [(i + k) % 4 for k in range(4)]
+        rows.append({"tokens": [tokens[k] for k in order], "labels": [labels[k] for k in order]})
+    examples = examples_of(tmp_path, rows, ["FRUIT", "O", "TOOL"], heldout=12)
+    config = FinetuneConfig(name="kinds", examples="kinds", epochs=8, learning_rate=5e-3, batch_rows=8)
+    assert accuracy(tuned(config, bert, examples, tmp_path / "model"), examples, tmp_path) > 0.9
+
+
+def test_masked_language_model_takes_no_instructions(bert: PretrainedModel, tmp_path: Path) -> None:
+    examples = examples_of(tmp_path, [{"prompt": "a", "response": "b"}], [], heldout=0)
+    message = (
+        "finetune asks: instructions need a language model or an encoder-decoder, but the base is a MaskedLanguageModel"
+    )
+    with pytest.raises(UserError, match=message):
+        tuned(FinetuneConfig(name="asks", examples="asks"), bert, examples, tmp_path / "model")
+
+
+@pytest.mark.parametrize("kind", [transformers.BertModel, transformers.BertForPreTraining])
+def test_trunk_and_pooler_of_a_bert_stay_under_a_new_head(
+    kind: type[transformers.PreTrainedModel], tmp_path: Path
+) -> None:
+    base = taken(write_bert(tmp_path / "bare", kind))
+    examples = examples_of(tmp_path, things(12), ["fruit", "tool"], heldout=0)
+    config = FinetuneConfig(name="things", examples="things", steps=2, freeze=("trunk.*", "head.pooler.*"))
+    model = tuned(config, base, examples, tmp_path / "model")
+    theirs = transformers.BertModel.from_pretrained(base.path / "model").state_dict()
+    after = transformers.AutoModelForSequenceClassification.from_pretrained(model.path / "model").bert.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in theirs.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("config.json", None, "base.folder .*: no config.json"),
+        ("model.safetensors", None, "base.folder .*: no model.safetensors"),
+        ("tokenizer.json", None, "base.folder .*: no tokenizer.json"),
+        ("model.safetensors", "cut", "base.folder: .*model.safetensors: not a whole safetensors file"),
+        ("config.json", '{"architectures": ["T5Model"], "model_type": "t5"}', "base.folder: .*model_type is .?t5"),
+    ],
+)
+def test_folder_that_cannot_be_used_is_refused(name: str, text: str | None, message: str, tmp_path: Path) -> None:
+    folder = write_gpt2(tmp_path / "theirs")
+    if text is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        taken(folder)
+
+
+def test_pickled_weights_are_taken_where_allowed_and_go_on_as_safetensors(tmp_path: Path) -> None:
+    folder = write_bert(tmp_path / "theirs")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(tensors, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="pytorch_model.bin is pickled.*base.allow_pickle: true"):
+        base_digests(BaseConfig(folder=str(folder)))
+    config = BaseConfig(folder=str(folder), allow_pickle=True)
+    assert "pytorch_model.bin" in base_digests(config)
+    (tmp_path / "base").mkdir()
+    take_base(config, tmp_path / "base")
+    assert not list((tmp_path / "base").rglob("*.bin"))
+    taken_tensors = load_file(tmp_path / "base" / "model" / "model.safetensors")
+    assert all(torch.equal(taken_tensors[name], tensor) for name, tensor in tensors.items())
+
+
+def test_pickle_beside_other_safetensors_is_not_read_unasked(tmp_path: Path) -> None:
+    folder = write_gpt2(tmp_path / "theirs")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    with pytest.raises(UserError, match="pytorch_model.bin: pickled weights are not read"):
+        taken(folder)
+
+
+def their_adapter(folder: Path, out: Path) -> PeftModel:
+    """An adapter as PEFT saves it, with random weights."""
+    base = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    theirs = get_peft_model(
+        base, LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False)
+    )
+    theirs.save_pretrained(str(out))
+    return theirs.eval()
+
+
+def test_adapter_that_peft_made_is_merged_into_the_base(tmp_path: Path) -> None:
+    folder = write_gpt2(tmp_path / "theirs")
+    theirs = their_adapter(folder, tmp_path / "adapter")
+    config = BaseConfig(folder=str(folder), adapter=str(tmp_path / "adapter"))
+    assert base_digests(config) != base_digests(BaseConfig(folder=str(folder)))
+    (tmp_path / "base").mkdir()
+    take_base(config, tmp_path / "base")
+    ours = load_folder(tmp_path / "base" / "model")
+    assert isinstance(ours, LanguageModel)
+    ids = torch.arange(12).view(2, 6)
+    with torch.no_grad():
+        assert torch.allclose(ours(ids), theirs(input_ids=ids).logits, atol=1e-5)
+
+
+def test_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    gpt2, bert = write_gpt2(tmp_path / "gpt2"), write_bert(tmp_path / "bert")
+    their_adapter(gpt2, tmp_path / "adapter")
+    (tmp_path / "base").mkdir()
+    with pytest.raises(UserError, match="base.adapter: .*the model has nothing that these belong to: transformer.h.0"):
+        take_base(BaseConfig(folder=str(bert), adapter=str(tmp_path / "adapter")), tmp_path / "base")
+    with pytest.raises(UserError, match="base.adapter: .* has no adapter_config.json"):
+        base_digests(BaseConfig(folder=str(gpt2), adapter=str(gpt2)))
+
+
+def test_tokenizer_without_an_end_is_refused(tmp_path: Path) -> None:
+    folder = write_gpt2(tmp_path / "theirs")
+    text = (folder / "tokenizer.json").read_text().replace(END, "<|nothing|>")
+    (folder / "tokenizer.json").write_text(text)
+    with pytest.raises(UserError, match="base.folder: the tokenizer has no token to begin a text with"):
+        taken(folder)

@@ -1,0 +1,374 @@
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import PeftModel
+from pydantic import ValidationError
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from model.config.lora_config import LoraConfig
+from model.config.model_config import ModelConfig
+from model.config.targets import IGNORED
+from model.huggingface.huggingface import load_folder, save_folder
+from model.nn.models import LanguageModel, SequenceClassifier
+from model.training.checkpoint import save_checkpoint
+from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
+from tasks.errors import UserError
+from tasks.evaluate.evaluate import EvaluateConfig, evaluate
+from tasks.examples.rows import classification_row, encode_examples, instruction_row, read_examples, token_label_row
+from tasks.finetune.example_sets import validation_mask
+from tasks.finetune.finetune import FinetuneConfig, finetune, training_steps
+from tasks.inference.saved_models import Task, read_task
+from tasks.tokenizer.encoding import SPECIAL_TOKENS, SpecialIds, TextIds, encode_documents, load_tokenizer, special_ids
+from tasks.tokenizer.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SPECIAL = SpecialIds(*range(len(SPECIAL_TOKENS)))
+FRUIT, TOOLS = ["apple", "pear", "plum", "cherry"], ["hammer", "saw", "drill", "wrench"]
+SMALL = ModelConfig(layers=1, width=32, heads=2, context=32)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    trained = new_tokenizer()
+    learn_merges(trained, iter([f"a {word} here" for word in FRUIT + TOOLS] * 5), 320)
+    complete(trained)
+    trained.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_settings()))
+    return Tokenizer(str(folder), "facade")
+
+
+@pytest.fixture(scope="module")
+def base(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> PretrainedModel:
+    folder = tmp_path_factory.mktemp("base")
+    torch.manual_seed(0)
+    save_folder(folder / "model", LanguageModel(SMALL, load_tokenizer(tokenizer.path).get_vocab_size()), {})
+    return PretrainedModel(str(folder), "ba5e")
+
+
+def write_examples(folder: Path, rows: list[dict[str, object]], labels: list[str], heldout: int) -> Examples:
+    for number, row in enumerate(rows):
+        row.update(id=f"example-{number}", group=f"group-{number}")
+    pq.write_table(pa.Table.from_pylist(rows[heldout:]), folder / "train.parquet")
+    pq.write_table(pa.Table.from_pylist(rows[:heldout]), folder / "heldout.parquet")
+    (folder / "labels.json").write_text(json.dumps(labels))
+    return Examples(str(folder), "e4a3")
+
+
+def classification_rows(count: int) -> list[dict[str, object]]:
+    random = np.random.default_rng(3)
+    sides = [("fruit", FRUIT), ("tool", TOOLS), ("fruit", FRUIT)]  # two of three: the majority is no coin toss
+    return [{"text": f"a {random.choice(sides[i % 3][1])} here", "label": sides[i % 3][0]} for i in range(count)]
+
+
+def run(
+    config: FinetuneConfig, base: PretrainedModel, tokenizer: Tokenizer, examples: Examples, out: Path
+) -> FinetunedModel:
+    out.mkdir()
+    outcome = finetune(
+        config, base, tokenizer, (examples,), out, lambda entry, payload: entry(json.loads(json.dumps(payload)))
+    )
+    return FinetunedModel(str(out), "f17e", figures=outcome.figures, notes=outcome.notes)
+
+
+def scores_of(folder: Path) -> dict[tuple[str, str], float]:
+    return {(row["model"], row["metric"]): row["value"] for row in pq.read_table(folder / "scores.parquet").to_pylist()}
+
+
+def test_classifier_learns_a_separable_task_and_beats_the_majority(
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    examples = write_examples(tmp_path, classification_rows(120), ["fruit", "tool"], heldout=30)
+    config = FinetuneConfig(name="things", examples="things", epochs=5, learning_rate=3e-3, batch_rows=8)
+    model = run(config, base, tokenizer, examples, tmp_path / "model")
+    assert read_task(model.path / "model") == Task("things", "classification", ("fruit", "tool"))
+    assert model.figures["steps"] == training_steps(config, int(model.figures["examples"]))
+    evaluate(EvaluateConfig(), model, tokenizer, None, examples, tmp_path)
+    scores = scores_of(tmp_path)
+    assert scores["majority", "accuracy"] == pytest.approx(2 / 3)
+    assert scores["model", "accuracy"] > 0.95 > scores["majority", "macro_f1"]
+    curve = [json.loads(line) for line in (model.path / "curve.jsonl").read_text().splitlines()]
+    assert curve[-1]["validation_loss"] is not None
+
+
+def test_transformers_classifies_a_text_like_we_do(base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    examples = write_examples(tmp_path, classification_rows(60), ["fruit", "tool"], heldout=10)
+    config = FinetuneConfig(name="things", examples="things", steps=5, batch_rows=8)
+    folder = run(config, base, tokenizer, examples, tmp_path / "model").path / "model"
+    theirs = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    given = AutoTokenizer.from_pretrained(folder)("a plum here", return_tensors="pt")
+    ids = given["input_ids"]
+    special = special_ids(load_tokenizer(folder), "test")
+    assert ids[0].tolist() == [special.bos, *encode_documents(load_tokenizer(folder), ["a plum here"])[0], special.eos]
+    ours = load_folder(folder)
+    assert isinstance(ours, SequenceClassifier)
+    with torch.no_grad():
+        expected = theirs(input_ids=ids, attention_mask=given["attention_mask"]).logits
+        assert torch.allclose(ours(ids, torch.tensor([ids.shape[1]])), expected, atol=1e-5)
+    assert theirs.config.id2label == {0: "fruit", 1: "tool"}
+
+
+def test_token_labels_are_learned_and_scored_by_token(
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(3)
+    rows: list[dict[str, object]] = []
+    for _ in range(100):
+        words = [
+            (" a", "O"),
+            (f" {random.choice(FRUIT)}", "FRUIT"),
+            (" here", "O"),
+            (f" {random.choice(TOOLS)}", "TOOL"),
+        ]
+        picked = [words[i] for i in random.permutation(4)]
+        rows.append({"tokens": [w for w, _ in picked], "labels": [label for _, label in picked]})
+    examples = write_examples(tmp_path, rows, ["FRUIT", "O", "TOOL"], heldout=20)
+    config = FinetuneConfig(name="kinds", examples="kinds", epochs=8, learning_rate=5e-3, batch_rows=8, warmup_steps=0)
+    model = run(config, base, tokenizer, examples, tmp_path / "model")
+    evaluate(EvaluateConfig(), model, tokenizer, None, examples, tmp_path)
+    scores = scores_of(tmp_path)
+    assert scores["majority", "accuracy"] == 0.5
+    assert scores["model", "accuracy"] > 0.8
+
+
+def test_instructions_are_learned_and_scored(base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"prompt": f"{number} {word}", "response": "fruit" if word in FRUIT else "tool"}
+        for number in range(15)
+        for word in FRUIT + TOOLS
+    ]
+    examples = write_examples(tmp_path, rows, [], heldout=16)
+    config = FinetuneConfig(name="asks", examples="asks", steps=100, learning_rate=5e-3, batch_rows=8, warmup_steps=0)
+    model = run(config, base, tokenizer, examples, tmp_path / "model")
+    evaluate(EvaluateConfig(prompts=["1 saw"]), model, tokenizer, None, examples, tmp_path)
+    scores = scores_of(tmp_path)
+    assert scores["model", "bits_per_byte"] < scores["unigram", "bits_per_byte"]
+    assert scores["model", "exact_match"] > scores["majority", "exact_match"] == 0.5
+    assert scores["model", "rouge_l"] > scores["majority", "rouge_l"]
+    (sample,) = json.loads((tmp_path / "samples.json").read_text())
+    assert sample["prompt"] == "1 saw"
+    assert sample["text"] in ("tool", "fruit")  # asked as a question, it answers
+
+
+def test_frozen_trunk_stays_as_it_was(base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    examples = write_examples(tmp_path, classification_rows(40), ["fruit", "tool"], heldout=10)
+    config = FinetuneConfig(name="things", examples="things", steps=4, freeze=("trunk",), learning_rate=0.1)
+    model = run(config, base, tokenizer, examples, tmp_path / "model")
+    before, after = load_folder(base.path / "model"), load_folder(model.path / "model")
+    assert all(torch.equal(a, b) for a, b in zip(before.trunk.parameters(), after.trunk.parameters(), strict=True))
+
+
+def test_killed_training_goes_on_to_the_same_weights(
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    examples = write_examples(tmp_path, classification_rows(40), ["fruit", "tool"], heldout=10)
+    config = FinetuneConfig(name="things", examples="things", steps=8, checkpoint_every=4)
+    whole = run(config, base, tokenizer, examples, tmp_path / "whole")
+    out = tmp_path / "killed"
+    run(config, base, tokenizer, examples, out)
+    shutil.rmtree(out / "model")  # as if it had been killed behind its last checkpoint
+    finetune(config, base, tokenizer, (examples,), out, lambda entry, payload: entry(payload))
+    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (whole.path, out)]
+    assert weights[0] == weights[1]
+
+
+LORA = LoraConfig(rank=2, alpha=4, dropout=0.2)
+
+
+def test_killed_training_of_adapters_goes_on_to_the_same_weights(
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = write_examples(tmp_path, classification_rows(40), ["fruit", "tool"], heldout=10)
+    config = FinetuneConfig(name="things", examples="things", steps=8, checkpoint_every=4, log_every=1, lora=LORA)
+    whole = run(config, base, tokenizer, examples, tmp_path / "whole")
+    out = tmp_path / "killed"
+
+    def save_and_die(*parts: object) -> Path:
+        save_checkpoint(*parts)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("model.training.training.save_checkpoint", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, base, tokenizer, examples, out)
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000004"]
+    finetune(config, base, tokenizer, (examples,), out, lambda entry, payload: entry(payload))
+    for name in ("model/model.safetensors", "adapter/adapter_model.safetensors"):
+        assert (whole.path / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_adapters_are_merged_in_the_model_and_apart_in_the_form_of_peft(
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    rows: list[dict[str, object]] = [{"prompt": word, "response": "fruit"} for word in FRUIT]
+    examples = write_examples(tmp_path, rows * 3, [], heldout=2)
+    config = FinetuneConfig(name="asks", examples="asks", steps=10, learning_rate=1e-2, lora=LORA)
+    model = run(config, base, tokenizer, examples, tmp_path / "model")
+    assert model.figures["parameters_trained"] == 2 * ((32 + 96) + (32 + 32))
+    theirs = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base.path / "model"), str(model.path / "adapter")
+    ).eval()
+    before, after = load_folder(base.path / "model"), load_folder(model.path / "model")
+    assert isinstance(after, LanguageModel)
+    ids = torch.arange(8)[None]
+    with torch.no_grad():
+        assert torch.allclose(theirs(input_ids=ids).logits, after(ids), atol=1e-5)
+    changed = {
+        name for name, tensor in after.state_dict().items() if not torch.equal(tensor, before.state_dict()[name])
+    }
+    assert changed == {f"trunk.stack.blocks.0.attention.{name}.weight" for name in ("qkv", "output")}
+
+
+def test_rules_over_names_decide_what_learns_and_the_table_tells(
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    examples = write_examples(tmp_path, classification_rows(40), ["fruit", "tool"], heldout=10)
+    rules = ["trunk.*", "!*.mlp.*"]
+    config = FinetuneConfig.model_validate({"name": "things", "examples": "things", "steps": 2, "freeze": rules})
+    with caplog.at_level("INFO", logger="tasks.finetune.tuned_model"):
+        model = run(config, base, tokenizer, examples, tmp_path / "model")
+    before, after = (
+        load_folder(base.path / "model").trunk.state_dict(),
+        load_folder(model.path / "model").trunk.state_dict(),
+    )
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"stack.blocks.0.mlp.gate_up.weight", "stack.blocks.0.mlp.output.weight"}
+    assert "finetune things: what learns" in caplog.text
+    assert re.search(r"trunk.stack.blocks.0 +13,376  9,216\n", caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        ("all but top 3", "finetune things: freeze: top 3 of a model of 1 layers; expected 1 to 1"),
+        (
+            ["trunk.block.*"],
+            "freeze rule 'trunk.block.*' matches nothing; names near it: trunk.stack.",
+        ),
+    ],
+)
+def test_rules_that_fit_no_parameter_are_refused(
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path, freeze: object, message: str
+) -> None:
+    examples = write_examples(tmp_path, classification_rows(12), ["fruit", "tool"], heldout=2)
+    config = FinetuneConfig.model_validate({"name": "things", "examples": "things", "freeze": freeze})
+    with pytest.raises(UserError, match=re.escape(message)):
+        run(config, base, tokenizer, examples, tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"freeze": "head"}, "freeze 'head': expected none, trunk, all but embeddings, all but top N"),
+        ({"freeze": [""]}, "should have at least 1 character"),
+        ({"lora": {"rank": 0}}, "rank 0: expected 1 or more"),
+        ({"lora": {"ranks": 4}}, "Unexpected keyword argument"),
+        ({"lora": {}, "freeze": "trunk"}, "lora freezes all but its adapters and a new head"),
+    ],
+)
+def test_settings_of_what_learns_are_checked_with_the_recipe(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        FinetuneConfig.model_validate({"name": "x", "examples": "x", **settings})
+
+
+def test_frozen_trunk_of_a_tied_language_model_is_refused(
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    examples = write_examples(tmp_path, [{"prompt": "a", "response": "b"}] * 1, [], heldout=0)
+    config = FinetuneConfig(name="asks", examples="asks", freeze=("trunk",))
+    with pytest.raises(UserError, match="nothing could learn. Fix: set freeze to none"):
+        run(config, base, tokenizer, examples, tmp_path / "model")
+
+
+def test_instructions_on_a_classifier_are_refused(base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    folder = tmp_path / "classifier"
+    save_folder(folder / "model", SequenceClassifier(SMALL, load_tokenizer(tokenizer.path).get_vocab_size(), 2), {})
+    examples = write_examples(tmp_path, [{"prompt": "a", "response": "b"}] * 1, [], heldout=0)
+    with pytest.raises(
+        UserError,
+        match="instructions need a language model or an encoder-decoder, but the base is a SequenceClassifier",
+    ):
+        run(
+            FinetuneConfig(name="asks", examples="asks"),
+            PretrainedModel(str(folder), "0"),
+            tokenizer,
+            examples,
+            tmp_path / "m",
+        )
+
+
+def test_epochs_and_steps_together_are_refused() -> None:
+    with pytest.raises(ValidationError, match="epochs 2 and steps 5 both set the length"):
+        FinetuneConfig(name="x", examples="x", epochs=2, steps=5)
+
+
+def test_only_response_and_end_are_scored(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    examples = write_examples(tmp_path, [{"prompt": "a plum <|end|>", "response": "here <|eos|>"}], [], heldout=0)
+    encoder = load_tokenizer(tokenizer.path)
+    special = special_ids(encoder, "test")
+    table = encode_examples(read_examples(examples.path, "train"), encoder, replace(SMALL, context=64)).table
+    ids, targets = table["ids"][0].as_py(), table["targets"][0].as_py()
+    prompt, response = encode_documents(encoder, ["a plum <|end|>", "here <|eos|>"])
+    assert ids == [special.bos, special.user, *prompt, special.assistant, *response, special.end]
+    assert targets == [IGNORED] * (len(prompt) + 3) + [*response, special.end]
+
+
+@given(st.integers(0, 60), st.integers(1, 60), st.integers(8, 40))
+def test_instruction_row_fits_and_keeps_the_nearest_parts(prompt: int, response: int, context: int) -> None:
+    given_ids, wanted = [100 + i for i in range(prompt)], [200 + i for i in range(response)]
+    ids, targets = instruction_row(given_ids, wanted, SPECIAL, context)
+    assert len(ids) == len(targets) <= context + 1
+    assert ids[:2] == [SPECIAL.bos, SPECIAL.user]
+    kept = [token for token in targets if token != IGNORED]
+    assert kept
+    assert kept[: len(wanted)] == wanted[: len(kept)]
+    assert (kept[-1] == SPECIAL.end) == (len(kept) == response + 1)
+    if prompt + response + 4 <= context + 1:
+        assert ids == [SPECIAL.bos, SPECIAL.user, *given_ids, SPECIAL.assistant, *wanted, SPECIAL.end]
+    kept_prompt = [token for token in ids if 100 <= token < 200]
+    assert kept_prompt == given_ids[len(given_ids) - len(kept_prompt) :]
+
+
+def test_label_of_a_token_stands_on_its_first_piece() -> None:
+    ids, targets = token_label_row([[7, 8, 9], [10]], [2, 0], SPECIAL, SMALL)
+    assert ids == [SPECIAL.bos, 7, 8, 9, 10]
+    assert targets == [IGNORED, 2, IGNORED, IGNORED, 0]
+
+
+def test_tokens_of_an_encoder_stand_between_start_and_end_even_where_they_are_cut() -> None:
+    shape = ModelConfig("bert", layers=1, width=32, heads=2, context=6)
+    assert token_label_row([[7, 8], [10]], [2, 0], SPECIAL, shape) == (
+        [SPECIAL.bos, 7, 8, 10, SPECIAL.eos],
+        [IGNORED, 2, IGNORED, 0, IGNORED],
+    )
+    ids, targets = token_label_row([[7], [8], [9], [10], [11]], [0, 1, 2, 3, 4], SPECIAL, shape)
+    assert (ids, targets) == ([SPECIAL.bos, 7, 8, 9, 10, SPECIAL.eos], [IGNORED, 0, 1, 2, 3, IGNORED])
+
+
+def test_text_has_no_end_token_where_that_is_what_pads() -> None:
+    shared = TextIds(bos=0, eos=1, pad=1)
+    assert classification_row([5, 6, 7], SPECIAL, 8) == [SPECIAL.bos, 5, 6, 7, SPECIAL.eos]
+    assert classification_row([5, 6, 7], SPECIAL, 4) == [SPECIAL.bos, 5, 6, SPECIAL.eos]
+    assert classification_row([5, 6, 7], shared, 8) == [0, 5, 6, 7]
+    assert classification_row([5, 6, 7], shared, 3) == [0, 5, 6]
+
+
+@given(st.lists(st.sampled_from([f"g{i}" for i in range(30)]), max_size=60), st.integers(0, 5))
+def test_validation_takes_whole_groups_and_leaves_some(groups: list[str], seed: int) -> None:
+    held = validation_mask(groups, seed)
+    kept = {group for group, is_held in zip(groups, held, strict=True) if not is_held}
+    gone = {group for group, is_held in zip(groups, held, strict=True) if is_held}
+    assert not kept & gone
+    assert bool(kept) == bool(groups)
+    assert bool(gone) == (len(set(groups)) > 1)

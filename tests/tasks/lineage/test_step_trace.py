@@ -1,0 +1,388 @@
+"""What a step saw, and where a document went, held against the batches themselves and against scans of everything."""
+
+import inspect
+import json
+import random
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from flows.stages import PRETRAIN, SHARDS, TOKENIZER, Stage, identify
+from model.config.model_config import ModelConfig
+from model.config.targets import IGNORED
+from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig
+from model.data.batches import PretrainBatches
+from tasks.artifacts import Artifact, Corpus, PretrainedModel, Tokenizer, TokenShards, Workspace, as_artifact, describe
+from tasks.errors import UserError
+from tasks.lineage.artifact_graph import read_graph
+from tasks.lineage.document_trace import parts_that_hold, whereabouts
+from tasks.lineage.find_documents import LISTED, TABLES, find_document, find_text
+from tasks.lineage.run_reference import find_run, own_workspace
+from tasks.lineage.step_trace import open_run, read_run, step_documents
+from tasks.lineage.table_rows import numbered_rows
+from tasks.pretrain.pretrain import PretrainConfig, Pretraining
+from tasks.shards.shards import ShardsConfig
+from tasks.tokenizer.encoding import decode_text, load_tokenizer
+from tasks.tokenizer.tokenizer import TokenizerConfig
+from tests.tasks.corpus_run import Bench, Row, document
+
+WORDS = "the mill wheel turns grain into flour while old stones wait under quiet water and children carry bread".split()
+HAN = "磨坊旁边的小河流过田野水轮转动石磨把麦子变成面粉孩子们沿着安静的路把面包带回家傍晚光落在大麦上"
+CONTEXT, STEPS, ROWS = 32, 11, 4
+
+
+def english(source: random.Random, words: int) -> str:
+    return " ".join(source.choice(WORDS) for _ in range(words))
+
+
+def chinese(source: random.Random, characters: int) -> str:
+    return "".join(source.choice(HAN) for _ in range(characters))
+
+
+@dataclass(frozen=True)
+class Made:
+    """A workspace with a corpus, and what was made of it."""
+
+    bench: Bench
+    corpus: Corpus
+    tokenizer: Tokenizer
+
+    @property
+    def workspace(self) -> Workspace:
+        return self.bench.workspace
+
+    def shards(self, **settings: object) -> TokenShards:
+        config = ShardsConfig.model_validate({"context": CONTEXT, "rows_per_shard": 16, **settings})
+        return build(self.bench, SHARDS, config, corpus=self.corpus, tokenizer=self.tokenizer)
+
+    def pretrain(self, shards: TokenShards, **settings: object) -> PretrainedModel:
+        """A training of which only the files by which it is traced are there: none of its steps is done."""
+        config = PretrainConfig.model_validate(
+            {"steps": STEPS, "batch_tokens": ROWS * CONTEXT, "optimizer": OptimizerConfig(warmup_steps=1), **settings}
+        )
+        model = ModelConfig(layers=1, width=16, heads=2, context=CONTEXT)
+        return build(self.bench, PRETRAIN, Pretraining(model, config), shards=shards, tokenizer=self.tokenizer)
+
+
+def build(bench: Bench, stage: Stage[Artifact], config: object, **inputs: Artifact) -> Artifact:
+    """Builds and publishes a stage's artifact; a training is not trained."""
+    found = identify(stage, config, inputs, "nowhere", bench.workspace)
+    whole = bench.workspace.find(stage.artifact, stage.name, found.fingerprint)
+    if whole is not None:
+        return whole
+    built = bench.workspace.begin(stage.name, found.fingerprint, keep=False)
+
+    def no_training(entry: object, payload: Mapping[str, object]) -> None:
+        (built / "result.json").write_text(
+            json.dumps({"step": STEPS, "loss": 1, "validation_loss": 1, "tokens": 1, "parameters": 1, "precision": "", "device": "",
+                        "validation_targets": 1, "validation_bytes": 1})
+        )  # fmt: skip
+        (built / "curve.jsonl").write_text('{"step": 1, "tokens_per_second": 1}\n')
+
+    given = {"files": bench.files, "launch": no_training}
+    wanted = inspect.signature(stage.build).parameters
+    outcome = stage.build(
+        config, **inputs, out=built, **{name: value for name, value in given.items() if name in wanted}
+    )
+    manifest = describe(stage.name, found.fingerprint, found.config, found.inputs, built, outcome, 0.0)
+    return as_artifact(stage.artifact, bench.workspace.publish(manifest), manifest)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    bench = Bench.open(tmp_path_factory.mktemp("lineage") / "workspace")
+    return make(bench)
+
+
+def make(bench: Bench) -> Made:
+    source = random.Random(3)
+    first: list[Row] = [
+        document(f"en{n:02d}", f"{english(source, 3 + 7 * (n % 9))} {n}", url=f"https://mill.test/{n}")
+        for n in range(30)
+    ]
+    second: list[Row] = [
+        {**document(f"zh{n:02d}", f"{chinese(source, 5 + 9 * (n % 7))}{n}", language="zh"), "source": "han"}
+        for n in range(20)
+    ]
+    second += [document("short", "Too short."), document("copy", str(first[5]["text"]))]
+    clean = bench.annotate(bench.raw(first, second))
+    selection = bench.select(clean, rules=[{"column": "chars", "min": 12}])
+    unique = bench.deduplicate(clean, selection)
+    corpus = bench.decontaminate(clean, unique, validation_share=0.1)
+    tokenizer = build(bench, TOKENIZER, TokenizerConfig.model_validate({"vocab_size": 300}), corpus=corpus)
+    return Made(bench, corpus, tokenizer)
+
+
+KINDS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "best_fit": ({}, {}),
+    "concatenate": ({"packing": "concatenate"}, {}),
+    "documents": ({"packing": "documents"}, {}),
+    "archive in windows": ({"codec": "zstd"}, {"window_groups": 2}),
+    "mixture": (
+        {"group_by": "source"},
+        {"mixture": [MixturePhase(0, {"s": 3, "han": 1}), MixturePhase(4, {"s": 1, "han": 1})], "seed": 9},
+    ),
+    "curriculum": ({}, {"curriculum": [ContextPhase(0, 8), ContextPhase(5, 32)], "steps": 40}),
+}
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def trained(request: pytest.FixtureRequest, made: Made) -> PretrainedModel:
+    """A pretraining on rows of each packing, several epochs long."""
+    packing, training = KINDS[request.param]
+    return made.pretrain(made.shards(**packing), **training)
+
+
+def test_a_step_lists_exactly_what_the_loader_delivered(made: Made, trained: PretrainedModel):
+    run = read_run(made.workspace, trained.path)
+    batches, tokenizer = PretrainBatches(open_run(run)), load_tokenizer(made.tokenizer.path)
+    for step in (1, 2, 5, run.steps):
+        batch = batches.batch(step - 1, 0, ROWS)  # a curriculum cuts its rows into shorter ones
+        inputs, last = batch.ids.reshape(ROWS, CONTEXT).numpy(), batch.targets.reshape(ROWS, CONTEXT)[:, -1:].numpy()
+        delivered = np.concatenate([inputs, last], axis=1)
+        found = step_documents(made.workspace, trained.path, step)
+        covered = np.zeros(delivered.shape, np.int64)
+        for piece in found:
+            tokens = [token for token in delivered[piece.row, piece.start : piece.end].tolist() if token != IGNORED]
+            assert decode_text(tokenizer, tokens) == piece.text
+            covered[piece.row, piece.start : piece.end] += 1
+        assert np.array_equal(covered[:, :CONTEXT], inputs != batches.stream.header.pad)
+        assert covered.max() == 1
+        assert [(p.row, p.start) for p in found] == sorted((p.row, p.start) for p in found)
+
+
+def test_a_piece_is_the_part_of_its_document_that_it_says(made: Made, trained: PretrainedModel):
+    tokenizer = load_tokenizer(made.tokenizer.path)
+    texts = {row["id"]: row for path in made.corpus.path.glob("train-*") for row in pq.read_table(path).to_pylist()}
+    for step in (1, 3):
+        for piece in step_documents(made.workspace, trained.path, step):
+            row = texts[piece.id]
+            ids = tokenizer.encode(row["text"], add_special_tokens=False).ids
+            assert piece.tokens == len(ids) + 2
+            assert piece.last - piece.first == piece.end - piece.start
+            assert decode_text(tokenizer, [0, *ids, 1][piece.first : piece.last]) == piece.text
+            assert (piece.source, piece.path, piece.language) == (row["source"], row["path"], row["language"])
+            assert piece.url == dict(row["meta"]).get("url")
+
+
+def test_a_document_is_found_in_exactly_the_steps_that_a_scan_of_all_finds(made: Made, trained: PretrainedModel):
+    run = read_run(made.workspace, trained.path)
+    scan: dict[str, set[tuple[int, int]]] = {}
+    for step in range(1, run.steps + 1):
+        for piece in step_documents(made.workspace, trained.path, step):
+            scan.setdefault(piece.id, set()).add((step, piece.row))
+    ids = [row["id"] for path in made.corpus.path.glob("train-*") for row in pq.read_table(path).to_pylist()]
+    graph = read_graph(made.workspace)
+    ways = whereabouts(made.workspace, graph, ids, graph.sources(trained.fingerprint) | {trained.fingerprint})
+    found = {mark: {(t.step, t.row) for s in way.stations for t in s.seen} for mark, way in ways.items()}
+    assert {mark: times for mark, times in found.items() if times} == scan
+    for mark, way in ways.items():
+        station = next((s for s in way.stations if s.stage == "pretrain"), None)
+        assert station is None or station.role == ("learned" if scan.get(mark) else "unseen")
+
+
+def test_pieces_in_shards_are_rows_of_their_files(made: Made, trained: PretrainedModel):
+    run = read_run(made.workspace, trained.path)
+    stream = open_run(run)
+    graph = read_graph(made.workspace)
+    (way,) = whereabouts(made.workspace, graph, ["zh06"], graph.sources(trained.fingerprint)).values()
+    pieces = next(station for station in way.stations if station.stage == "shards").pieces
+    assert pieces
+    for piece in pieces:
+        rows = stream.token_rows[piece.group]
+        (segments,) = rows.segments(np.array([piece.row]))
+        place = segments.ends.tolist().index(piece.end)
+        assert segments.offsets[place] == piece.first
+        (cells,) = numbered_rows([run.shards / piece.file], [piece.file_row], ["ends"]).values()
+        assert cells["ends"] == segments.ends.tolist()
+
+
+def test_a_workspace_that_moved_is_traced_where_it_lies_now(made: Made, trained: PretrainedModel, tmp_path: Path):
+    moved = Workspace(shutil.copytree(made.workspace.root, tmp_path / "elsewhere"))
+    folder = moved.folder("pretrain", trained.fingerprint)
+    assert own_workspace(str(folder)) == moved.root
+    assert step_documents(moved, folder, 2) == step_documents(made.workspace, trained.path, 2)
+
+
+@pytest.fixture
+def copy(made: Made, tmp_path: Path) -> tuple[Workspace, PretrainedModel]:
+    """A workspace with one pretraining that a test may damage."""
+    model = made.pretrain(made.shards())
+    workspace = Workspace(shutil.copytree(made.workspace.root, tmp_path / "copy"))
+    return workspace, replace(model, folder=str(workspace.folder("pretrain", model.fingerprint)))
+
+
+@pytest.mark.parametrize("step", [0, -1, STEPS + 1])
+def test_a_step_that_a_run_has_not_is_refused_with_those_it_has(copy: tuple[Workspace, PretrainedModel], step: int):
+    with pytest.raises(UserError, match=f"step {step} of .*: it has {STEPS} steps. Fix: give a step from 1 to {STEPS}"):
+        step_documents(copy[0], copy[1].path, step)
+
+
+@pytest.mark.parametrize("stage", ["shards", "tokenizer", "decontaminate"])
+def test_what_was_deleted_meanwhile_is_named(copy: tuple[Workspace, PretrainedModel], stage: str):
+    workspace, model = copy
+    for folder in (workspace.root / stage).iterdir():
+        shutil.rmtree(folder)
+    with pytest.raises(UserError, match=f"{stage} [0-9a-f]{{16}} is not in .* Fix: "):
+        step_documents(workspace, model.path, 1)
+
+
+def test_a_missing_shard_and_an_altered_training_are_refused(copy: tuple[Workspace, PretrainedModel]):
+    workspace, model = copy
+    next(read_run(workspace, model.path).shards.glob("train/all/*.parquet")).unlink()
+    with pytest.raises(UserError, match=r"shard-0000\d\.parquet is missing"):
+        step_documents(workspace, model.path, 1)
+    (model.path / "training.json").write_text('{"training": []}')
+    with pytest.raises(UserError, match=r"training\.json was altered"):
+        step_documents(workspace, model.path, 1)
+    (model.path / "training.json").unlink()
+    with pytest.raises(UserError, match=r"has no training\.json: .* Fix: run the recipe again"):
+        step_documents(workspace, model.path, 1)
+
+
+def test_a_training_that_was_killed_is_traced_as_far_as_it_came(copy: tuple[Workspace, PretrainedModel]):
+    workspace, model = copy
+    known = step_documents(workspace, model.path, 2)
+    partial = model.path.with_name(f"{model.fingerprint}.partial")
+    model.path.rename(partial)
+    (partial / "manifest.json").unlink()
+    (partial / "curve.jsonl").write_text('{"step": 1}\n{"step": 3}\n')
+    assert step_documents(workspace, partial, 2) == known
+    assert find_run(model.fingerprint[:7], workspace, "nowhere").run.done == 3
+    assert find_run(str(partial), workspace, "nowhere").run.folder == partial
+    piece = step_documents(workspace, partial, 9)[0]
+    (way,) = whereabouts(workspace, read_graph(workspace), [piece.id]).values()
+    station = next(station for station in way.stations if station.fingerprint == model.fingerprint)
+    assert station.finished is None
+    assert all(time.step <= 3 for time in station.seen)
+    assert "(3 of 11 steps)" in station.told or station.role == "unseen"
+
+
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [
+        ("ffffff", "no folder ffffff; no model with fingerprint ffffff…"),
+        ("f" * 32, "no run of that id"),
+        ("nonsense", "no folder nonsense. Expected an MLflow run id"),
+        (".", r"a folder without manifest\.json and training\.json"),
+    ],
+)
+def test_what_is_no_run_is_refused_with_what_was_tried(made: Made, reference: str, told: str):
+    with pytest.raises(UserError, match=told):
+        find_run(reference, made.workspace, f"sqlite:///{made.workspace.root}/none.db")
+    assert not (made.workspace.root / "none.db").exists()
+
+
+def test_an_artifact_that_took_no_steps_is_refused(made: Made):
+    with pytest.raises(UserError, match="tokenizer .* is no model, so it took no steps"):
+        find_run(made.tokenizer.folder, made.workspace, "nowhere")
+
+
+def stations(made: Made, mark: str) -> dict[str, list[str]]:
+    """What each stage's artifacts have to do with a document."""
+    (way,) = whereabouts(made.workspace, read_graph(made.workspace), [mark]).values()
+    told: dict[str, list[str]] = {}
+    for station in way.stations:
+        told.setdefault(station.stage, []).append(station.told)
+    return told
+
+
+def test_a_document_that_was_dropped_says_where_and_why_and_goes_no_further(made: Made):
+    made.shards()
+    assert stations(made, "short") == {"ingest": ["kept"], "annotate": ["kept"], "select": ["dropped: min_chars (10)"]}
+    assert stations(made, "copy") == {
+        "ingest": ["kept"], "annotate": ["kept"], "select": ["kept"], "deduplicate": ["dropped: exact_copy of en05 (1)"]
+    }  # fmt: skip
+
+
+def test_copies_name_one_another(made: Made):
+    ways = whereabouts(made.workspace, read_graph(made.workspace), ["en05", "copy", "en06"])
+    assert (ways["en05"].copies, ways["copy"].copies, ways["en06"].copies) == (("copy",), ("en05",), ())
+
+
+def test_a_validation_document_is_judged_on_and_in_no_training_row(made: Made):
+    model = made.pretrain(made.shards())
+    mark = pq.read_table(made.corpus.path / "validation.parquet")["id"][0].as_py()
+    (way,) = whereabouts(made.workspace, read_graph(made.workspace), [mark]).values()
+    shards = [station for station in way.stations if station.stage == "shards"]
+    assert {piece.split for station in shards for piece in station.pieces} == {"validation"}
+    assert next(station for station in way.stations if station.fingerprint == model.fingerprint).role == "judged"
+    assert way.times == 0
+    assert not any(station.stage == "tokenizer" for station in way.stations)
+
+
+def test_a_model_whose_shards_were_deleted_is_named_as_untold(copy: tuple[Workspace, PretrainedModel]):
+    workspace, model = copy
+    (way,) = whereabouts(workspace, read_graph(workspace), ["en03"]).values()
+    assert way.untold == ()
+    shutil.rmtree(read_run(workspace, model.path).shards)
+    (after,) = whereabouts(workspace, read_graph(workspace), ["en03"]).values()
+    assert f"pretrain {model.fingerprint}" in after.untold
+    assert not any(station.fingerprint == model.fingerprint for station in after.stations)
+
+
+def test_parts_that_keep_the_text_are_named(made: Made):
+    made.shards()
+    folders = parts_that_hold(made.workspace, ["en03"])
+    assert {folder.parent.name for folder in folders} == {"annotate", "decontaminate", "encode"}
+    everything = {
+        folder for stage in ("annotate", "encode") for folder in (made.workspace.root / "parts" / stage).iterdir()
+    }
+    assert everything - set(folders)  # those of the other table
+
+
+def test_ids_may_be_shortened_as_long_as_one_fits(made: Made):
+    graph = read_graph(made.workspace)
+    assert find_document(graph, "en03").url == "https://mill.test/3"
+    assert find_document(graph, "sho").id == "short"
+    for prefix, told in (
+        ("zh", "20 documents have an id that begins with zh: zh00"),
+        ("q", "no document with id q"),
+        (" ", "empty"),
+    ):
+        with pytest.raises(UserError, match=told):
+            find_document(graph, prefix)
+
+
+def corpus_nodes(made: Made) -> list:
+    return read_graph(made.workspace).of(*TABLES)
+
+
+@pytest.mark.parametrize("make_text", [lambda text: text[3:17], lambda text: text[-9:], lambda text: text])
+def test_text_is_found_letter_for_letter_in_any_language(made: Made, make_text: Callable[[str], str]):
+    raw = [row for path in made.workspace.root.glob("ingest/*/documents-*") for row in pq.read_table(path).to_pylist()]
+    for path in sorted(made.corpus.path.glob("train-*")):
+        for row in pq.read_table(path).slice(0, 3).to_pylist():
+            text = make_text(row["text"])
+            found = find_text(corpus_nodes(made), text, TABLES)
+            expected = {row["id"] for row in raw if text in str(row["text"])}
+            assert found.documents == len(expected)
+            assert {hit.document.id for hit in found.hits} == expected
+            assert all(hit.text == text for hit in found.hits)
+
+
+def test_many_documents_with_a_text_are_counted_and_a_few_listed(made: Made):
+    found = find_text(corpus_nodes(made), "e", TABLES)
+    assert len(found.hits) == LISTED < found.documents
+    assert max(found.artifacts.values()) <= found.documents
+    assert find_text(corpus_nodes(made), "Mühle", TABLES).documents == 0
+    with pytest.raises(UserError, match="--text is empty"):
+        find_text(corpus_nodes(made), " \n", TABLES)
+
+
+def test_numbered_rows_beyond_the_last_are_an_error(made: Made):
+    tables = sorted(made.corpus.path.glob("train-*"))
+    total = sum(pq.read_metadata(path).num_rows for path in tables)
+    assert len(numbered_rows(tables, range(total), ["id"])) == total
+    with pytest.raises(IndexError, match=f"asked for number {total}"):
+        numbered_rows(tables, [0, total], ["id"])
+
+
+def test_a_workspace_that_is_not_there_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="no workspace .*--workspace DIR"):
+        read_graph(Workspace(tmp_path / "none"))
