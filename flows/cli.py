@@ -13,8 +13,8 @@ import click
 from tasks.errors import UserError
 
 if TYPE_CHECKING:
-    from flows.plan import Planned
     from flows.recipe import AnyRecipe
+    from flows.runner.plan import Planned
 
 WORKSPACE = click.option(
     "--workspace", default=None, metavar="DIR", help="Where artifacts live; default: the recipe's, else ./workspace."
@@ -46,7 +46,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.exceptions.Abort):  # click makes an Abort of Ctrl-C
-        from flows.leaving import leave
+        from flows.runner.interruption import leave
 
         leave()
     except UserError as error:
@@ -67,8 +67,8 @@ def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json:
     """Run RECIPE here and now; what was computed before is not computed again."""
     kind, loaded, changes = _load(recipe, overrides, workspace)
     _speak()
-    from flows.quiet import settle
     from flows.recipe import check_sources
+    from flows.runner.environment import settle
     from tasks.artifacts import Workspace
     from tasks.tracking.address import require_answer, tracking_address
 
@@ -85,7 +85,7 @@ def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json:
     if as_json:
         click.echo(json.dumps(summary, ensure_ascii=False, indent=1))
     else:
-        from flows.tables import run_table
+        from flows.commands.tables import run_table
 
         click.echo(run_table(summary))
 
@@ -100,18 +100,18 @@ def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json
     _, loaded, _ = _load(recipe, overrides, workspace)
     rows = _planned(loaded)
     if as_json:
-        from flows.tables import plan_json
+        from flows.commands.tables import plan_json
 
         click.echo(json.dumps(plan_json(rows, loaded), ensure_ascii=False, indent=1))
     else:
-        from flows.tables import plan_table
+        from flows.commands.tables import plan_table
 
         click.echo(plan_table(rows, loaded))
 
 
 def _planned(loaded: "AnyRecipe") -> "list[Planned]":
-    from flows.plan import Plan
     from flows.recipe import CorpusRecipe, Recipe
+    from flows.runner.plan import Plan
     from tasks.artifacts import Workspace
     from tasks.tracking.address import tracking_address
 
@@ -188,10 +188,10 @@ def generate(
     A language model continues the prompt; an encoder-decoder reads it and writes what belongs to it; a masked language model
     fills in its masks, <|mask|> or [MASK]; a classifier labels it.
     """
-    from flows.quiet import settle
+    from flows.runner.environment import settle
 
     settle()
-    from flows.generating import Asked, answer
+    from flows.commands.generate import Asked, answer
     from tasks.artifacts import Workspace
     from tasks.inference.saved_models import resolve_model
     from tasks.tracking.address import tracking_address
@@ -213,12 +213,12 @@ def generate(
 @JSON
 def evaluate(model: str, suite: str, overrides: tuple[str, ...], workspace: str | None, as_json: bool) -> None:
     """Score MODEL on a suite."""
-    from flows.quiet import settle
+    from flows.runner.environment import settle
 
     settle()
     _speak()
-    from flows.score import score
-    from flows.tables import score_table
+    from flows.commands.tables import score_table
+    from flows.evaluate import score
 
     rows = score(model, suite, list(overrides), Path(workspace or "workspace"))
     click.echo(json.dumps({"scores": rows}, ensure_ascii=False, indent=1) if as_json else score_table(rows))
@@ -245,10 +245,10 @@ def export(
     The folder is loaded anew, by Wordmill and by transformers where it is installed: logits, written tokens and text must be
     what they were. Else nothing is left at DIR, and the exit code is 1.
     """
-    from flows.quiet import settle
+    from flows.runner.environment import settle
 
     settle()
-    from flows.export import certificate_table, exported_json, exported_view
+    from flows.commands.export import certificate_table, exported_json, exported_view
     from tasks.artifacts import Workspace
     from tasks.export.export import UnequalError, export_model
     from tasks.inference.saved_models import resolve_model
@@ -281,7 +281,7 @@ def inspect(
     stage: str, artifact: str | None, reason: str | None, count: int, page: str | None, workspace: str | None, as_json: bool
 ) -> None:  # fmt: skip
     """Show what STAGE of a corpus dropped and why, beside what it kept."""
-    from flows.inspection import check_reason, document, find_artifact, view, write_page
+    from flows.commands.inspect import check_reason, document, find_artifact, view, write_page
     from tasks.artifacts import Workspace
     from tasks.corpus.samples.collect import samples_of
 
@@ -320,8 +320,8 @@ def trace(
     --document and --text it is optional and leaves out all that the run has nothing to do with. Nothing was logged for this:
     it follows from the artifacts.
     """
-    from flows import trace as view
-    from flows.quiet import settle
+    from flows.commands import trace as view
+    from flows.runner.environment import settle
     from tasks.artifacts import Workspace
     from tasks.lineage.run_reference import find_run, own_workspace
     from tasks.tracking.address import tracking_address
@@ -360,7 +360,7 @@ def forget(document: str | None, reason: str, lists: bool, workspace: str | None
     you delete it. An id is a place: source, file and record, or the row's own name with id_field; should records move, the
     same text is left out of that file too. To undo, delete the document's line in WORKSPACE/forgotten.jsonl.
     """
-    from flows import forgetting
+    from flows.commands import forget as forgetting
     from tasks.artifacts import Workspace
     from tasks.corpus.forgotten import read_forgotten
 
@@ -383,7 +383,7 @@ def doctor(workspace: str | None, as_json: bool) -> None:
     """Check this machine and its workspace."""
     from dataclasses import asdict
 
-    from flows.doctor import examine
+    from flows.commands.doctor import examine
 
     checks = examine(Path(workspace or "workspace"))
     if as_json:
@@ -426,8 +426,8 @@ def verify(workspace: str | None, as_json: bool) -> None:
 @WORKSPACE
 def up(prefect_port: int, mlflow_port: int, worker_port: int, workspace: str | None) -> None:
     """Start a Prefect server, an MLflow server and a worker in the background; deploy the flows."""
-    from flows.quiet import settle
-    from flows.services import up as start
+    from flows.commands.services import up as start
+    from flows.runner.environment import settle
     from tasks.tracking.address import PASSWORD
 
     settle()
@@ -444,7 +444,7 @@ def up(prefect_port: int, mlflow_port: int, worker_port: int, workspace: str | N
 @WORKSPACE
 def down(workspace: str | None) -> None:
     """Stop what `wordmill up` started."""
-    from flows.services import down as stop
+    from flows.commands.services import down as stop
 
     stopped = stop(Path(workspace or "workspace"))
     click.echo(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")

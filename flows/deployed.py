@@ -17,13 +17,13 @@ from prefect.settings import (
 )
 
 from flows.corpus import corpus as corpus_dag
+from flows.evaluate import score
 from flows.finetune import finetune as finetune_dag
 from flows.pretrain import pretrain as pretrain_dag
-from flows.quiet import settle
 from flows.recipe import CorpusRecipe, FinetuneRecipe, Recipe, load_recipe
-from flows.score import score
-from flows.session import run_dag
-from flows.story import tell
+from flows.runner.environment import settle
+from flows.runner.report_facts import tell
+from flows.runner.session import run_dag
 from tasks.errors import UserError
 from tasks.settings import Json
 from tasks.tracking.address import basic, silent

@@ -1,8 +1,8 @@
 """From a model and new labelled data: a challenger per task, gated, promoted only when it is better."""
 
+from flows.finetunings import tune
 from flows.recipe import FinetuneRecipe
 from flows.stages import BASE, CHAMPION, EVALUATE, EXAMPLES, REGISTER, REPORT, Builder, Outcome
-from flows.tuned import tune
 from tasks.promotion.gate import deciding_metric
 from tasks.promotion.register import Registration, challenger_name
 

@@ -1,6 +1,7 @@
 """The whole chain of a recipe, as a table of contents: every line is a stage, its config and what it reads."""
 
 from flows.corpus import build_corpus
+from flows.finetunings import tune
 from flows.recipe import Recipe
 from flows.stages import (
     EVALUATE,
@@ -12,7 +13,6 @@ from flows.stages import (
     Builder,
     Outcome,
 )
-from flows.tuned import tune
 from tasks.inference.objective_file import base_metric
 from tasks.pretrain.pretrain import Pretraining
 from tasks.promotion.gate import deciding_metric

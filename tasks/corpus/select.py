@@ -82,7 +82,9 @@ class SelectConfig(Section):
     stage: ClassVar[str] = "select"
     revision: Literal[1] = 1
     languages: list[str] | None = Field(default=None, min_length=1, description="those kept; null: all")
-    presets: list[PresetName] = Field(default=["basic"], description="sets of rules in tasks/presets, in this order")
+    presets: list[PresetName] = Field(
+        default=["basic"], description="sets of rules in tasks/corpus/presets, in this order"
+    )
     rules: list[Rule] = Field(default=[], description="one with the reason of an earlier rule takes its place")
     off: list[str] = Field(default=[], description="reasons of rules that are left out")
 
@@ -109,7 +111,7 @@ class Bound:
 
 @cache
 def read_preset(name: str) -> Preset:
-    """A preset of tasks/presets."""
+    """A preset of tasks/corpus/presets."""
     import yaml
 
     return Preset.model_validate(yaml.safe_load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.execution import check_unchanged
 from flows.recipe import CorpusRecipe, check_sources
+from flows.runner.execution import check_unchanged
 from flows.stages import INGEST, identify
 from tasks.artifacts import Workspace
 from tasks.corpus.ingest import IngestConfig

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from flows.leaving import INTERRUPTED
+from flows.runner.interruption import INTERRUPTED
 from tasks.cluster import read_curve
 
 if TYPE_CHECKING:
@@ -155,11 +155,11 @@ def test_run_that_has_its_own_server_and_has_used_polars_ends_in_seconds_with_a_
 
 LEAVE_TWICE = """
 import os, time
-from flows import leaving
+from flows.runner import interruption
 leave_now = os._exit
 os._exit = lambda code: (time.sleep(0.5), leave_now(code))  # a process that takes its time to end
-leaving.leave_soon(0.1)
-leaving.leave()
+interruption.leave_soon(0.1)
+interruption.leave()
 """
 
 

@@ -1,8 +1,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from flows.commands.tables import MEMORY_PARTS, budget_line, plan_budget, plan_json
 from flows.recipe import Recipe, load_recipe
-from flows.tables import MEMORY_PARTS, budget_line, plan_budget, plan_json
 
 DEMO = str(Path(__file__).parents[2] / "configs" / "demo.yaml")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flows.recipe import FinetuneRecipe, Recipe, load_recipe, recipe_kind
 from flows.recipe_file import read_recipe
-from flows.telling import flattened
+from flows.runner.summaries import flattened
 from tasks.errors import UserError
 from tasks.settings import identity
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from flows.execution import check_unchanged
+from flows.runner.execution import check_unchanged
 from flows.stages import INGEST, identify
 from tasks.corpus.forgotten import FILE, bearing_on, mark_forgotten, read_forgotten, text_digest
 from tasks.corpus.ingest import MANY_FILES, IngestConfig

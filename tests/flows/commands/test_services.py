@@ -19,7 +19,7 @@ from tasks.tracking.address import basic, silent
 if TYPE_CHECKING:
     from tests.flows.conftest import Mill
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FOREIGN = "http://evil.example"
 
 

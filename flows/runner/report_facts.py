@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import yaml
 from prefect.runtime import flow_run
 
-from flows.execution import Execution, Record
 from flows.recipe import AnyRecipe
-from flows.telling import slug
+from flows.runner.execution import Execution, Record
+from flows.runner.summaries import slug
 from tasks.artifacts import Workspace, library_versions, read_manifest
 from tasks.cluster import read_curve
 from tasks.corpus.samples.collect import STAGES, samples_of

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.locks import ArtifactLocks
+from flows.runner.locks import ArtifactLocks
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HOLD = """
 import sys, time
 from pathlib import Path
-from flows.locks import ArtifactLocks
+from flows.runner.locks import ArtifactLocks
 locks = ArtifactLocks(Path(sys.argv[1]))
 assert locks.acquire_lock("key", "other")
 print("held", flush=True)

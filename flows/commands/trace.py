@@ -8,9 +8,9 @@ from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
-from flows.inspection import printable
-from flows.tables import rendered, table_of
-from flows.telling import amount
+from flows.commands.inspect import printable
+from flows.commands.tables import rendered, table_of
+from flows.runner.summaries import amount
 from tasks.artifacts import Workspace
 from tasks.corpus.forgotten import read_forgotten
 from tasks.errors import UserError

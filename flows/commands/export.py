@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from flows.tables import rendered, table_of
+from flows.commands.tables import rendered, table_of
 from tasks.export.certificate import Check
 from tasks.export.export import Exported
 from tasks.settings import Json

@@ -44,7 +44,7 @@ def services(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: 
     return [
         Service(
             "prefect",
-            (*python, "uvicorn", "--factory", "flows.prefect_app:create_app", "--host", HOST, "--port", str(prefect_port),
+            (*python, "uvicorn", "--factory", "flows.commands.prefect_app:create_app", "--host", HOST, "--port", str(prefect_port),
              "--log-level", "warning"),
             prefect_port, f"http://{HOST}:{prefect_port}/api/health", f"http://{HOST}:{prefect_port}",
         ),

@@ -10,8 +10,8 @@ from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
-from flows.tables import rendered, table_of
-from flows.telling import amount
+from flows.commands.tables import rendered, table_of
+from flows.runner.summaries import amount
 from tasks.artifacts import Manifest, Workspace, read_manifest
 from tasks.corpus.samples.collect import STAGES
 from tasks.corpus.samples.excerpts import Shown

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import pyarrow.parquet as pq
 
 from flows.recipe_file import checked, read_recipe
-from flows.telling import flattened
+from flows.runner.summaries import flattened
 from tasks.artifacts import Workspace
 from tasks.contracts import check_table
 from tasks.evaluate.evaluate import EvaluateConfig, score_model

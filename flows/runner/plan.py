@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Generic
 
+from flows.runner.summaries import flattened
 from flows.stages import Handle, Identity, Stage, identify
-from flows.telling import flattened
 from tasks.artifacts import AnyArtifact, Artifact, Manifest, Workspace, as_artifact, fault, read_manifest
 
 

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.execution import Record
-from flows.story import audit, packing, spikes, tokenizer_story
+from flows.runner.execution import Record
+from flows.runner.report_facts import audit, packing, spikes, tokenizer_story
 from tasks.artifacts import Artifact, Workspace, as_artifact, read_manifest
 from tasks.lineage.step_trace import step_documents
 

@@ -8,9 +8,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.plan import Planned
 from flows.recipe import AnyRecipe, Recipe
-from flows.telling import amount, duration, reasons
+from flows.runner.plan import Planned
+from flows.runner.summaries import amount, duration, reasons
 from model.training.budget import ParameterCount, TrainingMemory, count_parameters, flops_per_token, training_memory
 
 MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "logits")  # each at its own largest

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flows.plan import Plan
 from flows.pretrain import pretrain
 from flows.recipe import Recipe, load_recipe
+from flows.runner.plan import Plan
 from tasks.artifacts import Workspace
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
-from flows.execution import Execution, Provided, Record
-from flows.leaving import ALONE_SECONDS, SERVER_SECONDS, leave_soon
 from flows.recipe import AnyRecipe, FinetuneRecipe
+from flows.runner.execution import Execution, Provided, Record
+from flows.runner.interruption import ALONE_SECONDS, SERVER_SECONDS, leave_soon
+from flows.runner.summaries import duration, flattened, reasons
 from flows.stages import Outcome
-from flows.telling import duration, flattened, reasons
 from tasks.artifacts import Workspace
 from tasks.cluster import Launcher
 from tasks.executor.filetasks import FilesConfig, FileTasks

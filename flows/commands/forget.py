@@ -8,9 +8,9 @@ from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
-from flows.inspection import printable
-from flows.tables import rendered, table_of
-from flows.trace import document_json, station_table, trace_document, untold_lines, who
+from flows.commands.inspect import printable
+from flows.commands.tables import rendered, table_of
+from flows.commands.trace import document_json, station_table, trace_document, untold_lines, who
 from tasks.artifacts import Workspace
 from tasks.corpus.forgotten import REASON, Forgotten, mark_forgotten, read_forgotten, text_digest
 from tasks.errors import UserError

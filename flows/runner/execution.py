@@ -21,9 +21,9 @@ from prefect.futures import PrefectFuture
 from prefect.transactions import IsolationLevel
 from tqdm import tqdm
 
-from flows.locks import ArtifactLocks
+from flows.runner.locks import ArtifactLocks
+from flows.runner.summaries import flattened, ledger_columns, ledger_figures, ledger_table, slug, summary_line
 from flows.stages import Handle, Identity, Inputs, Stage, identify, outside
-from flows.telling import flattened, ledger_columns, ledger_figures, ledger_table, slug, summary_line
 from tasks.artifacts import AnyArtifact, Artifact, Workspace, as_artifact, describe, fault, read_manifest
 from tasks.cluster import Launcher, LostWorkers
 from tasks.contracts import ContractName, check_table
