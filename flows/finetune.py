@@ -3,7 +3,7 @@
 from flows.finetunings import tune
 from flows.recipe import FinetuneRecipe
 from flows.stages import BASE, CHAMPION, EVALUATE, EXAMPLES, REGISTER, REPORT, Builder, Outcome
-from tasks.promotion.gate import deciding_metric
+from tasks.examples.kinds.table import KINDS
 from tasks.promotion.register import Registration, challenger_name
 
 
@@ -13,7 +13,7 @@ def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
     A base from a folder is not scored: only the fine-tuning teaches it what a conversation looks like.
     """
     base = run.stage(CHAMPION, recipe.champion) if recipe.base is None else run.stage(BASE, recipe.base)
-    kinds = {entry.name: entry.kind for entry in recipe.examples}
+    kinds = {entry.name: KINDS[entry.kind] for entry in recipe.examples}
     examples = {entry.name: run.stage(EXAMPLES, entry, f"examples: {entry.name}") for entry in recipe.examples}
     tuned = tune(run, recipe.finetune, base, base, examples)
     challenger_scores = {
@@ -29,7 +29,7 @@ def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
             model=base, tokenizer=base, corpus=None, examples=examples[one.examples],
         )
         for one in tuned
-        if kinds[one.examples] == "instruction" and recipe.base is None
+        if kinds[one.examples].writes and recipe.base is None
     }  # fmt: skip
     scores = (*challenger_scores.values(), *champion_scores.values())
     report = run.stage(REPORT, recipe.report, base=base, scores=scores)
@@ -37,7 +37,7 @@ def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
         run.stage(
             REGISTER,
             Registration(recipe.register_, challenger_name(recipe.register_.name, one.name, kinds[one.examples]),
-                         deciding_metric(kinds[one.examples])),
+                         kinds[one.examples].metric),
             f"register: {one.label}", model=one.model, scores=challenger_scores[one.name], report=report,
             rival=champion_scores.get(one.name),
         )

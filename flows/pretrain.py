@@ -13,16 +13,16 @@ from flows.stages import (
     Builder,
     Outcome,
 )
+from tasks.examples.kinds.table import KINDS
 from tasks.inference.objective_file import base_metric
 from tasks.pretrain.pretrain import Pretraining
-from tasks.promotion.gate import deciding_metric
 from tasks.promotion.register import Registration
 
 
 def pretrain(run: Builder, recipe: Recipe) -> Outcome:
     """Raw text in; a model out that is trained, fine-tuned, scored, explained and registered."""
     corpus, examples = build_corpus(run, recipe)
-    kinds = {entry.name: entry.kind for entry in recipe.examples}
+    kinds = {entry.name: KINDS[entry.kind] for entry in recipe.examples}
     tokenizer = run.stage(TOKENIZER, recipe.tokenizer, corpus=corpus)
     shards = run.stage(SHARDS, recipe.shards, corpus=corpus, tokenizer=tokenizer)
     base = run.stage(PRETRAIN, Pretraining(recipe.model, recipe.pretrain), shards=shards, tokenizer=tokenizer)
@@ -46,7 +46,7 @@ def pretrain(run: Builder, recipe: Recipe) -> Outcome:
         ),
         *(
             run.stage(
-                REGISTER, Registration(recipe.register_, f"{recipe.register_.name}-{one.name}", deciding_metric(kinds[one.examples])),
+                REGISTER, Registration(recipe.register_, f"{recipe.register_.name}-{one.name}", kinds[one.examples].metric),
                 f"register: {one.label}", model=one.model, scores=tuned_scores[one.name], report=report, rival=None,
             )
             for one in tuned

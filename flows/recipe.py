@@ -19,7 +19,7 @@ from tasks.corpus.quality import QualityConfig
 from tasks.corpus.select import SelectConfig
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig
-from tasks.examples.examples import ExamplesConfig
+from tasks.examples.kinds.table import KINDS, AnyExamples
 from tasks.executor.filetasks import FilesConfig
 from tasks.finetune.base_model import BaseConfig
 from tasks.finetune.finetune import FinetuneConfig
@@ -66,7 +66,7 @@ class CorpusSections(Section):
     clean: CleanConfig = CleanConfig()
     deduplicate: DeduplicateConfig = DeduplicateConfig()
     decontaminate: DecontaminateConfig = DecontaminateConfig()
-    examples: tuple[ExamplesConfig, ...] = ()
+    examples: tuple[AnyExamples, ...] = ()
     report: ReportConfig = ReportConfig()
 
 
@@ -144,7 +144,7 @@ class FinetuneRecipe(Section):
     tracking: TrackingConfig = TrackingConfig()
     champion: ChampionConfig | None = None
     base: BaseConfig | None = None
-    examples: tuple[ExamplesConfig, ...] = Field(min_length=1)
+    examples: tuple[AnyExamples, ...] = Field(min_length=1)
     finetune: tuple[FinetuneConfig, ...] = Field(min_length=1)
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
@@ -162,7 +162,7 @@ AnyRecipe = Recipe | CorpusRecipe | FinetuneRecipe
 RecipeKind = TypeVar("RecipeKind", Recipe, CorpusRecipe, FinetuneRecipe)
 
 
-def check_tasks(examples: Sequence[ExamplesConfig], finetune: Sequence[FinetuneConfig]) -> None:
+def check_tasks(examples: Sequence[AnyExamples], finetune: Sequence[FinetuneConfig]) -> None:
     """Names are unique and every fine-tuning names examples that exist; ValueError otherwise."""
     for section, names in (("examples", [e.name for e in examples]), ("finetune", [f.name for f in finetune])):
         twice = [name for name, count in Counter(names).items() if count > 1]
@@ -181,11 +181,9 @@ def check_tasks(examples: Sequence[ExamplesConfig], finetune: Sequence[FinetuneC
             raise ValueError(f"finetune: two models would be called {name!r}, one of them a head; rename a fine-tuning")
 
 
-def check_model_fits(
-    model: ModelConfig, examples: Sequence[ExamplesConfig], finetune: Sequence[FinetuneConfig]
-) -> None:
+def check_model_fits(model: ModelConfig, examples: Sequence[AnyExamples], finetune: Sequence[FinetuneConfig]) -> None:
     """ValueError for a fine-tuning on instructions of a model that does not write, and for several heads on two stacks."""
-    kinds = {entry.name: entry.kind for entry in examples}
+    kinds = {entry.name: KINDS[entry.kind] for entry in examples}
     writers = (*DECODERS, *RECURRENT, "seq2seq")
     for task in finetune:
         if len(task.sets) > 1 and model.family == "seq2seq":
@@ -193,9 +191,10 @@ def check_model_fits(
                 f"finetune {task.name}: several heads need one trunk, but model.family is seq2seq, which has two stacks; give each "
                 f"of the examples {', '.join(task.sets)} an entry of its own"
             )
-        if model.family not in writers and "instruction" in [kinds[name] for name in task.sets]:
+        written = [kinds[name].name for name in task.sets if kinds[name].writes]
+        if written and model.family not in writers:
             raise ValueError(
-                f"finetune {task.name}: instructions need a model that writes, but model.family is {model.family}; leave the "
+                f"finetune {task.name}: {written[0]} examples need a model that writes, but model.family is {model.family}; leave the "
                 f"entry out, or set model.family to {', '.join(writers)}"
             )
 

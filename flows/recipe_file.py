@@ -149,6 +149,10 @@ def _explain(kind: type[BaseModel], recipe: RecipeText, fault: ErrorDetails) -> 
         close = difflib.get_close_matches(str(keys[-1]), known, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]}?" if close else ""
         return f"{where}: unknown key.{hint} Known keys: {', '.join(known)}."
+    if fault["type"] == "union_tag_invalid":
+        told = fault.get("ctx", {})
+        key = str(told["discriminator"]).strip("'")
+        return f"{recipe.where((*keys, key))}: found {told['tag']!r}, expected one of {told['expected_tags'].replace(chr(39), '')}."
     if fault["type"] in ("missing", "missing_argument"):
         return f"{where}: missing. Add it."
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")

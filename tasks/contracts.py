@@ -26,12 +26,6 @@ ContractName = Literal[
     "Verdicts",
     "Clusters",
     "Matches",
-    "InstructionExamples",
-    "ClassificationExamples",
-    "MultiLabelExamples",
-    "RegressionExamples",
-    "TokenLabelExamples",
-    "ChoiceExamples",
     "Scores",
     "TokenRows",
     "TokenDocuments",
@@ -42,16 +36,20 @@ BATCH_ROWS = 2_000
 NARROW_ROWS = 50_000  # of tables without text: each batch costs some ten milliseconds, however small
 
 
-def check_table(contract: ContractName, path: Path, labels: Sequence[str] | None = None) -> Receipt:
-    """Proof that each row of a Parquet file keeps its contract; `labels` is the label set of labelled examples.
+def check_table(contract: ContractName, path: Path) -> Receipt:
+    """Proof that each row of a Parquet file keeps its contract; AssertionError where one does not: see `check_rows`."""
+    if contract == "Statistics":
+        _check_figures(path, pq.read_schema(path))
+    return check_rows(_schema(contract), path)
+
+
+def check_rows(schema: "pandera.DataFrameSchema", path: Path) -> Receipt:
+    """Proof that each row of a Parquet file fits the schema.
 
     A broken contract is our bug, so it is an AssertionError: file, row (from 0), column, found, expected.
     """
-    schema = _schema(contract, labels)
     seen = _Uniqueness(path)
     rows = 0
-    if contract == "Statistics":
-        _check_figures(path, pq.read_schema(path))
     for batch in _batches(path):
         _check_encoding(path, rows, batch)
         _check_batch(schema, path, rows, batch)
@@ -60,7 +58,7 @@ def check_table(contract: ContractName, path: Path, labels: Sequence[str] | None
         rows += batch.num_rows
     seen.check()
     columns = [check for column in schema.columns.values() for check in column.checks]
-    return Receipt(contract, path.name, rows, len(columns) + len(schema.checks or ()) + len(schema.columns) + 1)
+    return Receipt(str(schema.name), path.name, rows, len(columns) + len(schema.checks or ()) + len(schema.columns) + 1)
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
@@ -133,7 +131,7 @@ class _Uniqueness:
             )
 
 
-def _schema(contract: ContractName, labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
+def _schema(contract: ContractName) -> "pandera.DataFrameSchema":
     """The pandera schema of a contract. Importing pandera takes a second, hence not at the top."""
     builders: dict[ContractName, Callable[[], pandera.DataFrameSchema]] = {
         "Documents": _documents,
@@ -142,12 +140,6 @@ def _schema(contract: ContractName, labels: Sequence[str] | None) -> "pandera.Da
         "Verdicts": _verdicts,
         "Clusters": _clusters,
         "Matches": _matches,
-        "InstructionExamples": _instruction_examples,
-        "ClassificationExamples": lambda: _classification_examples(labels),
-        "MultiLabelExamples": lambda: _multi_label_examples(labels),
-        "RegressionExamples": _regression_examples,
-        "ChoiceExamples": _choice_examples,
-        "TokenLabelExamples": lambda: _token_label_examples(labels),
         "Scores": _scores,
         "TokenRows": _token_rows,
         "TokenDocuments": _token_documents,
@@ -155,32 +147,59 @@ def _schema(contract: ContractName, labels: Sequence[str] | None) -> "pandera.Da
     return builders[contract]()
 
 
-def _column(
+def column(
     dtype: "pl.DataType | DataTypeClass", *checks: "pandera.Check", nullable: bool = False, required: bool = True
 ) -> "pandera.Column":
+    """A column of this type."""
     import pandera.polars as pandera
 
     return pandera.Column(dtype, list(checks), nullable=nullable, required=required)
 
 
-def _text(expected: str = "a non-empty text") -> "pandera.Column":
+def text_column(expected: str = "a non-empty text") -> "pandera.Column":
     """A string column without nulls and empty strings."""
     import pandera.polars as pandera
     import polars as pl
 
-    return _column(pl.String, pandera.Check.str_length(min_value=1, error=expected))
+    return column(pl.String, pandera.Check.str_length(min_value=1, error=expected))
 
 
-def _rows(expression: "pl.Expr", expected: str) -> "pandera.Check":
+def number_column() -> "pandera.Column":
+    """A column of finite float64 numbers."""
+    import polars as pl
+
+    return column(pl.Float64, _finite())
+
+
+def label_column(labels: Sequence[str] | None) -> "pandera.Column":
+    """A string column of one of the labels, where they are known."""
+    import pandera.polars as pandera
+    import polars as pl
+
+    if labels is None:
+        return text_column("a label")
+    return column(pl.String, pandera.Check.isin(labels, error=_one_of(labels)))
+
+
+def label_rule(name: str, labels: Sequence[str] | None) -> "pandera.Check":
+    """The lists of a column hold labels alone, those that are known."""
+    import polars as pl
+
+    allowed = pl.element().is_not_null() if labels is None else pl.element().is_in(list(labels)).fill_null(False)
+    return row_rule(pl.col(name).list.eval(allowed).list.all(), "a label" if labels is None else _one_of(labels))
+
+
+def row_rule(expression: "pl.Expr", expected: str) -> "pandera.Check":
     """A rule over several columns of a row."""
     import pandera.polars as pandera
 
     return pandera.Check(lambda data: data.lazyframe.select(expression), error=expected)
 
 
-def _table(
-    name: ContractName, columns: "dict[str, pandera.Column]", *checks: "pandera.Check"
+def table_schema(
+    name: str, columns: "dict[str, pandera.Column]", *checks: "pandera.Check"
 ) -> "pandera.DataFrameSchema":
+    """A table of exactly these columns."""
     import pandera.polars as pandera
 
     return pandera.DataFrameSchema(columns, checks=list(checks), strict=True, name=name)
@@ -191,24 +210,24 @@ def _document_columns(least_bytes: int) -> "dict[str, pandera.Column]":
     import polars as pl
 
     return {
-        "id": _text("a non-empty id"),
-        "text": _text() if least_bytes else _column(pl.String),
-        "source": _text("the source's name"),
-        "path": _text("the file it came from"),
+        "id": text_column("a non-empty id"),
+        "text": text_column() if least_bytes else column(pl.String),
+        "source": text_column("the source's name"),
+        "path": text_column("the file it came from"),
         "language": _language(),
-        "bytes": _column(pl.Int64, pandera.Check.ge(least_bytes, error=f"{least_bytes} or more")),
-        "meta": _column(pl.List(pl.Struct({"key": pl.String, "value": pl.String})), nullable=True),
+        "bytes": column(pl.Int64, pandera.Check.ge(least_bytes, error=f"{least_bytes} or more")),
+        "meta": column(pl.List(pl.Struct({"key": pl.String, "value": pl.String})), nullable=True),
     }
 
 
 def _byte_rule() -> "pandera.Check":
     import polars as pl
 
-    return _rows(pl.col("bytes") == pl.col("text").str.len_bytes(), "bytes equal to the UTF-8 length of text")
+    return row_rule(pl.col("bytes") == pl.col("text").str.len_bytes(), "bytes equal to the UTF-8 length of text")
 
 
 def _documents() -> "pandera.DataFrameSchema":
-    return _table("Documents", _document_columns(1), _byte_rule())
+    return table_schema("Documents", _document_columns(1), _byte_rule())
 
 
 def _dropped() -> "pandera.DataFrameSchema":
@@ -217,11 +236,11 @@ def _dropped() -> "pandera.DataFrameSchema":
     import polars as pl
 
     added = {
-        "stage": _text("the stage's name"),
-        "reason": _column(pl.String, pandera.Check.str_matches(REASON, error="a reason like min_chars")),
-        "value": _column(pl.Float64, _finite(), nullable=True),
+        "stage": text_column("the stage's name"),
+        "reason": column(pl.String, pandera.Check.str_matches(REASON, error="a reason like min_chars")),
+        "value": column(pl.Float64, _finite(), nullable=True),
     }
-    return _table("Dropped", {**_document_columns(0), **added}, _byte_rule())
+    return table_schema("Dropped", {**_document_columns(0), **added}, _byte_rule())
 
 
 def _statistics() -> "pandera.DataFrameSchema":
@@ -235,14 +254,14 @@ def _statistics() -> "pandera.DataFrameSchema":
 
     from tasks.kernels.statistics_columns import COUNTS, OTHERS, SHARES, UNBOUNDED
 
-    columns = {"id": _text("a non-empty id"), "source": _text("the source's name"), "language": _language()}
+    columns = {"id": text_column("a non-empty id"), "source": text_column("the source's name"), "language": _language()}
     bounded = [name for name in SHARES if name not in UNBOUNDED]
     finite = [pl.col(name).is_finite().fill_null(True) for name in (*SHARES, *OTHERS)]
     checks = [
-        _rows(pl.all_horizontal(pl.col(list(COUNTS)) >= 0), "counts of 0 or more"),
-        _rows(pl.all_horizontal(pl.col(bounded).is_between(0, 1)), "shares in 0..1"),
-        _rows(pl.all_horizontal(pl.col(list(UNBOUNDED)) >= 0), "figures per word of 0 or more"),
-        _rows(pl.all_horizontal(finite), "finite numbers"),
+        row_rule(pl.all_horizontal(pl.col(list(COUNTS)) >= 0), "counts of 0 or more"),
+        row_rule(pl.all_horizontal(pl.col(bounded).is_between(0, 1)), "shares in 0..1"),
+        row_rule(pl.all_horizontal(pl.col(list(UNBOUNDED)) >= 0), "figures per word of 0 or more"),
+        row_rule(pl.all_horizontal(finite), "finite numbers"),
     ]
     return pandera.DataFrameSchema(columns, checks=checks, strict=False, name="Statistics")
 
@@ -268,7 +287,7 @@ def _language() -> "pandera.Column":
     import pandera.polars as pandera
     import polars as pl
 
-    return _column(pl.String, pandera.Check.str_matches(LANGUAGE, error="an ISO 639 code, code or und"))
+    return column(pl.String, pandera.Check.str_matches(LANGUAGE, error="an ISO 639 code, code or und"))
 
 
 def _verdicts() -> "pandera.DataFrameSchema":
@@ -277,15 +296,17 @@ def _verdicts() -> "pandera.DataFrameSchema":
     import polars as pl
 
     columns = {
-        "id": _text("a non-empty id"),
-        "kept": _column(pl.Boolean),
-        "cluster": _column(pl.String, nullable=True),
-        "stage": _column(pl.String, nullable=True),
-        "reason": _column(pl.String, pandera.Check.str_matches(REASON, error="a reason like min_chars"), nullable=True),
-        "value": _column(pl.Float64, _finite(), nullable=True),
+        "id": text_column("a non-empty id"),
+        "kept": column(pl.Boolean),
+        "cluster": column(pl.String, nullable=True),
+        "stage": column(pl.String, nullable=True),
+        "reason": column(pl.String, pandera.Check.str_matches(REASON, error="a reason like min_chars"), nullable=True),
+        "value": column(pl.Float64, _finite(), nullable=True),
     }
     told = pl.col("reason").is_null() == pl.col("kept")
-    return _table("Verdicts", columns, _rows(told, "a reason for each document that is not kept, and for no other"))
+    return table_schema(
+        "Verdicts", columns, row_rule(told, "a reason for each document that is not kept, and for no other")
+    )
 
 
 def _clusters() -> "pandera.DataFrameSchema":
@@ -293,23 +314,23 @@ def _clusters() -> "pandera.DataFrameSchema":
     import polars as pl
 
     columns = {
-        "id": _text("a non-empty id"),
-        "root_id": _text("the id of the cluster's first"),
-        "size": _column(pl.Int64, pandera.Check.ge(2, error="2 or more")),
-        "similarity": _column(pl.Float32, _finite(), _share()),
+        "id": text_column("a non-empty id"),
+        "root_id": text_column("the id of the cluster's first"),
+        "size": column(pl.Int64, pandera.Check.ge(2, error="2 or more")),
+        "similarity": column(pl.Float32, _finite(), _share()),
     }
-    return _table("Clusters", columns)
+    return table_schema("Clusters", columns)
 
 
 def _matches() -> "pandera.DataFrameSchema":
     import pandera.polars as pandera
     import polars as pl
 
-    columns = {name: _text() for name in ("id", "item", "text")}
-    columns["units"] = _column(pl.Int64, pandera.Check.ge(1, error="1 or more"))
-    columns |= {name: _column(pl.Float64, _finite(), _share()) for name in ("item_share", "document_share")}
-    columns["action"] = _column(pl.String, pandera.Check.isin(("drop", "cut", "mark"), error="drop, cut or mark"))
-    return _table("Matches", columns)
+    columns = {name: text_column() for name in ("id", "item", "text")}
+    columns["units"] = column(pl.Int64, pandera.Check.ge(1, error="1 or more"))
+    columns |= {name: column(pl.Float64, _finite(), _share()) for name in ("item_share", "document_share")}
+    columns["action"] = column(pl.String, pandera.Check.isin(("drop", "cut", "mark"), error="drop, cut or mark"))
+    return table_schema("Matches", columns)
 
 
 def _finite() -> "pandera.Check":
@@ -321,76 +342,6 @@ def _finite() -> "pandera.Check":
     )
 
 
-def _example_columns() -> "dict[str, pandera.Column]":
-    return {"id": _text("a non-empty id"), "group": _text("a non-empty group")}
-
-
-def _instruction_examples() -> "pandera.DataFrameSchema":
-    return _table("InstructionExamples", {**_example_columns(), "prompt": _text(), "response": _text()})
-
-
-def _classification_examples(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
-    import pandera.polars as pandera
-    import polars as pl
-
-    label = (
-        _text("a label") if labels is None else _column(pl.String, pandera.Check.isin(labels, error=_one_of(labels)))
-    )
-    return _table("ClassificationExamples", {**_example_columns(), "text": _text(), "label": label})
-
-
-def _token_label_examples(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
-    import polars as pl
-
-    columns = {**_example_columns(), "tokens": _column(pl.List(pl.String)), "labels": _column(pl.List(pl.String))}
-    tokens, named = pl.col("tokens").list, pl.col("labels").list
-    checks = [
-        _rows(tokens.len() == named.len(), "as many labels as tokens"),
-        _rows(tokens.len() > 0, "at least one token"),
-        _rows(tokens.eval((pl.element().str.len_bytes() > 0).fill_null(False)).list.all(), "no empty token"),
-    ]
-    allowed = pl.element().is_not_null() if labels is None else pl.element().is_in(list(labels)).fill_null(False)
-    checks.append(_rows(named.eval(allowed).list.all(), "a label" if labels is None else _one_of(labels)))
-    return _table("TokenLabelExamples", columns, *checks)
-
-
-def _multi_label_examples(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
-    import polars as pl
-
-    columns = {**_example_columns(), "text": _text(), "labels": _column(pl.List(pl.String))}
-    named = pl.col("labels").list
-    allowed = pl.element().is_not_null() if labels is None else pl.element().is_in(list(labels)).fill_null(False)
-    checks = [
-        _rows(named.eval(allowed).list.all(), "a label" if labels is None else _one_of(labels)),
-        _rows(named.n_unique() == named.len(), "each label once"),
-    ]
-    return _table("MultiLabelExamples", columns, *checks)
-
-
-def _regression_examples() -> "pandera.DataFrameSchema":
-    import polars as pl
-
-    return _table(
-        "RegressionExamples", {**_example_columns(), "text": _text(), "value": _column(pl.Float64, _finite())}
-    )
-
-
-def _choice_examples() -> "pandera.DataFrameSchema":
-    import polars as pl
-
-    columns = {
-        **_example_columns(), "question": _text(), "choices": _column(pl.List(pl.String)), "answer": _column(pl.Int64),
-    }  # fmt: skip
-    choices, answer = pl.col("choices").list, pl.col("answer")
-    checks = [
-        _rows(
-            (choices.len() > 1) & (choices.len() == choices.len().first()), "as many choices in every row, 2 or more"
-        ),
-        _rows((answer >= 0) & (answer < choices.len()), "the place of a choice, from 0"),
-    ]
-    return _table("ChoiceExamples", columns, *checks)
-
-
 def _one_of(labels: Sequence[str]) -> str:
     return f"one of the {len(labels)} labels {', '.join(labels)}"[:300]
 
@@ -399,12 +350,12 @@ def _scores() -> "pandera.DataFrameSchema":
     import pandera.polars as pandera
     import polars as pl
 
-    columns = {name: _text() for name in ("model", "suite", "task", "metric")}
-    columns |= {name: _column(pl.Float64, _finite()) for name in ("value", "ci_low", "ci_high")}
-    columns["n"] = _column(pl.Int64, pandera.Check.ge(1, error="a sample count of 1 or more"))
-    columns["seed"] = _column(pl.Int64, pandera.Check.ge(0, error="a seed of 0 or more"))
+    columns = {name: text_column() for name in ("model", "suite", "task", "metric")}
+    columns |= {name: column(pl.Float64, _finite()) for name in ("value", "ci_low", "ci_high")}
+    columns["n"] = column(pl.Int64, pandera.Check.ge(1, error="a sample count of 1 or more"))
+    columns["seed"] = column(pl.Int64, pandera.Check.ge(0, error="a seed of 0 or more"))
     inside = (pl.col("ci_low") <= pl.col("value")) & (pl.col("value") <= pl.col("ci_high"))
-    return _table("Scores", columns, _rows(inside, "ci_low <= value <= ci_high"))
+    return table_schema("Scores", columns, row_rule(inside, "ci_low <= value <= ci_high"))
 
 
 def _token_rows() -> "pandera.DataFrameSchema":
@@ -412,23 +363,23 @@ def _token_rows() -> "pandera.DataFrameSchema":
     import polars as pl
 
     columns = {
-        "tokens": _column(pl.Int32),  # bytes of the row
-        "ends": _column(pl.List(pl.Int32)),
-        "documents": _column(pl.List(pl.Int64)),
-        "offsets": _column(pl.List(pl.Int64)),
+        "tokens": column(pl.Int32),  # bytes of the row
+        "ends": column(pl.List(pl.Int32)),
+        "documents": column(pl.List(pl.Int64)),
+        "offsets": column(pl.List(pl.Int64)),
     }
     width, ends = pl.col("tokens"), pl.col("ends").list
     checks = [
-        _rows((width > 0) & (width == width.first()) & (width % 2 == 0), "rows of one width, in whole tokens"),
-        _rows(ends.len() > 0, "1 segment or more"),
-        _rows((ends.first() > 0) & (ends.diff().list.min().fill_null(1) > 0), "ends that rise, from 1 on"),
-        _rows(ends.last() <= width // 2, "ends within the row"),
-        _rows((pl.col("documents").list.len() == ends.len()), "a document for each segment"),
-        _rows((pl.col("offsets").list.len() == ends.len()), "an offset for each segment"),
-        _rows(pl.col("documents").list.min() >= 0, "document numbers of 0 or more"),
-        _rows(pl.col("offsets").list.min() >= 0, "offsets of 0 or more"),
+        row_rule((width > 0) & (width == width.first()) & (width % 2 == 0), "rows of one width, in whole tokens"),
+        row_rule(ends.len() > 0, "1 segment or more"),
+        row_rule((ends.first() > 0) & (ends.diff().list.min().fill_null(1) > 0), "ends that rise, from 1 on"),
+        row_rule(ends.last() <= width // 2, "ends within the row"),
+        row_rule((pl.col("documents").list.len() == ends.len()), "a document for each segment"),
+        row_rule((pl.col("offsets").list.len() == ends.len()), "an offset for each segment"),
+        row_rule(pl.col("documents").list.min() >= 0, "document numbers of 0 or more"),
+        row_rule(pl.col("offsets").list.min() >= 0, "offsets of 0 or more"),
     ]
-    return _table("TokenRows", columns, *checks)
+    return table_schema("TokenRows", columns, *checks)
 
 
 def _token_documents() -> "pandera.DataFrameSchema":
@@ -437,11 +388,13 @@ def _token_documents() -> "pandera.DataFrameSchema":
     import polars as pl
 
     columns = {
-        "id": _text("a non-empty id"),
-        "source": _text("the source's name"),
+        "id": text_column("a non-empty id"),
+        "source": text_column("the source's name"),
         "language": _language(),
-        "bytes": _column(pl.Int64, pandera.Check.ge(1, error="1 or more")),
-        "tokens": _column(pl.Int64),
+        "bytes": column(pl.Int64, pandera.Check.ge(1, error="1 or more")),
+        "tokens": column(pl.Int64),
     }
     tokens = pl.col("tokens")
-    return _table("TokenDocuments", columns, _rows((tokens == 0) | (tokens > 2), "3 tokens or more, or 0: in no row"))
+    return table_schema(
+        "TokenDocuments", columns, row_rule((tokens == 0) | (tokens > 2), "3 tokens or more, or 0: in no row")
+    )

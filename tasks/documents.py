@@ -1,7 +1,7 @@
 """Reading and writing document tables in batches, so that memory does not grow with the corpus."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -40,6 +40,7 @@ VERDICTS = pa.schema(
         pa.field("value", pa.float64()),  # the figure that broke the rule
     ]
 )
+NO_TEXT = ("id", "group", "label", "labels")  # columns of examples that hold no text
 BATCH_BYTES = 64 * 2**20  # of text in a row group
 
 Bytes = npt.NDArray[np.uint8]
@@ -121,3 +122,20 @@ def table_rows(path: Path) -> int:
 def stable_id(*parts: str) -> str:
     """Twenty hex digits over the parts; which text belongs to which part matters."""
     return hashlib.blake2b("\x00".join(parts).encode(), digest_size=10).hexdigest()
+
+
+def example_text(row: Mapping[str, object]) -> str:
+    """All text of a labelled example, a line a text; a list of tokens is one text. Ids, labels and numbers are none.
+
+    Whatever the kind: a column of text that this code does not know is text that models are judged on.
+    """
+    parts: list[str] = []
+    for name, value in row.items():
+        if name in NO_TEXT:
+            continue
+        if isinstance(value, str):
+            parts.append(value)
+        elif isinstance(value, list):
+            texts: list[object] = value
+            parts.append(("" if name == "tokens" else "\n").join(str(text) for text in texts))
+    return "\n".join(parts)

@@ -90,7 +90,7 @@ def answer(folder: Path, asked: Asked) -> None:
     task = read_task(folder)
     if isinstance(model, LanguageModel):
         _refuse(asked, model, {"beams"})
-        _continue(model, tokenizer, folder, asked, is_chat=task is not None and task.kind == "instruction")
+        _continue(model, tokenizer, folder, asked, is_chat=task is not None and task.is_chat)
     elif isinstance(model, Seq2SeqModel):
         _translate(model, tokenizer, folder, asked)
     elif isinstance(model, MaskedLanguageModel):

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.config.targets import IGNORED, TARGET_COLUMNS, ExampleKind
+from model.config.heads import IGNORED, TARGET_COLUMNS, Targets
 from model.data.packed_documents import Documents, find_documents
 from model.data.row_stream import RowOrder, RowStream
 
@@ -149,32 +149,32 @@ def starts_of(ids: NDArray[np.int64], eos: int | None) -> NDArray[np.bool_]:
 class ExampleBatches:
     """Labelled rows for fine-tuning, cut at `context` tokens and padded to the longest of each slice.
 
-    The table has `ids`: list<int32>, of multiple choice a list of as many such lists in every row, and by kind
-    - `targets`: list<int32> as long as ids ("instruction": the label for predicting that token, -100 where it is given,
-      shifted here; "token_labels": the class of that token). With `decoder_ids`: list<int32>, as long as targets, which are
-      then what comes next and not shifted, "instruction" is for an encoder-decoder: ids are its source,
-    - `label`: int32, the class ("classification") or the right choice ("multiple_choice"),
-    - `flags`: list<int32>, 1 for each label that a row has, else 0 ("multi_label"),
-    - `value`: float ("regression").
+    The table has `ids`: list<int32>, of choices a list of as many such lists in every row, and by form of the targets
+    - `targets`: list<int32> as long as ids ("next_token": the label for predicting that token, -100 where it is given,
+      shifted here; "token_class": the class of that token). With `decoder_ids`: list<int32>, as long as targets, which are
+      then what comes next and not shifted, "next_token" is for an encoder-decoder: ids are its source,
+    - `label`: int32, the class ("class") or the right choice ("choice"),
+    - `flags`: list<int32>, 1 for each label that a row has, else 0 ("labels"),
+    - `value`: float ("value").
     Raises ValueError for a table that is none of these.
     """
 
     def __init__(
-        self, table: pa.Table, kind: ExampleKind, batch_rows: int, seed: int, context: int, pad_id: int
+        self, table: pa.Table, targets: Targets, batch_rows: int, seed: int, context: int, pad_id: int
     ) -> None:
-        self.kind: ExampleKind = kind
+        self.targets: Targets = targets
         self.batch_rows = batch_rows
         self.context = context
         self.pad_id = pad_id
         self.examples = table.num_rows
         if self.examples == 0:
-            raise ValueError(f"no {kind} examples to train on")
-        _check_columns(table, ["ids", TARGET_COLUMNS[kind]])
-        self.choices = _same_sizes(table, "ids", "choices") if kind == "multiple_choice" else 1
+            raise ValueError("no examples to train on")
+        _check_columns(table, ["ids", TARGET_COLUMNS[targets]])
+        self.choices = _same_sizes(table, "ids", "choices") if targets == "choice" else 1
         self._ids = _Lists.read(table["ids"] if self.choices == 1 else _flattened(table["ids"]))
-        self._targets = _Lists.read(table["targets"]) if TARGET_COLUMNS[kind] == "targets" else None
+        self._targets = _Lists.read(table["targets"]) if TARGET_COLUMNS[targets] == "targets" else None
         self._begun = _Lists.read(table["decoder_ids"]) if "decoder_ids" in table.column_names else None
-        self._labels = _row_labels(table, kind) if self._targets is None else None
+        self._labels = _row_labels(table, targets) if self._targets is None else None
         self._order = RowOrder(np.array([self.examples]), seed, 0, None)
         self._lengths = np.minimum(self._ids.sizes(), context).reshape(-1, self.choices).max(axis=1)
         if self._begun is not None:
@@ -206,22 +206,22 @@ class ExampleBatches:
         begun = None
         if self._targets is None:
             assert self._labels is not None
-            targets = self._labels[numbers]
+            answers = self._labels[numbers]
         else:
             scored = [self._targets.row(number)[: self.context + shift][shift:] for number in numbers]
             if self._begun is not None:
                 told = [self._begun.row(number)[: self.context] for number in numbers]
                 padded = self._padded([len(row) for row in told])
                 begun = torch.from_numpy(_pad(told, padded, self.pad_id))
-            targets = _pad(scored, padded, IGNORED)
+            answers = _pad(scored, padded, IGNORED)
         id_tensor, sizes = torch.from_numpy(id_rows), torch.tensor(lengths, dtype=torch.int64)
-        if self.kind == "multiple_choice":
+        if self.targets == "choice":
             id_tensor, sizes = id_tensor.view(-1, self.choices, padded), sizes.view(-1, self.choices)
-        return Batch(id_tensor, torch.from_numpy(targets), sizes, decoder_ids=begun)
+        return Batch(id_tensor, torch.from_numpy(answers), sizes, decoder_ids=begun)
 
     def _shift(self) -> int:
         """By how much targets stand behind the ids that they belong to: of a text to be continued the last is a target alone."""
-        return 1 if self.kind == "instruction" and self._begun is None else 0
+        return 1 if self.targets == "next_token" and self._begun is None else 0
 
     def _padded(self, lengths: list[int]) -> int:
         return min(-(-max(lengths) // PAD_MULTIPLE) * PAD_MULTIPLE, self.context)
@@ -231,7 +231,7 @@ class ExampleBatches:
         sizes = self._ids.sizes()
         if sizes.min() < least:
             raise ValueError(
-                f"example {sizes.argmin() // self.choices}: {sizes.min()} tokens, {self.kind} examples need {least} or more"
+                f"example {sizes.argmin() // self.choices}: {sizes.min()} tokens, expected {least} or more"
             )
         name = "ids"
         if self._begun is not None:
@@ -243,11 +243,11 @@ class ExampleBatches:
             )
 
 
-def _row_labels(table: pa.Table, kind: ExampleKind) -> NDArray[np.int64] | NDArray[np.float32]:
+def _row_labels(table: pa.Table, targets: Targets) -> NDArray[np.int64] | NDArray[np.float32]:
     """One target a row: classes [n] int64, figures [n] float32, or flags [n, K] float32."""
-    if kind == "regression":
+    if targets == "value":
         return table["value"].to_numpy().astype(np.float32)
-    if kind == "multi_label":
+    if targets == "labels":
         return _Lists.read(table["flags"]).values.astype(np.float32).reshape(-1, _same_sizes(table, "flags", "flags"))
     return table["label"].to_numpy().astype(np.int64)
 

@@ -4,19 +4,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
+from model.config.heads import Head, Problem
 from model.config.model_config import Activation, ModelConfig
 
 CONFIG = "config.json"
 OWN_TYPE = "wordmill"  # the model_type of a folder in our own words
 
-Head = Literal[
-    "language_model", "masked_language_model", "seq2seq", "sequence_classifier", "token_classifier", "multiple_choice",
-    "multi_task",
-]  # fmt: skip
-Problem = Literal["single", "multi", "regression"]
-CLASSIFIERS = ("sequence_classifier", "token_classifier")
+CLASSIFIERS = ("sequence", "tokens")
 
 PLAIN_ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu", "relu2": "relu2",

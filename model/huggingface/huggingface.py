@@ -3,6 +3,7 @@
 A model that none of Hugging Face's classes computes is saved in the same files under our own names (huggingface_config.py).
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from model.config.heads import Head, HeadSpec
 from model.config.model_config import ModelConfig
-from model.huggingface.folder_config import CLASSIFIERS, CONFIG, OWN_TYPE, FolderDescription, Head, label_names
+from model.huggingface.folder_config import CLASSIFIERS, CONFIG, OWN_TYPE, FolderDescription, label_names
 from model.huggingface.huggingface_config import (
     OWN_TASKS,
     PROBLEM_TYPES,
@@ -28,20 +30,9 @@ from model.huggingface.stored_weights import take_tensors
 from model.huggingface.tensor_names import stored_tensors, stored_trunk
 from model.huggingface.trunk_tensors import Shape, StoredTensor
 from model.huggingface.weight_files import WEIGHTS, read_weights
-from model.nn.heads import HeadSpec, LanguageHead, MaskedHead
+from model.nn.heads import LanguageHead, MaskedHead
 from model.nn.lora import LoraLinear
-from model.nn.models import (
-    LanguageModel,
-    MaskedLanguageModel,
-    Model,
-    MultipleChoice,
-    MultiTask,
-    Seq2SeqModel,
-    SequenceClassifier,
-    TokenClassifier,
-    Trunk,
-    build_trunk,
-)
+from model.nn.models import Model, MultiTask, Trunk, build_trunk, model_with
 from model.nn.transformer import EncoderDecoder
 
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -83,7 +74,7 @@ def save_folder(
         **_label_values(described),
     }
     (folder / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    if described.head in ("language_model", "seq2seq"):
+    if described.head in ("language", "seq2seq"):
         tokens = {key: values[key] for key in TOKENS if values.get(key) is not None}
         generation = {"_from_model_config": True, **tokens}
         (folder / "generation_config.json").write_text(json.dumps(generation, indent=2, sort_keys=True) + "\n")
@@ -159,17 +150,7 @@ def foreign_obstacle(model: Model) -> str | None:
 
 def head_of(model: Model) -> Head:
     """What the model predicts."""
-    if isinstance(model, LanguageModel):
-        return "language_model"
-    if isinstance(model, MaskedLanguageModel):
-        return "masked_language_model"
-    if isinstance(model, Seq2SeqModel):
-        return "seq2seq"
-    if isinstance(model, SequenceClassifier):
-        return "sequence_classifier"
-    if isinstance(model, TokenClassifier):
-        return "token_classifier"
-    return "multiple_choice" if isinstance(model, MultipleChoice) else "multi_task"
+    return "multi_task" if isinstance(model, MultiTask) else model.spec.kind
 
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -177,14 +158,12 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def _describe_model(model: Model, extra: Mapping[str, object], vocab_size: int) -> FolderDescription:
     head, config = head_of(model), model.trunk.config
-    labels: tuple[str, ...] = ()
-    if isinstance(model, SequenceClassifier | TokenClassifier):
-        labels = label_names(extra.get("id2label"), model.head.score.out_features)
-    problem = model.head.problem if isinstance(model, SequenceClassifier) else "single"
+    spec = None if isinstance(model, MultiTask) else model.spec
+    labels = label_names(extra.get("id2label"), spec.classes) if spec is not None and spec.kind in CLASSIFIERS else ()
     specs = model.specs if isinstance(model, MultiTask) else {}
     return FolderDescription(
-        foreign_type(config, head) or OWN_TYPE, config, vocab_size, head, labels, problem,
-        {name: {"kind": spec.kind, "classes": spec.classes, "problem": spec.problem} for name, spec in specs.items()},
+        foreign_type(config, head) or OWN_TYPE, config, vocab_size, head, labels,
+        "single" if spec is None else spec.problem, {name: dataclasses.asdict(one) for name, one in specs.items()},
     )  # fmt: skip
 
 
@@ -192,7 +171,7 @@ def _config_values(described: FolderDescription, extra: Mapping[str, object]) ->
     values = describe(described.model, described.vocab_size, described.head)
     if described.head == "seq2seq":
         values["decoder_start_token_id"] = extra.get("bos_token_id", 0)
-    if described.head == "sequence_classifier":
+    if described.head == "sequence":
         values["problem_type"] = PROBLEM_TYPES[described.problem]
     if described.tasks:
         values[OWN_TASKS] = described.tasks
@@ -228,21 +207,11 @@ def _new_trunk(described: FolderDescription) -> Trunk | EncoderDecoder:
 
 
 def _new_model(folder: Path, described: FolderDescription) -> Model:
-    config, vocab_size, classes = described.model, described.vocab_size, len(described.labels)
+    config, vocab_size = described.model, described.vocab_size
     try:
-        if described.head == "language_model":
-            return LanguageModel(config, vocab_size)
-        if described.head == "masked_language_model":
-            return MaskedLanguageModel(config, vocab_size)
-        if described.head == "seq2seq":
-            return Seq2SeqModel(config, vocab_size)
-        if described.head == "sequence_classifier":
-            return SequenceClassifier(config, vocab_size, classes, described.problem)
-        if described.head == "token_classifier":
-            return TokenClassifier(config, vocab_size, classes)
-        if described.head == "multiple_choice":
-            return MultipleChoice(config, vocab_size)
-        return MultiTask(config, vocab_size, _head_specs(described))
+        if described.head == "multi_task":
+            return MultiTask(config, vocab_size, _head_specs(described))
+        return model_with(config, vocab_size, HeadSpec(described.head, len(described.labels), described.problem))
     except (ValueError, KeyError, TypeError, RuntimeError) as error:  # the others for heads that torch cannot build
         raise ValueError(f"{folder / CONFIG}: {error}") from error
 

@@ -8,6 +8,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from model.config.heads import Head, Problem
 from model.config.model_config import ModelConfig, model_config_from_json
 from model.huggingface.decoder_config import (
     LLAMA_TYPES,
@@ -26,32 +27,32 @@ from model.huggingface.encoder_config import (
     read_marian,
     read_modernbert,
 )
-from model.huggingface.folder_config import CLASSIFIERS, CONFIG, OWN_TYPE, FolderDescription, Head, Problem, Settings
+from model.huggingface.folder_config import CLASSIFIERS, CONFIG, OWN_TYPE, FolderDescription, Settings
 
 OWN_TASKS = "wordmill_tasks"  # of a multi-task model: name -> kind, classes and problem of each head
 OWN_ARCHITECTURES: dict[str, Head] = {
-    "WordmillLanguageModel": "language_model",
-    "WordmillMaskedLanguageModel": "masked_language_model",
+    "WordmillLanguageModel": "language",
+    "WordmillMaskedLanguageModel": "masked",
     "WordmillSeq2SeqModel": "seq2seq",
-    "WordmillSequenceClassifier": "sequence_classifier",
-    "WordmillTokenClassifier": "token_classifier",
-    "WordmillMultipleChoice": "multiple_choice",
+    "WordmillSequenceClassifier": "sequence",
+    "WordmillTokenClassifier": "tokens",
+    "WordmillMultipleChoice": "choice",
     "WordmillMultiTask": "multi_task",
 }
 LLAMA_STEMS = {"llama": "Llama", "mistral": "Mistral", "ministral": "Ministral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 DECODER_HEADS: dict[str, Head] = {
-    "ForSequenceClassification": "sequence_classifier",
-    "ForTokenClassification": "token_classifier",
+    "ForSequenceClassification": "sequence",
+    "ForTokenClassification": "tokens",
 }
 ENCODER_HEADS: dict[str, Head] = {
     **DECODER_HEADS,
-    "ForMaskedLM": "masked_language_model",
-    "ForMultipleChoice": "multiple_choice",
+    "ForMaskedLM": "masked",
+    "ForMultipleChoice": "choice",
 }
 ARCHITECTURES: dict[str, tuple[str, Head]] = {  # Hugging Face's class: its model_type, and the head
-    "GPT2LMHeadModel": ("gpt2", "language_model"),
+    "GPT2LMHeadModel": ("gpt2", "language"),
     **{f"GPT2{head}": ("gpt2", kind) for head, kind in DECODER_HEADS.items()},
-    **{f"{stem}ForCausalLM": (name, "language_model") for name, stem in LLAMA_STEMS.items()},
+    **{f"{stem}ForCausalLM": (name, "language") for name, stem in LLAMA_STEMS.items()},
     **{f"{stem}{head}": (name, kind) for name, stem in LLAMA_STEMS.items() for head, kind in DECODER_HEADS.items()},
     **{f"Bert{head}": ("bert", kind) for head, kind in ENCODER_HEADS.items()},
     **{f"ModernBert{head}": ("modernbert", kind) for head, kind in ENCODER_HEADS.items()},
@@ -59,11 +60,11 @@ ARCHITECTURES: dict[str, tuple[str, Head]] = {  # Hugging Face's class: its mode
 }  # fmt: skip
 READ_ARCHITECTURES: dict[str, tuple[str, Head]] = {  # and those that are read, though never written
     **ARCHITECTURES,
-    "GPT2Model": ("gpt2", "language_model"),
-    **{f"{stem}Model": (name, "language_model") for name, stem in LLAMA_STEMS.items()},
-    "BertModel": ("bert", "masked_language_model"),
-    "BertForPreTraining": ("bert", "masked_language_model"),
-    "ModernBertModel": ("modernbert", "masked_language_model"),
+    "GPT2Model": ("gpt2", "language"),
+    **{f"{stem}Model": (name, "language") for name, stem in LLAMA_STEMS.items()},
+    "BertModel": ("bert", "masked"),
+    "BertForPreTraining": ("bert", "masked"),
+    "ModernBertModel": ("modernbert", "masked"),
 }  # fmt: skip
 PROBLEM_TYPES: dict[Problem, str] = {
     "single": "single_label_classification", "multi": "multi_label_classification", "regression": "regression",
@@ -83,7 +84,7 @@ def read_trunk_config(folder: Path) -> FolderDescription:
     """What config.json says of the trunk, whatever the head above it. Raises ValueError as `read_folder` does."""
     settings = Settings.read(folder / CONFIG)
     heads: dict[str, Head] = {kind: head for kind, head in READ_ARCHITECTURES.values() if head not in CLASSIFIERS}
-    heads[OWN_TYPE] = "language_model"
+    heads[OWN_TYPE] = "language"
     kind = str(settings.values.get("model_type"))
     try:
         if kind not in heads:
@@ -117,12 +118,10 @@ def obstacle(config: ModelConfig, head: Head) -> str | None:
     if reason is not None:
         return reason
     heads = (
-        (*DECODER_HEADS.values(), "language_model")
-        if config.family in ("gpt2", "llama")
-        else tuple(ENCODER_HEADS.values())
+        (*DECODER_HEADS.values(), "language") if config.family in ("gpt2", "llama") else tuple(ENCODER_HEADS.values())
     )
     if head not in (("seq2seq",) if config.family == "seq2seq" else heads):
-        return f"transformers has no {head.replace('_', ' ')} on a {config.family} trunk"
+        return f"transformers has no {head.replace('_', ' ')} head on a {config.family} trunk"
     return None
 
 
@@ -169,7 +168,7 @@ def _describe(settings: Settings) -> FolderDescription:
     model_type, head = _architecture(settings)
     config = _read_model(settings, model_type, has_head=True)
     labels = settings.labels() if head in CLASSIFIERS else ()
-    problem = _problem(settings, len(labels)) if head == "sequence_classifier" else "single"
+    problem = _problem(settings, len(labels)) if head == "sequence" else "single"
     tasks = settings.nested(OWN_TASKS) if head == "multi_task" else None
     values = {} if tasks is None else tasks.values
     return FolderDescription(model_type, config, settings.integer("vocab_size"), head, labels, problem, values)

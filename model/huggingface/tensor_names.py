@@ -78,9 +78,9 @@ def current_name(name: str) -> str:
 
 def _head_tensors(described: FolderDescription) -> list[StoredTensor]:
     config, head, C, V = described.model, described.head, described.model.width, described.vocab_size
-    if head in ("language_model", "seq2seq"):
+    if head in ("language", "seq2seq"):
         return [] if config.tie_embeddings else [one("head.weight", "lm_head.weight", V, C)]
-    if head == "masked_language_model":
+    if head == "masked":
         if described.model_type == "modernbert":
             return [*_modernbert_transform(C), one("head.bias", "decoder.bias", V)]
         return [
@@ -88,13 +88,13 @@ def _head_tensors(described: FolderDescription) -> list[StoredTensor]:
             *with_bias("head.transform_norm", "cls.predictions.transform.LayerNorm", C),
             one("head.bias", "cls.predictions.bias", V),
         ]
-    K = 1 if head == "multiple_choice" else len(described.labels)
+    K = 1 if head == "choice" else len(described.labels)
     if described.model_type == "modernbert":
         return [*_modernbert_transform(C), *with_bias("head.score", "classifier", K, C)]
     if described.model_type == "bert":
-        pooler = [] if head == "token_classifier" else with_bias("head.pooler", "bert.pooler.dense", C, C)
+        pooler = [] if head == "tokens" else with_bias("head.pooler", "bert.pooler.dense", C, C)
         return [*pooler, *with_bias("head.score", "classifier", K, C)]
-    if head == "sequence_classifier":
+    if head == "sequence":
         return [one("head.score.weight", "score.weight", K, C)]
     return with_bias("head.score", "classifier" if config.family == "gpt2" else "score", K, C)
 

@@ -1,17 +1,13 @@
 """What a model predicts, and what a miss costs. B rows, T tokens, C channels, V vocabulary, K classes."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.config.heads import HeadSpec, Problem
 from model.config.model_config import ENCODERS, Activation, ModelConfig
 from model.nn.layers import Linear, activate, build_norm, initialize
 from model.nn.loss import LossSum, linear_cross_entropy, plain_cross_entropy
-
-Problem = Literal["single", "multi", "regression"]
 
 
 class LanguageHead(nn.Module):
@@ -136,15 +132,6 @@ class TokenHead(nn.Module):
         if self.transform is not None and self.transform_norm is not None:
             hidden = self.transform_norm(activate(self.transform(hidden), self.activation))
         return self.score(F.dropout(hidden, self.dropout, self.training))
-
-
-@dataclass(frozen=True)
-class HeadSpec:
-    """One head of several: what it predicts, and in how many classes."""
-
-    kind: Literal["language", "masked", "sequence", "tokens", "choice"]
-    classes: int = 1
-    problem: Problem = "single"
 
 
 def build_head(config: ModelConfig, vocab_size: int, spec: HeadSpec) -> nn.Module:

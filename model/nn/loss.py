@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from model.config.targets import IGNORED
+from model.config.heads import IGNORED
 
 # Logits held at a time. On a CPU small pieces stay near the cache, but are added up more often: of 8192 logits each, pieces of
 # 512 positions took 4 % less time than of 256 in float32, and about as much in bfloat16.

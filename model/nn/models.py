@@ -6,9 +6,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from model.config.heads import HeadSpec, Problem
 from model.config.model_config import ModelConfig
 from model.data.batches import Batch
-from model.nn.heads import HeadSpec, LanguageHead, MaskedHead, Problem, SequenceHead, TokenHead, build_head
+from model.nn.heads import LanguageHead, MaskedHead, SequenceHead, TokenHead, build_head
 from model.nn.loss import LossSum, plain_cross_entropy
 from model.nn.recurrent import Recurrent
 from model.nn.transformer import EncoderDecoder, Transformer
@@ -41,6 +42,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         if not config.is_causal:
             raise ValueError(f"family {config.family} sees what comes next: train it on masked tokens, or take llama")
+        self.spec = HeadSpec("language")
         self.trunk = build_trunk(config, vocab_size)
         self.head = LanguageHead(config, vocab_size)
 
@@ -69,6 +71,7 @@ class MaskedLanguageModel(nn.Module):
         super().__init__()
         if config.is_causal:
             raise ValueError(f"family {config.family} sees only what came before: set family to bert or modernbert")
+        self.spec = HeadSpec("masked")
         self.trunk = Transformer(config, vocab_size)
         self.head = MaskedHead(config, vocab_size)
 
@@ -86,6 +89,7 @@ class Seq2SeqModel(nn.Module):
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
+        self.spec = HeadSpec("seq2seq")
         self.trunk = EncoderDecoder(config, vocab_size)
         self.head = LanguageHead(config, vocab_size)
 
@@ -110,6 +114,7 @@ class SequenceClassifier(nn.Module):
 
     def __init__(self, config: ModelConfig, vocab_size: int, classes: int, problem: Problem = "single") -> None:
         super().__init__()
+        self.spec = HeadSpec("sequence", classes, problem)
         self.trunk = build_trunk(config, vocab_size)
         self.head = SequenceHead(config, classes, problem)
 
@@ -127,6 +132,7 @@ class TokenClassifier(nn.Module):
 
     def __init__(self, config: ModelConfig, vocab_size: int, classes: int) -> None:
         super().__init__()
+        self.spec = HeadSpec("tokens", classes)
         self.trunk = build_trunk(config, vocab_size)
         self.head = TokenHead(config, classes)
 
@@ -144,6 +150,7 @@ class MultipleChoice(nn.Module):
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
+        self.spec = HeadSpec("choice")
         self.trunk = build_trunk(config, vocab_size)
         self.head = SequenceHead(config, 1)
 
@@ -203,18 +210,13 @@ class MultiTask(nn.Module):
         )
 
 
-Model = (
-    LanguageModel
-    | MaskedLanguageModel
-    | Seq2SeqModel
-    | SequenceClassifier
-    | TokenClassifier
-    | MultipleChoice
-    | MultiTask
-)
+OneHead = (
+    LanguageModel | MaskedLanguageModel | Seq2SeqModel | SequenceClassifier | TokenClassifier | MultipleChoice
+)  # each knows its head as `spec`
+Model = OneHead | MultiTask
 
 
-def with_one_head(model: MultiTask, task: str) -> Model:
+def with_one_head(model: MultiTask, task: str) -> OneHead:
     """The ordinary model of one task, its trunk and head those of `model`. Raises ValueError for a name that no head has."""
     head, spec = model.head_for(task), model.specs[task]
     with torch.device("meta"):  # a frame: what it holds is replaced at once
@@ -224,13 +226,15 @@ def with_one_head(model: MultiTask, task: str) -> Model:
     return single.train(model.training)
 
 
-def model_with(config: ModelConfig, vocab_size: int, spec: HeadSpec) -> Model:
-    """The ordinary model of one head. Raises ValueError for a family that has none such."""
+def model_with(config: ModelConfig, vocab_size: int, spec: HeadSpec) -> OneHead:
+    """The model of one head, which it keeps as `spec`. Raises ValueError for a family that has none such."""
     match spec.kind:
         case "language":
             return LanguageModel(config, vocab_size)
         case "masked":
             return MaskedLanguageModel(config, vocab_size)
+        case "seq2seq":
+            return Seq2SeqModel(config, vocab_size)
         case "sequence":
             return SequenceClassifier(config, vocab_size, spec.classes, spec.problem)
         case "tokens":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config.targets import IGNORED
+from model.config.heads import IGNORED
 from model.objectives.corruption import Flags, Ids, Symbols
 
 SOURCE, SEPARATOR, ANSWER = range(3)  # parts of a text, in this order

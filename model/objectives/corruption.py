@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from model.config.heads import IGNORED
 from model.config.objective_config import ObjectiveConfig
-from model.config.targets import IGNORED
 from model.objectives.noise import Keys, choose_lowest, numbers, uniforms
 
 Ids = NDArray[np.int64]

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model.config.heads import IGNORED
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig, check_pair
-from model.config.targets import IGNORED
 from model.data.batches import PAD_MULTIPLE, Batch, Batches
 from model.data.packed_documents import find_documents
 from model.nn.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel

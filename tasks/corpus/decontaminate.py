@@ -21,7 +21,7 @@ from tasks.contracts import check_table
 from tasks.corpus.repeated_blocks import read_cuts, without_cuts
 from tasks.corpus.split import GONE, TEST, TRAIN, VALIDATION, Sides, Split, SplitConfig, choose_split
 from tasks.corpus.writers import DropWriter, RollingWriter, outcome_of, split_batch
-from tasks.documents import DOCUMENTS, TableWriter, read_batches, text_buffers
+from tasks.documents import DOCUMENTS, TableWriter, example_text, read_batches, text_buffers
 from tasks.errors import UserError
 from tasks.executor.filetasks import FileTasks
 from tasks.executor.parts import Part, combined, gather
@@ -142,16 +142,6 @@ def _judged_documents(
             chosen = sides[start : start + batch.num_rows][here].tolist()
             yield from zip(*(part.column(name).to_pylist() for name in ("id", "text", "language")), chosen, strict=True)
             start += batch.num_rows
-
-
-def example_text(example: dict[str, str | list[str]]) -> str:
-    """All text of a labelled example of any kind; labels and ids are none."""
-    parts = [
-        example[name] for name in ("prompt", "response", "text", "tokens", "question", "choices") if name in example
-    ]
-    return "\n".join(
-        part if isinstance(part, str) else ("\n" if "choices" in example else "").join(part) for part in parts
-    )
 
 
 @dataclass(frozen=True)

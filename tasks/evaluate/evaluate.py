@@ -1,9 +1,9 @@
 """Evaluation: a model on a suite of tasks, beside baselines on the same items, every figure with interval, n and seed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -15,7 +15,8 @@ from tasks.evaluate.inspection import Inside, look_at_prompts, look_at_samples, 
 from tasks.evaluate.label_scores import score_choices, score_classes, score_figures, score_labels, score_token_labels
 from tasks.evaluate.language_scores import Score, Subject, score_documents, score_instructions
 from tasks.evaluate.objective_scores import score_objective
-from tasks.evaluate.suite import EvaluateConfig, TaskName, suite_digests
+from tasks.evaluate.suite import TEXT_TASKS, EvaluateConfig, suite_digests
+from tasks.examples.kinds.table import KINDS
 from tasks.examples.rows import read_examples
 from tasks.inference.objective_file import read_objective
 from tasks.ledger import Ledger, StageOutcome
@@ -26,10 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = ["EvaluateConfig", "evaluate", "load_suite", "score_model", "suite_digests"]
 
-EXAMPLE_TASKS = {
-    "instruction": score_instructions, "classification": score_classes, "multi_label": score_labels,
-    "regression": score_figures, "token_labels": score_token_labels, "multiple_choice": score_choices,
-}  # fmt: skip
+Scorer = Callable[[EvaluateConfig, Subject, Path], list[Score]]
+EXAMPLE_SCORERS: dict[
+    str, Scorer
+] = {  # kind of examples -> what scores a model on them, from the folder of the artifact
+    "instruction": score_instructions,
+    "classification": score_classes,
+    "multi_label": score_labels,
+    "regression": score_figures,
+    "token_labels": score_token_labels,
+    "multiple_choice": score_choices,
+}
 SCORES = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("model", "suite", "task", "metric")]
     + [pa.field(name, pa.float64(), nullable=False) for name in ("value", "ci_low", "ci_high")]
@@ -94,14 +102,14 @@ def chosen_tasks(
     objective: ObjectiveConfig | None,
     corpus: Path | None,
     examples: Path | None,
-) -> list[TaskName]:
+) -> list[str]:
     """The suite's tasks in the order of the table, the examples' first. UserError for one that lacks what it needs."""
     from model.nn.models import LanguageModel
 
-    kind = None if examples is None else read_examples(examples, "heldout").kind
+    kind = None if examples is None else read_examples(examples, "heldout").kind.name
     has_text = corpus is not None or config.documents == "python"
     if config.tasks is None:
-        suited: list[TaskName] = [] if kind is None else [kind]
+        suited = [] if kind is None else [kind]
         if isinstance(model, LanguageModel):
             suited.extend(("bits_per_byte", "samples") if has_text else ("samples",))
         if has_text and objective is not None and objective.kind != "causal":
@@ -117,12 +125,11 @@ def chosen_tasks(
                 f"evaluate.tasks: a {type(model).__name__} has no objective that objective_loss could measure. "
                 "Fix: leave it out; bits_per_byte judges what follows a text."
             )
-        if task in EXAMPLE_TASKS and task != kind:
+        if task not in TEXT_TASKS and task != kind:
             raise UserError(
                 f"evaluate.tasks: {task} needs examples of that kind, found {kind or 'none'}. Fix: leave it out."
             )
-    order: tuple[TaskName, ...] = get_args(TaskName)
-    return [task for task in order if task in config.tasks]
+    return [task for task in (*KINDS, *TEXT_TASKS) if task in config.tasks]
 
 
 def score_model(
@@ -147,7 +154,7 @@ def score_model(
     task = read_task(folder)
     scores: list[Score] = []
     samples: list[dict[str, Json]] = []
-    is_chat = task is not None and task.kind == "instruction"
+    is_chat = task is not None and task.is_chat
     objective = read_objective(folder, subject.model)
     for name in chosen_tasks(config, subject.model, objective, corpus, examples):
         if name == "samples":
@@ -159,7 +166,7 @@ def score_model(
             scores += score_objective(config, subject, objective, corpus)
         else:
             assert examples is not None
-            scores += EXAMPLE_TASKS[name](config, subject, examples)
+            scores += EXAMPLE_SCORERS[name](config, subject, examples)
     _write(config, scores, samples, out)
     write_insides(look_inside(config, subject, samples, is_chat), out / "inspection.json")
     figures: dict[str, float] = {}

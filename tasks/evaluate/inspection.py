@@ -110,7 +110,7 @@ def read_insides(path: Path) -> tuple[Inside, ...]:
 
 
 def _chat_ids(tokenizer: "tokenizers.Tokenizer", asked: Sequence[int]) -> list[int]:
-    from tasks.examples.rows import prompt_ids
+    from tasks.examples.kinds.instruction import prompt_ids
 
     return prompt_ids(asked, special_ids(tokenizer, "MODEL"))
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config.targets import IGNORED
+from model.config.heads import IGNORED
 from tasks.errors import UserError
 from tasks.evaluate.bootstrap import Estimate, macro_f1, pearson, ratio
 from tasks.evaluate.language_scores import Score, Subject
-from tasks.evaluate.suite import EvaluateConfig, TaskName, heldout_examples
+from tasks.evaluate.suite import EvaluateConfig, heldout_examples
+from tasks.examples.kinds.kind import Kind
 from tasks.examples.rows import encode_examples, read_examples
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def score_classes(config: EvaluateConfig, subject: Subject, examples: Path) -> l
 
     held = heldout_examples(config, examples)
     if not isinstance(subject.model, SequenceClassifier):
-        raise _wrong_head(subject.model, "classification")
+        raise _wrong_head(subject.model, held.kind)
     order = _class_order(subject.model, held.labels)
     encoded = encode_examples(held, subject.tokenizer, subject.model.trunk.config).table
     actual = encoded["label"].to_numpy().astype(np.int64)
@@ -39,8 +40,8 @@ def score_classes(config: EvaluateConfig, subject: Subject, examples: Path) -> l
     usual = order.index(commonest(read_examples(examples, "train").table["label"].to_pylist()))
     one_each = [np.array([number]) for number in actual]
     return [
-        *_label_scores(config, "model", "classification", [np.array([n]) for n in predicted], one_each, len(order)),
-        *_label_scores(config, "majority", "classification", [np.array([usual])] * len(actual), one_each, len(order)),
+        *_label_scores(config, "model", held.kind.name, [np.array([n]) for n in predicted], one_each, len(order)),
+        *_label_scores(config, "majority", held.kind.name, [np.array([usual])] * len(actual), one_each, len(order)),
     ]
 
 
@@ -51,7 +52,7 @@ def score_labels(config: EvaluateConfig, subject: Subject, examples: Path) -> li
 
     held = heldout_examples(config, examples)
     if not isinstance(subject.model, SequenceClassifier) or subject.model.head.problem != "multi":
-        raise _wrong_head(subject.model, "multi_label")
+        raise _wrong_head(subject.model, held.kind)
     order = _class_order(subject.model, held.labels)
     encoded = encode_examples(held, subject.tokenizer, subject.model.trunk.config).table
     actual = np.array(encoded["flags"].to_pylist(), dtype=np.float64)
@@ -62,8 +63,8 @@ def score_labels(config: EvaluateConfig, subject: Subject, examples: Path) -> li
         score
         for name, flags in (("model", predicted), ("majority", usual))
         for score in (
-            Score(name, "multi_label", "micro_f1", _micro_f1(flags, actual, config)),
-            Score(name, "multi_label", "macro_f1",
+            Score(name, held.kind.name, "micro_f1", _micro_f1(flags, actual, config)),
+            Score(name, held.kind.name, "macro_f1",
                   macro_f1(flags * actual, flags, actual, config.resamples, config.seed)),
         )
     ]  # fmt: skip
@@ -76,16 +77,16 @@ def score_figures(config: EvaluateConfig, subject: Subject, examples: Path) -> l
 
     held = heldout_examples(config, examples)
     if not isinstance(subject.model, SequenceClassifier) or subject.model.head.problem != "regression":
-        raise _wrong_head(subject.model, "regression")
+        raise _wrong_head(subject.model, held.kind)
     encoded = encode_examples(held, subject.tokenizer, subject.model.trunk.config).table
     actual = encoded["value"].to_numpy().astype(np.float64)
     predicted = predict_rows(subject.model, encoded["ids"].to_pylist())[:, 0]
     usual = read_examples(examples, "train").table["value"].to_numpy().mean()
     ones = np.ones(len(actual))
     return [
-        Score("model", "regression", "mse", ratio((predicted - actual) ** 2, ones, config.resamples, config.seed)),
-        Score("model", "regression", "pearson", pearson(predicted, actual, config.resamples, config.seed)),
-        Score("mean", "regression", "mse", ratio((usual - actual) ** 2, ones, config.resamples, config.seed)),
+        Score("model", held.kind.name, "mse", ratio((predicted - actual) ** 2, ones, config.resamples, config.seed)),
+        Score("model", held.kind.name, "pearson", pearson(predicted, actual, config.resamples, config.seed)),
+        Score("mean", held.kind.name, "mse", ratio((usual - actual) ** 2, ones, config.resamples, config.seed)),
     ]
 
 
@@ -96,14 +97,14 @@ def score_choices(config: EvaluateConfig, subject: Subject, examples: Path) -> l
 
     held = heldout_examples(config, examples)
     if not isinstance(subject.model, MultipleChoice):
-        raise _wrong_head(subject.model, "multiple_choice")
+        raise _wrong_head(subject.model, held.kind)
     encoded = encode_examples(held, subject.tokenizer, subject.model.trunk.config).table
     actual = encoded["label"].to_numpy()
     predicted = predict_choices(subject.model, encoded["ids"].to_pylist())
     usual = int(commonest(map(str, read_examples(examples, "train").table["answer"].to_pylist())))
     ones = np.ones(len(actual))
     return [
-        Score(name, "multiple_choice", "accuracy",
+        Score(name, held.kind.name, "accuracy",
               ratio((answers == actual).astype(np.float64), ones, config.resamples, config.seed))
         for name, answers in (("model", predicted), ("majority", np.full(len(actual), usual)))
     ]  # fmt: skip
@@ -119,7 +120,7 @@ def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path)
 
     held = heldout_examples(config, examples)
     if not isinstance(subject.model, TokenClassifier):
-        raise _wrong_head(subject.model, "token_labels")
+        raise _wrong_head(subject.model, held.kind)
     order = _class_order(subject.model, held.labels)
     encoded = encode_examples(held, subject.tokenizer, subject.model.trunk.config).table
     rows, targets = encoded["ids"].to_pylist(), [np.asarray(row) for row in encoded["targets"].to_pylist()]
@@ -131,15 +132,15 @@ def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path)
     train = read_examples(examples, "train").table["labels"].to_pylist()
     usual = order.index(commonest(name for names in train for name in names))
     return [
-        *_label_scores(config, "model", "token_labels", predicted, actual, len(order)),
+        *_label_scores(config, "model", held.kind.name, predicted, actual, len(order)),
         *_label_scores(
-            config, "majority", "token_labels", [np.full(len(one), usual) for one in actual], actual, len(order)
+            config, "majority", held.kind.name, [np.full(len(one), usual) for one in actual], actual, len(order)
         ),
     ]
 
 
 def _label_scores(
-    config: EvaluateConfig, name: str, task: TaskName, predicted: Sequence[NDArray[np.int64]],
+    config: EvaluateConfig, name: str, task: str, predicted: Sequence[NDArray[np.int64]],
     actual: Sequence[NDArray[np.int64]], classes: int,
 ) -> list[Score]:  # fmt: skip
     """Accuracy and macro F1 from the classes of each item's tokens; a prediction of -1 is none."""
@@ -170,5 +171,5 @@ def _class_order(model: "SequenceClassifier | TokenClassifier", labels: tuple[st
     return list(labels)
 
 
-def _wrong_head(model: "Model", task: str) -> UserError:
-    return UserError(f"evaluate: {task} needs a model that was tuned for it, found a {type(model).__name__}.")
+def _wrong_head(model: "Model", kind: Kind) -> UserError:
+    return UserError(f"evaluate: {kind.name} needs a model that was tuned for it, found a {type(model).__name__}.")

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config.targets import IGNORED
+from model.config.heads import IGNORED
 from tasks.errors import UserError
 from tasks.evaluate.bootstrap import Estimate, ratio
-from tasks.evaluate.suite import EvaluateConfig, TaskName, heldout_examples, heldout_texts, training_texts
+from tasks.evaluate.suite import EvaluateConfig, heldout_examples, heldout_texts, training_texts
+from tasks.examples.kinds.instruction import prompt_ids
+from tasks.examples.kinds.kind import LabelledExamples
 from tasks.examples.pair_rows import pair_rows
-from tasks.examples.rows import LabelledExamples, encode_examples, prompt_ids, read_examples
+from tasks.examples.rows import encode_examples, read_examples
 from tasks.tokenizer.encoding import decode_text, encode_documents, special_ids, text_ids
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ class Score:
     """One figure: `model` is "model" for the one that is judged, else the baseline's name."""
 
     model: str
-    task: TaskName
+    task: str
     metric: str
     estimate: Estimate
 
@@ -94,10 +96,10 @@ def score_instructions(config: EvaluateConfig, subject: Subject, examples: Path)
     usual = commonest(train.table["response"].to_pylist())
     expected: list[str] = compared["response"].to_pylist()
     return [
-        Score("model", "instruction", "bits_per_byte", _bits(nats, sizes, config)),
-        Score("unigram", "instruction", "bits_per_byte", _bits(unigram, sizes, config)),
-        *_compare(config, "model", subject, answers, expected),
-        *_compare(config, "majority", subject, [usual] * len(expected), expected),
+        Score("model", held.kind.name, "bits_per_byte", _bits(nats, sizes, config)),
+        Score("unigram", held.kind.name, "bits_per_byte", _bits(unigram, sizes, config)),
+        *_compare(config, "model", held.kind.name, subject, answers, expected),
+        *_compare(config, "majority", held.kind.name, subject, [usual] * len(expected), expected),
     ]
 
 
@@ -170,7 +172,7 @@ def _translation(
 
 
 def _compare(
-    config: EvaluateConfig, name: str, subject: Subject, answers: Sequence[str], expected: Sequence[str]
+    config: EvaluateConfig, name: str, task: str, subject: Subject, answers: Sequence[str], expected: Sequence[str]
 ) -> list[Score]:
     """Answers against responses: equal but for space around them, and ROUGE-L over the tokenizer's tokens."""
     from tasks.evaluate.metrics import rouge_l
@@ -182,6 +184,6 @@ def _compare(
     )
     overlap = np.array([rouge_l(found, wanted) for found, wanted in pairs])
     return [
-        Score(name, "instruction", "exact_match", ratio(equal, ones, config.resamples, config.seed)),
-        Score(name, "instruction", "rouge_l", ratio(overlap, ones, config.resamples, config.seed)),
+        Score(name, task, "exact_match", ratio(equal, ones, config.resamples, config.seed)),
+        Score(name, task, "rouge_l", ratio(overlap, ones, config.resamples, config.seed)),
     ]

@@ -4,19 +4,20 @@ B rows, T tokens, V vocabulary.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config.targets import IGNORED
+from model.config.heads import IGNORED
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
     from model.nn.models import (
         LanguageModel,
+        Model,
         MultipleChoice,
         Seq2SeqModel,
         SequenceClassifier,
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     )
 
 Floats = NDArray[np.float64]
+Rows = Sequence[Sequence[int]]  # of token ids
+Number = TypeVar("Number", np.int64, np.float64)
 
 BATCH_TOKENS = 4096  # of one forward pass
 LOGITS = 2**24  # held at a time
@@ -48,39 +51,25 @@ def document_nats(model: "LanguageModel", documents: Sequence[Sequence[int]]) ->
     return total
 
 
-def row_nats(model: "LanguageModel", inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> Floats:
+def row_nats(model: "LanguageModel", inputs: Rows, targets: Rows) -> Floats:
     """Nats of each row's targets: the target at t is what comes after the input at t, IGNORED is not scored. [rows]."""
-    import torch
 
-    total = np.zeros(len(inputs))
-    device = model.trunk.embedding.weight.device
-    with torch.inference_mode():
-        for numbers in _batches([len(row) for row in inputs]):
-            ids = torch.from_numpy(_padded([inputs[i] for i in numbers], 0)).to(device)
-            wanted = torch.from_numpy(_padded([targets[i] for i in numbers], IGNORED)).to(device)
-            total[numbers] = _scored_nats(model, model.trunk(ids), wanted)
-    return total
+    def run(lengths: "Tensor", ids: "Tensor", wanted: "Tensor") -> Floats:
+        return _scored_nats(model, model.trunk(ids), wanted)
+
+    return np.array(_run_rows(model, run, inputs, targets=targets), dtype=np.float64)
 
 
-def pair_nats(
-    model: "Seq2SeqModel", sources: Sequence[Sequence[int]], begun: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
-) -> Floats:  # fmt: skip
+def pair_nats(model: "Seq2SeqModel", sources: Rows, begun: Rows, targets: Rows) -> Floats:
     """Nats of each row's targets, which come after what has `begun`, given its source; IGNORED is not scored. [rows]."""
-    import torch
 
-    total = np.zeros(len(sources))
-    device = model.trunk.embedding.weight.device
-    with torch.inference_mode():
-        for numbers in _batches([len(source) + len(row) for source, row in zip(sources, begun, strict=True)]):
-            ids = torch.from_numpy(_padded([sources[i] for i in numbers], 0)).to(device)
-            lengths = torch.tensor([len(sources[i]) for i in numbers], device=device)
-            told = torch.from_numpy(_padded([begun[i] for i in numbers], 0)).to(device)
-            wanted = torch.from_numpy(_padded([targets[i] for i in numbers], IGNORED)).to(device)
-            total[numbers] = _scored_nats(model, model.trunk(ids, lengths, told), wanted)
-    return total
+    def run(lengths: "Tensor", ids: "Tensor", told: "Tensor", wanted: "Tensor") -> Floats:
+        return _scored_nats(model, model.trunk(ids, lengths, told), wanted)
+
+    return np.array(_run_rows(model, run, sources, begun, targets=targets), dtype=np.float64)
 
 
-def _scored_nats(model: "LanguageModel | Seq2SeqModel", hidden: "torch.Tensor", wanted: "torch.Tensor") -> Floats:
+def _scored_nats(model: "LanguageModel | Seq2SeqModel", hidden: "Tensor", wanted: "Tensor") -> Floats:
     """hidden [B, T, C], wanted [B, T] -> nats of each row [B]."""
     import torch
     import torch.nn.functional as F
@@ -97,49 +86,32 @@ def _scored_nats(model: "LanguageModel | Seq2SeqModel", hidden: "torch.Tensor", 
     return np.bincount(owners, weights=found, minlength=len(wanted)).astype(np.float64)
 
 
-def predict_rows(model: "SequenceClassifier", rows: Sequence[Sequence[int]]) -> Floats:
+def predict_rows(model: "SequenceClassifier", rows: Rows) -> Floats:
     """What the head says of each row, before a softmax or sigmoid: [rows, K]."""
-    import torch
 
-    found = np.zeros((len(rows), model.head.score.out_features))
-    device = model.trunk.embedding.weight.device
-    with torch.inference_mode():
-        for numbers in _batches([len(row) for row in rows]):
-            ids = torch.from_numpy(_padded([rows[i] for i in numbers], 0)).to(device)
-            lengths = torch.tensor([len(rows[i]) for i in numbers], device=device)
-            found[numbers] = model(ids, lengths).double().cpu().numpy()
-    return found
+    def run(lengths: "Tensor", ids: "Tensor") -> Floats:
+        return model(ids, lengths).double().cpu().numpy()
+
+    return np.array(_run_rows(model, run, rows), dtype=np.float64).reshape(len(rows), model.spec.classes)
 
 
-def predict_choices(model: "MultipleChoice", questions: Sequence[Sequence[Sequence[int]]]) -> NDArray[np.int64]:
+def predict_choices(model: "MultipleChoice", questions: Sequence[Rows]) -> NDArray[np.int64]:
     """The likeliest choice of each question, whose rows all questions have as many of: [questions]."""
-    import torch
 
-    best = np.zeros(len(questions), dtype=np.int64)
-    device = model.trunk.embedding.weight.device
-    with torch.inference_mode():
-        for numbers in _batches([sum(map(len, rows)) for rows in questions]):
-            rows = [row for i in numbers for row in questions[i]]
-            ids = torch.from_numpy(_padded(rows, 0)).to(device).view(len(numbers), -1, max(map(len, rows)))
-            lengths = torch.tensor([len(row) for row in rows], device=device).view(len(numbers), -1)
-            best[numbers] = model(ids, lengths).argmax(dim=-1).cpu().numpy()
-    return best
+    def run(lengths: "Tensor", ids: "Tensor") -> Floats:
+        return model(ids[:, None], lengths[:, None])[:, 0].double().cpu().numpy()
+
+    scores = _run_rows(model, run, [row for rows in questions for row in rows])
+    return np.array(scores, dtype=np.float64).reshape(len(questions), -1).argmax(axis=1)
 
 
-def predict_tokens(model: "TokenClassifier", rows: Sequence[Sequence[int]]) -> list[NDArray[np.int64]]:
+def predict_tokens(model: "TokenClassifier", rows: Rows) -> list[NDArray[np.int64]]:
     """The likeliest class of each token of each row."""
-    import torch
 
-    best = [np.zeros(0, dtype=np.int64)] * len(rows)
-    device = model.trunk.embedding.weight.device
-    with torch.inference_mode():
-        for numbers in _batches([len(row) for row in rows]):
-            ids = torch.from_numpy(_padded([rows[i] for i in numbers], 0)).to(device)
-            lengths = torch.tensor([len(rows[i]) for i in numbers], device=device)
-            classes = model(ids, lengths).argmax(dim=-1).cpu().numpy()
-            for place, number in enumerate(numbers):
-                best[number] = classes[place, : len(rows[number])]
-    return best
+    def run(lengths: "Tensor", ids: "Tensor") -> NDArray[np.int64]:
+        return model(ids, lengths).argmax(dim=-1).cpu().numpy()
+
+    return [classes[: len(row)] for classes, row in zip(_run_rows(model, run, rows), rows, strict=True)]
 
 
 def unigram_nats(counts: NDArray[np.int64]) -> Floats:
@@ -173,20 +145,40 @@ def rouge_l(found: Sequence[int], expected: Sequence[int]) -> float:
     return 2 * float(row[-1]) / (len(found) + len(expected))
 
 
-def _batches(lengths: Sequence[int]) -> Iterable[list[int]]:
-    """Row numbers, shortest rows first, as many at a time as BATCH_TOKENS allow."""
-    batch: list[int] = []
-    for number in np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
-        if batch and (len(batch) + 1) * lengths[number] > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(number)
-    if batch:
-        yield batch
+def _run_rows(
+    model: "Model", run: "Callable[..., NDArray[Number]]", *read: Rows, targets: Rows | None = None
+) -> "list[NDArray[Number]]":
+    """What `run` makes of each row, in their order.
+
+    Rows go through it shortest first and as many at a time as BATCH_TOKENS allow. It is given the lengths of the rows of the
+    first that is `read` [B], then each that is read [B, T], padded with 0, and the targets [B, T], padded with IGNORED.
+    """
+    import torch
+
+    lengths = np.array([list(map(len, rows)) for rows in read], dtype=np.int64).sum(axis=0)
+    device, found = model.trunk.embedding.weight.device, dict[int, "NDArray[Number]"]()
+    columns = [(rows, 0) for rows in read] + ([] if targets is None else [(targets, IGNORED)])
+    with torch.inference_mode():
+        for numbers in _portions(lengths):
+            sizes = torch.tensor([len(read[0][number]) for number in numbers], device=device)
+            given = [torch.from_numpy(_padded([rows[n] for n in numbers], fill)).to(device) for rows, fill in columns]
+            found.update(zip(numbers, run(sizes, *given), strict=True))
+    return [found[number] for number in range(len(found))]
 
 
-def _padded(rows: Sequence[Sequence[int]], value: int) -> NDArray[np.int64]:
+def _portions(lengths: NDArray[np.int64]) -> Iterator[list[int]]:
+    portion: list[int] = []
+    for number in np.argsort(lengths, kind="stable").tolist():
+        if portion and (len(portion) + 1) * lengths[number] > BATCH_TOKENS:
+            yield portion
+            portion = []
+        portion.append(number)
+    if portion:
+        yield portion
+
+
+def _padded(rows: Rows, value: int) -> NDArray[np.int64]:
     padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
-    for place, row in zip(padded, rows, strict=True):
-        place[: len(row)] = row
+    for wide, row in zip(padded, rows, strict=True):
+        wide[: len(row)] = row
     return padded

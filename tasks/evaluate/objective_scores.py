@@ -60,7 +60,7 @@ def _document(
     """(nats of the model, nats of the unigram model, targets) of one document, read in pieces of `size` tokens."""
     import torch
 
-    from model.config.targets import IGNORED
+    from model.config.heads import IGNORED
     from model.data.batches import Batch
     from model.objectives.noise import row_keys
 

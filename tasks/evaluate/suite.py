@@ -9,22 +9,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tasks.documents import read_batches
 from tasks.errors import UserError
-from tasks.examples.rows import LabelledExamples, read_examples
+from tasks.examples.kinds.kind import LabelledExamples
+from tasks.examples.kinds.table import KINDS
+from tasks.examples.rows import read_examples
 from tasks.reading.stdlib import python_digest, python_texts
 from tasks.sampling import HELDOUT_SEED, HELDOUT_SHARE, hash_keys, is_heldout, sample_documents
 from tasks.settings import Placement, Section
 
-TaskName = Literal[
-    "instruction", "classification", "multi_label", "regression", "token_labels", "multiple_choice", "bits_per_byte",
-    "objective_loss", "samples",
-]  # fmt: skip
+TEXT_TASKS = ("bits_per_byte", "objective_loss", "samples")  # beside those of labelled examples, a task a kind
 
 UNIGRAM_BYTES = 2_000_000  # of training text that the unigram baseline counts
 PYTHON_WINDOW = 8_000  # characters of a piece of the standard library
+
+
+def known_task(name: str) -> str:
+    """The name itself. ValueError, listing what there is, for a task that no suite has."""
+    known = (*KINDS, *TEXT_TASKS)
+    if name not in known:
+        raise ValueError(f"task {name!r}: expected one of {', '.join(known)}")
+    return name
 
 
 class EvaluateConfig(Section):
@@ -34,7 +41,9 @@ class EvaluateConfig(Section):
     suite: str = Field(
         default="standard", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name, in the table of scores"
     )
-    tasks: list[TaskName] | None = Field(default=None, description="None: all that suit the model and what it is given")
+    tasks: list[Annotated[str, AfterValidator(known_task)]] | None = Field(
+        default=None, description="None: all that suit the model and what it is given"
+    )
     documents: Literal["corpus", "python"] = Field(
         default="corpus",
         description="Text for bits_per_byte and objective_loss: the corpus' validation documents, or held-out modules of this Python",

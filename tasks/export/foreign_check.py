@@ -53,7 +53,7 @@ def gather_foreign(
     tokenizer = cast("_Tokenizer", AutoTokenizer.from_pretrained(folder, local_files_only=True))
     with torch.no_grad():
         logits = tuple(_logits(model, head, prompt, marks) for prompt in prompts)
-        writes = head in ("language_model", "seq2seq")
+        writes = head in ("language", "seq2seq")
         written = tuple(_written(model, head, prompt, context, marks) for prompt in prompts) if writes else ()
     return Evidence(
         logits,
@@ -68,15 +68,15 @@ def _auto_class(head: "Head") -> Callable[..., object]:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    if head == "language_model":
+    if head == "language":
         return transformers.AutoModelForCausalLM.from_pretrained
-    if head == "masked_language_model":
+    if head == "masked":
         return transformers.AutoModelForMaskedLM.from_pretrained
     if head == "seq2seq":
         return transformers.AutoModelForSeq2SeqLM.from_pretrained
-    if head == "sequence_classifier":
+    if head == "sequence":
         return transformers.AutoModelForSequenceClassification.from_pretrained
-    if head == "token_classifier":
+    if head == "tokens":
         return transformers.AutoModelForTokenClassification.from_pretrained
     return transformers.AutoModelForMultipleChoice.from_pretrained
 
@@ -85,7 +85,7 @@ def _logits(model: _Model, head: "Head", prompt: Sequence[int], marks: Marks) ->
     import torch
 
     row = torch.tensor([list(prompt)])
-    if head == "multiple_choice":
+    if head == "choice":
         row = choices(row)
     inputs = {"input_ids": row, "attention_mask": torch.ones_like(row)}
     if head == "seq2seq":

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 CARD, WEIGHTS = "README.md", "model.safetensors"
 LANGUAGE_SHARE = 0.01  # of the training text, at least, for a language to be named
 PIPELINES: "dict[Head, tuple[str, str, str]]" = {  # tag, class that loads it, what it is
-    "language_model": ("text-generation", "AutoModelForCausalLM", "a language model: it continues a text"),
-    "masked_language_model": ("fill-mask", "AutoModelForMaskedLM", "an encoder: it tells the tokens behind masks"),
+    "language": ("text-generation", "AutoModelForCausalLM", "a language model: it continues a text"),
+    "masked": ("fill-mask", "AutoModelForMaskedLM", "an encoder: it tells the tokens behind masks"),
     "seq2seq": (
         "text2text-generation",
         "AutoModelForSeq2SeqLM",
         "an encoder-decoder: it writes a text after reading one",
     ),
-    "sequence_classifier": ("text-classification", "AutoModelForSequenceClassification", "a classifier of texts"),
-    "token_classifier": ("token-classification", "AutoModelForTokenClassification", "a classifier of words"),
-    "multiple_choice": ("multiple-choice", "AutoModelForMultipleChoice", "it chooses among texts"),
+    "sequence": ("text-classification", "AutoModelForSequenceClassification", "a classifier of texts"),
+    "tokens": ("token-classification", "AutoModelForTokenClassification", "a classifier of words"),
+    "choice": ("multiple-choice", "AutoModelForMultipleChoice", "it chooses among texts"),
 }
 
 
@@ -116,7 +116,7 @@ def write_card(
         _what(model, padding, dtype),
         _text(origin),
         _figures(origin),
-        _loading(head, is_chat=head == "language_model" and task is not None and task.kind == "instruction"),
+        _loading(head, is_chat=head == "language" and task is not None and task.is_chat),
         _certificate(checks),
         _lineage(origin, source),
         _limits(origin, model, head),
@@ -219,9 +219,9 @@ def _loading(head: "Head", is_chat: bool) -> str:
         inputs = (
             f'tokenizer.apply_chat_template({asked}, add_generation_prompt=True, return_dict=True, return_tensors="pt")'
         )
-    elif head == "multiple_choice":
+    elif head == "choice":
         inputs = '{k: v[None] for k, v in tokenizer(["One.", "Two."], padding=True, return_tensors="pt").items()}'
-    writes = head in ("language_model", "seq2seq")
+    writes = head in ("language", "seq2seq")
     lines = [
         f"from transformers import AutoTokenizer, {loader}",
         f'tokenizer, model = AutoTokenizer.from_pretrained("."), {loader}.from_pretrained(".")',
@@ -255,7 +255,7 @@ def _lineage(origin: Origin, source: Path) -> str:
 
 def _limits(origin: Origin, model: "Model", head: "Head") -> str:
     lines = [f"- It reads at most {model.trunk.config.context:,} tokens."]
-    if head in ("language_model", "seq2seq"):
+    if head in ("language", "seq2seq"):
         lines.append("- What it writes may be false, and may repeat what stood in its training text.")
     if origin.text:
         named = ", ".join(sorted({row.language for row in origin.text}))

@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from model.config.heads import Targets
 from model.config.model_config import ModelConfig
-from model.config.targets import ExampleKind
 from model.config.training_config import MixturePhase
 from model.data.mixture import Mixture
 from tasks.errors import UserError
-from tasks.examples.rows import LabelledExamples, encode_examples
+from tasks.examples.kinds.kind import LabelledExamples
+from tasks.examples.rows import encode_examples
 from tasks.sampling import hash_keys
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ VALIDATION_SHARE = 0.1  # of the groups of the training examples: for the curve,
 class ExampleSet:
     """One set of examples, as a model is given it."""
 
-    kind: ExampleKind
+    kind: str
+    targets: Targets
     learned: pa.Table
     validation: pa.Table
     cut: int  # examples longer than the context
@@ -53,7 +55,9 @@ def encode_set(
     learned = encoded.table.filter(pa.array(~held))
     if learned.num_rows == 0:
         raise UserError(f"{place} has no training rows. Fix: add examples.")
-    return ExampleSet(examples.kind, learned, encoded.table.filter(pa.array(held)), encoded.cut)
+    return ExampleSet(
+        examples.kind.name, examples.head.targets, learned, encoded.table.filter(pa.array(held)), encoded.cut
+    )
 
 
 def turn_weights(given: Mapping[str, int] | None, examples: Mapping[str, int]) -> dict[str, int]:

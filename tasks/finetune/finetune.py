@@ -11,14 +11,15 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, model_validator
 
+from model.config.heads import Targets
 from model.config.lora_config import LoraConfig
-from model.config.targets import ExampleKind
 from model.config.training_config import MixturePhase, OptimizerConfig, Precision, TrainingConfig
 from model.data.mixture import whole_weights
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer, canonical
 from tasks.cluster import read_curve
+from tasks.examples.kinds.kind import LabelledExamples
 from tasks.examples.pair_rows import told_start
-from tasks.examples.rows import LabelledExamples, read_examples
+from tasks.examples.rows import read_examples
 from tasks.finetune.example_sets import ExampleSet, count_turns, encode_set, take_turns, turn_weights
 from tasks.finetune.multi_task import save_heads, with_heads
 from tasks.finetune.tuned_model import Base, Freeze, choose_what_learns, open_base, save_adapters, save_tuned, with_head
@@ -198,6 +199,7 @@ def finetune(
 def train_finetune(payload: dict[str, Json]) -> None:
     """Runs in each worker: reads paths and settings from `payload`, leaves model, curve and result in its `out`."""
     from model.distributed.device import process_rank
+    from model.nn.models import MultiTask
 
     out, config = Path(str(payload["out"])), FinetuneConfig.model_validate(payload["config"])
     base, tokenizer_folder = Path(str(payload["base"])), Path(str(payload["tokenizer"]))
@@ -208,7 +210,7 @@ def train_finetune(payload: dict[str, Json]) -> None:
     }
     source = open_base(base, tokenizer, place)
     is_pair = source.trunk.config.family == "seq2seq"
-    is_chat = any(one.kind == "instruction" for one in examples.values()) and not is_pair
+    is_chat = any(one.kind.writes for one in examples.values()) and not is_pair
     added = add_chat_tokens(tokenizer) if is_chat else []
     model = _with_heads(source, examples, vocabulary_size(tokenizer), config.seed, place)
     learns = choose_what_learns(model, config.freeze, config.lora, bool(added), place)
@@ -229,7 +231,7 @@ def train_finetune(payload: dict[str, Json]) -> None:
         }
         if config.lora is not None:
             save_adapters(model, config.lora, tokenizer, special, base, tokenizer_folder, out / "adapter")
-        if len(tasks) == 1:
+        if not isinstance(model, MultiTask):
             save_tuned(model, tokenizer, special, tasks[config.sets[0]], tokenizer_folder, out / "model")
         else:
             save_heads(model, tokenizer, special, tasks, tokenizer_folder, out / "model")
@@ -251,8 +253,8 @@ def _with_heads(base: Base, examples: Mapping[str, LabelledExamples], tokens: in
 
 def _task(name: str, examples: LabelledExamples, mark: str) -> dict[str, Json]:
     """What task.json says."""
-    labels: list[Json] = ["value"] if examples.kind == "regression" else list(examples.labels)
-    return {"name": name, "kind": examples.kind, "labels": labels, "examples": mark}
+    labels: list[Json] = [*examples.kind.names(examples.labels)]
+    return {"name": name, "kind": examples.kind.name, "labels": labels, "examples": mark}
 
 
 @dataclass(frozen=True)
@@ -275,9 +277,9 @@ def _train(
     held = {name: one.validation.num_rows for name, one in sets.items()}
     context, weights = model.trunk.config.context, turn_weights(config.weights, learned)
     training = training_config(config, sum(learned.values()), max(held.values()))
-    batches = {name: _batches(one.learned, config, one.kind, context, pad) for name, one in sets.items()}
+    batches = {name: _batches(one.learned, config, one.targets, context, pad) for name, one in sets.items()}
     judged = {
-        name: _batches(one.validation, config, one.kind, context, pad) for name, one in sets.items() if held[name]
+        name: _batches(one.validation, config, one.targets, context, pad) for name, one in sets.items() if held[name]
     }
     turns = count_turns(weights, training.steps, f"finetune {config.name}")
 
@@ -297,10 +299,10 @@ def _train(
     return _Trained(result, turns, losses)
 
 
-def _batches(table: pa.Table, config: FinetuneConfig, kind: ExampleKind, context: int, pad: int) -> "ExampleBatches":
+def _batches(table: pa.Table, config: FinetuneConfig, targets: Targets, context: int, pad: int) -> "ExampleBatches":
     from model.data.batches import ExampleBatches
 
-    return ExampleBatches(table, kind, config.batch_rows, config.seed, context, pad)
+    return ExampleBatches(table, targets, config.batch_rows, config.seed, context, pad)
 
 
 def _write_result(

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.errors import UserError
-from tasks.examples.rows import LabelledExamples
-from tasks.finetune.tuned_model import Base, head_spec, save_tokenizer, special_tokens, with_head
+from tasks.examples.kinds.kind import LabelledExamples
+from tasks.finetune.tuned_model import Base, save_tokenizer, special_tokens, with_head
 from tasks.settings import Json
 from tasks.tokenizer.encoding import TextIds
 
@@ -29,9 +29,7 @@ def with_heads(base: Base, examples: Mapping[str, LabelledExamples], tokens: int
             f"{', '.join(examples)} an entry of its own, or start from a decoder or an encoder."
         )
     heads = {name: with_head(base, one, tokens, seed, place).get_submodule("head") for name, one in examples.items()}
-    model = MultiTask(
-        base.trunk.config, base.trunk.vocab_size, {name: head_spec(one) for name, one in examples.items()}
-    )
+    model = MultiTask(base.trunk.config, base.trunk.vocab_size, {name: one.head for name, one in examples.items()})
     model.trunk.load_state_dict(base.trunk.state_dict())
     for name, head in heads.items():
         model.head_for(name).load_state_dict(head.state_dict())

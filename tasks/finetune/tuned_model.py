@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, Field
 
 from model.config.lora_config import LoraConfig
 from tasks.errors import UserError
+from tasks.examples.kinds.kind import LabelledExamples
 from tasks.examples.pair_rows import surround_sources
-from tasks.examples.rows import LabelledExamples
 from tasks.settings import Json
 from tasks.tokenizer.encoding import TextIds, vocabulary_size
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from model.nn.freezing import Rule
-    from model.nn.heads import HeadSpec
-    from model.nn.models import Model, Trunk
+    from model.nn.models import Model, OneHead, Trunk
     from model.nn.transformer import EncoderDecoder
 
 PRESETS = ("trunk", "all but embeddings")
@@ -97,13 +96,13 @@ def with_head(base: Base, examples: LabelledExamples, tokens: int, seed: int, pl
     from model.nn.vocabulary_size import resize_vocabulary
 
     torch.manual_seed(seed)
-    if examples.kind != "instruction":
+    if examples.head.kind != "language":
         return _with_new_head(base, examples, place)
     if isinstance(base.model, Seq2SeqModel):
         return base.model
     if not isinstance(base.model, LanguageModel):
         raise UserError(
-            f"{place}: instructions need a language model or an encoder-decoder, but the base is {base.kind}. "
+            f"{place}: {examples.kind.name} examples need a language model or an encoder-decoder, but the base is {base.kind}. "
             "Fix: start from a model that writes."
         )
     resize_vocabulary(base.model, max(base.trunk.vocab_size, tokens), seed)
@@ -116,10 +115,10 @@ def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model
 
     config = base.trunk.config
     try:
-        model = model_with(config, base.trunk.vocab_size, head_spec(examples))
+        model = model_with(config, base.trunk.vocab_size, examples.head)
     except ValueError as error:
         raise UserError(
-            f"{place}: {examples.kind} on a base of family {config.family}: {error}. Fix: start from a decoder or an encoder."
+            f"{place}: {examples.kind.name} on a base of family {config.family}: {error}. Fix: start from a decoder or an encoder."
         ) from error
     model.trunk.load_state_dict(base.trunk.state_dict())
     known = {**base.pooler, **({} if base.model is None else base.model.state_dict())}
@@ -128,25 +127,6 @@ def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model
             if name in known and known[name].shape == tensor.shape:
                 tensor.copy_(known[name])
     return model
-
-
-def head_spec(examples: LabelledExamples) -> "HeadSpec":
-    """The head that learns such examples."""
-    from model.nn.heads import HeadSpec
-
-    match examples.kind:
-        case "instruction":
-            return HeadSpec("language")
-        case "token_labels":
-            return HeadSpec("tokens", len(examples.labels))
-        case "multiple_choice":
-            return HeadSpec("choice")
-        case "regression":
-            return HeadSpec("sequence", 1, "regression")
-        case "multi_label":
-            return HeadSpec("sequence", len(examples.labels), "multi")
-        case "classification":
-            return HeadSpec("sequence", len(examples.labels))
 
 
 def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, grew: bool, place: str) -> str:
@@ -177,7 +157,7 @@ def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, 
 
 
 def save_tuned(
-    model: "Model",
+    model: "OneHead",
     tokenizer: "tokenizers.Tokenizer",
     special: TextIds,
     task: dict[str, Json],
@@ -192,11 +172,11 @@ def save_tuned(
     if labels:
         extra["id2label"] = dict(enumerate(labels))
     save_folder(folder, model, extra)
-    if task["kind"] == "multiple_choice":
+    if model.spec.kind == "choice":
         surround(tokenizer, special, separates=True)
-    elif task["kind"] == "instruction" and model.trunk.config.family == "seq2seq":
+    elif model.trunk.config.family == "seq2seq":
         surround_sources(tokenizer)
-    elif task["kind"] in ("classification", "multi_label", "regression") and model.trunk.config.is_causal:
+    elif model.spec.kind == "sequence" and model.trunk.config.is_causal:
         surround(tokenizer, special, separates=False)
     save_tokenizer(tokenizer, special, source, folder)
     (folder / "task.json").write_text(json.dumps(task, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -236,7 +216,7 @@ def save_tokenizer(tokenizer: "tokenizers.Tokenizer", special: TextIds, source: 
 
 
 def surround(tokenizer: "tokenizers.Tokenizer", special: TextIds, separates: bool) -> None:
-    """Makes the tokenizer put around a text what `classification_row` puts there, and if it `separates`, `choice_row`."""
+    """Makes the tokenizer put around a text what `text_row` puts there, and if it `separates`, `choice_row`."""
     from tokenizers import processors
 
     start, end = tokenizer.id_to_token(special.bos), tokenizer.id_to_token(special.eos)

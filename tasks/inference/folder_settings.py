@@ -44,7 +44,7 @@ def folder_settings(source: Path, tokenizer: "tokenizers.Tokenizer", size: int) 
         if name not in settings and (number := first_id(tokenizer, tokens)) is not None
     }
     task, end = read_task(source), tokenizer.token_to_id(END)
-    if task is not None and task.kind == "instruction" and end is not None:
+    if task is not None and task.is_chat and end is not None:
         settings["eos_token_id"] = sorted({*_as_ids(settings.get("eos_token_id")), end})  # an answer ends so
     return settings
 

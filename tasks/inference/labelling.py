@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.errors import UserError
-from tasks.examples.rows import choice_row, classification_row, token_label_row
+from tasks.examples.kinds.multiple_choice import choice_row
+from tasks.examples.kinds.token_labels import token_label_row
+from tasks.examples.text_rows import text_row
 from tasks.inference.saved_models import Task
 from tasks.tokenizer.encoding import encode_documents, text_ids
 
@@ -56,9 +58,7 @@ def label_text(
     """All labels, likeliest first; of a regression its one figure. The end of a text that does not fit goes."""
     import torch
 
-    row = classification_row(
-        encode_documents(tokenizer, [text])[0], text_ids(tokenizer, "MODEL"), model.trunk.config.context
-    )
+    row = text_row(encode_documents(tokenizer, [text])[0], text_ids(tokenizer, "MODEL"), model.trunk.config.context)
     device = model.trunk.embedding.weight.device
     with torch.no_grad():
         scores = model(torch.tensor([row], device=device), torch.tensor([len(row)], device=device))[0].float()  # (K)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.config.targets import ExampleKind
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
+from tasks.examples.kinds.table import kind_named
 from tasks.inference.tracked_runs import known_run, models_of
 from tasks.tokenizer.encoding import END, END_TOKENS, START_TOKENS, first_id, load_tokenizer
 from tasks.tokenizer.objective_symbols import mask_name
@@ -26,8 +26,13 @@ class Task:
     """What a fine-tuned model was made for, from `task.json` beside its weights."""
 
     name: str
-    kind: ExampleKind
+    kind: str
     labels: tuple[str, ...]
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether it answers prompts in text, as it learned from instructions."""
+        return kind_named(self.kind, "task.json").writes
 
 
 def resolve_model(reference: str, workspace: Workspace, tracking_uri: str, allow_pickle: bool = False) -> Path:
@@ -108,7 +113,7 @@ def read_task(folder: Path) -> Task | None:
     if not path.is_file():
         return None
     raw = json.loads(path.read_text(encoding="utf-8"))
-    return Task(raw["name"], raw["kind"], tuple(raw["labels"]))
+    return Task(raw["name"], kind_named(raw["kind"], str(path)).name, tuple(raw["labels"]))
 
 
 def example_prompt(folder: Path) -> str | None:
@@ -116,9 +121,9 @@ def example_prompt(folder: Path) -> str | None:
     from model.huggingface.huggingface_config import read_folder
 
     head = read_folder(folder).head
-    if head == "multiple_choice":
+    if head == "choice":
         return "Which?\nthis\nthat"
-    if head == "masked_language_model":
+    if head == "masked":
         mask = mask_name(load_tokenizer(folder))
         return None if mask is None else f"def {mask}"
     return None if head == "multi_task" else "def "

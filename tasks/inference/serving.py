@@ -60,7 +60,7 @@ class ServedModel(PythonModel):
 
         count = int(params.get("count", 1))
         if isinstance(self.model, LanguageModel):
-            is_chat = self.task is not None and self.task.kind == "instruction"
+            is_chat = self.task is not None and self.task.is_chat
             sampling = _sampling(params, self.ends)
             return continue_text(self.model, self.tokenizer, prompt, count, sampling, is_chat=is_chat)
         if isinstance(self.model, Seq2SeqModel):

@@ -237,7 +237,7 @@ def train_pretrain(payload: dict[str, Json]) -> None:
 
 def validation_text(stream: "RowStream", batches: int, tokenizer: "tokenizers.Tokenizer") -> tuple[int, int]:
     """Targets of the batches that are validated, and UTF-8 bytes of what they spell; a character cut by a row is three."""
-    from model.config.targets import IGNORED
+    from model.config.heads import IGNORED
     from model.data.batches import PretrainBatches
 
     rows = [

@@ -8,9 +8,10 @@ from pydantic import Field
 
 from tasks.artifacts import Scores, read_manifest
 from tasks.errors import UserError
+from tasks.examples.kinds.table import KINDS
 from tasks.settings import Section
 
-LOWER_IS_BETTER = ("bits_per_byte", "loss", "masked_loss", "restore_loss", "spans_loss", "mse")
+LOWER_IS_BETTER = ("bits_per_byte", "loss", "masked_loss", "restore_loss", "spans_loss", "perplexity")
 
 
 class RegisterConfig(Section):
@@ -24,10 +25,10 @@ class RegisterConfig(Section):
     min_improvement: float = Field(default=0.0, ge=0, description="by how much the deciding metric must be better")
 
 
-def deciding_metric(kind: str) -> str:
-    """The metric by which models of a kind compete: bits per byte where text is generated, else how well answers fit."""
-    of_kind = {"instruction": "bits_per_byte", "multi_label": "macro_f1", "regression": "mse"}
-    return of_kind.get(kind, "accuracy")
+def lower_is_better(metric: str) -> bool:
+    """Whether the smaller value of a metric, or of a part of it such as bits_per_byte_en, is the better one."""
+    of_kinds = tuple(kind.metric for kind in KINDS.values() if kind.lower_is_better)
+    return metric.startswith((*LOWER_IS_BETTER, *of_kinds))
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Standing:
 
 def is_better(metric: str, newcomer: float, champion: float, margin: float) -> bool:
     """Whether the newcomer beats the champion by more than `margin`; an equal score is not better."""
-    gain = champion - newcomer if metric in LOWER_IS_BETTER else newcomer - champion
+    gain = champion - newcomer if lower_is_better(metric) else newcomer - champion
     return gain > margin
 
 

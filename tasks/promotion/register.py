@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.artifacts import FinetunedModel, PretrainedModel, Report, Scores
+from tasks.examples.kinds.kind import Kind
 from tasks.inference.saved_models import example_prompt
 from tasks.ledger import Ledger, StageOutcome
 from tasks.promotion.champion import CHAMPION, Registry, find_champion
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 
-def challenger_name(name: str, task: str, kind: str) -> str:
+def challenger_name(name: str, task: str, kind: Kind) -> str:
     """A fine-tuned language model competes for the base model's name; a labeller has a name of its own."""
-    return name if kind == "instruction" else f"{name}-{task}"
+    return name if kind.writes else f"{name}-{task}"
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from tasks.promotion.gate import lower_is_better
 from tasks.report.facts import BASELINES, ScoreRow, StageStory
 from tasks.report.palette import ACCENT, CARD, GREEN, INK, LINE, MUTED, PURPLE, TINT
-from tasks.report.wording import GAP, is_missing, lower_is_better, score_text, score_title, seconds_text
+from tasks.report.wording import GAP, is_missing, score_text, score_title, seconds_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

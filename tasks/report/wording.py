@@ -4,16 +4,9 @@ import math
 from datetime import datetime
 from itertools import groupby
 
+from tasks.promotion.gate import lower_is_better
 from tasks.report.facts import BASELINES, MAJORITY, PREVIOUS, UNIGRAM, RunStory, ScoreRow, StageStory
 
-LOWER_IS_BETTER = (
-    "bits_per_byte",
-    "loss",
-    "masked_loss",
-    "restore_loss",
-    "spans_loss",
-    "perplexity",
-)  # and what begins so: bits_per_byte_en
 GAP = "\N{NO-BREAK SPACE}"  # between a number and its unit
 MINUS = "\N{MINUS SIGN}"
 
@@ -100,11 +93,6 @@ def share_text(part: float, whole: float) -> str:
 def words(name: str) -> str:
     """`bits_per_byte` -> `bits per byte`."""
     return name.replace("_", " ")
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value of this metric is the better one."""
-    return metric.startswith(LOWER_IS_BETTER)
 
 
 def score_panels(scores: tuple[ScoreRow, ...]) -> list[tuple[ScoreRow, ...]]:

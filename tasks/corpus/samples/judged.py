@@ -1,6 +1,6 @@
 """Samples of what verdicts dropped: from `select`, `deduplicate` and `decontaminate`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from tasks.corpus.samples.rows import (
     wanted,
 )
 from tasks.corpus.select import Bound, SelectConfig, bounds_of, preset_digests
+from tasks.documents import example_text
 
 COPIES = ("exact_copy", "near_copy", "earlier_copy")
 
@@ -224,10 +225,7 @@ def judged_items(asked: Asked, items: set[str]) -> dict[str, Document]:
 
 
 def _example(row: dict[str, object]) -> Document:
-    parts: Sequence[object] = [
-        row[name] for name in ("prompt", "response", "text", "tokens", "question", "choices") if name in row
-    ]
-    text = "\n".join(part if isinstance(part, str) else "".join(map(str, part)) for part in parts)  # type: ignore[call-overload]
+    text = example_text(row)
     own = {"id": row["id"], "source": "examples", "path": "heldout.parquet", "language": "und"}
     return as_document({**own, "bytes": len(text.encode()), "text": text, "meta": []})
 

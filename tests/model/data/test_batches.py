@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from model.config.targets import IGNORED
+from model.config.heads import IGNORED
 from model.config.training_config import ContextPhase
 from model.data.batches import ExampleBatches, PretrainBatches, rank_rows
 from model.data.row_stream import RowStream
@@ -67,7 +67,7 @@ def test_evaluation_keeps_the_order_and_ends_with_the_rows(pretrain_batches: Pre
 
 
 def test_instruction_targets_are_shifted_and_padding_is_not_scored():
-    batches = ExampleBatches(instruction_table([4, 9]), "instruction", 2, 0, context=16, pad_id=0)
+    batches = ExampleBatches(instruction_table([4, 9]), "next_token", 2, 0, context=16, pad_id=0)
     batch = next(batches.evaluation(1))
     assert batch.ids.tolist() == [[1, 2, 3, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6, 7, 8]]
     assert batch.targets[0].tolist() == [IGNORED, 3, 4] + [IGNORED] * 5
@@ -77,7 +77,7 @@ def test_instruction_targets_are_shifted_and_padding_is_not_scored():
 
 @pytest.mark.parametrize("context", [4, 5, 12])
 def test_long_examples_are_cut_at_the_context(context: int):
-    batches = ExampleBatches(instruction_table([40, 3]), "instruction", 2, 0, context=context, pad_id=0)
+    batches = ExampleBatches(instruction_table([40, 3]), "next_token", 2, 0, context=context, pad_id=0)
     batch = next(batches.evaluation(1))
     assert batch.ids.shape == (2, context)
     assert batch.ids[0].tolist() == list(range(1, context + 1))
@@ -85,7 +85,7 @@ def test_long_examples_are_cut_at_the_context(context: int):
 
 
 def test_token_labels_are_not_shifted():
-    batches = ExampleBatches(instruction_table([4]), "token_labels", 1, 0, context=16, pad_id=0)
+    batches = ExampleBatches(instruction_table([4]), "token_class", 1, 0, context=16, pad_id=0)
     batch = batches.batch(0, 0, 1)
     assert batch.targets[0].tolist() == [IGNORED, IGNORED, 3, 4] + [IGNORED] * 4
 
@@ -93,7 +93,7 @@ def test_token_labels_are_not_shifted():
 def test_classification_has_one_target_per_row():
     table = instruction_table([4, 2, 3]).drop_columns(["targets"])
     table = table.append_column("label", pa.array([2, 0, 1], pa.int32()))
-    batches = ExampleBatches(table, "classification", 2, 1, context=16, pad_id=7)
+    batches = ExampleBatches(table, "class", 2, 1, context=16, pad_id=7)
     batch = batches.batch(0, 0, 2)
     assert batch.targets.tolist() == [[2, 0, 1][row] for row in batches.rows_at(0)]
     assert batch.ids.dtype == batch.targets.dtype == torch.int64
@@ -102,20 +102,20 @@ def test_classification_has_one_target_per_row():
 
 def test_table_without_its_column_is_refused():
     with pytest.raises(ValueError, match="no column 'label'; its columns: ids, targets"):
-        ExampleBatches(instruction_table([4]), "classification", 1, 0, context=16, pad_id=0)
+        ExampleBatches(instruction_table([4]), "class", 1, 0, context=16, pad_id=0)
 
 
 def test_table_read_in_pieces_is_one_table():
     pieces = pa.concat_tables([instruction_table([4]), instruction_table([6, 3])])
-    batches = ExampleBatches(pieces.slice(1), "instruction", 2, 0, context=16, pad_id=0)
+    batches = ExampleBatches(pieces.slice(1), "next_token", 2, 0, context=16, pad_id=0)
     assert next(batches.evaluation(1)).lengths.tolist() == [5, 2]
 
 
 def test_examples_that_cannot_be_trained_on_are_refused_by_number():
-    with pytest.raises(ValueError, match="example 1: 1 tokens, instruction examples need 2 or more"):
-        ExampleBatches(instruction_table([4, 1]), "instruction", 1, 0, context=16, pad_id=0)
+    with pytest.raises(ValueError, match="example 1: 1 tokens, expected 2 or more"):
+        ExampleBatches(instruction_table([4, 1]), "next_token", 1, 0, context=16, pad_id=0)
     table = instruction_table([4, 5]).set_column(1, "targets", pa.array([[1] * 4, [1] * 4], pa.list_(pa.int32())))
     with pytest.raises(ValueError, match="example 1: 5 ids, but 4 targets"):
-        ExampleBatches(table, "instruction", 1, 0, context=16, pad_id=0)
-    with pytest.raises(ValueError, match="no instruction examples"):
-        ExampleBatches(instruction_table([]), "instruction", 1, 0, context=16, pad_id=0)
+        ExampleBatches(table, "next_token", 1, 0, context=16, pad_id=0)
+    with pytest.raises(ValueError, match="no examples to train on"):
+        ExampleBatches(instruction_table([]), "next_token", 1, 0, context=16, pad_id=0)

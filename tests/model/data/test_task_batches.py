@@ -4,11 +4,11 @@ import pyarrow as pa
 import pytest
 import torch
 
+from model.config.heads import HeadSpec
 from model.config.model_config import ModelConfig
 from model.config.training_config import OptimizerConfig, TrainingConfig
 from model.data.batches import ExampleBatches
 from model.data.task_batches import TaskBatches
-from model.nn.heads import HeadSpec
 from model.nn.models import MultiTask
 from model.training.training import train
 
@@ -18,13 +18,13 @@ KIND = pa.list_(pa.int32())
 def topics(rows: int = 4) -> ExampleBatches:
     ids = [[5 + row, 6, 7] for row in range(8)]
     table = pa.table({"ids": pa.array(ids, KIND), "label": pa.array([row % 4 for row in range(8)], pa.int32())})
-    return ExampleBatches(table, "classification", rows, 1, context=16, pad_id=0)
+    return ExampleBatches(table, "class", rows, 1, context=16, pad_id=0)
 
 
 def names(rows: int = 4) -> ExampleBatches:
     ids = [[5 + row, 6, 7, 8] for row in range(8)]
     table = pa.table({"ids": pa.array(ids, KIND), "targets": pa.array([[0, 1, 2, 0]] * 8, KIND)})
-    return ExampleBatches(table, "token_labels", rows, 1, context=16, pad_id=0)
+    return ExampleBatches(table, "token_class", rows, 1, context=16, pad_id=0)
 
 
 def test_tasks_take_turns_by_weight_and_go_on_where_they_were():

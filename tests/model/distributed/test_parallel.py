@@ -9,13 +9,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from model.config.heads import IGNORED, HeadSpec
 from model.config.model_config import ModelConfig
-from model.config.targets import IGNORED
 from model.config.training_config import OptimizerConfig, TrainingConfig
 from model.data.batches import ExampleBatches
 from model.data.task_batches import TaskBatches
 from model.distributed.parallel import micro_batch_rows
-from model.nn.heads import HeadSpec
 from model.nn.models import LanguageModel, MultiTask
 from model.training.checkpoint import newest_checkpoint
 from model.training.training import train
@@ -32,7 +31,7 @@ class Recorded:
         masked = [[IGNORED if token % 3 == 0 else token for token in row] for row in ids]  # rows score unequal counts
         kind = pa.list_(pa.int32())
         table = pa.table({"ids": pa.array(ids, kind), "targets": pa.array(masked, kind)})
-        self.inner = ExampleBatches(table, "instruction", 8, 3, context=16, pad_id=0)
+        self.inner = ExampleBatches(table, "next_token", 8, 3, context=16, pad_id=0)
         self.batch_rows = self.inner.batch_rows
         self.rows_at, self.evaluation = self.inner.rows_at, self.inner.evaluation
         self.seen: list[tuple[int, int]] = []
@@ -72,7 +71,7 @@ def train_heads(folder: Path) -> list[float]:
     model = MultiTask(ModelConfig(layers=1, width=32, heads=4, context=16), 61, heads)
     ids = [[5 + row, 6, 7 + row % 3] for row in range(16)]
     kinds = pa.table({"ids": pa.array(ids, pa.list_(pa.int32())), "label": pa.array([0, 1] * 8, pa.int32())})
-    tasks = {"say": Recorded(), "kind": ExampleBatches(kinds, "classification", 8, 3, context=16, pad_id=0)}
+    tasks = {"say": Recorded(), "kind": ExampleBatches(kinds, "class", 8, 3, context=16, pad_id=0)}
     batches = TaskBatches(tasks, {"say": 1, "kind": 2})
     losses: list[float] = []
     training = TrainingConfig(steps=6, batch_rows=8, micro_rows=2, log_every=1, evaluate_every=6, precision="float32")

@@ -9,10 +9,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from model.config.heads import HeadSpec
 from model.config.model_config import ModelConfig
 from model.config.rope_scaling import RopeScaling
 from model.huggingface.huggingface import foreign_architecture, foreign_obstacle, load_folder, load_trunk, save_folder
-from model.nn.heads import HeadSpec
 from model.nn.lora import LoraConfig, apply_lora
 from model.nn.models import (
     LanguageModel,
@@ -92,7 +92,7 @@ OWN: list[tuple[Model, str]] = [
     (LanguageModel(config_of("rnn", activation="relu"), VOCAB), "transformers has no rnn language model"),
     (LanguageModel(config_of("lstm", carry_tokens=5), VOCAB), "transformers has no lstm language model"),
     (SequenceClassifier(config_of("gru"), VOCAB, 3), "transformers has no gru language model"),
-    (MultipleChoice(config_of("llama"), VOCAB), "transformers has no multiple choice on a llama trunk"),
+    (MultipleChoice(config_of("llama"), VOCAB), "transformers has no choice head on a llama trunk"),
     (TokenClassifier(config_of("bert", activation="geglu"), VOCAB, 3), "BERT has no gated activation such as geglu"),
     (MaskedLanguageModel(config_of("modernbert", activation="gelu"), VOCAB), "ModernBERT's MLP is gated, and gelu is not"),
     (Seq2SeqModel(config_of("seq2seq", positions="learned"), VOCAB), "Marian's positions are sinusoidal, not learned"),
@@ -102,7 +102,7 @@ OWN: list[tuple[Model, str]] = [
             config_of("bert"), VOCAB,
             {"guess": HeadSpec("masked"), "topic": HeadSpec("sequence", 4, "multi"), "names": HeadSpec("tokens", 5)},
         ),
-        "transformers has no multi task on a bert trunk",
+        "transformers has no multi task head on a bert trunk",
     ),
 ]  # fmt: skip
 

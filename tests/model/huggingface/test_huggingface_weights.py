@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model.config.heads import HeadSpec
 from model.config.model_config import ModelConfig
 from model.config.rope_scaling import RopeScaling
 from model.huggingface.huggingface import load_folder, load_trunk, save_folder
-from model.nn.heads import HeadSpec
 from model.nn.models import (
     LanguageModel,
     MaskedLanguageModel,

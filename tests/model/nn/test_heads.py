@@ -6,11 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from model.config.heads import IGNORED, HeadSpec
 from model.config.model_config import ModelConfig
-from model.config.targets import IGNORED
 from model.data.batches import Batch, starts_of
 from model.data.packed_documents import find_documents
-from model.nn.heads import HeadSpec
 from model.nn.models import (
     LanguageModel,
     MaskedLanguageModel,

@@ -2,9 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from model.config.heads import IGNORED
 from model.config.lora_config import LoraConfig
 from model.config.model_config import ModelConfig
-from model.config.targets import IGNORED
 from model.data.batches import Batch
 from model.nn.lora import apply_lora
 from model.nn.loss import _HeadGradient, linear_cross_entropy

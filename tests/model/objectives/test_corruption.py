@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from model.config.heads import IGNORED
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig
-from model.config.targets import IGNORED
 from model.data.batches import Batch
 from model.objectives.corruption import NONE, Symbols, hide_spans, hide_units, mask, number_units, shuffle
 from model.objectives.noise import row_keys, uniforms

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from model.config.heads import IGNORED
 from model.config.model_config import ModelConfig
 from model.config.objective_config import (
     LEGAL_FAMILIES,
@@ -18,7 +19,6 @@ from model.config.objective_config import (
     longest_text,
     needed_context,
 )
-from model.config.targets import IGNORED
 from model.config.training_config import OptimizerConfig, TrainingConfig
 from model.data.batches import Batch, Batches
 from model.nn.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel

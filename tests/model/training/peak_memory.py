@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
+from model.config.heads import IGNORED
 from model.config.model_config import ModelConfig, model_config_from_json
-from model.config.targets import IGNORED
 from model.config.training_config import OptimizerConfig
 from model.data.batches import Batch
 from model.nn.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel, set_compute_dtype

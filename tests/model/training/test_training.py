@@ -169,7 +169,7 @@ def test_classifiers_count_their_targets(tiny: ModelConfig):
 
 def test_frozen_trunk_is_not_changed_and_its_run_resumes(tmp_path: Path, tiny: ModelConfig):
     table = pa.table({"ids": pa.array([[1, 2, 3], [4, 5]] * 4, pa.list_(pa.int32())), "label": pa.array([0, 1] * 4)})
-    batches = ExampleBatches(table, "classification", 4, 1, context=16, pad_id=0)
+    batches = ExampleBatches(table, "class", 4, 1, context=16, pad_id=0)
     training = TrainingConfig(steps=4, batch_rows=4, log_every=2, precision="float32")
     model = SequenceClassifier(tiny, 61, 2)
     model.trunk.requires_grad_(False)

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from tasks.errors import UserError
-from tasks.examples.examples import ExamplesConfig, example_digests, prepare_examples
-from tasks.examples.sources import spaced
+from tasks.examples.examples import example_digests, prepare_examples
+from tasks.examples.kinds.table import AnyExamples
+from tasks.examples.kinds.token_labels import spaced
 from tasks.examples.stdlib_examples import TOKEN_KINDS, first_paragraph, token_kinds, without_names
 from tasks.ledger import StageOutcome
 from tasks.sampling import HELDOUT_SEED, HELDOUT_SHARE, is_heldout
@@ -28,7 +29,7 @@ def run(
 ) -> tuple[StageOutcome, list[Row], list[Row], list[str]]:
     folder = tmp_path / out
     folder.mkdir()
-    config = ExamplesConfig.model_validate({"name": "task", "kind": kind, "source": source, **settings})
+    config = TypeAdapter(AnyExamples).validate_python({"name": "task", "kind": kind, "source": source, **settings})
     outcome = prepare_examples(config, folder)
     outcome.ledger.check("examples")
     train, heldout = (pq.read_table(folder / f"{side}.parquet").to_pylist() for side in ("train", "heldout"))
@@ -218,8 +219,8 @@ def test_the_limit_chooses_the_same_examples_every_time(tmp_path: Path):
 @pytest.mark.parametrize(
     ("kind", "source", "message"),
     [
-        ("instruction", {"kind": "python_areas"}, "gives classification examples"),
-        ("instruction", {"kind": "jsonl", "paths": ["x"], "label_field": "y"}, "label_field has no meaning"),
+        ("instruction", {"kind": "python_areas"}, "'python_signatures', 'jsonl'"),
+        ("instruction", {"kind": "jsonl", "paths": ["x"], "label_field": "y"}, "label_field"),
         ("classification", {"kind": "jsonl", "paths": ["x"], "header": False}, "header has no meaning"),
         ("token_labels", {"kind": "csv", "paths": ["x"]}, "CSV has not"),
         ("ranking", {"kind": "python_areas"}, "kind"),
@@ -227,7 +228,7 @@ def test_the_limit_chooses_the_same_examples_every_time(tmp_path: Path):
 )
 def test_settings_that_do_not_fit_are_refused(kind: str, source: Row, message: str):
     with pytest.raises(ValidationError, match=message):
-        ExamplesConfig.model_validate({"name": "t", "kind": kind, "source": source})
+        TypeAdapter(AnyExamples).validate_python({"name": "t", "kind": kind, "source": source})
 
 
 def test_identity_is_the_content_of_the_files_not_their_place(tmp_path: Path):
@@ -236,7 +237,7 @@ def test_identity_is_the_content_of_the_files_not_their_place(tmp_path: Path):
         (tmp_path / place).mkdir()
         path = jsonl(tmp_path / place / "x.jsonl", *labelled(3))
         configs.append(
-            ExamplesConfig.model_validate(
+            TypeAdapter(AnyExamples).validate_python(
                 {"name": "t", "kind": "classification", "source": {"kind": "jsonl", "paths": [path]}}
             )
         )

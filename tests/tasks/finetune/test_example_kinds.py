@@ -10,20 +10,21 @@ import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from model.config.targets import ExampleKind
 from model.huggingface.huggingface import load_folder
 from model.nn.models import MultipleChoice
 from tasks.artifacts import Examples, PretrainedModel, Tokenizer
 from tasks.errors import UserError
 from tasks.evaluate.bootstrap import pearson
 from tasks.evaluate.evaluate import EvaluateConfig, evaluate
-from tasks.examples.examples import ExamplesConfig, prepare_examples
-from tasks.examples.rows import choice_row, read_examples
+from tasks.examples.examples import prepare_examples
+from tasks.examples.kinds.multiple_choice import choice_row
+from tasks.examples.kinds.table import KINDS, AnyExamples
+from tasks.examples.rows import read_examples
 from tasks.finetune.base_model import BaseConfig, take_base
 from tasks.finetune.finetune import FinetuneConfig, finetune
-from tasks.promotion.gate import deciding_metric, is_better
+from tasks.promotion.gate import is_better
 from tasks.tokenizer.encoding import TextIds
 from tests.tasks.foreign import write_bert, write_gpt2
 
@@ -68,7 +69,7 @@ def prepared(kind: str, rows: list[Row], folder: Path, **settings: object) -> Ex
     out.mkdir()
     source = {"kind": "jsonl", "paths": [str(folder / "rows.jsonl")]}
     outcome = prepare_examples(
-        ExamplesConfig.model_validate(
+        TypeAdapter(AnyExamples).validate_python(
             {"name": "task", "kind": kind, "source": source, "heldout_share": 0.3, **settings}
         ),
         out,
@@ -145,10 +146,10 @@ def test_choices_are_learned_and_scored(base: PretrainedModel, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", ["multi_label", "regression", "multiple_choice"])
-def test_kind_of_a_table_is_read_from_its_columns(kind: ExampleKind, tmp_path: Path) -> None:
+def test_kind_of_a_table_is_read_from_its_columns(kind: str, tmp_path: Path) -> None:
     examples = prepared(kind, rows_of(kind), tmp_path)
     found = read_examples(examples.path, "train")
-    assert found.kind == kind
+    assert found.kind.name == kind
     assert found.labels == (("fruit", "tool") if kind == "multi_label" else ())
 
 
@@ -179,7 +180,7 @@ def test_numbers_that_csv_spells_are_figures(tmp_path: Path) -> None:
     source = {"kind": "csv", "paths": [str(tmp_path / "rows.csv")]}
     out = tmp_path / "out"
     out.mkdir()
-    config = ExamplesConfig.model_validate(
+    config = TypeAdapter(AnyExamples).validate_python(
         {"name": "task", "kind": "regression", "source": source, "heldout_share": 0.3}
     )
     prepare_examples(config, out)
@@ -189,8 +190,8 @@ def test_numbers_that_csv_spells_are_figures(tmp_path: Path) -> None:
 
 def test_lists_in_csv_are_refused_with_the_recipe() -> None:
     source = {"kind": "csv", "paths": ["a.csv"]}
-    with pytest.raises(ValidationError, match="multiple_choice examples need lists, which CSV has not"):
-        ExamplesConfig.model_validate({"name": "task", "kind": "multiple_choice", "source": source})
+    with pytest.raises(ValidationError, match="these examples need lists, which CSV has not"):
+        TypeAdapter(AnyExamples).validate_python({"name": "task", "kind": "multiple_choice", "source": source})
 
 
 def test_model_of_another_kind_is_not_scored(tmp_path: Path) -> None:
@@ -230,6 +231,6 @@ def test_correlation_is_that_of_numpy() -> None:
 
 
 def test_metric_that_decides_fits_the_kind() -> None:
-    assert deciding_metric("regression") == "mse"
+    assert KINDS["regression"].metric == "mse"
     assert is_better("mse", 0.1, 0.2, 0.0)
-    assert (deciding_metric("multi_label"), deciding_metric("multiple_choice")) == ("macro_f1", "accuracy")
+    assert (KINDS["multi_label"].metric, KINDS["multiple_choice"].metric) == ("macro_f1", "accuracy")

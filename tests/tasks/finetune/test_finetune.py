@@ -15,16 +15,19 @@ from peft import PeftModel
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from model.config.heads import IGNORED
 from model.config.lora_config import LoraConfig
 from model.config.model_config import ModelConfig
-from model.config.targets import IGNORED
 from model.huggingface.huggingface import load_folder, save_folder
 from model.nn.models import LanguageModel, SequenceClassifier
 from model.training.checkpoint import save_checkpoint
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig, evaluate
-from tasks.examples.rows import classification_row, encode_examples, instruction_row, read_examples, token_label_row
+from tasks.examples.kinds.instruction import instruction_row
+from tasks.examples.kinds.token_labels import token_label_row
+from tasks.examples.rows import encode_examples, read_examples
+from tasks.examples.text_rows import text_row
 from tasks.finetune.example_sets import validation_mask
 from tasks.finetune.finetune import FinetuneConfig, finetune, training_steps
 from tasks.inference.saved_models import Task, read_task
@@ -358,10 +361,10 @@ def test_tokens_of_an_encoder_stand_between_start_and_end_even_where_they_are_cu
 
 def test_text_has_no_end_token_where_that_is_what_pads() -> None:
     shared = TextIds(bos=0, eos=1, pad=1)
-    assert classification_row([5, 6, 7], SPECIAL, 8) == [SPECIAL.bos, 5, 6, 7, SPECIAL.eos]
-    assert classification_row([5, 6, 7], SPECIAL, 4) == [SPECIAL.bos, 5, 6, SPECIAL.eos]
-    assert classification_row([5, 6, 7], shared, 8) == [0, 5, 6, 7]
-    assert classification_row([5, 6, 7], shared, 3) == [0, 5, 6]
+    assert text_row([5, 6, 7], SPECIAL, 8) == [SPECIAL.bos, 5, 6, 7, SPECIAL.eos]
+    assert text_row([5, 6, 7], SPECIAL, 4) == [SPECIAL.bos, 5, 6, SPECIAL.eos]
+    assert text_row([5, 6, 7], shared, 8) == [0, 5, 6, 7]
+    assert text_row([5, 6, 7], shared, 3) == [0, 5, 6]
 
 
 @given(st.lists(st.sampled_from([f"g{i}" for i in range(30)]), max_size=60), st.integers(0, 5))

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
 
+from model.config.heads import IGNORED
 from model.config.model_config import ModelConfig
-from model.config.targets import IGNORED
 from model.data.batches import ExampleBatches
 from model.huggingface.huggingface import load_folder, save_folder
 from model.inference.beam_search import Beams
@@ -193,7 +193,7 @@ def test_prompt_is_the_source_and_the_response_alone_is_scored(ours: PretrainedM
     assert row == {
         "ids": [bos, *source, eos], "decoder_ids": [bos, *response], "targets": [*response, eos],
     }  # fmt: skip
-    batch = ExampleBatches(encoded.table, "instruction", 2, 0, context=16, pad_id=7).batch(0, 0, 2)
+    batch = ExampleBatches(encoded.table, "next_token", 2, 0, context=16, pad_id=7).batch(0, 0, 2)
     assert batch.decoder_ids is not None
     assert batch.decoder_ids.shape == batch.targets.shape
     assert batch.ids.shape == (2, 8)
@@ -229,7 +229,7 @@ def test_pairs_of_unlike_length_are_refused() -> None:
         "ids": pa.array([[1, 2]], lists), "decoder_ids": pa.array([[1, 2]], lists), "targets": pa.array([[3]], lists),
     })  # fmt: skip
     with pytest.raises(ValueError, match="example 0: 2 decoder_ids, but 1 targets"):
-        ExampleBatches(table, "instruction", 1, 0, context=8, pad_id=0)
+        ExampleBatches(table, "next_token", 1, 0, context=8, pad_id=0)
 
 
 def test_decoder_whose_tokenizer_has_no_start_is_still_refused(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.stages import PRETRAIN, SHARDS, TOKENIZER, Stage, identify
+from model.config.heads import IGNORED
 from model.config.model_config import ModelConfig
-from model.config.targets import IGNORED
 from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig
 from model.data.batches import PretrainBatches
 from tasks.artifacts import Artifact, Corpus, PretrainedModel, Tokenizer, TokenShards, Workspace, as_artifact, describe

@@ -10,9 +10,10 @@ from mlflow import MlflowClient
 
 from tasks.artifacts import PretrainedModel, Report, Scores, Workspace, as_artifact, describe
 from tasks.errors import UserError
+from tasks.examples.kinds.table import KINDS
 from tasks.ledger import StageOutcome
 from tasks.promotion.champion import ChampionConfig, Registry, champion_digest
-from tasks.promotion.gate import RegisterConfig, Standing, decide, deciding_metric, is_better, standing
+from tasks.promotion.gate import RegisterConfig, Standing, decide, is_better, standing
 from tasks.promotion.register import Registration, challenger_name, register_model
 
 
@@ -66,14 +67,13 @@ def test_promotion_can_be_set_whatever_the_scores(promote: str, promoted: bool) 
 
 
 def test_generators_compete_by_bits_per_byte_and_labellers_by_accuracy() -> None:
-    assert [deciding_metric(kind) for kind in ("instruction", "classification", "token_labels")] == [
-        "bits_per_byte", "accuracy", "accuracy",
-    ]  # fmt: skip
+    found = [KINDS[kind].metric for kind in ("instruction", "classification", "token_labels")]
+    assert found == ["bits_per_byte", "accuracy", "accuracy"]
 
 
 def test_only_a_language_model_competes_for_the_base_models_name() -> None:
-    assert challenger_name("mill", "chat", "instruction") == "mill"
-    assert challenger_name("mill", "topics", "classification") == "mill-topics"
+    assert challenger_name("mill", "chat", KINDS["instruction"]) == "mill"
+    assert challenger_name("mill", "topics", KINDS["classification"]) == "mill-topics"
 
 
 @pytest.fixture(scope="module")

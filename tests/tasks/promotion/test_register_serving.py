@@ -12,9 +12,9 @@ import pandas
 import pytest
 import torch
 
+from model.config.heads import HeadSpec
 from model.config.model_config import ModelConfig
 from model.huggingface.huggingface import save_folder
-from model.nn.heads import HeadSpec
 from model.nn.models import (
     LanguageModel,
     MaskedLanguageModel,

@@ -1,0 +1,70 @@
+"""Classification: a text and its one label. Accuracy decides."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from model.config.heads import HeadSpec
+from model.config.model_config import ModelConfig
+from tasks.contracts import label_column, text_column
+from tasks.examples.config import ExamplesConfig, PythonAreas, RowExamples
+from tasks.examples.kinds.kind import TEXT, EncodedExamples, Kind, LabelledExamples, Values, check_texts, example_schema
+from tasks.examples.text_rows import encode_texts
+
+if TYPE_CHECKING:
+    import pandera.polars as pandera
+    import tokenizers
+
+
+class ClassificationRows(RowExamples):
+    """Rows with a text and a label."""
+
+    text_field: str = Field(default="text", min_length=1)
+    label_field: str = Field(default="label", min_length=1)
+
+    def pick(self, row: Mapping[str, object]) -> dict[str, object]:
+        """Labels that are numbers are spelled."""
+        label = row.get(self.label_field)
+        return {"text": row.get(self.text_field), "label": str(label) if isinstance(label, int) else label}
+
+
+class ClassificationConfig(ExamplesConfig):
+    """Texts, each with one label of several."""
+
+    kind: Literal["classification"]
+    source: Annotated[PythonAreas | ClassificationRows, Field(discriminator="kind")]
+
+
+def check(values: Mapping[str, object]) -> Values | str:
+    """Both must be texts; a label loses the space around it."""
+    texts = check_texts(values)
+    return texts if isinstance(texts, str) else {**texts, "label": texts["label"].strip()}
+
+
+def contract(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
+    """A text, and one of the labels."""
+    return example_schema("ClassificationExamples", {"text": text_column(), "label": label_column(labels)})
+
+
+def encode(
+    examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None
+) -> EncodedExamples:
+    """`label`: the number of each text's class."""
+    numbers = {name: number for number, name in enumerate(examples.labels)}
+    classes = pa.array([numbers[name] for name in examples.table["label"].to_pylist()], pa.int32())
+    return encode_texts(examples.table, tokenizer, shape, "label", classes)
+
+
+CLASSIFICATION = Kind(
+    name="classification",
+    config=ClassificationConfig,
+    columns={"text": TEXT, "label": TEXT},
+    contract=contract,
+    check=check,
+    encode=encode,
+    head=lambda labels: HeadSpec("sequence", labels),
+    metric="accuracy",
+    labels=lambda values: [str(values["label"])],
+)
