@@ -220,7 +220,7 @@ def evaluate(model: str, suite: str, overrides: tuple[str, ...], workspace: str 
     from flows.commands.tables import score_table
     from flows.evaluate import score
 
-    rows = score(model, suite, list(overrides), Path(workspace or "workspace"))
+    rows = [row.to_json() for row in score(model, suite, list(overrides), Path(workspace or "workspace"))]
     click.echo(json.dumps({"scores": rows}, ensure_ascii=False, indent=1) if as_json else score_table(rows))
 
 

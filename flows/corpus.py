@@ -26,7 +26,7 @@ def build_corpus(run: Builder, recipe: CorpusSections) -> tuple[Handle[Corpus], 
     clean = run.stage(ANNOTATE, recipe.clean.annotate, raw=raw, quality=quality)
     selection = run.stage(SELECT, recipe.clean.select, clean=clean)
     unique = run.stage(DEDUPLICATE, recipe.deduplicate, clean=clean, selection=selection)
-    examples = {entry.name: run.stage(EXAMPLES, entry, f"examples: {entry.name}") for entry in recipe.examples}
+    examples = {entry.name: run.stage(EXAMPLES, entry, entry.name) for entry in recipe.examples}
     corpus = run.stage(
         DECONTAMINATE, recipe.decontaminate, clean=clean, unique=unique, examples=tuple(examples.values())
     )

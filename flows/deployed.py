@@ -85,7 +85,7 @@ def evaluate(
 @task(name="score")
 def score_task(model: str, suite: str, workspace: str) -> list[dict[str, Json]]:
     """Score the model in the workspace."""
-    return score(model, suite, [], Path(workspace))
+    return [row.to_json() for row in score(model, suite, [], Path(workspace))]
 
 
 def guarded() -> AbstractContextManager[object]:

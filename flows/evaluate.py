@@ -4,20 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pyarrow.parquet as pq
-
 from flows.recipe_file import checked, read_recipe
 from flows.runner.summaries import flattened
 from tasks.artifacts import Workspace
 from tasks.contracts import check_table
 from tasks.evaluate.evaluate import EvaluateConfig, score_model
 from tasks.inference.saved_models import resolve_model
-from tasks.settings import Json, identity
+from tasks.scores import OWN, ScoreRow, read_scores
+from tasks.settings import identity
 from tasks.tracking.address import require_answer, tracking_address
 from tasks.tracking.journal import Journal, start_sender
 
 
-def score(model: str, suite: str, overrides: Sequence[str], workspace: Path) -> list[dict[str, Json]]:
+def score(model: str, suite: str, overrides: Sequence[str], workspace: Path) -> list[ScoreRow]:
     """The rows of the score table; figures also go to the MLflow experiment `evaluate`, one run per call."""
     config = checked(EvaluateConfig, read_recipe(suite, overrides))
     place = Workspace(workspace).open()
@@ -32,8 +31,8 @@ def score(model: str, suite: str, overrides: Sequence[str], workspace: Path) -> 
         with TemporaryDirectory(prefix="wordmill-") as out:
             score_model(config, folder, Path(out))
             check_table("Scores", Path(out) / "scores.parquet")
-            rows: list[dict[str, Json]] = pq.read_table(Path(out) / "scores.parquet").to_pylist()
-        own = {f"{row['task']}.{row['metric']}": float(str(row["value"])) for row in rows if row["model"] == "model"}
+            rows = read_scores(Path(out))
+        own = {f"{row.task}.{row.metric}": row.value for row in rows if row.model == OWN}
         journal.metrics(journal.run, own)
         status = "FINISHED"
     finally:

@@ -14,18 +14,18 @@ def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
     """
     base = run.stage(CHAMPION, recipe.champion) if recipe.base is None else run.stage(BASE, recipe.base)
     kinds = {entry.name: KINDS[entry.kind] for entry in recipe.examples}
-    examples = {entry.name: run.stage(EXAMPLES, entry, f"examples: {entry.name}") for entry in recipe.examples}
+    examples = {entry.name: run.stage(EXAMPLES, entry, entry.name) for entry in recipe.examples}
     tuned = tune(run, recipe.finetune, base, base, examples)
     challenger_scores = {
         one.name: run.stage(
-            EVALUATE, recipe.evaluate, f"evaluate: {one.label}",
+            EVALUATE, recipe.evaluate, one.label,
             model=one.model, tokenizer=base, corpus=None, examples=examples[one.examples],
         )
         for one in tuned
     }  # fmt: skip
     champion_scores = {
         one.name: run.stage(
-            EVALUATE, recipe.evaluate, f"evaluate: champion on {one.label}",
+            EVALUATE, recipe.evaluate, f"champion on {one.label}",
             model=base, tokenizer=base, corpus=None, examples=examples[one.examples],
         )
         for one in tuned
@@ -38,7 +38,7 @@ def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
             REGISTER,
             Registration(recipe.register_, challenger_name(recipe.register_.name, one.name, kinds[one.examples]),
                          kinds[one.examples].metric),
-            f"register: {one.label}", model=one.model, scores=challenger_scores[one.name], report=report,
+            one.label, model=one.model, scores=challenger_scores[one.name], report=report,
             rival=champion_scores.get(one.name),
         )
         for one in tuned

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from flows.stages import FINETUNE, HEAD, Builder, Handle
 from tasks.artifacts import Artifact, Examples, FinetunedModel
-from tasks.finetune.finetune import FinetuneConfig
+from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.heads import Head
 
 
@@ -27,12 +27,12 @@ def tune(
     tuned: list[Tuned] = []
     for task in tasks:
         sets = tuple(examples[name] for name in task.sets)
-        model = run.stage(FINETUNE, task, f"finetune: {task.name}", base=base, tokenizer=tokenizer, examples=sets)
+        model = run.stage(FINETUNE, task, task.name, base=base, tokenizer=tokenizer, examples=sets)
         if len(task.sets) == 1:
             tuned.append(Tuned(task.name, task.name, task.sets[0], model))
             continue
         for name in task.sets:
             label = f"{task.name}, {name}"
-            head = run.stage(HEAD, Head(name), f"head: {label}", model=model)
+            head = run.stage(HEAD, Head(name), label, model=model)
             tuned.append(Tuned(label, task.models[name], name, head))
     return tuned

@@ -27,12 +27,12 @@ def pretrain(run: Builder, recipe: Recipe) -> Outcome:
     shards = run.stage(SHARDS, recipe.shards, corpus=corpus, tokenizer=tokenizer)
     base = run.stage(PRETRAIN, Pretraining(recipe.model, recipe.pretrain), shards=shards, tokenizer=tokenizer)
     base_scores = run.stage(
-        EVALUATE, recipe.evaluate, "evaluate: base", model=base, tokenizer=tokenizer, corpus=corpus, examples=None
+        EVALUATE, recipe.evaluate, "base", model=base, tokenizer=tokenizer, corpus=corpus, examples=None
     )
     tuned = tune(run, recipe.finetune, base, tokenizer, examples)
     tuned_scores = {
         one.name: run.stage(
-            EVALUATE, recipe.evaluate, f"evaluate: {one.label}",
+            EVALUATE, recipe.evaluate, one.label,
             model=one.model, tokenizer=tokenizer, corpus=None, examples=examples[one.examples],
         )
         for one in tuned
@@ -41,13 +41,13 @@ def pretrain(run: Builder, recipe: Recipe) -> Outcome:
     report = run.stage(REPORT, recipe.report, base=base, scores=scores)
     registered = [
         run.stage(
-            REGISTER, Registration(recipe.register_, recipe.register_.name, base_metric(recipe.pretrain.objective)), "register: base",
+            REGISTER, Registration(recipe.register_, recipe.register_.name, base_metric(recipe.pretrain.objective)), "base",
             model=base, scores=base_scores, report=report, rival=None,
         ),
         *(
             run.stage(
                 REGISTER, Registration(recipe.register_, f"{recipe.register_.name}-{one.name}", kinds[one.examples].metric),
-                f"register: {one.label}", model=one.model, scores=tuned_scores[one.name], report=report, rival=None,
+                one.label, model=one.model, scores=tuned_scores[one.name], report=report, rival=None,
             )
             for one in tuned
         ),

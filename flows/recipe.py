@@ -22,7 +22,7 @@ from tasks.evaluate.evaluate import EvaluateConfig
 from tasks.examples.kinds.table import KINDS, AnyExamples
 from tasks.executor.filetasks import FilesConfig
 from tasks.finetune.base_model import BaseConfig
-from tasks.finetune.finetune import FinetuneConfig
+from tasks.finetune.config import FinetuneConfig
 from tasks.pretrain.pretrain import PretrainConfig, Pretraining, check_objective
 from tasks.promotion.champion import ChampionConfig
 from tasks.promotion.gate import RegisterConfig

@@ -110,11 +110,19 @@ class Builder(Protocol):
     """What a DAG is written against: one builder runs it with Prefect, another only plans it."""
 
     def stage(
-        self, stage: Stage[AnyArtifact], config: object, label: str = "", /,
+        self, stage: Stage[AnyArtifact], config: object, subject: str = "", /,
         **inputs: Handle[Artifact] | tuple[Handle[Artifact], ...] | None,
     ) -> Handle[AnyArtifact]:  # fmt: skip
-        """A node: `stage` with `config` over `inputs`; nodes that do not depend on one another run concurrently."""
+        """A node: `stage` with `config` over `inputs`; nodes that do not depend on one another run concurrently.
+
+        `subject`: what this one is about, where a DAG has several of the stage.
+        """
         ...
+
+
+def label_of(stage: str, subject: str) -> str:
+    """What a node is called: "evaluate: base"; "ingest"."""
+    return f"{stage}: {subject}" if subject else stage
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import Annotated
 from pydantic import Field
 
 from model.training.allocation import allocation_environment
+from model.training.curve import CurvePoint, CurveReader
 from tasks.errors import UserError
 from tasks.settings import Json, Placement, Section
 
@@ -44,17 +45,40 @@ class ClusterConfig(Section):
 
 
 @dataclass(frozen=True)
-class Job:
-    """One training: a module-level function, what it is called with, and on how many workers."""
+class Workers:
+    """On how many processes a training runs."""
+
+    count: int  # Ray Train workers; 0: one process on this machine, without Ray
+    gpus: float  # of each
+    threads: int  # of each; 0: what torch chooses
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: a module-level function, what it is called with, where it writes its curve, and on how many workers."""
+
+    entry: Entry
+    job: dict[str, Json]
+    out: Path
+    workers: Workers
+
+
+Launch = Callable[[Training], None]  # runs a training to its end
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """What the child process is told of a training."""
 
     entry: str  # "tasks.pretrain.pretrain:train_pretrain"
-    payload: dict[str, Json]
-    workers: int  # 0: this process alone, without Ray
-    gpus_per_worker: float
+    job: dict[str, Json]
+    name: str  # of the folder that it writes to
+    workers: int
+    gpus: float
+    threads: int
     address: str | None
     object_store_bytes: int
     storage: str  # folder for Ray's own bookkeeping
-    threads: int  # per process; 0: what torch chooses
 
 
 class LostWorkers(Exception):
@@ -71,24 +95,17 @@ class Launcher:
         self._local_ray = threading.Lock()  # two Rays on one machine would both think they own its GPUs
         self._stopped = False
 
-    def launch(
-        self, entry: Entry, payload: dict[str, Json], workers: int, gpus_per_worker: float, threads: int,
-        curve: Path, follow: Callable[[Mapping[str, float]], None],
-    ) -> None:  # fmt: skip
-        """Run `entry(payload)` to its end; `follow` gets each line that rank 0 appends to `curve`.
+    def launch(self, training: Training, follow: Callable[[CurvePoint], None]) -> None:
+        """Run a training to its end; `follow` gets each point that rank 0 appends to the curve.
 
         Raises UserError for the input's faults, LostWorkers when workers kept dying, RuntimeError with the end of the
         log for anything else.
         """
-        job = Job(
-            f"{entry.__module__}:{entry.__qualname__}", payload, workers, gpus_per_worker, self.config.address,
-            self.config.object_store_bytes, str(self.logs / "ray"), threads,
-        )  # fmt: skip
-        if workers > 0 and self.config.address is None:
+        if training.workers.count > 0 and self.config.address is None:
             with self._local_ray:
-                self._run(job, curve, follow)
+                self._run(training, follow)
         else:
-            self._run(job, curve, follow)
+            self._run(training, follow)
 
     def stop(self) -> None:
         """Stop every child: politely, then for good. Later launches are refused."""
@@ -104,18 +121,24 @@ class Launcher:
             except subprocess.TimeoutExpired:
                 os.killpg(child.pid, signal.SIGKILL)
 
-    def _run(self, job: Job, curve: Path, follow: Callable[[Mapping[str, float]], None]) -> None:
-        name = f"{Path(curve).parent.parent.name}-{Path(curve).parent.name.removesuffix('.partial')}"
+    def _run(self, training: Training, follow: Callable[[CurvePoint], None]) -> None:
+        entry, workers, folder = training.entry, training.workers, training.out
+        name = f"{folder.parent.name}-{folder.name.removesuffix('.partial')}"
         self.logs.mkdir(parents=True, exist_ok=True)
-        spec, log = self.logs / f"{name}.job.json", self.logs / f"{name}.log"
-        verdict = spec.with_suffix(".error")
+        path, log = self.logs / f"{name}.job.json", self.logs / f"{name}.log"
+        verdict = path.with_suffix(".error")
         verdict.unlink(missing_ok=True)
-        spec.write_text(json.dumps(asdict(job)))
-        child = self._start(spec, log)
-        offset = curve.stat().st_size if curve.exists() else 0
+        spec = ChildSpec(
+            f"{entry.__module__}:{entry.__qualname__}", training.job, folder.name, workers.count, workers.gpus,
+            workers.threads, self.config.address, self.config.object_store_bytes, str(self.logs / "ray"),
+        )  # fmt: skip
+        path.write_text(json.dumps(asdict(spec)))
+        curve = CurveReader(folder, skips_old=True)
+        child = self._start(path, log)
         while True:
             ended = child.poll() is not None
-            offset = _follow(curve, offset, follow)
+            for point in curve.new_points():
+                follow(point)
             if ended:
                 break
             time.sleep(0.25)
@@ -138,25 +161,6 @@ class Launcher:
                 )  # fmt: skip
             self._children.add(child)
         return child
-
-
-def _follow(curve: Path, offset: int, follow: Callable[[Mapping[str, float]], None]) -> int:
-    """Hand on the whole lines beyond `offset` bytes; the new offset."""
-    if not curve.exists():
-        return offset
-    with curve.open("rb") as file:
-        file.seek(offset)
-        data = file.read()
-    whole = data.rfind(b"\n") + 1
-    for line in data[:whole].splitlines():
-        follow(json.loads(line))
-    return offset + whole
-
-
-def read_curve(path: Path) -> list[dict[str, float | None]]:
-    """The points of a training, one per step in order; where a resumed run wrote a step again, the later one."""
-    points = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    return [point for _, point in sorted({int(point["step"]): point for point in points}.items())]
 
 
 def _failure(verdict: Path, log: Path, code: int) -> Exception:
@@ -199,14 +203,14 @@ def _quiet_environment() -> dict[str, str]:
 
 def main(spec: Path) -> int:
     """Run one job; what went wrong is left beside the spec for the parent."""
-    job = Job(**json.loads(spec.read_text()))
+    told = ChildSpec(**json.loads(spec.read_text()))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs inherit it ignored
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     try:
-        if job.workers == 0:
-            _call(job)
+        if told.workers == 0:
+            _call(told)
         else:
-            _run_on_ray(job)
+            _run_on_ray(told)
     except KeyboardInterrupt:
         return 130
     except (UserError, LostWorkers) as error:
@@ -218,17 +222,17 @@ def main(spec: Path) -> int:
     return 0
 
 
-def _call(job: Job) -> None:
+def _call(spec: ChildSpec) -> None:
     logging.basicConfig(format="%(message)s")
     for name in ("model", "tasks"):  # our own lines, into the job's log
         logging.getLogger(name).setLevel(logging.INFO)
-    if job.threads:
+    if spec.threads:
         import torch
 
-        torch.set_num_threads(job.threads)
-    module, name = job.entry.split(":")
+        torch.set_num_threads(spec.threads)
+    module, name = spec.entry.split(":")
     entry: Entry = getattr(importlib.import_module(module), name)
-    entry(job.payload)
+    entry(spec.job)
 
 
 def _call_on_worker(config: dict[str, Json]) -> None:
@@ -236,49 +240,49 @@ def _call_on_worker(config: dict[str, Json]) -> None:
 
     A fault of the input is noted and not raised: Ray would start the workers again for it, which cannot help.
     """
-    job = Job(**config)  # type: ignore[arg-type]
+    spec = ChildSpec(**config)  # type: ignore[arg-type]
     try:
-        _call(job)
+        _call(spec)
     except UserError as error:
-        _input_fault(job).write_text(str(error))
+        _input_fault(spec).write_text(str(error))
 
 
-def _input_fault(job: Job) -> Path:
-    return Path(job.storage).absolute() / f"{Path(str(job.payload['out'])).name}.fault"
+def _input_fault(spec: ChildSpec) -> Path:
+    return Path(spec.storage).absolute() / f"{spec.name}.fault"
 
 
-def _run_on_ray(job: Job) -> None:
+def _run_on_ray(spec: ChildSpec) -> None:
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-    if job.address is None:
-        cpus = max(job.workers, os.cpu_count() or 1)
+    if spec.address is None:
+        cpus = max(spec.workers, os.cpu_count() or 1)
         ray.init(
-            num_cpus=cpus, include_dashboard=False, object_store_memory=job.object_store_bytes, log_to_driver=False
+            num_cpus=cpus, include_dashboard=False, object_store_memory=spec.object_store_bytes, log_to_driver=False
         )
     else:
         try:
-            ray.init(address=job.address, log_to_driver=False, runtime_env={"env_vars": allocation_environment()})
+            ray.init(address=spec.address, log_to_driver=False, runtime_env={"env_vars": allocation_environment()})
         except ConnectionError as error:
             raise UserError(
-                f"cluster.address {job.address}: no Ray answers there. Start one (ray start --head) or leave it out."
+                f"cluster.address {spec.address}: no Ray answers there. Start one (ray start --head) or leave it out."
             ) from error
-    gpus = job.gpus_per_worker
+    gpus = spec.gpus
     trainer = TorchTrainer(
         _call_on_worker,
-        train_loop_config=asdict(job),
+        train_loop_config=asdict(spec),
         torch_config=TorchConfig(timeout_s=600),
         scaling_config=ScalingConfig(
-            num_workers=job.workers, use_gpu=gpus > 0, resources_per_worker={"CPU": 1, **({"GPU": gpus} if gpus else {})}
+            num_workers=spec.workers, use_gpu=gpus > 0, resources_per_worker={"CPU": 1, **({"GPU": gpus} if gpus else {})}
         ),
         run_config=RunConfig(
-            name=f"run-{os.getpid()}-{time.time_ns()}", storage_path=str(Path(job.storage).absolute()),
+            name=f"run-{os.getpid()}-{time.time_ns()}", storage_path=str(Path(spec.storage).absolute()),
             failure_config=FailureConfig(max_failures=MAX_RESTARTS),
         ),
     )  # fmt: skip
-    fault = _input_fault(job)
+    fault = _input_fault(spec)
     fault.parent.mkdir(parents=True, exist_ok=True)
     fault.unlink(missing_ok=True)
     try:

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Generic, NoReturn, cast
@@ -23,17 +23,16 @@ from tqdm import tqdm
 
 from flows.runner.locks import ArtifactLocks
 from flows.runner.summaries import flattened, ledger_columns, ledger_figures, ledger_table, slug, summary_line
-from flows.stages import Handle, Identity, Inputs, Stage, identify, outside
+from flows.stages import Handle, Identity, Inputs, Stage, identify, label_of, outside
+from model.training.curve import CurvePoint
 from tasks.artifacts import AnyArtifact, Artifact, Workspace, as_artifact, describe, fault, read_manifest
-from tasks.cluster import Launcher, LostWorkers
+from tasks.cluster import Launcher, LostWorkers, Training
 from tasks.contracts import ContractName, check_table
 from tasks.corpus.forgotten import read_forgotten
 from tasks.errors import UserError
 from tasks.executor.filetasks import FileTasks
-from tasks.finetune.finetune import FinetuneConfig
 from tasks.ledger import Receipt
-from tasks.pretrain.pretrain import PretrainConfig, Pretraining
-from tasks.settings import Json
+from tasks.scores import ScoreRow, read_scores
 from tasks.tracking.journal import Journal
 
 logger = logging.getLogger("wordmill")
@@ -47,14 +46,19 @@ FREE_BYTES = 200 * 2**20  # what a stage needs at the least to begin
 class Record:
     """What became of one node in this run."""
 
-    label: str
     stage: str
-    depends: tuple[str, ...]
+    subject: str  # what it is about, where there are several of the stage: base, areas
+    depends: tuple[str, ...]  # labels
     status: str = "waiting"  # ran, cached, failed, waiting
     seconds: float = 0.0
     mlflow_run: str | None = None  # key in the journal
     identity: Identity | None = None
     artifact: Artifact | None = None
+
+    @property
+    def label(self) -> str:
+        """What the node is called."""
+        return label_of(self.stage, self.subject)
 
 
 @dataclass(frozen=True)
@@ -97,12 +101,12 @@ class Execution:
         self.results = self.workspace.root / "results"
 
     def stage(
-        self, stage: Stage[AnyArtifact], config: object, label: str = "", /,
+        self, stage: Stage[AnyArtifact], config: object, subject: str = "", /,
         **inputs: Handle[Artifact] | tuple[Handle[Artifact], ...] | None,
     ) -> Node[AnyArtifact]:  # fmt: skip
         """Submit a node; it starts when its inputs are there."""
         nodes = [node for value in inputs.values() for node in _nodes(value)]
-        record = Record(label or stage.name, stage.name, tuple(node.record.label for node in nodes))
+        record = Record(stage.name, subject, tuple(node.record.label for node in nodes))
         self.records.append(record)
         futures = {name: _futures(value) for name, value in inputs.items()}
         task = Task(
@@ -142,6 +146,13 @@ class Execution:
         for record in self.records:
             if record.status == "cached":
                 self._tell_cached(record)
+
+    def scores(self) -> tuple[ScoreRow, ...]:
+        """What the run's evaluations measured, each row with its subject."""
+        done = [record for record in self.records if record.stage == "evaluate" and record.artifact is not None]
+        return tuple(
+            row for record in done if record.artifact for row in read_scores(record.artifact.path, record.subject)
+        )
 
     def _cache_key(
         self,
@@ -225,7 +236,7 @@ class Execution:
     def _provide(self, stage: Stage[AnyArtifact], config: object, record: Record) -> dict[str, object]:
         given: dict[str, object] = {}
         if "launch" in stage.provided:
-            given["launch"] = partial(self._launch, config, record)
+            given["launch"] = partial(self._launch, record)
         if "files" in stage.provided:
             given["files"] = self.files
         if "registry" in stage.provided:
@@ -236,28 +247,19 @@ class Execution:
             given["forgotten"] = read_forgotten(self.workspace.root)
         return given
 
-    def _launch(
-        self, config: object, record: Record, entry: Callable[[dict[str, Json]], None], payload: dict[str, Json]
-    ) -> None:
+    def _launch(self, record: Record, training: Training) -> None:
         """Run a training in its own process or on Ray; its figures go to the progress bar and the journal."""
         assert record.mlflow_run is not None
-        placement = config.pretrain if isinstance(config, Pretraining) else config
-        assert isinstance(placement, PretrainConfig | FinetuneConfig)
         with tqdm(desc=record.label, unit="step", disable=None, leave=False) as bar:
-            self.launcher.launch(
-                entry, payload, placement.workers, placement.gpus_per_worker, placement.threads,
-                Path(str(payload["out"])) / "curve.jsonl", partial(self._follow, record.mlflow_run, bar),
-            )  # fmt: skip
+            self.launcher.launch(training, partial(self._follow, record.mlflow_run, bar))
 
-    def _follow(self, run: str, bar: "tqdm[NoReturn]", figures: Mapping[str, float | None]) -> None:
-        known = {name: float(value) for name, value in figures.items() if value is not None}
-        step = int(known.pop("step"))
-        bar.total = int(known.pop("steps"))
-        bar.n = step
+    def _follow(self, run: str, bar: "tqdm[NoReturn]", point: CurvePoint) -> None:
+        bar.total, bar.n = point.steps, point.step
         bar.set_postfix_str(
-            f"loss {known['loss']:.3f}, {known['tokens_per_second']:,.0f} tokens/s, {known['seconds_left']:.0f} s left"
+            f"loss {point.loss:.3f}, {point.tokens_per_second:,.0f} tokens/s, {point.seconds_left:.0f} s left"
         )
-        self.journal.metrics(run, known, step)
+        known = {name: float(value) for name, value in asdict(point).items() if value is not None}
+        self.journal.metrics(run, {name: known[name] for name in known.keys() - {"step", "steps"}}, point.step)
 
     def _tell(self, record: Record, artifact: Artifact) -> None:
         """One line for people, figures for MLflow, a table for the Prefect UI."""

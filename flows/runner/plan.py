@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from flows.runner.summaries import flattened
-from flows.stages import Handle, Identity, Stage, identify
+from flows.stages import Handle, Identity, Stage, identify, label_of
 from tasks.artifacts import AnyArtifact, Artifact, Manifest, Workspace, as_artifact, fault, read_manifest
 
 
@@ -40,7 +40,7 @@ class Plan:
         self.rows: list[Planned] = []
 
     def stage(
-        self, stage: Stage[AnyArtifact], config: object, label: str = "", /,
+        self, stage: Stage[AnyArtifact], config: object, subject: str = "", /,
         **inputs: Handle[Artifact] | tuple[Handle[Artifact], ...] | None,
     ) -> Expected[AnyArtifact]:  # fmt: skip
         """Identify a node and note whether its artifact is there and whole."""
@@ -55,7 +55,7 @@ class Plan:
         built = manifest or nearest
         self.rows.append(
             Planned(
-                label or stage.name, stage.name, found.fingerprint, cached, why, None if built is None else built.seconds,
+                label_of(stage.name, subject), stage.name, found.fingerprint, cached, why, None if built is None else built.seconds,
                 0 if built is None else sum(entry.bytes for entry in built.files),
             )
         )  # fmt: skip

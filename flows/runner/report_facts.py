@@ -1,6 +1,5 @@
 """Gathers what the report tells from the records of a run and the artifacts they point to."""
 
-import json
 import os
 import platform
 from dataclasses import replace
@@ -8,40 +7,38 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
-import pyarrow.parquet as pq
 import yaml
 from prefect.runtime import flow_run
 
 from flows.recipe import AnyRecipe
 from flows.runner.execution import Execution, Record
+from flows.runner.last_scores import last_scores
 from flows.runner.summaries import slug
+from model.training.curve import read_curve
 from tasks.artifacts import Workspace, library_versions, read_manifest
-from tasks.cluster import read_curve
+from tasks.corpus.mixture import MixtureRow, read_mixture
 from tasks.corpus.samples.collect import STAGES, samples_of
 from tasks.corpus.samples.rows import lowest_dropped, read_documents
 from tasks.errors import UserError
 from tasks.evaluate.inspection import read_insides
+from tasks.evaluate.samples import read_samples
 from tasks.lineage.step_trace import step_documents
 from tasks.pretrain.audit import Audit, read_audit
-from tasks.pretrain.audit_documents import Histogram
 from tasks.pretrain.spikes import Spike, find_spikes
 from tasks.report.facts import (
     PREVIOUS,
-    CurvePoint,
     DroppedSample,
-    FitRow,
     InsideStory,
-    MixtureRow,
     ModelStory,
-    PackingRow,
     RunStory,
     Sample,
-    ScoreRow,
     SpikeStory,
     StageStory,
-    TokenizerStory,
 )
+from tasks.scores import OWN, ScoreRow
 from tasks.settings import identity
+from tasks.shards.packing_table import PackingRow, read_packing
+from tasks.tokenizer.tokenizer_quality import TokenizerQuality, read_quality
 
 EXCERPTS = 3  # of dropped text, per stage and reason
 EXCERPT_CHARACTERS = 300
@@ -60,15 +57,14 @@ def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str
         stages=tuple(stage_story(record) for record in done),
         mixture=mixture(done),
         model=None if base is None else model_story(base),
-        tokenizer=tokenizer_story(done),
+        tokenizer=tokenizer_quality(done),
         packing=tuple(row for record in done if record.stage == "shards" for row in packing(record)),
         audit=next((audit(record) for record in done if record.stage == "pretrain"), None),
-        curves={r.label: curve(r) for r in done if (path_of(r) / "curve.jsonl").exists()},
+        curves={r.label: curve for r in done if (curve := tuple(read_curve(path_of(r))))},
         spikes=tuple(
             spike for record in done if record.stage == "pretrain" for spike in spikes(execution.workspace, record)
         ),
-        scores=tuple(row for record in done if record.stage == "evaluate" for row in score_rows(record))
-        + previous_scores(execution, recipe),
+        scores=score_rows(execution, recipe),
         samples=tuple(sample for record in done if record.stage == "evaluate" for sample in samples(record)),
         insides=tuple(one for record in done if record.stage == "evaluate" for one in insides(record)),
         dropped=tuple(sample for record in done for sample in dropped_samples(execution.workspace, record)),
@@ -117,32 +113,15 @@ def model_story(record: Record) -> ModelStory | None:
     return ModelStory(int(artifact.figures["parameters"]), int(artifact.figures.get("tokens", 0)), phrase)
 
 
-def tokenizer_story(records: list[Record]) -> TokenizerStory | None:
-    """The tokenizer's quality figures."""
-    for record in records:
-        if record.stage == "tokenizer":
-            quality = json.loads((path_of(record) / "quality.json").read_text())
-            return TokenizerStory(
-                int(quality["vocab_size"]), int(quality["never_used"]), quality["bytes_per_token"],
-                tuple(quality["longest_tokens"]), tuple(FitRow(**row) for row in quality["table"]),
-                {name: str(quality[name]) for name in ("algorithm", "trainer", "encoder") if quality[name] is not None},
-            )  # fmt: skip
-    return None
+def tokenizer_quality(records: list[Record]) -> TokenizerQuality | None:
+    """How well the run's tokenizer fits; None where it has none."""
+    return next((read_quality(path_of(record)) for record in records if record.stage == "tokenizer"), None)
 
 
 def packing(record: Record) -> list[PackingRow]:
     """How documents became rows."""
     assert record.artifact is not None
-    width = int(record.artifact.figures["context"]) + 1
-    found = json.loads((path_of(record) / "packing.json").read_text(encoding="utf-8"))
-    return [
-        PackingRow(
-            row["split"], row["group"], row["documents"], row["pieces"], row["rows"], row["tokens"], row["rows"] * width,
-            row["padding"], row["cut_documents"], row["needless_cuts"],
-            Histogram(tuple(row["lengths"]["edges"]), tuple(row["lengths"]["counts"])),
-        )
-        for row in found
-    ]  # fmt: skip
+    return read_packing(path_of(record), int(record.artifact.figures["context"]))
 
 
 def audit(record: Record) -> Audit:
@@ -152,7 +131,7 @@ def audit(record: Record) -> Audit:
 
 def spikes(workspace: Workspace, record: Record) -> list[SpikeStory]:
     """The steps of a pretraining that stood out, with what they read."""
-    return [spike_story(workspace, record, spike) for spike in find_spikes(read_curve(path_of(record) / "curve.jsonl"))]
+    return [spike_story(workspace, record, spike) for spike in find_spikes(read_curve(path_of(record)))]
 
 
 def spike_story(workspace: Workspace, record: Record, spike: Spike) -> SpikeStory:
@@ -166,49 +145,22 @@ def spike_story(workspace: Workspace, record: Record, spike: Spike) -> SpikeStor
         return replace(story, untold=str(error))
 
 
-def curve(record: Record) -> tuple[CurvePoint, ...]:
-    """The points of a training."""
-    return tuple(
-        CurvePoint(
-            int(point["step"] or 0), point["loss"], float(point["learning_rate"] or 0.0), point["validation_loss"],
-            point["tokens_per_second"],
-        )
-        for point in read_curve(path_of(record) / "curve.jsonl")
-    )  # fmt: skip
-
-
-def score_rows(record: Record) -> list[ScoreRow]:
-    """The scores of one evaluation; the judged model is called by what was evaluated: base, a task, champion."""
-    subject = subject_of(record)
-    rows = [ScoreRow(**row) for row in pq.read_table(path_of(record) / "scores.parquet").to_pylist()]
-    return [replace(row, subject=subject, model=subject if row.model == "model" else row.model) for row in rows]
-
-
-def subject_of(record: Record) -> str:
-    """What an evaluation is about, from its label."""
-    return record.label.removeprefix("evaluate: ")
-
-
-def previous_scores(execution: Execution, recipe: AnyRecipe) -> tuple[ScoreRow, ...]:
-    """The own scores of the recipe's run before this one."""
-    path = execution.workspace.root / "runs" / f"{recipe.name}.json"
-    if not path.exists():
-        return ()
-    rows = [ScoreRow(**row) for row in json.loads(path.read_text())]
-    return tuple(replace(row, model=PREVIOUS) for row in rows if row.model == "model")
+def score_rows(execution: Execution, recipe: AnyRecipe) -> tuple[ScoreRow, ...]:
+    """The run's scores, the judged model called by what was evaluated (base, a task, champion), and those of the run before."""
+    own = [replace(row, model=row.subject) if row.model == OWN else row for row in execution.scores()]
+    before = [row for row in last_scores(execution.workspace, recipe.name) if row.model == OWN]
+    return (*own, *(replace(row, model=PREVIOUS) for row in before))
 
 
 def samples(record: Record) -> list[Sample]:
     """Generations of one evaluation."""
-    path = path_of(record) / "samples.json"
-    found = json.loads(path.read_text()) if path.exists() else []
-    return [Sample(subject_of(record), entry["prompt"], entry["text"]) for entry in found]
+    return [Sample(record.subject, sample.prompt, sample.text) for sample in read_samples(path_of(record))]
 
 
 def insides(record: Record) -> list[InsideStory]:
     """What went on in the model of one evaluation."""
     path = path_of(record) / "inspection.json"
-    return [InsideStory(subject_of(record), one) for one in read_insides(path)] if path.exists() else []
+    return [InsideStory(record.subject, one) for one in read_insides(path)] if path.exists() else []
 
 
 def dropped_samples(workspace: Workspace, record: Record) -> list[DroppedSample]:
@@ -230,11 +182,7 @@ def dropped_samples(workspace: Workspace, record: Record) -> list[DroppedSample]
 
 def mixture(records: list[Record]) -> tuple[MixtureRow, ...]:
     """What the run's corpus is made of."""
-    for record in records:
-        path = path_of(record) / "mixture.parquet"
-        if record.stage == "decontaminate" and path.exists():
-            return tuple(MixtureRow(**row) for row in pq.read_table(path).to_pylist())
-    return ()
+    return next((read_mixture(path_of(record)) for record in records if record.stage == "decontaminate"), ())
 
 
 def environment() -> dict[str, str]:

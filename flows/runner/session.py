@@ -1,6 +1,5 @@
 """One run of a flow: workspace, journal, launcher and DAG opened together, and closed in order whatever happens."""
 
-import json
 import logging
 import platform
 import threading
@@ -20,12 +19,14 @@ from prefect.settings import PREFECT_API_URL
 from flows.recipe import AnyRecipe, FinetuneRecipe
 from flows.runner.execution import Execution, Provided, Record
 from flows.runner.interruption import ALONE_SECONDS, SERVER_SECONDS, leave_soon
+from flows.runner.last_scores import keep_scores
 from flows.runner.summaries import duration, flattened, reasons
 from flows.stages import Outcome
 from tasks.artifacts import Workspace
 from tasks.cluster import Launcher
 from tasks.executor.filetasks import FilesConfig, FileTasks
 from tasks.promotion.champion import Registry
+from tasks.scores import OWN, ScoreRow
 from tasks.settings import Json, identity
 from tasks.tracking.address import require_answer, tracking_address
 from tasks.tracking.journal import DRAIN_SECONDS, Journal, Sender, mlflow_run, start_sender
@@ -103,7 +104,7 @@ class RunSummary:
     report: Path
     model: str
     registered: tuple[Mapping[str, str], ...]
-    scores: tuple[Mapping[str, object], ...]
+    scores: tuple[ScoreRow, ...]
     tracking: str
     seconds: float
 
@@ -120,26 +121,25 @@ class RunSummary:
         ]  # fmt: skip
         return {
             "stages": stages, "report": str(self.report), "model": self.model,
-            "registered": [dict(entry) for entry in self.registered], "scores": json.loads(json.dumps(self.scores)),
+            "registered": [dict(entry) for entry in self.registered], "scores": [row.to_json() for row in self.scores],
             "tracking": self.tracking, "seconds": round(self.seconds, 1),
         }  # fmt: skip
 
 
 def close_run(execution: Execution, outcome: Outcome, recipe: AnyRecipe, uri: str, seconds: float) -> RunSummary:
     """Scores and report to MLflow and Prefect, and the record of this run for the next one's comparison."""
-    scores = tuple(row for record in execution.records if record.stage == "evaluate" for row in score_rows(record))
+    scores = execution.scores()
     report = outcome.report.artifact().path / "report.html"
     registered = tuple(dict(handle.artifact().notes) for handle in outcome.registered)
     journal = execution.journal
     journal.metrics(
         journal.run,
-        {f"{row['subject']}.{row['metric']}": float(str(row["value"])) for row in scores if row["model"] == "model"},
+        {f"{row.subject}.{row.metric}": row.value for row in scores if row.model == OWN},
     )
     journal.artifact(journal.run, report)
     for page in sorted((report.parent / "steps").glob("*.html")):
         journal.artifact(journal.run, page, "steps")
-    (execution.workspace.root / "runs").mkdir(exist_ok=True)
-    (execution.workspace.root / "runs" / f"{recipe.name}.json").write_text(json.dumps(scores, indent=1) + "\n")
+    keep_scores(scores, execution.workspace, recipe.name)
     create_link_artifact(link=report.as_uri(), link_text="report", key="report", description=f"Report of {recipe.name}")
     create_markdown_artifact(key="summary", markdown=summary_markdown(execution.records, report, scores))
     return RunSummary(
@@ -147,16 +147,7 @@ def close_run(execution: Execution, outcome: Outcome, recipe: AnyRecipe, uri: st
     )
 
 
-def score_rows(record: Record) -> list[dict[str, object]]:
-    """The rows of an evaluation's score table, with what it is about."""
-    import pyarrow.parquet as pq
-
-    assert record.artifact is not None
-    rows = pq.read_table(record.artifact.path / "scores.parquet").to_pylist()
-    return [{**row, "subject": record.label.removeprefix("evaluate: ")} for row in rows]
-
-
-def summary_markdown(records: list[Record], report: Path, scores: tuple[Mapping[str, object], ...]) -> str:
+def summary_markdown(records: list[Record], report: Path, scores: tuple[ScoreRow, ...]) -> str:
     """Stages and scores as one page for the Prefect UI."""
     lines = ["| stage | status | time | rows in | rows out | dropped |", "|---|---|---:|---:|---:|---|"]
     for record in records:
@@ -168,8 +159,8 @@ def summary_markdown(records: list[Record], report: Path, scores: tuple[Mapping[
             )
     lines += ["", "| model | task | metric | value | 95 % interval | n |", "|---|---|---|---:|---|---:|"]
     lines += [
-        f"| {s['model']} | {s['task']} | {s['metric']} | {s['value']:.4f} | {s['ci_low']:.4f} to {s['ci_high']:.4f} | {s['n']:,} |"
-        for s in scores
+        f"| {row.model} | {row.task} | {row.metric} | {row.value:.4f} | {row.ci_low:.4f} to {row.ci_high:.4f} | {row.n:,} |"
+        for row in scores
     ]
     return "\n".join([*lines, "", f"Report: `{report}`"])
 

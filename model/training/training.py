@@ -34,27 +34,11 @@ from model.training.checkpoint import (
     remove_unfinished,
     save_checkpoint,
 )
+from model.training.curve import CurvePoint
 
 logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=Model)
-
-
-@dataclass(frozen=True)
-class TrainingFigures:
-    """One report; over the steps since the report before it, all processes together."""
-
-    step: int  # optimizer steps done
-    steps: int
-    loss: float  # nats per target
-    learning_rate: float  # of the last step
-    gradient_norm: float  # of the last step, before clipping
-    tokens_per_second: float  # without padding; evaluations and checkpoints not counted
-    seconds_left: float  # at the pace of this process so far
-    validation_loss: float | None  # nats per target, where this step was evaluated
-    worst_step: int  # the step with the largest loss since the report before, counted like `step`: from 1
-    worst_loss: float  # its loss, nats per target
-    seconds: float  # since this process began to train
 
 
 @dataclass(frozen=True)
@@ -83,7 +67,7 @@ def train(
     optimizer: OptimizerConfig,
     checkpoints: Path,
     identity: str,
-    report: Callable[[TrainingFigures], None],
+    report: Callable[[CurvePoint], None],
     stop: Callable[[], bool] = never,
 ) -> TrainingResult:
     """Trains `model` in place, from the newest whole checkpoint in `checkpoints` if there is one.
@@ -100,7 +84,7 @@ def train(
 
 
 def _train(
-    run: "_Run[M]", ahead: Prefetch, report: Callable[[TrainingFigures], None], stop: Callable[[], bool]
+    run: "_Run[M]", ahead: Prefetch, report: Callable[[CurvePoint], None], stop: Callable[[], bool]
 ) -> TrainingResult:
     training = run.training
     while run.state.step < training.steps:
@@ -256,7 +240,7 @@ class _Run(Generic[M]):
         self.window.norms.append(norm)
         self.state = dataclasses.replace(self.state, step=step + 1)
 
-    def close_window(self, evaluates: bool) -> TrainingFigures:
+    def close_window(self, evaluates: bool) -> CurvePoint:
         """The figures since the last call, with a validation loss where `evaluates`."""
         step, steps = self.state.step, self.training.steps
         measured = self.window.close(step - 1)
@@ -269,7 +253,7 @@ class _Run(Generic[M]):
             validation_loss=self.state.validation_loss if validation_loss is None else validation_loss,
         )
         self.window = _Window()
-        return TrainingFigures(
+        return CurvePoint(
             step=step,
             steps=steps,
             loss=measured.loss,

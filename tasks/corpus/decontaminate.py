@@ -18,6 +18,7 @@ from pydantic import Field
 
 from tasks.artifacts import AnnotatedCorpus, Examples, UniqueCorpus, file_digest
 from tasks.contracts import check_table
+from tasks.corpus.mixture import write_mixture
 from tasks.corpus.repeated_blocks import read_cuts, without_cuts
 from tasks.corpus.split import GONE, TEST, TRAIN, VALIDATION, Sides, Split, SplitConfig, choose_split
 from tasks.corpus.writers import DropWriter, RollingWriter, outcome_of, split_batch
@@ -45,15 +46,6 @@ MATCHES = pa.schema(
         pa.field("item_share", pa.float64(), nullable=False),  # of the item's n-grams, those in the document
         pa.field("document_share", pa.float64(), nullable=False),  # of the document's n-grams, those in any item
         pa.field("action", pa.string(), nullable=False),  # drop, cut, mark
-    ]
-)
-MIXTURE = pa.schema(
-    [
-        ("split", pa.string()),
-        ("source", pa.string()),
-        ("language", pa.string()),
-        ("documents", pa.int64()),
-        ("bytes", pa.int64()),
     ]
 )
 SHOWN_CHARS = 1_000  # of a shared run
@@ -314,7 +306,7 @@ def decontaminate(
     sets = ("validation", "test") if config.test_share else ("validation",)
     receipts = [_merge(parts, name, out) for name in sets]
     kept_receipts = tuple(entry for entry in outcome.receipts if not entry.file.startswith(("validation-", "test-")))
-    _write_mixture(out)
+    write_mixture(out)
     _check_some_left(config, outcome.ledger, outcome.figures["train_documents"])
     figures = {
         name: value for name, value in outcome.figures.items() if config.test_share or not name.startswith("test_")
@@ -339,23 +331,6 @@ def _merge(parts: Sequence[Part], name: str, out: Path) -> Receipt:
             for batch in read_batches(part.folder, f"{name}-*.parquet"):
                 writer.write(batch)
     return check_table("Documents", path)
-
-
-def _write_mixture(out: Path) -> None:
-    """Documents and bytes by split, source and language, largest first."""
-    counts: dict[tuple[str, str, str], list[int]] = {}
-    for name in ("train", "validation", "test"):
-        for path in sorted(out.glob(f"{name}*.parquet")):
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=100_000, columns=["source", "language", "bytes"]):
-                    for source, language, size in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                        count = counts.setdefault((name, source, language), [0, 0])
-                        count[0] += 1
-                        count[1] += size
-    ranked = sorted(counts, key=lambda key: (key[0], -counts[key][1], key[1], key[2]))
-    rows = [(*key, *counts[key]) for key in ranked]
-    columns = [pa.array([row[place] for row in rows], kind.type) for place, kind in enumerate(MIXTURE)]
-    pq.write_table(pa.table(columns, schema=MIXTURE), out / "mixture.parquet", compression="zstd")
 
 
 def _check_some_left(config: DecontaminateConfig, ledger: Ledger, training: float) -> None:

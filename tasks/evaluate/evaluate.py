@@ -1,26 +1,23 @@
 """Evaluation: a model on a suite of tasks, beside baselines on the same items, every figure with interval, n and seed."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from model.config.objective_config import ObjectiveConfig
 from tasks.artifacts import Corpus, Examples, FinetunedModel, PretrainedModel, Tokenizer
-from tasks.documents import TableWriter
 from tasks.errors import UserError
 from tasks.evaluate.inspection import Inside, look_at_prompts, look_at_samples, write_insides
 from tasks.evaluate.label_scores import score_choices, score_classes, score_figures, score_labels, score_token_labels
 from tasks.evaluate.language_scores import Score, Subject, score_documents, score_instructions
 from tasks.evaluate.objective_scores import score_objective
+from tasks.evaluate.samples import SampleText, draw_samples, write_samples
 from tasks.evaluate.suite import TEXT_TASKS, EvaluateConfig, suite_digests
 from tasks.examples.kinds.table import KINDS
 from tasks.examples.rows import read_examples
 from tasks.inference.objective_file import read_objective
 from tasks.ledger import Ledger, StageOutcome
-from tasks.settings import Json
+from tasks.scores import OWN, ScoreRow, write_scores
 
 if TYPE_CHECKING:
     from model.nn.models import Model
@@ -38,11 +35,6 @@ EXAMPLE_SCORERS: dict[
     "token_labels": score_token_labels,
     "multiple_choice": score_choices,
 }
-SCORES = pa.schema(
-    [pa.field(name, pa.string(), nullable=False) for name in ("model", "suite", "task", "metric")]
-    + [pa.field(name, pa.float64(), nullable=False) for name in ("value", "ci_low", "ci_high")]
-    + [pa.field(name, pa.int64(), nullable=False) for name in ("n", "seed")]
-)
 
 
 def load_suite(path: Path) -> EvaluateConfig:
@@ -62,29 +54,7 @@ def load_suite(path: Path) -> EvaluateConfig:
         raise UserError(f"{path}: {faults}. Known keys: {known}.") from error
 
 
-def draw_samples(config: EvaluateConfig, subject: Subject, is_chat: bool) -> list[dict[str, Json]]:
-    """Continuations of the prompts, each with the seed and temperature that give it again; of an encoder-decoder, answers."""
-    from model.inference.sampling import Sampling
-    from model.nn.models import Seq2SeqModel
-    from tasks.inference.generation import continue_text, translate_text
-
-    model, tokenizer = subject.model, subject.tokenizer
-    samples: list[dict[str, Json]] = []
-    sampling = Sampling(config.sample_tokens, config.temperature, seed=config.seed)
-    for prompt in config.prompts:
-        if isinstance(model, Seq2SeqModel):
-            assert subject.start is not None
-            texts = translate_text(model, tokenizer, prompt, subject.start, config.samples, sampling)
-        else:
-            texts = continue_text(model, tokenizer, prompt, config.samples, sampling, is_chat=is_chat)
-        for text in texts:
-            samples.append({"prompt": prompt, "text": text, "seed": config.seed, "temperature": config.temperature})
-    return samples
-
-
-def look_inside(
-    config: EvaluateConfig, subject: Subject, samples: Sequence[dict[str, Json]], is_chat: bool
-) -> list[Inside]:
+def look_inside(config: EvaluateConfig, subject: Subject, samples: Sequence[SampleText], is_chat: bool) -> list[Inside]:
     """The model at work on the first sample of each prompt; a masked one on the prompts themselves."""
     from model.nn.models import LanguageModel, MaskedLanguageModel
 
@@ -92,7 +62,7 @@ def look_inside(
         return look_at_prompts(subject, subject.model, config.prompts)
     if not isinstance(subject.model, LanguageModel):
         return []
-    texts = [(str(sample["prompt"]), str(sample["text"])) for sample in samples[:: config.samples]]
+    texts = [(sample.prompt, sample.text) for sample in samples[:: config.samples]]
     return look_at_samples(subject, subject.model, texts, is_chat)
 
 
@@ -153,7 +123,7 @@ def score_model(
     subject = Subject(model.to(choose_device()), tokenizer, start)
     task = read_task(folder)
     scores: list[Score] = []
-    samples: list[dict[str, Json]] = []
+    samples: list[SampleText] = []
     is_chat = task is not None and task.is_chat
     objective = read_objective(folder, subject.model)
     for name in chosen_tasks(config, subject.model, objective, corpus, examples):
@@ -167,11 +137,12 @@ def score_model(
         else:
             assert examples is not None
             scores += EXAMPLE_SCORERS[name](config, subject, examples)
-    _write(config, scores, samples, out)
+    write_scores([_row(config, score) for score in scores], out)
+    write_samples(samples, out)
     write_insides(look_inside(config, subject, samples, is_chat), out / "inspection.json")
     figures: dict[str, float] = {}
     for score in scores:
-        if score.model == "model":
+        if score.model == OWN:
             figures.setdefault(score.metric, score.estimate.value)  # of two tasks with one metric, the examples' counts
     return StageOutcome(Ledger(rows_out=len(scores)), (), figures)
 
@@ -190,12 +161,9 @@ def evaluate(
     )
 
 
-def _write(config: EvaluateConfig, scores: Sequence[Score], samples: Sequence[dict[str, Json]], out: Path) -> None:
-    rows = [
-        {"model": s.model, "suite": config.suite, "task": s.task, "metric": s.metric, "value": s.estimate.value,
-         "ci_low": s.estimate.low, "ci_high": s.estimate.high, "n": s.estimate.n, "seed": config.seed}
-        for s in scores
-    ]  # fmt: skip
-    with TableWriter(out / "scores.parquet", SCORES) as writer:
-        writer.write(pa.RecordBatch.from_pylist(rows, SCORES))
-    (out / "samples.json").write_text(json.dumps(samples, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+def _row(config: EvaluateConfig, score: Score) -> ScoreRow:
+    estimate = score.estimate
+    return ScoreRow(
+        score.model, config.suite, score.task, score.metric, estimate.value, estimate.low, estimate.high, estimate.n,
+        config.seed,
+    )  # fmt: skip

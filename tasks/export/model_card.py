@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.artifacts import Manifest, Workspace, file_digest, read_manifest
+from tasks.corpus.mixture import MixtureRow, read_mixture
 from tasks.export.certificate import Check
 from tasks.export.foreign_check import PACKAGE
 from tasks.inference.saved_models import read_task
 from tasks.lineage.artifact_graph import Graph, Node, read_graph
+from tasks.scores import ScoreRow, read_scores
 
 if TYPE_CHECKING:
     from model.huggingface.folder_config import Head
@@ -33,23 +35,13 @@ PIPELINES: "dict[Head, tuple[str, str, str]]" = {  # tag, class that loads it, w
 
 
 @dataclass(frozen=True)
-class TextRow:
-    """What the training text has of one source and language."""
-
-    source: str
-    language: str
-    documents: int
-    bytes: int
-
-
-@dataclass(frozen=True)
 class Origin:
     """Where a model comes from; what is not known is empty."""
 
     manifest: Manifest | None = None
     lineage: tuple[Node, ...] = ()  # in the order of the stages
-    text: tuple[TextRow, ...] = ()
-    scores: tuple[dict[str, object], ...] = ()
+    text: tuple[MixtureRow, ...] = ()  # that it was trained on
+    scores: tuple[ScoreRow, ...] = ()
 
 
 def find_artifact(source: Path, workspace: Workspace) -> Path | None:
@@ -82,22 +74,15 @@ def read_origin(artifact: Path | None) -> Origin:
     return Origin(manifest, lineage, _training_text(lineage), _scores(graph, manifest.fingerprint))
 
 
-def _training_text(lineage: Sequence[Node]) -> tuple[TextRow, ...]:
-    import pyarrow.parquet as pq
-
-    paths = [node.folder / "mixture.parquet" for node in lineage if node.stage == "decontaminate"]
-    rows = [
-        row for path in paths if path.is_file() for row in pq.read_table(path).to_pylist() if row["split"] == "train"
-    ]
-    found = [TextRow(row["source"], row["language"], row["documents"], row["bytes"]) for row in rows]
+def _training_text(lineage: Sequence[Node]) -> tuple[MixtureRow, ...]:
+    folders = [node.folder for node in lineage if node.stage == "decontaminate"]
+    found = [row for folder in folders for row in read_mixture(folder) if row.split == "train"]
     return tuple(sorted(found, key=lambda row: -row.bytes))
 
 
-def _scores(graph: Graph, mark: str) -> tuple[dict[str, object], ...]:
-    import pyarrow.parquet as pq
-
+def _scores(graph: Graph, mark: str) -> tuple[ScoreRow, ...]:
     folders = [node.folder for node in graph.of("evaluate") if node.inputs.get("model") == mark]
-    return tuple(row for folder in folders for row in pq.read_table(folder / "scores.parquet").to_pylist())
+    return tuple(row for folder in folders for row in read_scores(folder))
 
 
 def write_card(
@@ -143,7 +128,7 @@ def _license(source: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def languages(text: Sequence[TextRow]) -> list[str]:
+def languages(text: Sequence[MixtureRow]) -> list[str]:
     """ISO codes of the languages that have a share of the text worth naming, largest first; code is none."""
     total = sum(row.bytes for row in text)
     sizes: dict[str, int] = {}
@@ -192,18 +177,14 @@ def _figures(origin: Origin) -> str:
     if not origin.scores:
         return ""
     rows = "\n".join(
-        f"| {row['suite']} | {row['task']} | {row['metric']} | {row['model']} | {_number(row['value'])} | "
-        f"{_number(row['ci_low'])} to {_number(row['ci_high'])} | {row['n']} | {row['seed']} |"
+        f"| {row.suite} | {row.task} | {row.metric} | {row.model} | {row.value:.4g} | "
+        f"{row.ci_low:.4g} to {row.ci_high:.4g} | {row.n} | {row.seed} |"
         for row in origin.scores
     )
     return (
         "## Figures\n\nOn held-out text and examples; intervals are of 95 %; `model` is this one, all others are baselines.\n\n"
         f"| suite | task | metric | of | value | interval | n | seed |\n|---|---|---|---|---:|---:|---:|---:|\n{rows}"
     )
-
-
-def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _cell(text: str) -> str:

@@ -103,8 +103,8 @@ def _node(folder: Path) -> Node | None:
 
 def _unfinished(workspace: Workspace, folder: Path) -> Node | None:
     try:
-        payload = read_run(workspace, folder).payload
+        job = read_run(workspace, folder).job
     except UserError:  # it is just being written
         return None
-    inputs = {"shards": str(payload["shards_fingerprint"]), "tokenizer": str(payload["tokenizer_fingerprint"])}
+    inputs = {"shards": job.shards_fingerprint, "tokenizer": job.tokenizer_fingerprint}
     return Node("pretrain", folder.stem, folder, inputs, None, {}, {}, frozenset())

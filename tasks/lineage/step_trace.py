@@ -4,25 +4,22 @@ Steps are counted from 1, as in curve.jsonl: step N is the N-th optimizer step, 
 `step` says N. Rows and tokens are counted from 0, ranges are half open.
 """
 
-import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model.training.curve import read_curve
 from tasks.artifacts import Workspace, read_manifest
-from tasks.cluster import read_curve
 from tasks.errors import UserError
 from tasks.lineage.table_rows import numbered_rows
-from tasks.settings import Json
+from tasks.pretrain.job import TRAINING, PretrainJob, read_job
 from tasks.tokenizer.encoding import decode_text, load_tokenizer
 
 if TYPE_CHECKING:
     from model.data.row_stream import RowStream
-
-TRAINING = "training.json"  # in a pretraining's folder, from its first step on
 
 
 @dataclass(frozen=True)
@@ -52,29 +49,33 @@ class TracedRun:
 
     workspace: Workspace
     folder: Path  # WORKSPACE/pretrain/<fingerprint>, or <fingerprint>.partial
-    payload: Mapping[str, Json]  # of training.json
-    steps: int  # that it has or is to have
-    done: int
+    job: PretrainJob  # of training.json
+    done: int  # steps
+
+    @property
+    def steps(self) -> int:
+        """Steps that it has or is to have."""
+        return self.job.training.steps
 
     @property
     def shards(self) -> Path:
         """The folder of its token shards in the workspace, wherever that lay when it trained."""
-        return self.workspace.folder("shards", str(self.payload["shards_fingerprint"]))
+        return self.workspace.folder("shards", self.job.shards_fingerprint)
 
     @property
     def tokenizer(self) -> Path:
         """The folder of its tokenizer."""
-        return self.workspace.folder("tokenizer", str(self.payload["tokenizer_fingerprint"]))
+        return self.workspace.folder("tokenizer", self.job.tokenizer_fingerprint)
 
     @property
     def batch_rows(self) -> int:
         """Rows of a step's batch."""
-        return _number(self.payload, "batch_rows")
+        return self.job.training.batch_rows
 
     @property
     def evaluated_rows(self) -> int:
         """Validation rows, from the first, that its validation loss is measured on."""
-        return self.batch_rows * _number(self.payload, "evaluate_batches")
+        return self.batch_rows * self.job.training.evaluate_batches
 
 
 def step_documents(workspace: Workspace, pretrain_folder: Path, step: int) -> list[StepDocument]:
@@ -116,45 +117,29 @@ def documents_at(run: TracedRun, step: int) -> list[StepDocument]:
 
 def read_run(workspace: Workspace, folder: Path) -> TracedRun:
     """A pretraining's folder. UserError where it has no training.json, or one that cannot be read."""
-    path = folder / TRAINING
     try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
-        steps = _number(payload, "steps")
-        known = {name: str(payload[name]) for name in ("shards_fingerprint", "tokenizer_fingerprint")}
+        job = read_job(folder)
     except FileNotFoundError as error:
         raise UserError(
             f"trace: {folder} has no {TRAINING}: no pretraining, or one made before they could be traced. "
             "Fix: run the recipe again."
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"trace: {path} was altered ({error!r}). Fix: run the recipe again.") from error
+    except ValueError as error:
+        raise UserError(f"trace: {folder / TRAINING} was altered ({error}). Fix: run the recipe again.") from error
     is_finished = (folder / "manifest.json").exists()
-    return TracedRun(workspace, folder, {**payload, **known}, steps, steps if is_finished else steps_done(folder))
-
-
-def _number(payload: Mapping[str, Json], name: str) -> int:
-    training = payload["training"]
-    if not isinstance(training, dict):
-        raise TypeError(f"training is {training!r}")
-    return int(str(training[name]))
+    return TracedRun(workspace, folder, job, job.training.steps if is_finished else steps_done(folder))
 
 
 def steps_done(folder: Path) -> int:
     """Steps of an unfinished training, as far as its curve tells; it may be some further."""
-    curve = folder / "curve.jsonl"
-    if not curve.exists():
-        return 0
-    try:
-        return max((int(point["step"] or 0) for point in read_curve(curve)), default=0)
-    except (json.JSONDecodeError, KeyError):  # a line that is being written
-        return 0
+    return max((point.step for point in read_curve(folder)), default=0)
 
 
 def open_run(run: TracedRun) -> "RowStream":
     """The rows of its steps. UserError where its shards are gone, altered or too old."""
     from tasks.pretrain.training_rows import open_stream
 
-    return open_stream(run.payload, "train", finished(run.shards, "to know the rows of a step"))
+    return open_stream(run.job, "train", finished(run.shards, "to know the rows of a step"))
 
 
 def finished(folder: Path, why: str) -> Path:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from tasks.pretrain.audit_documents import Documents, Histogram, read_documents
+from tasks.histogram import Histogram
+from tasks.pretrain.audit_documents import Documents, read_documents
 from tasks.pretrain.audit_measures import (
     Parts,
     Repeats,

@@ -9,39 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tasks.histogram import Histogram, Numbers, bins_of
+
 if TYPE_CHECKING:
     from model.data.shard_format import ShardHeader
 
 BATCH_DOCUMENTS = 65_536
-
-Numbers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """`counts[i]` values v with edges[i] <= v < edges[i + 1]; edges are powers of two, or 0 first."""
-
-    edges: tuple[int, ...]
-    counts: tuple[int, ...]
-
-    @classmethod
-    def of(cls, values: Numbers) -> "Histogram":
-        """Of whole numbers from 0."""
-        return cls.of_bins(bins_of(values))
-
-    @classmethod
-    def of_bins(cls, counts: Numbers) -> "Histogram":
-        """From counts by `bins_of`, empty bins at both ends left out."""
-        filled = np.flatnonzero(counts)
-        if not len(filled):
-            return cls((), ())
-        edges = [0, *(2**power for power in range(len(counts)))]
-        return cls(tuple(edges[filled[0] : filled[-1] + 2]), tuple(int(n) for n in counts[filled[0] : filled[-1] + 1]))
-
-
-def bins_of(values: Numbers) -> Numbers:
-    """Counts of 0, of 1, of 2 and 3, of 4 to 7, and so on: [64]."""
-    return np.bincount(np.frexp(values.astype(np.float64))[1], minlength=64).astype(np.int64)
 
 
 @dataclass

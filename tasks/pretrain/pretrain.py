@@ -2,23 +2,25 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from model.config.model_config import ModelConfig, model_config_from
+from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig, check_context, check_pair
 from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig, Precision, TrainingConfig
 from model.nn.word_vectors import vector_width
+from model.training.curve import append_point, read_curve
 from tasks.artifacts import Tokenizer, TokenShards, canonical, file_digest
-from tasks.cluster import read_curve
+from tasks.cluster import Launch, Training, Workers
 from tasks.errors import UserError
 from tasks.inference.objective_file import bits_per_byte, write_objective
 from tasks.ledger import Ledger, StageOutcome
 from tasks.pretrain.audit import audit_stream, write_audit
+from tasks.pretrain.job import PretrainJob, write_job
 from tasks.pretrain.training_rows import open_stream
 from tasks.settings import Json, Placement, Section
 from tasks.tokenizer.encoding import decode_text, load_tokenizer, special_ids
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from model.data.batches import Batches
     from model.data.row_stream import RowStream
     from model.objectives.objectives import PretrainableModel
-
-Launch = Callable[[Callable[[dict[str, Json]], None], dict[str, Json]], None]
 
 
 class PretrainConfig(Section):
@@ -82,6 +82,11 @@ class PretrainConfig(Section):
     threads: Annotated[int, Placement()] = Field(
         default=0, ge=0, description="CPU threads per worker; 0: torch's choice"
     )
+
+    @property
+    def placement(self) -> Workers:
+        """Where it trains."""
+        return Workers(self.workers, self.gpus_per_worker, self.threads)
 
 
 @dataclass(frozen=True)
@@ -148,33 +153,15 @@ def pretrain_model(
     config: Pretraining, shards: TokenShards, tokenizer: Tokenizer, out: Path, launch: Launch
 ) -> StageOutcome:
     """Train on the shards; a build that was killed goes on from its last whole checkpoint in `out`."""
-    named = config.pretrain.word_vectors
-    vectors = None if named is None else str(Path(named).expanduser().absolute())
-    training: dict[str, Json] = asdict(training_config(config.pretrain, int(shards.figures["context"])))
-    drawing: dict[str, Json] = {
-        "mixture": [asdict(phase) for phase in config.pretrain.mixture],
-        "curriculum": [asdict(phase) for phase in config.pretrain.curriculum],
-        "window_groups": config.pretrain.window_groups,
-    }
-    asked: dict[str, Json] = {
-        "objective": asdict(_placed(config.pretrain.objective)), "document_mask": config.masks_documents,
-    }  # fmt: skip
-    payload: dict[str, Json] = {
-        "shards": shards.folder, "shards_fingerprint": shards.fingerprint,
-        "tokenizer": tokenizer.folder, "tokenizer_fingerprint": tokenizer.fingerprint,
-        "identity": f"{shards.fingerprint} {canonical(drawing | asked)}", "out": str(out), "word_vectors": vectors,
-        "model": asdict(config.model), "optimizer": asdict(config.pretrain.optimizer), "training": training,
-        **drawing, **asked,
-    }  # fmt: skip
-    _check_before(config, open_stream(payload, "train", shards.path), load_tokenizer(tokenizer.path))
-    (out / "training.json").write_text(json.dumps(payload, indent=1) + "\n")  # by which any step can be traced
-    launch(train_pretrain, payload)
+    job = pretrain_job(config, shards, tokenizer, out)
+    _check_before(config, open_stream(job, "train", shards.path), load_tokenizer(tokenizer.path))
+    write_job(job, out)
+    launch(Training(train_pretrain, job.to_json(), out, config.pretrain.placement))
     result = json.loads((out / "result.json").read_text())
-    points = read_curve(out / "curve.jsonl")
     figures = {
         "loss": float(result["loss"]), "validation_loss": float(result["validation_loss"]),
         "parameters": float(result["parameters"]), "tokens": float(result["tokens"]), "steps": float(result["step"]),
-        "tokens_per_second": max(float(point["tokens_per_second"] or 0.0) for point in points),
+        "tokens_per_second": max(point.tokens_per_second for point in read_curve(out)),
     }  # fmt: skip
     if config.pretrain.objective.kind == "causal" and result["validation_bytes"]:  # else the targets are not the text
         figures["validation_bits_per_byte"] = bits_per_byte(
@@ -189,42 +176,54 @@ def pretrain_model(
     )
 
 
-def train_pretrain(payload: dict[str, Json]) -> None:
-    """Runs in each worker: reads paths and settings from `payload`, leaves model, curve, audit and result in its `out`."""
+def pretrain_job(config: Pretraining, shards: TokenShards, tokenizer: Tokenizer, out: Path) -> PretrainJob:
+    """What the workers are told."""
+    vectors = config.pretrain.word_vectors
+    drawn: dict[str, Json] = {
+        "mixture": [asdict(phase) for phase in config.pretrain.mixture],
+        "curriculum": [asdict(phase) for phase in config.pretrain.curriculum],
+        "window_groups": config.pretrain.window_groups,
+        "objective": asdict(_placed(config.pretrain.objective)),
+        "document_mask": config.masks_documents,
+    }
+    return PretrainJob(
+        shards.path, shards.fingerprint, tokenizer.path, tokenizer.fingerprint,
+        f"{shards.fingerprint} {canonical(drawn)}", out,
+        None if vectors is None else Path(vectors).expanduser().absolute(), config.model, config.pretrain.optimizer,
+        training_config(config.pretrain, int(shards.figures["context"])), config.pretrain.mixture,
+        config.pretrain.curriculum, config.pretrain.window_groups, _placed(config.pretrain.objective),
+        config.masks_documents,
+    )  # fmt: skip
+
+
+def train_pretrain(told: dict[str, Json]) -> None:
+    """Runs in each worker: does the job that it is told, leaves model, curve, audit and result in the job's `out`."""
     import torch
 
     from model.distributed.device import process_rank
     from model.huggingface.huggingface import save_folder
     from model.objectives.objectives import new_model
-    from model.training.training import TrainingFigures, train
+    from model.training.training import train
 
-    out, shards = Path(str(payload["out"])), Path(str(payload["shards"]))
-    training, optimizer = TrainingConfig(**payload["training"]), OptimizerConfig(**payload["optimizer"])  # type: ignore[arg-type]
-    rows, held = open_stream(payload, "train", shards), open_stream(payload, "validation", shards)
-    tokenizer = load_tokenizer(Path(str(payload["tokenizer"])))
+    job = PretrainJob.from_json(told)
+    training, out = job.training, job.out
+    rows, held = open_stream(job, "train", job.shards), open_stream(job, "validation", job.shards)
+    tokenizer = load_tokenizer(job.tokenizer)
     torch.manual_seed(training.seed)
-    objective = ObjectiveConfig(**payload["objective"])  # type: ignore[arg-type]
-    model = new_model(model_config_from(payload["model"]), rows.header.vocab_size, objective)  # type: ignore[arg-type]
-    filled = (
-        0 if payload["word_vectors"] is None else use_word_vectors(model, tokenizer, Path(str(payload["word_vectors"])))
-    )
-
-    def report(figures: TrainingFigures) -> None:
-        with (out / "curve.jsonl").open("a") as file:
-            file.write(json.dumps(asdict(figures)) + "\n")
-
+    model = new_model(job.model, rows.header.vocab_size, job.objective)
+    filled = 0 if job.word_vectors is None else use_word_vectors(model, tokenizer, job.word_vectors)
     result = train(
-        model, open_batches(payload, rows, tokenizer), open_batches(payload, held, tokenizer),
-        training, optimizer, out / "checkpoints", str(payload["identity"]), report,
+        model, open_batches(job, rows, tokenizer), open_batches(job, held, tokenizer), training, job.optimizer,
+        out / "checkpoints", job.identity, partial(append_point, out),
     )  # fmt: skip
     if process_rank()[0] == 0:
         special = special_ids(tokenizer, "pretrain")
         ids = {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}
         save_folder(out / "model", model, ids)
         for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copyfile(Path(str(payload["tokenizer"])) / name, out / "model" / name)
-        write_objective(out / "model", objective)
-        write_audit(audit_stream(rows, training.steps, shards / "documents-train.parquet"), out / "audit.json")
+            shutil.copyfile(job.tokenizer / name, out / "model" / name)
+        write_objective(out / "model", job.objective)
+        write_audit(audit_stream(rows, training.steps, job.shards / "documents-train.parquet"), out / "audit.json")
         targets, size = validation_text(held, training.evaluate_batches, tokenizer)
         figures = {
             "step": result.step, "loss": result.loss, "validation_loss": result.validation_loss, "tokens": result.tokens,
@@ -246,13 +245,12 @@ def validation_text(stream: "RowStream", batches: int, tokenizer: "tokenizers.To
     return sum(map(len, rows)), sum(len(decode_text(tokenizer, row).encode()) for row in rows)
 
 
-def open_batches(payload: dict[str, Json], stream: "RowStream", tokenizer: "tokenizers.Tokenizer") -> "Batches":
-    """The rows of a stream as the payload's objective asks for them."""
+def open_batches(job: PretrainJob, stream: "RowStream", tokenizer: "tokenizers.Tokenizer") -> "Batches":
+    """The rows of a stream as the job's objective asks for them."""
     from model.data.batches import PretrainBatches
     from model.objectives.objectives import CorruptedBatches, Corruption
 
-    model, objective = model_config_from(payload["model"]), ObjectiveConfig(**payload["objective"])  # type: ignore[arg-type]
-    masks_documents = bool(payload["document_mask"])
+    model, objective, masks_documents = job.model, job.objective, job.document_mask
     is_changed = objective.kind != "causal"
     laid_out_anew = objective.kind in ("restore", "spans")  # so their documents end elsewhere
     plain = PretrainBatches(stream, masks_documents=masks_documents and not laid_out_anew)

@@ -1,8 +1,10 @@
 """Loss spikes: single steps of a training whose loss stands far above what was usual just before."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+
+from model.training.curve import CurvePoint
 
 NEAR = 12  # points before, whose median is the usual
 BEFORE = 32  # points before, at most, that say how far from the usual a point may lie
@@ -27,7 +29,7 @@ class Spike:
         return self.loss - self.usual
 
 
-def find_spikes(points: Sequence[Mapping[str, float | None]]) -> tuple[Spike, ...]:
+def find_spikes(points: Sequence[CurvePoint]) -> tuple[Spike, ...]:
     """The largest spikes of a curve, largest first; `points` in order, as `read_curve` gives them.
 
     A point's worst loss is the largest of a single step since the point before. It is held against worst losses, like
@@ -36,19 +38,15 @@ def find_spikes(points: Sequence[Mapping[str, float | None]]) -> tuple[Spike, ..
     exceeded theirs by. So a loss that falls, or drifts, is no spike. Neighbouring points above the bound are one spike,
     told by its worst step. Measured: none in 1,000 curves of 500 points, each the worst of 10 steps with normal noise.
     """
-    worst = [
-        (int(step), float(loss))
-        for point in points
-        if (step := point.get("worst_step")) is not None and (loss := point.get("worst_loss")) is not None
-    ]
-    losses = [loss for _, loss in worst]
+    points = [point for point in points if point.worst_step]
+    losses = [point.worst_loss for point in points]
     usual = [median(losses[max(0, at - NEAR) : at] or losses[:1]) for at in range(len(losses))]
     excess = [loss - middle for loss, middle in zip(losses, usual, strict=True)]
     found: list[Spike] = []
     was_above = False
-    for at in range(FIRST_POINTS, len(worst)):
+    for at in range(FIRST_POINTS, len(losses)):
         is_above = excess[at] > _bound(excess[max(NEAR, at - BEFORE) : at])
-        spike = Spike(worst[at][0], losses[at], usual[at])
+        spike = Spike(points[at].worst_step, losses[at], usual[at])
         if is_above and not was_above:
             found.append(spike)
         elif is_above and spike.loss > found[-1].loss:

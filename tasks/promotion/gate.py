@@ -9,6 +9,7 @@ from pydantic import Field
 from tasks.artifacts import Scores, read_manifest
 from tasks.errors import UserError
 from tasks.examples.kinds.table import KINDS
+from tasks.scores import OWN, read_scores
 from tasks.settings import Section
 
 LOWER_IS_BETTER = ("bits_per_byte", "loss", "masked_loss", "restore_loss", "spans_loss", "perplexity")
@@ -49,17 +50,15 @@ def is_better(metric: str, newcomer: float, champion: float, margin: float) -> b
 
 def standing(scores: Scores, metric: str) -> Standing:
     """The model's own figure of `metric`. UserError when the suite did not measure it."""
-    import pyarrow.parquet as pq
-
-    rows = [row for row in pq.read_table(scores.path / "scores.parquet").to_pylist() if row["model"] == "model"]
+    rows = [row for row in read_scores(scores.path) if row.model == OWN]
     manifest = read_manifest(scores.path)
     measured = {} if manifest is None else {k: v for k, v in manifest.inputs.items() if k not in ("model", "tokenizer")}
     config = None if manifest is None else manifest.config
     for row in rows:
-        if row["metric"] == metric:
+        if row.metric == metric:
             digest = json.dumps([measured, config], sort_keys=True)
-            return Standing(row["value"], row["ci_low"], row["ci_high"], digest)
-    known = ", ".join(sorted({row["metric"] for row in rows}))
+            return Standing(row.value, row.ci_low, row.ci_high, digest)
+    known = ", ".join(sorted({row.metric for row in rows}))
     raise UserError(f"register: the suite measured no {metric}, only: {known}. Add its task to evaluate.tasks.")
 
 

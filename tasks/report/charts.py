@@ -7,9 +7,10 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from tasks.promotion.gate import lower_is_better
-from tasks.report.facts import BASELINES, ScoreRow, StageStory
+from tasks.report.facts import BASELINES, StageStory
 from tasks.report.palette import ACCENT, CARD, GREEN, INK, LINE, MUTED, PURPLE, TINT
 from tasks.report.wording import GAP, is_missing, score_text, score_title, seconds_text
+from tasks.scores import ScoreRow
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -176,14 +177,12 @@ def interval_text(row: ScoreRow) -> str:
     return f"{score_text(row.ci_low)} to {score_text(row.ci_high)}"
 
 
-def _distance(high: float | None, low: float | None) -> float:
-    return 0.0 if high is None or low is None or is_missing(high) or is_missing(low) else max(high - low, 0.0)
+def _distance(high: float, low: float) -> float:
+    return 0.0 if is_missing(high) or is_missing(low) else max(high - low, 0.0)
 
 
 def _score_range(rows: tuple[ScoreRow, ...]) -> list[float]:
-    ends = [
-        end for row in rows for end in (row.value, row.ci_low, row.ci_high) if end is not None and not is_missing(end)
-    ]
+    ends = [end for row in rows for end in (row.value, row.ci_low, row.ci_high) if not is_missing(end)]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     margin = 0.08 * (high - low) or 0.05 * abs(high) or 0.5
     return [low - margin, high + margin]

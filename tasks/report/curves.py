@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
+from model.training.curve import CurvePoint
 from tasks.report.charts import Chart, plain_layout
-from tasks.report.facts import CurvePoint, SpikeStory
+from tasks.report.facts import SpikeStory
 from tasks.report.palette import ACCENT, CARD, INK, LOSS, MUTED, PURPLE
 from tasks.report.wording import is_missing, score_text, short_count
 

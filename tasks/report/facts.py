@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from model.training.curve import CurvePoint
+from tasks.corpus.mixture import MixtureRow
 from tasks.evaluate.inspection import Inside
 from tasks.ledger import Ledger, Receipt
 from tasks.pretrain.audit import Audit
-from tasks.pretrain.audit_documents import Histogram
+from tasks.scores import ScoreRow
+from tasks.shards.packing_table import PackingRow
+from tasks.tokenizer.tokenizer_quality import TokenizerQuality
 
 if TYPE_CHECKING:
     from tasks.lineage.step_trace import StepDocument
@@ -17,8 +21,8 @@ if TYPE_CHECKING:
 MAJORITY = "majority"  # always answers with the most frequent label
 UNIGRAM = "unigram"  # token frequencies alone
 PREVIOUS = "previous run"  # the same recipe's model before this one
-BASELINES = (MAJORITY, UNIGRAM, PREVIOUS)
-THIS = "this"  # the run's own tokenizer in a table of several
+MEAN = "mean"  # always answers with the mean of the training figures
+BASELINES = (MAJORITY, MEAN, UNIGRAM, PREVIOUS)
 
 
 @dataclass(frozen=True)
@@ -42,80 +46,12 @@ class StageStory:
 
 
 @dataclass(frozen=True)
-class MixtureRow:
-    """What a source and language came to in one set: train, validation or test."""
-
-    split: str
-    source: str
-    language: str
-    documents: int
-    bytes: int
-
-
-@dataclass(frozen=True)
 class ModelStory:
     """The pretrained model. `shape` is one phrase: "4 layers, 192 channels, 6 heads"."""
 
     parameters: int
     training_tokens: int  # tokens seen, repetitions counted
     shape: str = ""
-
-
-@dataclass(frozen=True)
-class FitRow:
-    """What a tokenizer makes of the held-out documents of one language and source."""
-
-    tokenizer: str  # THIS or the name of a reference
-    language: str
-    domain: str  # the documents' source
-    documents: int
-    bytes: int
-    tokens: int
-    bytes_per_token: float | None  # None: no tokens
-    tokens_per_word: float | None  # None: no words
-    tokens_per_han: float | None  # None: no Han characters
-    unknown: int  # tokens that stand for what the vocabulary cannot spell
-    inexact: int  # documents that do not decode to themselves
-
-
-@dataclass(frozen=True)
-class TokenizerStory:
-    """How well the tokenizer fits. `longest_tokens` are decoded text, longest first."""
-
-    vocabulary_size: int
-    never_used: int  # entries that do not occur in a sample of the training text
-    bytes_per_token: Mapping[str, float]  # by language, on held-out text
-    longest_tokens: tuple[str, ...] = ()
-    fit: tuple[FitRow, ...] = ()
-    made: Mapping[str, str] = field(default_factory=dict[str, str])  # "algorithm" -> "byte-level BPE"
-
-
-@dataclass(frozen=True)
-class PackingRow:
-    """How the documents of one group of one set became rows."""
-
-    split: str
-    group: str
-    documents: int
-    pieces: int
-    rows: int
-    tokens: int  # of the documents; in rows, pieces of one document overlap by one more
-    room: int  # tokens that the rows hold
-    padding: int  # tokens of these that are empty
-    cut_documents: int  # in more than one piece
-    needless_cuts: int  # of these, such that would have fitted in a row
-    lengths: Histogram  # documents by their tokens
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """A training at one step. Losses in nats per token; None where nothing was measured at this step."""
-
-    step: int
-    loss: float | None
-    learning_rate: float
-    validation_loss: float | None = None
-    tokens_per_second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -134,26 +70,6 @@ class SpikeStory:
     def page(self) -> str:
         """Where its own page lies, beside the report."""
         return f"steps/step-{self.step}.html"
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """One score with its 95 % interval (None: unknown); the model is a baseline when its name is in `BASELINES`.
-
-    Rows of one subject, suite, task and metric are held against one another. `subject` tells evaluations apart that
-    share a suite and a task, such as those of two classifiers: "base", "areas".
-    """
-
-    model: str
-    suite: str
-    task: str
-    metric: str
-    value: float
-    ci_low: float | None
-    ci_high: float | None
-    n: int
-    seed: int
-    subject: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,7 +110,7 @@ class RunStory:
     stages: tuple[StageStory, ...]
     mixture: tuple[MixtureRow, ...] = ()  # of the corpus that the run made
     model: ModelStory | None = None
-    tokenizer: TokenizerStory | None = None
+    tokenizer: TokenizerQuality | None = None
     packing: tuple[PackingRow, ...] = ()
     audit: Audit | None = None  # of the batches of the pretraining
     curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict[str, tuple[CurvePoint, ...]])

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tasks.report.charts import BAR_PIXELS, LABEL_CHARS, Chart, bar_layout, bars, named_rows, plain_layout, short_label
-from tasks.report.facts import THIS, FitRow, TokenizerStory
 from tasks.report.markup import shortened
 from tasks.report.palette import ACCENT, CARD, GREEN, INK, LINE, LOSS, MUTED, PURPLE
 from tasks.report.wording import score_text
+from tasks.tokenizer.tokenizer_quality import THIS, FitRow, TokenizerQuality
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -21,12 +21,12 @@ REFERENCE_MARKS = (("diamond", GREEN), ("square", PURPLE), ("triangle-up", LOSS)
 Place = tuple[str, str]  # language, domain
 
 
-def fit_chart(tokenizer: TokenizerStory) -> Chart | None:
+def fit_chart(tokenizer: TokenizerQuality) -> Chart | None:
     """Bytes per token: against other tokenizers where there are any, else alone; None when nothing was measured."""
-    if references(tokenizer.fit):
-        return fit_dots(tokenizer.fit)
-    places = ranked_places(tokenizer.fit)
-    values = {(row.language, row.domain): row.bytes_per_token for row in tokenizer.fit}
+    if references(tokenizer.table):
+        return fit_dots(tokenizer.table)
+    places = ranked_places(tokenizer.table)
+    values = {(row.language, row.domain): row.bytes_per_token for row in tokenizer.table}
     alone = {_place_label(place, places): value for place in places[:MOST_ROWS] if (value := values[place]) is not None}
     return fit_bars(alone or tokenizer.bytes_per_token) if alone or tokenizer.bytes_per_token else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from tasks.pretrain.audit_documents import Histogram
+from tasks.histogram import Histogram
 from tasks.report.charts import Chart, bar_layout, bars
 from tasks.report.palette import ACCENT
 from tasks.report.wording import count_text, share_text

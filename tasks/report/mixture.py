@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from tasks.corpus.mixture import MixtureRow
 from tasks.report.charts import BAR_PIXELS, Chart, legend_layout, named_rows, plain_layout, short_label
-from tasks.report.facts import MixtureRow
 from tasks.report.palette import ACCENT, GREEN, INK, LOSS, MUTED, PURPLE
 from tasks.report.wording import bytes_text, share_text
 

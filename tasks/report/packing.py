@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.report.charts import Chart
-from tasks.report.facts import PackingRow
 from tasks.report.histograms import added, histogram_bars
 from tasks.report.wording import GAP, count_text, share_text
+from tasks.shards.packing_table import PackingRow
 
 
 def length_bars(rows: Sequence[PackingRow]) -> Chart | None:

@@ -17,7 +17,7 @@ from tasks.report import charts, wording
 from tasks.report.batches import batch_charts, batches_told
 from tasks.report.charts import Chart
 from tasks.report.curves import learning_curve
-from tasks.report.facts import BASELINES, DroppedSample, RunStory, ScoreRow, StageStory
+from tasks.report.facts import BASELINES, DroppedSample, RunStory, StageStory
 from tasks.report.fit import fit_chart, fit_table, title
 from tasks.report.inspection import HEAT_NATS, drawings
 from tasks.report.markup import HERE, policy, shortened, style, template
@@ -28,6 +28,7 @@ from tasks.report.reasons import reason_text
 from tasks.report.stage_graph import stage_graph
 from tasks.report.step_page import write_step_pages
 from tasks.report.text_flow import text_flow
+from tasks.scores import ScoreRow
 from tasks.settings import Section
 
 LINK_SCHEMES = ("https://", "http://")
@@ -264,7 +265,7 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
         charts=drawn,
         corpus=wording.corpus_stages(story.stages),
         mixture=mixture_table(story.mixture),
-        fit=[(title(row.tokenizer), row) for row in fit_table(story.tokenizer.fit if story.tokenizer else ())],
+        fit=[(title(row.tokenizer), row) for row in fit_table(story.tokenizer.table if story.tokenizer else ())],
         packing=[(row, fill_text(row)) for row in story.packing],
         packing_sentence=packing_sentence(story.packing),
         batches=batches_told(story.audit) if story.audit else None,

@@ -5,7 +5,8 @@ from datetime import datetime
 from itertools import groupby
 
 from tasks.promotion.gate import lower_is_better
-from tasks.report.facts import BASELINES, MAJORITY, PREVIOUS, UNIGRAM, RunStory, ScoreRow, StageStory
+from tasks.report.facts import BASELINES, MAJORITY, PREVIOUS, UNIGRAM, RunStory, StageStory
+from tasks.scores import ScoreRow
 
 GAP = "\N{NO-BREAK SPACE}"  # between a number and its unit
 MINUS = "\N{MINUS SIGN}"
@@ -133,8 +134,8 @@ def named(panel: tuple[ScoreRow, ...], model: str) -> ScoreRow | None:
 
 def advantage(row: ScoreRow, other: ScoreRow) -> int:
     """1 when `row` is better than `other` by more than its own 95 % interval, -1 when worse, 0 when neither."""
-    low = row.value if row.ci_low is None or is_missing(row.ci_low) else row.ci_low
-    high = row.value if row.ci_high is None or is_missing(row.ci_high) else row.ci_high
+    low = row.value if is_missing(row.ci_low) else row.ci_low
+    high = row.value if is_missing(row.ci_high) else row.ci_high
     sign = -1 if lower_is_better(row.metric) else 1
     if low > other.value:
         return sign

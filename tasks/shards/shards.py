@@ -1,6 +1,5 @@
 """Token shards: the corpus as rows of token ids, in shuffled document order, every token a target exactly once."""
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -24,8 +23,9 @@ from tasks.errors import UserError
 from tasks.executor.filetasks import FileTasks
 from tasks.executor.parts import Part, combined
 from tasks.executor.tables import tables_of
+from tasks.histogram import Histogram
 from tasks.ledger import Ledger, Receipt, StageOutcome
-from tasks.settings import Json, Section
+from tasks.settings import Section
 from tasks.shards.encoded_corpus import (
     REVISION,
     TOKEN_DOCUMENTS,
@@ -44,6 +44,7 @@ from tasks.shards.packing import (
     tokens_left,
     window_documents,
 )
+from tasks.shards.packing_table import PackingRow, write_packing
 from tasks.tokenizer.encoding import load_tokenizer, special_ids, vocabulary_size
 
 FILLED_TOKENS = 2**21  # of rows that are filled at a time
@@ -147,15 +148,14 @@ class Packed:
         # concatenated rows ask for each token behind their first; the others for each behind a piece's first
         self.targets += int(pieces.lengths.sum()) - (pieces.count if packing == "concatenate" else len(pieces.rows))
 
-    def described(self) -> dict[str, Json]:
-        """For packing.json."""
+    def row(self) -> PackingRow:
+        """What packing.json tells of it."""
         last = int(self.lengths.nonzero()[0].max(initial=0)) + 1
-        return {
-            "split": self.split, "group": self.group, "documents": self.documents, "pieces": self.pieces,
-            "rows": self.rows, "tokens": self.tokens, "padding": self.padding, "fill": round(self.fill, 6),
-            "cut_documents": self.documents - self.uncut, "needless_cuts": self.short - self.uncut,
-            "lengths": {"edges": [2**i for i in range(last + 1)], "counts": self.lengths[:last].tolist()},
-        }  # fmt: skip
+        lengths = Histogram(tuple(2**i for i in range(last + 1)), tuple(self.lengths[:last].tolist()))
+        return PackingRow(
+            self.split, self.group, self.documents, self.pieces, self.rows, self.tokens, self.padding,
+            self.documents - self.uncut, self.short - self.uncut, lengths, self.rows * self.width,
+        )  # fmt: skip
 
 
 def group_folder(name: str) -> str:
@@ -341,7 +341,7 @@ def write_shards(
             receipts += written
         check_rows(here, "corpus" if split == "train" else "validation set", config)
         made += here
-    (out / "packing.json").write_text(json.dumps([packed.described() for packed in made], ensure_ascii=False) + "\n")
+    write_packing([packed.row() for packed in made], out)
     return StageOutcome(_ledger(combined(encoded).ledger, made), tuple(receipts), _figures(config, made))
 
 

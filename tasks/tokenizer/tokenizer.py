@@ -18,7 +18,15 @@ from tasks.settings import Json, Placement, Section
 from tasks.tokenizer.encoder_check import EncoderCheck, check_encoder
 from tasks.tokenizer.encoding import Encoder, load_tokenizer, vocabulary_size
 from tasks.tokenizer.pretokenizers import ALLOWED, Algorithm, Normalization, Pieces
-from tasks.tokenizer.tokenizer_quality import Quality, longest_tokens, measure, never_used, quality_report
+from tasks.tokenizer.tokenizer_quality import (
+    THIS,
+    Measured,
+    TokenizerQuality,
+    longest_tokens,
+    measure,
+    never_used,
+    write_quality,
+)
 from tasks.tokenizer.vocabulary import (
     BYTE_ALPHABET,
     MIN_COUNT,
@@ -230,9 +238,9 @@ def unknown_token(tokenizer: "tokenizers.Tokenizer") -> str | None:
     return None if name is None or tokenizer.token_to_id(name) is None else str(name)
 
 
-def measure_references(config: TokenizerConfig, validation: Sequence[SampledDocument]) -> dict[str, Quality]:
+def measure_references(config: TokenizerConfig, validation: Sequence[SampledDocument]) -> dict[str, Measured]:
     """The reference tokenizers on the same documents, by the name of their folders."""
-    found = dict[str, Quality]()
+    found = dict[str, Measured]()
     for folder in config.references:
         tokenizer = load_tokenizer(Path(folder).expanduser())
         tokenizer.no_padding()
@@ -262,20 +270,29 @@ def train_tokenizer(config: TokenizerConfig, corpus: Corpus, out: Path) -> Stage
     quality = measure(encoder, _id(tokenizer, unknown), validation)
     plain = sorted(set(range(encoder.vocab_size)) - {tokenizer.token_to_id(token) for token in specials})
     unused = never_used(encoder, plain, sample("train-*.parquet", budget_bytes=USAGE_BYTES))
-    known: dict[str, Json] = {
-        "vocab_size": encoder.vocab_size,
-        "algorithm": json.loads(tokenizer.to_str())["model"]["type"].lower() if existing else config.algorithm,
-        "trainer": notes["trainer"],
-        "encoder": check.path,
-    }
-    references = measure_references(config, validation)
-    report = quality_report(quality, references, longest_tokens(tokenizer, plain), unused, known)
-    _write(tokenizer, tokenizer_settings(unknown, config.reserve), report, check, out)
+    table = [*quality.table(THIS)]
+    for name, reference in measure_references(config, validation).items():
+        table += reference.table(name)
+    told = TokenizerQuality(
+        vocab_size=encoder.vocab_size,
+        algorithm=json.loads(tokenizer.to_str())["model"]["type"].lower() if existing else config.algorithm,
+        trainer=notes["trainer"],
+        encoder=check.path,
+        sample_documents=quality.total("documents"),
+        sample_bytes=quality.total("bytes"),
+        bytes_per_token={name: round(rate, 4) for name, rate in quality.bytes_per_token().items()},
+        never_used=unused,
+        inexact_round_trips=quality.total("inexact"),
+        longest_tokens=tuple(longest_tokens(tokenizer, plain)),
+        table=tuple(table),
+    )
+    _write(tokenizer, tokenizer_settings(unknown, config.reserve), check, out)
+    write_quality(told, out)
     notes |= _notes(quality, check)
     return StageOutcome(Ledger(rows_out=encoder.vocab_size), (), _figures(encoder.vocab_size, quality, unused), notes)
 
 
-def _notes(quality: Quality, check: EncoderCheck) -> dict[str, str]:
+def _notes(quality: Measured, check: EncoderCheck) -> dict[str, str]:
     notes = {"encoder": f"{check.path}: {check.why}"}
     if quality.total("inexact"):
         documents = quality.total("documents")
@@ -288,17 +305,16 @@ def _notes(quality: Quality, check: EncoderCheck) -> dict[str, str]:
 def _write(
     tokenizer: "tokenizers.Tokenizer",
     settings: Mapping[str, Json],
-    report: Mapping[str, Json],
     check: EncoderCheck,
     out: Path,
 ) -> None:
     (out / "tokenizer.json").write_text(tokenizer.to_str(pretty=False), encoding="utf-8")
-    contents = {"tokenizer_config.json": settings, "quality.json": report, "encoding.json": check.content()}
+    contents = {"tokenizer_config.json": settings, "encoding.json": check.content()}
     for name, value in contents.items():
         (out / name).write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def _figures(vocab_size: int, quality: Quality, unused: int) -> dict[str, float]:
+def _figures(vocab_size: int, quality: Measured, unused: int) -> dict[str, float]:
     figures = {"vocab_size": float(vocab_size), "never_used": float(unused)}
     if tokens := quality.total("tokens"):
         figures["bytes_per_token"] = quality.total("bytes") / tokens

@@ -1,7 +1,9 @@
 """How well a tokenizer does, by language and domain, beside others that are measured on the same documents."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,14 +11,63 @@ from numpy.typing import NDArray
 
 from tasks.kernels.characters import HAN, LETTER, character_kinds, code_points
 from tasks.sampling import SampledDocument
-from tasks.settings import Json
 from tasks.tokenizer.encoding import Encoder
 
 if TYPE_CHECKING:
     import tokenizers
 
+FILE = "quality.json"
+THIS = "this"  # the tokenizer itself in a table of several
 LONGEST_SHOWN = 20
 MEASURED_AT_ONCE = 256  # documents
+
+
+@dataclass(frozen=True)
+class FitRow:
+    """What a tokenizer makes of the held-out documents of one language and source."""
+
+    tokenizer: str  # THIS or the name of a reference
+    language: str
+    domain: str  # the documents' source
+    documents: int
+    bytes: int
+    tokens: int
+    bytes_per_token: float | None  # None: no tokens
+    tokens_per_word: float | None  # None: no words
+    tokens_per_han: float | None  # None: no Han characters
+    unknown: int  # tokens that stand for what the vocabulary cannot spell
+    inexact: int  # documents that do not decode to themselves
+
+
+@dataclass(frozen=True)
+class TokenizerQuality:
+    """How well a tokenizer fits."""
+
+    vocab_size: int
+    algorithm: str
+    trainer: str | None  # None: it was not trained here
+    encoder: str
+    sample_documents: int
+    sample_bytes: int
+    bytes_per_token: Mapping[str, float]  # by language, on held-out text
+    never_used: int  # entries that do not occur in a sample of the training text
+    inexact_round_trips: int  # documents
+    longest_tokens: tuple[str, ...]  # decoded text, longest first
+    table: tuple[FitRow, ...]
+
+
+def write_quality(quality: TokenizerQuality, folder: Path) -> None:
+    """quality.json."""
+    text = json.dumps(asdict(quality), ensure_ascii=False, indent=1)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_quality(folder: Path) -> TokenizerQuality:
+    """What `write_quality` wrote."""
+    values = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    values["longest_tokens"] = tuple(values["longest_tokens"])
+    values["table"] = tuple(FitRow(**row) for row in values["table"])
+    return TokenizerQuality(**values)
 
 
 @dataclass
@@ -31,26 +82,19 @@ class Counts:
     unknown: int = 0  # tokens that stand for text the vocabulary does not have
     inexact: int = 0  # documents that did not come back the same
 
-    def row(self, tokenizer: str, language: str, domain: str) -> dict[str, Json]:
-        """As the table of quality.json has it. Tokens go by words or by Han characters, whichever the text has more of."""
+    def row(self, tokenizer: str, language: str, domain: str) -> FitRow:
+        """Tokens go by words or by Han characters, whichever the text has more of."""
         by_word, by_han = self.words > self.han, self.han > 0 and self.han >= self.words
-        return {
-            "tokenizer": tokenizer,
-            "language": language,
-            "domain": domain,
-            "documents": self.documents,
-            "bytes": self.bytes,
-            "tokens": self.tokens,
-            "bytes_per_token": round(self.bytes / self.tokens, 4) if self.tokens else None,
-            "tokens_per_word": round(self.tokens / self.words, 4) if by_word else None,
-            "tokens_per_han": round(self.tokens / self.han, 4) if by_han else None,
-            "unknown": self.unknown,
-            "inexact": self.inexact,
-        }
+        return FitRow(
+            tokenizer, language, domain, self.documents, self.bytes, self.tokens,
+            round(self.bytes / self.tokens, 4) if self.tokens else None,
+            round(self.tokens / self.words, 4) if by_word else None,
+            round(self.tokens / self.han, 4) if by_han else None, self.unknown, self.inexact,
+        )  # fmt: skip
 
 
 @dataclass
-class Quality:
+class Measured:
     """Counts by language and domain (the documents' source)."""
 
     counts: dict[tuple[str, str], Counts] = field(default_factory=dict[tuple[str, str], Counts])
@@ -67,14 +111,14 @@ class Quality:
             tokens[language] = tokens.get(language, 0) + counts.tokens
         return {name: sizes[name] / tokens[name] for name in sorted(tokens) if tokens[name]}
 
-    def table(self, tokenizer: str) -> list[Json]:
-        """Rows of quality.json, in order of language and domain."""
+    def table(self, tokenizer: str) -> list[FitRow]:
+        """In order of language and domain."""
         return [self.counts[key].row(tokenizer, *key) for key in sorted(self.counts)]
 
 
-def measure(encoder: Encoder, unknown: int | None, documents: Iterable[SampledDocument]) -> Quality:
+def measure(encoder: Encoder, unknown: int | None, documents: Iterable[SampledDocument]) -> Measured:
     """How well the encoder's tokenizer does; `unknown` is the id of its token for what it does not know."""
-    quality = Quality()
+    quality = Measured()
     for batch in batched(documents):
         for document, ids in zip(batch, encoder.encode([document.text for document in batch]), strict=True):
             counts = quality.counts.setdefault((document.language, document.source), Counts())
@@ -123,22 +167,3 @@ def longest_tokens(tokenizer: "tokenizers.Tokenizer", plain: Sequence[int]) -> l
     spelled = [(tokenizer.decode([number], skip_special_tokens=False), number) for number in plain]
     longest = sorted(spelled, key=lambda item: (-len(item[0].strip().encode()), item[1]))
     return [text for text, _ in longest[:LONGEST_SHOWN]]
-
-
-def quality_report(
-    quality: Quality, references: Mapping[str, Quality], longest: Sequence[str], unused: int, known: Mapping[str, Json]
-) -> dict[str, Json]:
-    """Content of quality.json; `known` is what the tokenizer's making tells of it."""
-    rows = quality.table("this")
-    for name, reference in references.items():
-        rows += reference.table(name)
-    return {
-        **known,
-        "sample_documents": quality.total("documents"),
-        "sample_bytes": quality.total("bytes"),
-        "bytes_per_token": {name: round(rate, 4) for name, rate in quality.bytes_per_token().items()},
-        "never_used": unused,
-        "inexact_round_trips": quality.total("inexact"),
-        "longest_tokens": list(longest),
-        "table": rows,
-    }

@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.runner.interruption import INTERRUPTED
-from tasks.cluster import read_curve
+from model.training.curve import read_curve
 
 if TYPE_CHECKING:
     from tests.flows.conftest import Built, Mill
@@ -41,10 +41,7 @@ def arguments(recipe: Path, workspace: Path, *overrides: str) -> list[str]:
 
 def losses(folder: Path) -> list[tuple[float | None, ...]]:
     """Step, loss, gradient norm and validation loss, exactly as they were written."""
-    return [
-        (point["step"], point["loss"], point["gradient_norm"], point["validation_loss"])
-        for point in read_curve(folder / "curve.jsonl")
-    ]
+    return [(point.step, point.loss, point.gradient_norm, point.validation_loss) for point in read_curve(folder)]
 
 
 def written_steps(folder: Path) -> list[int]:

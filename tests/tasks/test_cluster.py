@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,36 +21,37 @@ from model.config.model_config import ModelConfig
 from model.config.training_config import OptimizerConfig
 from model.data.shard_format import SEGMENT_FIELDS
 from model.data.shard_writer import write_token_shard
+from model.training.curve import CurvePoint, append_point, read_curve
 from tasks.artifacts import Tokenizer, TokenShards
-from tasks.cluster import ClusterConfig, Launcher, LostWorkers, read_curve
+from tasks.cluster import ClusterConfig, Launcher, LostWorkers, Training, Workers
 from tasks.errors import UserError
 from tasks.pretrain.pretrain import PretrainConfig, Pretraining, pretrain_model
 from tasks.tokenizer.encoding import SPECIAL_TOKENS
+from tests.curve_points import point
 
 VOCAB, CONTEXT, CHECKPOINTS = 61, 16, 4
 STEPS = 12
 
 
-def refuse(payload: dict[str, object]) -> None:
-    raise UserError(f"the input {payload['name']} is at fault")
+def refuse(job: dict[str, object]) -> None:
+    raise UserError(f"the input {job['name']} is at fault")
 
 
-def fail(payload: dict[str, object]) -> None:
+def fail(job: dict[str, object]) -> None:
     raise ZeroDivisionError("a bug")
 
 
-def vanish(payload: dict[str, object]) -> None:
+def vanish(job: dict[str, object]) -> None:
     os._exit(7)
 
 
-def write_points(payload: dict[str, object]) -> None:
-    with (Path(str(payload["out"])) / "curve.jsonl").open("a") as file:
-        for step in (1, 2, 3):
-            file.write(json.dumps({"step": step, "loss": step / 2}) + "\n")
+def write_points(job: dict[str, object]) -> None:
+    for step in (1, 2, 3):
+        append_point(Path(str(job["out"])), point(step, step / 2))
 
 
-def sleep_long(payload: dict[str, object]) -> None:
-    (Path(str(payload["out"])) / "curve.jsonl").write_text("")
+def sleep_long(job: dict[str, object]) -> None:
+    (Path(str(job["out"])) / "started").touch()
     time.sleep(600)
 
 
@@ -68,22 +69,22 @@ def out(tmp_path: Path) -> Path:
 
 def launch(
     launcher: Launcher, entry: Callable[[dict[str, object]], None], out: Path,
-    follow: Callable[[Mapping[str, float]], None] = lambda _: None,
+    follow: Callable[[CurvePoint], None] = lambda _: None,
 ) -> None:  # fmt: skip
-    launcher.launch(entry, {"out": str(out), "name": "x"}, 0, 0, 0, out / "curve.jsonl", follow)
+    launcher.launch(Training(entry, {"out": str(out), "name": "x"}, out, Workers(0, 0, 0)), follow)
 
 
 def test_points_of_a_training_are_handed_on_in_order(launcher: Launcher, out: Path) -> None:
-    found: list[Mapping[str, float]] = []
+    found: list[CurvePoint] = []
     launch(launcher, write_points, out, found.append)
-    assert found == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 1.5}]
+    assert found == [point(step, step / 2) for step in (1, 2, 3)]
 
 
 def test_points_that_an_earlier_run_wrote_are_not_handed_on_again(launcher: Launcher, out: Path) -> None:
     launch(launcher, write_points, out)
-    found: list[Mapping[str, float]] = []
+    found: list[CurvePoint] = []
     launch(launcher, write_points, out, found.append)
-    assert [point["step"] for point in found] == [1, 2, 3]
+    assert [one.step for one in found] == [1, 2, 3]
 
 
 def test_fault_of_the_input_comes_back_as_it_was(launcher: Launcher, out: Path) -> None:
@@ -102,7 +103,7 @@ def test_process_that_vanished_is_worth_another_try(launcher: Launcher, out: Pat
 
 
 def test_stop_ends_a_training_and_refuses_later_ones(launcher: Launcher, out: Path) -> None:
-    stopper = threading.Thread(target=stop_once_started, args=(launcher, out / "curve.jsonl"))
+    stopper = threading.Thread(target=stop_once_started, args=(launcher, out / "started"))
     stopper.start()
     with pytest.raises(InterruptedError):
         launch(launcher, sleep_long, out)
@@ -116,12 +117,6 @@ def stop_once_started(launcher: Launcher, sign: Path) -> None:
     while not sign.exists():
         time.sleep(0.02)
     launcher.stop()
-
-
-def test_curve_keeps_the_later_of_two_points_of_a_step(tmp_path: Path) -> None:
-    lines = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}, {"step": 3, "loss": 1.0}, {"step": 2, "loss": 2.5}]
-    (tmp_path / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + "\n")
-    assert [(p["step"], p["loss"]) for p in read_curve(tmp_path / "curve.jsonl")] == [(1, 3.0), (2, 2.5), (3, 1.0)]
 
 
 @pytest.fixture
@@ -154,7 +149,7 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
 
 
 def train_on_two_workers(
-    tmp_path: Path, name: str, shards: TokenShards, tokenizer: Tokenizer, follow: Callable[[Mapping[str, float]], None]
+    tmp_path: Path, name: str, shards: TokenShards, tokenizer: Tokenizer, follow: Callable[[CurvePoint], None]
 ) -> list[tuple[float | None, ...]]:
     """Losses by step of one small training; rows go one by one, so that there is time to strike."""
     config = Pretraining(
@@ -168,11 +163,8 @@ def train_on_two_workers(
     out.mkdir(parents=True)
     launcher = Launcher(ClusterConfig(), tmp_path / "logs" / name)
 
-    def started(entry: Callable[[dict[str, object]], None], payload: dict[str, object]) -> None:
-        launcher.launch(entry, payload, 2, 0, 1, out / "curve.jsonl", follow)
-
-    pretrain_model(config, shards, tokenizer, out, started)
-    return [(p["step"], p["loss"], p["gradient_norm"], p["validation_loss"]) for p in read_curve(out / "curve.jsonl")]
+    pretrain_model(config, shards, tokenizer, out, lambda training: launcher.launch(training, follow))
+    return [(one.step, one.loss, one.gradient_norm, one.validation_loss) for one in read_curve(out)]
 
 
 def ray_workers() -> list[psutil.Process]:
@@ -181,12 +173,12 @@ def ray_workers() -> list[psutil.Process]:
     ]
 
 
-def kill_one_worker(killed: list[int], figures: Mapping[str, float]) -> None:
+def kill_one_worker(killed: list[int], figures: CurvePoint) -> None:
     """Once, after the first checkpoint."""
-    if not killed and figures["step"] > CHECKPOINTS:
+    if not killed and figures.step > CHECKPOINTS:
         victim = max(ray_workers(), key=lambda worker: worker.pid)
         victim.send_signal(signal.SIGKILL)
-        killed.append(int(figures["step"]))
+        killed.append(figures.step)
 
 
 @pytest.mark.timeout(280)

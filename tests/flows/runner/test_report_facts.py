@@ -1,14 +1,15 @@
 """What the report tells of a run that was made: gathered from its artifacts."""
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.runner.execution import Record
-from flows.runner.report_facts import audit, packing, spikes, tokenizer_story
+from flows.runner.report_facts import audit, packing, spikes, tokenizer_quality
+from model.training.curve import CURVE, append_point
 from tasks.artifacts import Artifact, Workspace, as_artifact, read_manifest
 from tasks.lineage.step_trace import step_documents
+from tests.curve_points import point
 
 if TYPE_CHECKING:
     from tests.flows.conftest import Built
@@ -20,7 +21,7 @@ def record(stage: str, folder: Path) -> Record:
     """A finished node of a run."""
     manifest = read_manifest(folder)
     assert manifest is not None
-    return Record(stage, stage, (), artifact=as_artifact(Artifact, folder, manifest))
+    return Record(stage, "", (), artifact=as_artifact(Artifact, folder, manifest))
 
 
 def test_report_of_the_run_tells_of_tokenizer_rows_and_batches(built: "Built") -> None:
@@ -31,10 +32,10 @@ def test_report_of_the_run_tells_of_tokenizer_rows_and_batches(built: "Built") -
 
 
 def test_tokenizer_packing_and_audit_are_read_as_their_stages_wrote_them(built: "Built") -> None:
-    tokenizer = tokenizer_story([record("tokenizer", built.folder("tokenizer"))])
+    tokenizer = tokenizer_quality([record("tokenizer", built.folder("tokenizer"))])
     assert tokenizer is not None
-    assert {row.tokenizer for row in tokenizer.fit} == {"this"}
-    assert {row.language for row in tokenizer.fit} == set(tokenizer.bytes_per_token)
+    assert {row.tokenizer for row in tokenizer.table} == {"this"}
+    assert {row.language for row in tokenizer.table} == set(tokenizer.bytes_per_token)
     rows = packing(record("shards", built.folder("shards")))
     assert {row.split for row in rows} == {"train", "validation"}
     assert all(row.room - row.padding >= row.tokens and sum(row.lengths.counts) == row.documents for row in rows)
@@ -47,8 +48,9 @@ def test_tokenizer_packing_and_audit_are_read_as_their_stages_wrote_them(built: 
 
 def write_spike(folder: Path) -> None:
     """A smooth curve but for one step."""
-    points = [{"step": at + 1, "worst_step": SPIKE, "worst_loss": 9.0 if at == 29 else 2.0} for at in range(40)]
-    folder.joinpath("curve.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points))
+    (folder / CURVE).unlink()
+    for at in range(40):
+        append_point(folder, point(at + 1, worst=(SPIKE, 9.0 if at == 29 else 2.0)))
 
 
 def test_spike_of_a_curve_is_told_with_the_documents_of_its_step(workspace: Path, built: "Built") -> None:

@@ -25,7 +25,8 @@ from model.nn.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel
 from model.objectives.corruption import Symbols
 from model.objectives.noise import row_keys
 from model.objectives.objectives import CorruptedBatches, Corruption, new_model
-from model.training.training import TrainingFigures, train
+from model.training.curve import CurvePoint
+from model.training.training import train
 
 VOCAB, TOKENS = 24, 12
 BOS, EOS, PAD, MASK, SEP = range(5)
@@ -122,7 +123,7 @@ def test_portions_of_a_batch_with_unequal_counts_of_masks_change_nothing(tmp_pat
         model = new_model(config, VOCAB, objective)
         losses = list[float]()
 
-        def report(figures: TrainingFigures, losses: list[float] = losses) -> None:
+        def report(figures: CurvePoint, losses: list[float] = losses) -> None:
             losses.append(figures.loss)
             assert figures.validation_loss is not None
             losses.append(figures.validation_loss)

@@ -17,7 +17,8 @@ from model.data.row_stream import RowStream
 from model.data.shard_reader import TokenRows
 from model.nn.loss import LossSum
 from model.nn.models import LanguageModel, SequenceClassifier, TokenClassifier
-from model.training.training import TrainingFigures, TrainingResult, train
+from model.training.curve import CurvePoint
+from model.training.training import TrainingResult, train
 
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, final_learning_rate=3e-4, warmup_steps=2)
 MakeShard = Callable[[str, int], Path]
@@ -31,11 +32,11 @@ def run_training(
     identity: str = "data",
     stop: Callable[[], bool] = lambda: False,
     **changes: int,
-) -> tuple[TrainingResult, list[TrainingFigures], LanguageModel]:
+) -> tuple[TrainingResult, list[CurvePoint], LanguageModel]:
     torch.manual_seed(5)
     model = LanguageModel(config, 61)
     settings = {"steps": 6, "batch_rows": batches.batch_rows, "log_every": 1, "evaluate_every": 2, "seed": 3} | changes
-    figures: list[TrainingFigures] = []
+    figures: list[CurvePoint] = []
     training = TrainingConfig(precision="float32", **settings)
     result = train(model, batches, validation, training, OPTIMIZER, folder, identity, figures.append, stop)
     return result, figures, model

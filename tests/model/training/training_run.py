@@ -15,7 +15,8 @@ from model.data.batches import PretrainBatches
 from model.data.row_stream import RowStream
 from model.data.shard_reader import TokenRows
 from model.nn.models import LanguageModel
-from model.training.training import TrainingFigures, train
+from model.training.curve import CurvePoint
+from model.training.training import train
 
 
 def main(shard: str, checkpoints: str, stop_step: str) -> None:
@@ -23,7 +24,7 @@ def main(shard: str, checkpoints: str, stop_step: str) -> None:
     torch.manual_seed(11)
     reached: list[int] = []
 
-    def report(figures: TrainingFigures) -> None:
+    def report(figures: CurvePoint) -> None:
         reached.append(figures.step)
         validation = None if figures.validation_loss is None else figures.validation_loss.hex()
         print(figures.step, figures.loss.hex(), figures.gradient_norm.hex(), validation)

@@ -17,10 +17,12 @@ from tasks.artifacts import Examples, PretrainedModel, Tokenizer
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig, evaluate
 from tasks.finetune.base_model import BaseConfig, base_digests, take_base
-from tasks.finetune.finetune import FinetuneConfig, finetune
+from tasks.finetune.config import FinetuneConfig
+from tasks.finetune.finetune import finetune
 from tasks.inference.saved_models import load
 from tasks.tokenizer.encoding import CHAT_TOKENS, add_chat_tokens, load_tokenizer, special_ids, text_ids
 from tests.tasks.foreign import END, write_bert, write_gpt2
+from tests.tasks.launch_here import here
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -60,9 +62,7 @@ def things(count: int) -> list[dict[str, object]]:
 def tuned(config: FinetuneConfig, base: PretrainedModel, examples: Examples, out: Path) -> PretrainedModel:
     out.mkdir()
     tokenizer = Tokenizer(base.folder, base.fingerprint)
-    outcome = finetune(
-        config, base, tokenizer, (examples,), out, lambda entry, payload: entry(json.loads(json.dumps(payload)))
-    )
+    outcome = finetune(config, base, tokenizer, (examples,), out, here)
     return PretrainedModel(str(out), "f17e", figures=outcome.figures, notes=outcome.notes)
 
 

@@ -23,10 +23,12 @@ from tasks.examples.kinds.multiple_choice import choice_row
 from tasks.examples.kinds.table import KINDS, AnyExamples
 from tasks.examples.rows import read_examples
 from tasks.finetune.base_model import BaseConfig, take_base
-from tasks.finetune.finetune import FinetuneConfig, finetune
+from tasks.finetune.config import FinetuneConfig
+from tasks.finetune.finetune import finetune
 from tasks.promotion.gate import is_better
 from tasks.tokenizer.encoding import TextIds
 from tests.tasks.foreign import write_bert, write_gpt2
+from tests.tasks.launch_here import here
 
 Row = dict[str, object]
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -82,7 +84,7 @@ def tuned(base: PretrainedModel, examples: Examples, out: Path) -> PretrainedMod
     out.mkdir()
     config = FinetuneConfig(name="task", examples="task", steps=200, learning_rate=2e-3, batch_rows=8)
     tokenizer = Tokenizer(base.folder, base.fingerprint)
-    finetune(config, base, tokenizer, (examples,), out, lambda entry, payload: entry(json.loads(json.dumps(payload))))
+    finetune(config, base, tokenizer, (examples,), out, here)
     return PretrainedModel(str(out), "f17e")
 
 

@@ -28,11 +28,13 @@ from tasks.examples.kinds.instruction import instruction_row
 from tasks.examples.kinds.token_labels import token_label_row
 from tasks.examples.rows import encode_examples, read_examples
 from tasks.examples.text_rows import text_row
+from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.example_sets import validation_mask
-from tasks.finetune.finetune import FinetuneConfig, finetune, training_steps
+from tasks.finetune.finetune import finetune, training_steps
 from tasks.inference.saved_models import Task, read_task
 from tasks.tokenizer.encoding import SPECIAL_TOKENS, SpecialIds, TextIds, encode_documents, load_tokenizer, special_ids
 from tasks.tokenizer.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
+from tests.tasks.launch_here import here
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -79,9 +81,7 @@ def run(
     config: FinetuneConfig, base: PretrainedModel, tokenizer: Tokenizer, examples: Examples, out: Path
 ) -> FinetunedModel:
     out.mkdir()
-    outcome = finetune(
-        config, base, tokenizer, (examples,), out, lambda entry, payload: entry(json.loads(json.dumps(payload)))
-    )
+    outcome = finetune(config, base, tokenizer, (examples,), out, here)
     return FinetunedModel(str(out), "f17e", figures=outcome.figures, notes=outcome.notes)
 
 
@@ -181,7 +181,7 @@ def test_killed_training_goes_on_to_the_same_weights(
     out = tmp_path / "killed"
     run(config, base, tokenizer, examples, out)
     shutil.rmtree(out / "model")  # as if it had been killed behind its last checkpoint
-    finetune(config, base, tokenizer, (examples,), out, lambda entry, payload: entry(payload))
+    finetune(config, base, tokenizer, (examples,), out, here)
     weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (whole.path, out)]
     assert weights[0] == weights[1]
 
@@ -206,7 +206,7 @@ def test_killed_training_of_adapters_goes_on_to_the_same_weights(
         with pytest.raises(KeyboardInterrupt):
             run(config, base, tokenizer, examples, out)
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000004"]
-    finetune(config, base, tokenizer, (examples,), out, lambda entry, payload: entry(payload))
+    finetune(config, base, tokenizer, (examples,), out, here)
     for name in ("model/model.safetensors", "adapter/adapter_model.safetensors"):
         assert (whole.path / name).read_bytes() == (out / name).read_bytes()
 

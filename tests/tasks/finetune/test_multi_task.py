@@ -19,10 +19,12 @@ from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig, evaluate
 from tasks.finetune.base_model import BaseConfig, take_base
-from tasks.finetune.finetune import FinetuneConfig, finetune
+from tasks.finetune.config import FinetuneConfig
+from tasks.finetune.finetune import finetune
 from tasks.finetune.heads import Head, take_head
 from tasks.inference.saved_models import Task, load, read_task
 from tests.tasks.foreign import write_bert, write_gpt2, write_marian
+from tests.tasks.launch_here import here
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -94,7 +96,7 @@ def tuned(
     )
     outcome = finetune(
         FinetuneConfig.model_validate(given), base, Tokenizer(base.folder, "facade"), made, place,
-        lambda entry, payload: entry(json.loads(json.dumps(payload))),
+        here,
     )  # fmt: skip
     return FinetunedModel(str(place), "f17e", figures=outcome.figures, notes=outcome.notes)
 

@@ -17,11 +17,13 @@ from tasks.examples.examples import prepare_examples
 from tasks.examples.kinds.table import KINDS, AnyExamples, kind_of
 from tasks.examples.rows import read_examples
 from tasks.finetune.base_model import BaseConfig, take_base
-from tasks.finetune.finetune import FinetuneConfig, finetune
+from tasks.finetune.config import FinetuneConfig
+from tasks.finetune.finetune import finetune
 from tasks.inference.saved_models import read_task
 from tasks.promotion.register import challenger_name
 from tests.tasks.examples.entailment import ENTAILMENT
 from tests.tasks.foreign import write_bert
+from tests.tasks.launch_here import here
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -61,9 +63,7 @@ def test_new_kind_is_prepared_learned_scored_and_competes(tmp_path: Path) -> Non
     take_base(BaseConfig(folder=str(write_bert(tmp_path / "theirs"))), base)
     config = FinetuneConfig(name="nli", examples="nli", steps=200, learning_rate=2e-3, batch_rows=8)
     start, tokenizer = PretrainedModel(str(base), "ba5e"), Tokenizer(str(base), "ba5e")
-    finetune(
-        config, start, tokenizer, (examples,), tuned, lambda entry, payload: entry(json.loads(json.dumps(payload)))
-    )
+    finetune(config, start, tokenizer, (examples,), tuned, here)
     task = read_task(tuned / "model")
     assert task is not None
     assert (task.kind, task.labels, task.is_chat) == ("entailment", ("no", "yes"), False)

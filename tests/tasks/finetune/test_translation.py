@@ -27,12 +27,14 @@ from tasks.evaluate.evaluate import EvaluateConfig, evaluate
 from tasks.examples.pair_rows import pair_row, source_ids
 from tasks.examples.rows import encode_examples, read_examples
 from tasks.finetune.base_model import BaseConfig, take_base
-from tasks.finetune.finetune import FinetuneConfig, finetune
+from tasks.finetune.config import FinetuneConfig
+from tasks.finetune.finetune import finetune
 from tasks.inference.generation import search_translation, target_start, translate_text
 from tasks.inference.saved_models import load
 from tasks.tokenizer.encoding import BOS, EOS, TextIds, encode_documents, load_tokenizer
 from tasks.tokenizer.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
 from tests.tasks.foreign import marian_tokenizer, write_gpt2, write_marian
+from tests.tasks.launch_here import here
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,7 +92,7 @@ def tuned(base: PretrainedModel, examples: Examples, out: Path, **changes: objec
     }
     outcome = finetune(
         FinetuneConfig.model_validate(given_config), base, Tokenizer(base.folder, "facade"), (examples,), out,
-        lambda entry, payload: entry(json.loads(json.dumps(payload))),
+        here,
     )  # fmt: skip
     return PretrainedModel(str(out), "f17e", figures=outcome.figures, notes=outcome.notes)
 

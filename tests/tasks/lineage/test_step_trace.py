@@ -4,7 +4,7 @@ import inspect
 import json
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from model.config.heads import IGNORED
 from model.config.model_config import ModelConfig
 from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig
 from model.data.batches import PretrainBatches
+from model.training.curve import append_point
 from tasks.artifacts import Artifact, Corpus, PretrainedModel, Tokenizer, TokenShards, Workspace, as_artifact, describe
+from tasks.cluster import Training
 from tasks.errors import UserError
 from tasks.lineage.artifact_graph import read_graph
 from tasks.lineage.document_trace import parts_that_hold, whereabouts
@@ -29,6 +31,7 @@ from tasks.pretrain.pretrain import PretrainConfig, Pretraining
 from tasks.shards.shards import ShardsConfig
 from tasks.tokenizer.encoding import decode_text, load_tokenizer
 from tasks.tokenizer.tokenizer import TokenizerConfig
+from tests.curve_points import point
 from tests.tasks.corpus_run import Bench, Row, document
 
 WORDS = "the mill wheel turns grain into flour while old stones wait under quiet water and children carry bread".split()
@@ -77,12 +80,12 @@ def build(bench: Bench, stage: Stage[Artifact], config: object, **inputs: Artifa
         return whole
     built = bench.workspace.begin(stage.name, found.fingerprint, keep=False)
 
-    def no_training(entry: object, payload: Mapping[str, object]) -> None:
+    def no_training(training: Training) -> None:
         (built / "result.json").write_text(
             json.dumps({"step": STEPS, "loss": 1, "validation_loss": 1, "tokens": 1, "parameters": 1, "precision": "", "device": "",
                         "validation_targets": 1, "validation_bytes": 1})
         )  # fmt: skip
-        (built / "curve.jsonl").write_text('{"step": 1, "tokens_per_second": 1}\n')
+        append_point(built, point(1))
 
     given = {"files": bench.files, "launch": no_training}
     wanted = inspect.signature(stage.build).parameters
@@ -251,7 +254,8 @@ def test_a_training_that_was_killed_is_traced_as_far_as_it_came(copy: tuple[Work
     partial = model.path.with_name(f"{model.fingerprint}.partial")
     model.path.rename(partial)
     (partial / "manifest.json").unlink()
-    (partial / "curve.jsonl").write_text('{"step": 1}\n{"step": 3}\n')
+    for step in (1, 3):
+        append_point(partial, point(step))
     assert step_documents(workspace, partial, 2) == known
     assert find_run(model.fingerprint[:7], workspace, "nowhere").run.done == 3
     assert find_run(str(partial), workspace, "nowhere").run.folder == partial

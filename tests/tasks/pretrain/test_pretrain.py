@@ -2,7 +2,6 @@ import dataclasses
 import json
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +21,14 @@ from model.data.shard_format import SEGMENT_FIELDS
 from model.data.shard_reader import TokenRows
 from model.data.shard_writer import write_token_shard
 from model.nn.models import LanguageModel
+from model.training.curve import read_curve
 from tasks.artifacts import Tokenizer, TokenShards
+from tasks.cluster import Training
 from tasks.errors import UserError
 from tasks.inference.objective_file import read_objective
 from tasks.inference.saved_models import load
 from tasks.ledger import StageOutcome
+from tasks.pretrain.job import read_job
 from tasks.pretrain.pretrain import (
     PretrainConfig,
     Pretraining,
@@ -36,10 +38,10 @@ from tasks.pretrain.pretrain import (
 )
 from tasks.pretrain.training_rows import open_stream
 from tasks.tokenizer.encoding import SPECIAL_TOKENS, decode_text, load_tokenizer
+from tests.tasks.launch_here import here
 
 VOCAB, CONTEXT = 61, 16
 BOS, EOS, PAD = 0, 1, 2
-Entry = Callable[[dict[str, object]], None]
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +101,10 @@ CONFIG = Pretraining(
 )  # fmt: skip
 
 
-def call_here(entry: Entry, payload: dict[str, object]) -> None:
+def call_here(training: Training) -> None:
     """A launcher without another process."""
     torch.set_num_threads(1)
-    entry(payload)
+    here(training)
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +126,10 @@ def test_every_token_of_every_step_is_counted(trained: tuple[Path, StageOutcome]
 
 def test_figures_are_those_of_the_last_point_of_the_curve(trained: tuple[Path, StageOutcome]) -> None:
     out, outcome = trained
-    points = [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
-    assert [point["step"] for point in points] == [2, 3, 4, 6]
-    assert outcome.figures["loss"] == points[-1]["loss"]
-    assert outcome.figures["validation_loss"] == points[-1]["validation_loss"]
+    points = read_curve(out)
+    assert [point.step for point in points] == [2, 3, 4, 6]
+    assert outcome.figures["loss"] == points[-1].loss
+    assert outcome.figures["validation_loss"] == points[-1].validation_loss
 
 
 def test_model_is_a_folder_that_loads_with_its_tokenizer(trained: tuple[Path, StageOutcome]) -> None:
@@ -162,8 +164,7 @@ def changed(**changes: object) -> Pretraining:
 
 
 def test_what_a_step_read_can_be_told_afterwards(trained: tuple[Path, StageOutcome], shards: TokenShards) -> None:
-    payload = json.loads((trained[0] / "training.json").read_text())
-    stream = open_stream(payload, "train", shards.path)
+    stream = open_stream(read_job(trained[0]), "train", shards.path)
     assert (stream.batch_rows, stream.names, stream.rows) == (4, ("en", "zh"), 20)
     groups = [group for step in range(5) for group, _ in stream.places(step)]
     assert (groups.count("en"), groups.count("zh")) == (12, 8)
@@ -175,8 +176,7 @@ def test_mixture_and_curriculum_are_followed(shards: TokenShards, tokenizer: Tok
         mixture=(MixturePhase(0, {"en": 1.0, "zh": 3.0}),), curriculum=(ContextPhase(0, 4), ContextPhase(3, 16))
     )
     outcome = pretrain_model(config, shards, tokenizer, tmp_path, call_here)
-    payload = json.loads((tmp_path / "training.json").read_text())
-    stream = open_stream(payload, "train", shards.path)
+    stream = open_stream(read_job(tmp_path), "train", shards.path)
     assert [group for group, _ in stream.places(2)].count("zh") == 3
     assert [stream.context_at(step) for step in (0, 2, 3, 5)] == [4, 4, 16, 16]
     assert outcome.figures["tokens"] == 6 * 4 * CONTEXT
@@ -190,7 +190,7 @@ def test_group_that_the_shards_do_not_have_is_refused_before_a_worker_starts(
         pretrain_model(config, shards, tokenizer, tmp_path, refuse)
 
 
-def refuse(entry: Entry, payload: dict[str, object]) -> None:
+def refuse(training: Training) -> None:
     pytest.fail("a worker was started")
 
 

@@ -7,23 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.training.curve import CurvePoint
 from tasks.pretrain.spikes import FIRST_POINTS, LEAST_NATS, MOST, find_spikes
+from tests.curve_points import point
 
-Point = dict[str, float | None]
 POINTS, EVERY = 120, 10  # of a curve, and steps of each
 
 
-def curve(seed: int, noise: float = 0.05, spikes: dict[int, float] | None = None) -> list[Point]:
+def curve(seed: int, noise: float = 0.05, spikes: dict[int, float] | None = None) -> list[CurvePoint]:
     """A falling loss with normal noise, the worst of each ten steps told; `spikes` add nats at a step."""
-    source, points = random.Random(seed), list[Point]()
+    source, points = random.Random(seed), list[CurvePoint]()
     for first in range(0, POINTS * EVERY, EVERY):
         losses = {
             step: 2.5 + 5 * math.exp(-6 * step / (POINTS * EVERY)) + source.gauss(0, noise) + (spikes or {}).get(step, 0.0)
-            for step in range(first, first + EVERY)
+            for step in range(first + 1, first + EVERY + 1)
         }  # fmt: skip
         worst = max(losses, key=lambda step: losses[step])
         mean = sum(losses.values()) / EVERY
-        points.append({"step": first + EVERY, "loss": mean, "worst_step": worst, "worst_loss": losses[worst]})
+        points.append(point(first + EVERY, mean, worst=(worst, losses[worst])))
     return points
 
 
@@ -63,10 +64,10 @@ def test_the_largest_come_first_and_no_more_than_five() -> None:
 
 @pytest.mark.parametrize(("above", "steps"), [(0.9 * LEAST_NATS, []), (1.1 * LEAST_NATS, [300])])
 def test_a_flat_curve_needs_a_tenth_of_a_nat(above: float, steps: list[int]) -> None:
-    points: list[Point] = [{"worst_step": step, "worst_loss": 2.0 + above * (step == 300)} for step in range(400)]
+    points: list[CurvePoint] = [point(step, worst=(step, 2.0 + above * (step == 300))) for step in range(1, 400)]
     assert [spike.step for spike in find_spikes(points)] == steps
 
 
 def test_points_without_a_worst_step_are_passed_over() -> None:
-    points = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 2.0, "worst_step": None, "worst_loss": None}]
+    points = [point(1), point(2)]
     assert find_spikes([*points, *curve(1, spikes={777: 3.0})])[0].step == 777

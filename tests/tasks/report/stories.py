@@ -9,28 +9,28 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from model.training.curve import CurvePoint
+from tasks.corpus.mixture import MixtureRow
 from tasks.evaluate.inspection import Inside, LayerView, MapView, TokenView
+from tasks.histogram import Histogram
 from tasks.ledger import Ledger, Receipt
 from tasks.lineage.step_trace import StepDocument
 from tasks.pretrain.audit import Audit, Share
-from tasks.pretrain.audit_documents import Histogram
 from tasks.pretrain.audit_measures import Repeats, SharedDocuments, Spread
 from tasks.report.facts import (
-    CurvePoint,
     DroppedSample,
-    FitRow,
     InsideStory,
-    MixtureRow,
     ModelStory,
-    PackingRow,
     RunStory,
     Sample,
-    ScoreRow,
     SpikeStory,
     StageStory,
-    TokenizerStory,
 )
 from tasks.report.page import ReportConfig, write_report
+from tasks.scores import ScoreRow
+from tasks.shards.packing_table import PackingRow
+from tasks.tokenizer.tokenizer_quality import FitRow, TokenizerQuality
+from tests.curve_points import point
 
 HOSTILE = "<script>document.title = 'owned'; fetch('https://example.com')</script><img src=x onerror=alert(1)>"
 SEED = 7
@@ -95,12 +95,12 @@ def make_curve(steps: int, start: float, end: float, every: int, peak: float) ->
         loss = end + (start - end) * math.exp(-7 * part) + noise.gauss(0, 0.02 * start)
         rate = peak * min(1.0, step / (0.05 * steps)) * (0.5 + 0.5 * math.cos(math.pi * part))
         validation = loss + 0.04 if step % every == 0 else None
-        points.append(CurvePoint(step, loss, rate, validation, 41_000 + 900 * math.sin(step)))
+        points.append(point(step, loss, rate, validation, 41_000 + 900 * math.sin(step)))
     return tuple(points)
 
 
 def score(subject: str, model: str, task: str, metric: str, value: float, margin: float | None, n: int) -> ScoreRow:
-    low, high = (None, None) if margin is None else (value - margin, value + margin)
+    low, high = (math.nan, math.nan) if margin is None else (value - margin, value + margin)
     return ScoreRow(model, "demo", task, metric, value, low, high, n, SEED, subject)
 
 
@@ -164,10 +164,18 @@ def make_fit() -> tuple[FitRow, ...]:
     )  # fmt: skip
 
 
+def make_quality(fit: tuple[FitRow, ...] = (), **bytes_per_token: float) -> TokenizerQuality:
+    """A tokenizer's figures."""
+    longest = (" " * 32, "NotImplementedError", "__init__(self, ", "\n        return ", "<script>")
+    return TokenizerQuality(
+        4_096, "byte-level BPE", "tokenizers", "tiktoken, same ids", 48, 1_000_000, bytes_per_token, 37, 0, longest, fit
+    )
+
+
 PACKING = (
-    PackingRow("train", "all", 4_266, 5_031, 13_200, 3_391_101, 3_392_400, 512, 611, 0,
-               Histogram((64, 128, 256, 512, 1_024, 2_048, 4_096), (211, 987, 1_402, 1_133, 422, 111))),
-    PackingRow("validation", "all", 120, 141, 370, 94_900, 95_090, 31, 19, 0, Histogram((128, 256, 512), (50, 70))),
+    PackingRow("train", "all", 4_266, 5_031, 13_200, 3_391_101, 512, 611, 0,
+               Histogram((64, 128, 256, 512, 1_024, 2_048, 4_096), (211, 987, 1_402, 1_133, 422, 111)), 3_392_400),
+    PackingRow("validation", "all", 120, 141, 370, 94_900, 31, 19, 0, Histogram((128, 256, 512), (50, 70)), 95_090),
 )  # fmt: skip
 AUDIT = Audit(
     3_000, 256, 64,
@@ -215,11 +223,7 @@ def make_story() -> RunStory:
         seconds=250.2,
         stages=make_stages(),
         model=ModelStory(3_145_728, 6_720_000, "4 layers, 192 channels, 6 heads"),
-        tokenizer=TokenizerStory(
-            4_096, 37, {"code": 3.41, "en": 3.87, "zh": 1.92},
-            (" " * 32, "NotImplementedError", "__init__(self, ", "\n        return ", "<script>"),
-            make_fit(), {"algorithm": "byte-level BPE", "trainer": "tokenizers", "encoder": "tiktoken, same ids"},
-        ),
+        tokenizer=make_quality(make_fit(), code=3.41, en=3.87, zh=1.92),
         packing=PACKING,
         audit=AUDIT,
         spikes=(SPIKE, UNTOLD_SPIKE),

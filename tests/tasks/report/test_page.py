@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.report.facts import CurvePoint, RunStory
+from tasks.report.facts import RunStory
 from tasks.report.markup import visible
+from tests.curve_points import point
 from tests.tasks.report.stories import SCORES, make_stages, page_of
 
 
@@ -49,7 +50,7 @@ def test_each_spike_has_a_page_beside_the_report_and_a_run_without_one_says_noth
 
 def test_numbers_that_are_missing_are_dashes(story: RunStory, tmp_path: Path) -> None:
     rows = (replace(SCORES[0], value=math.nan, ci_low=math.nan, ci_high=math.inf), *SCORES[1:])
-    curves = {"pretrain": (CurvePoint(0, math.nan, 0.0), CurvePoint(1, None, 0.1, math.inf))}
+    curves = {"pretrain": (point(0, math.nan, 0.0), point(1, math.inf, 0.1, math.inf))}
     page = page_of(replace(story, scores=rows, curves=curves), tmp_path / "out").read_text()
     data = re.search(r'id="chart-data">(.*?)</script>', page, re.DOTALL)
     assert data is not None

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
+from tasks.corpus.mixture import MixtureRow
 from tasks.report import wording
-from tasks.report.facts import MixtureRow
 from tasks.report.mixture import MOST_SOURCES, mixture_bars, mixture_table
 from tasks.report.page import receipts_by_contract
 from tasks.report.palette import LIGHT_AND_DARK

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.histogram import Histogram
 from tasks.pretrain.audit import Audit, Share
-from tasks.pretrain.audit_documents import Histogram
 from tasks.pretrain.audit_measures import Spread
 from tasks.report import wording
 from tasks.report.batches import (
@@ -20,11 +20,11 @@ from tasks.report.batches import (
     share_bars,
     shared_text,
 )
-from tasks.report.facts import THIS, TokenizerStory
 from tasks.report.fit import MOST_ROWS, fit_chart, fit_dots, fit_table
 from tasks.report.histograms import added
 from tasks.report.packing import fill_text, length_bars, packing_sentence
-from tests.tasks.report.stories import AUDIT, PACKING, make_fit
+from tasks.tokenizer.tokenizer_quality import THIS
+from tests.tasks.report.stories import AUDIT, PACKING, make_fit, make_quality
 
 
 def plain(text: str) -> str:
@@ -47,11 +47,11 @@ def test_place_that_a_reference_was_not_measured_on_has_no_dot_of_it() -> None:
 
 def test_tokenizer_without_references_has_bars_and_no_comparison() -> None:
     alone = tuple(row for row in make_fit() if row.tokenizer == THIS)
-    chart = fit_chart(TokenizerStory(320, 0, {"en": 1.0}, fit=alone))
+    chart = fit_chart(make_quality(alone, en=1.0))
     assert chart is not None
     assert list(chart.figure.data[0].x) == [3.41, 3.87, 3.52, 1.92]
     assert "Ahead" not in chart.caption
-    beside = fit_chart(TokenizerStory(320, 0, {"en": 1.0}, fit=make_fit()))
+    beside = fit_chart(make_quality(make_fit(), en=1.0))
     assert beside is not None
     assert "Ahead" in beside.caption
 
@@ -75,10 +75,10 @@ def test_table_has_this_tokenizer_before_those_it_is_held_against() -> None:
 
 
 def test_languages_alone_are_bars_and_nothing_measured_is_no_chart() -> None:
-    chart = fit_chart(TokenizerStory(320, 0, {"en": 3.9, "zh": 1.9}))
+    chart = fit_chart(make_quality(en=3.9, zh=1.9))
     assert chart is not None
     assert list(chart.figure.data[0].x) == [3.9, 1.9]
-    assert fit_chart(TokenizerStory(320, 0, {})) is None
+    assert fit_chart(make_quality()) is None
 
 
 def test_packing_is_told_of_the_training_rows() -> None:

@@ -1,0 +1,120 @@
+"""Fine-tuning settings: which examples, how long and how fast to learn from them, and what learns."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from model.config.lora_config import LoraConfig
+from model.config.training_config import MixturePhase, Precision
+from model.data.mixture import whole_weights
+from tasks.cluster import Workers
+from tasks.finetune.tuned_model import Freeze
+from tasks.settings import Placement, Section
+
+
+def _one_or_several(value: object) -> object:
+    """A name, or a list of names; one name in a list is that name. ValueError for anything else."""
+    names = list(value) if isinstance(value, list | tuple) else [value]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"examples is {value!r}, expected a name, or a list of names")
+    return names[0] if len(names) == 1 else tuple(names)
+
+
+class FinetuneConfig(Section):
+    """One fine-tuning: which examples, and how long and how fast to learn from them."""
+
+    revision: Literal[2] = 2
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Of the task and its model, in reports and scores")
+    examples: Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)] = Field(
+        description="Name of an entry of the recipe's examples; or a list of names: one trunk learns all of them in turns, each "
+        "through a head of its own"
+    )
+    weights: dict[str, Annotated[int, Field(ge=1)]] | None = Field(
+        default=None,
+        description="Of several: how many turns, each an optimizer step, for each name; none: in proportion to the training "
+        "examples, so that all are passed over equally often",
+    )
+    epochs: float | None = Field(
+        default=None,
+        gt=0,
+        description="Passes over the training examples, of several sets together; give this or steps; 3 when neither",
+    )
+    steps: int | None = Field(default=None, ge=1, description="Optimizer steps")
+    learning_rate: float = Field(default=3e-4, gt=0, description="Peak")
+    final_ratio: float = Field(default=0.1, ge=0, le=1, description="Rate after the last step, as a share of the peak")
+    warmup_steps: int = Field(default=10, ge=0, description="Steps up to the peak")
+    weight_decay: float = Field(default=0.01, ge=0, description="On matrices")
+    batch_rows: int = Field(default=16, ge=1, description="Examples of one optimizer step over all workers")
+    micro_rows: int = Field(default=8, ge=1, description="Examples of one forward pass on one worker, at most")
+    freeze: Freeze = Field(
+        default=(),
+        description="What does not learn: none; trunk (all but the head); all but embeddings; all but top N (layers); or a list "
+        "of patterns over parameter names, of which the last that matches decides; with ! in front: these learn. A preset leaves "
+        "the head to learn",
+    )
+    lora: LoraConfig | None = Field(
+        default=None,
+        description="Low-rank adapters learn in place of the base's weights: rank, alpha, dropout, targets (patterns over layer "
+        "names; with ! in front: not these)",
+    )
+    evaluate_every: int = Field(default=50, ge=1, description="Steps between validation losses")
+    checkpoint_every: int = Field(default=200, ge=1, description="Steps between checkpoints")
+    log_every: int = Field(default=10, ge=1, description="Steps between figures")
+    precision: Precision = Field(default="auto", description="Of matrix products; auto probes the processor")
+    seed: int = Field(
+        default=1, ge=0, lt=2**63, description="Of the head, the order of the examples and the validation split"
+    )
+    workers: Annotated[int, Placement()] = Field(
+        default=0, ge=0, description="Ray Train workers; 0: this machine, without Ray"
+    )
+    gpus_per_worker: Annotated[float, Placement()] = Field(default=0, ge=0, description="1 on GPU machines")
+    threads: Annotated[int, Placement()] = Field(
+        default=0, ge=0, description="CPU threads per worker; 0: torch's choice"
+    )
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Names of the sets of examples."""
+        return (self.examples,) if isinstance(self.examples, str) else self.examples
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Set of examples -> name of the model that has learned it: the task's, where it has several sets with the set's."""
+        return {name: self.name if len(self.sets) == 1 else f"{self.name}-{name}" for name in self.sets}
+
+    @model_validator(mode="after")
+    def _check_sets(self) -> "FinetuneConfig":
+        twice = next((name for name in self.sets if self.sets.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(
+                f"examples: {twice!r} stands there twice; name each once, and give it more turns by weights"
+            )
+        if self.weights is None:
+            return self
+        if len(self.sets) == 1:
+            raise ValueError(
+                f"weights share turns out among several sets of examples, but examples is {self.sets[0]!r} alone; leave weights out"
+            )
+        unknown = sorted(set(self.weights) - set(self.sets))
+        if unknown:
+            raise ValueError(f"weights: {unknown[0]!r} is none of the examples: {', '.join(self.sets)}")
+        missing = [name for name in self.sets if name not in self.weights]
+        if missing:
+            raise ValueError(f"weights: {missing[0]!r} has none; give each of the examples its turns, 1 or more")
+        whole_weights(self.sets, MixturePhase(0, dict(self.weights)))
+        return self
+
+    @property
+    def placement(self) -> Workers:
+        """Where it trains."""
+        return Workers(self.workers, self.gpus_per_worker, self.threads)
+
+    @model_validator(mode="after")
+    def _check_length(self) -> "FinetuneConfig":
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError(f"epochs {self.epochs:g} and steps {self.steps} both set the length; keep one")
+        if self.lora is not None and self.freeze:
+            raise ValueError(
+                "lora freezes all but its adapters and a new head, so freeze would change nothing; leave it out"
+            )
+        return self
