@@ -13,8 +13,7 @@ import click
 from tasks.errors import UserError
 
 if TYPE_CHECKING:
-    from flows.recipe import AnyRecipe
-    from flows.runner.plan import Planned
+    from flows.dags import Loaded
 
 WORKSPACE = click.option(
     "--workspace", default=None, metavar="DIR", help="Where artifacts live; default: the recipe's, else ./workspace."
@@ -65,23 +64,22 @@ def main() -> None:
 @JSON
 def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json: bool) -> None:
     """Run RECIPE here and now; what was computed before is not computed again."""
-    kind, loaded, changes = _load(recipe, overrides, workspace)
+    loaded, changes = _load(recipe, overrides, workspace)
     _speak()
     from flows.recipe import check_sources
     from flows.runner.environment import settle
     from tasks.artifacts import Workspace
     from tasks.tracking.address import require_answer, tracking_address
 
-    place = Workspace(loaded.workspace).open()
-    check_sources(loaded)  # a path that is wrong is told before a server is started
-    require_answer(tracking_address(loaded.tracking.uri, place))  # before a server is started
+    place = Workspace(loaded.recipe.workspace).open()
+    check_sources(loaded.recipe)  # a path that is wrong is told before a server is started
+    require_answer(tracking_address(loaded.recipe.tracking.uri, place))  # before a server is started
     settle(place.root)
-    from flows.deployed import corpus, finetune, guarded, pretrain, require_server
+    from flows.deployed import FLOWS, guarded, require_server
 
     require_server()
-    flows = {"pretrain": pretrain, "corpus": corpus, "finetune": finetune}
     with guarded():
-        summary = flows[kind](recipe=recipe, overrides=changes)
+        summary = FLOWS[loaded.flow](recipe=recipe, overrides=changes)
     if as_json:
         click.echo(json.dumps(summary, ensure_ascii=False, indent=1))
     else:
@@ -97,52 +95,27 @@ def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json:
 @JSON
 def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json: bool) -> None:
     """Show what a run of RECIPE would do: per stage cached or not, and why."""
-    _, loaded, _ = _load(recipe, overrides, workspace)
-    rows = _planned(loaded)
-    if as_json:
-        from flows.commands.tables import plan_json
-
-        click.echo(json.dumps(plan_json(rows, loaded), ensure_ascii=False, indent=1))
-    else:
-        from flows.commands.tables import plan_table
-
-        click.echo(plan_table(rows, loaded))
-
-
-def _planned(loaded: "AnyRecipe") -> "list[Planned]":
-    from flows.recipe import CorpusRecipe, Recipe
+    from flows.commands.tables import plan_json, plan_table
     from flows.runner.plan import Plan
     from tasks.artifacts import Workspace
     from tasks.tracking.address import tracking_address
 
-    workspace = Workspace(loaded.workspace)
-    planned = Plan(workspace, tracking_address(loaded.tracking.uri, workspace))
-    if isinstance(loaded, Recipe):
-        from flows.pretrain import pretrain
-
-        pretrain(planned, loaded)
-    elif isinstance(loaded, CorpusRecipe):
-        from flows.corpus import corpus
-
-        corpus(planned, loaded)
+    loaded, _ = _load(recipe, overrides, workspace)
+    place = Workspace(loaded.recipe.workspace)
+    planned = Plan(place, tracking_address(loaded.recipe.tracking.uri, place))
+    loaded.dag(planned)
+    if as_json:
+        click.echo(json.dumps(plan_json(planned.rows, loaded.recipe), ensure_ascii=False, indent=1))
     else:
-        from flows.finetune import finetune
-
-        finetune(planned, loaded)
-    return planned.rows
+        click.echo(plan_table(planned.rows, loaded.recipe))
 
 
-def _load(recipe: str, overrides: tuple[str, ...], workspace: str | None) -> "tuple[str, AnyRecipe, list[str]]":
-    from flows.recipe import CorpusRecipe, FinetuneRecipe, Recipe, load_recipe, recipe_kind
-    from flows.recipe_file import read_recipe
+def _load(recipe: str, overrides: tuple[str, ...], workspace: str | None) -> "tuple[Loaded, list[str]]":
+    """The recipe, and all that was changed in it."""
+    from flows.dags import load
 
     changes = [*overrides, *([f"workspace={workspace}"] if workspace else [])]
-    kind = recipe_kind(read_recipe(recipe, changes))
-    if kind is Recipe:
-        return "pretrain", load_recipe(Recipe, recipe, changes), changes
-    if kind is CorpusRecipe:
-        return "corpus", load_recipe(CorpusRecipe, recipe, changes), changes
-    return "finetune", load_recipe(FinetuneRecipe, recipe, changes), changes
+    return load(recipe, changes), changes
 
 
 def _speak() -> None:

@@ -1,6 +1,7 @@
 """The flows that Prefect runs: a recipe's path and its overrides are the parameters, so the Prefect UI shows a form."""
 
 import secrets
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows.corpus import corpus as corpus_dag
+from flows.dags import load
 from flows.evaluate import score
-from flows.finetune import finetune as finetune_dag
-from flows.pretrain import pretrain as pretrain_dag
-from flows.recipe import CorpusRecipe, FinetuneRecipe, Recipe, load_recipe
 from flows.runner.environment import settle
 from flows.runner.report_facts import tell
 from flows.runner.session import run_dag
@@ -35,11 +33,7 @@ def pretrain(recipe: str = "configs/demo.yaml", overrides: list[str] | None = No
 
     recipe: a YAML file, seen from the project folder. overrides: such as "model.layers=4", a line each.
     """
-    settle()
-    loaded = load_recipe(Recipe, recipe, overrides or [])
-    return run_dag(
-        "pretrain", loaded, partial(pretrain_dag, recipe=loaded), partial(tell, recipe=loaded, flow_name="pretrain")
-    ).as_json()
+    return _run("pretrain", recipe, overrides or [])
 
 
 @flow(name="corpus", flow_run_name="{recipe}")
@@ -48,11 +42,7 @@ def corpus(recipe: str = "configs/corpus/mixed.yaml", overrides: list[str] | Non
 
     recipe: a YAML file, seen from the project folder. overrides: such as "clean.select.presets=[gopher]", a line each.
     """
-    settle()
-    loaded = load_recipe(CorpusRecipe, recipe, overrides or [])
-    return run_dag(
-        "corpus", loaded, partial(corpus_dag, recipe=loaded), partial(tell, recipe=loaded, flow_name="corpus")
-    ).as_json()
+    return _run("corpus", recipe, overrides or [])
 
 
 @flow(name="finetune", flow_run_name="{recipe}")
@@ -61,11 +51,17 @@ def finetune(recipe: str = "configs/nightly.yaml", overrides: list[str] | None =
 
     recipe: a YAML file, seen from the project folder. overrides: such as "finetune.0.steps=200", a line each.
     """
+    return _run("finetune", recipe, overrides or [])
+
+
+def _run(name: str, recipe: str, overrides: Sequence[str]) -> dict[str, Json]:
+    """The body of all flows that follow a recipe."""
     settle()
-    loaded = load_recipe(FinetuneRecipe, recipe, overrides or [])
-    return run_dag(
-        "finetune", loaded, partial(finetune_dag, recipe=loaded), partial(tell, recipe=loaded, flow_name="finetune")
-    ).as_json()
+    loaded = load(recipe, overrides, name)
+    return run_dag(name, loaded.recipe, loaded.dag, partial(tell, recipe=loaded.recipe, flow_name=name)).as_json()
+
+
+FLOWS = {flow.name: flow for flow in (pretrain, corpus, finetune)}  # that follow a recipe
 
 
 @flow(name="evaluate", flow_run_name="{model}")

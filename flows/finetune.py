@@ -4,6 +4,7 @@ from flows.finetunings import tune
 from flows.recipe import FinetuneRecipe
 from flows.stages import BASE, CHAMPION, EVALUATE, EXAMPLES, REGISTER, REPORT, Builder, Outcome
 from tasks.examples.kinds.table import KINDS
+from tasks.finetune.base_model import BaseConfig
 from tasks.promotion.register import Registration, challenger_name
 
 
@@ -12,7 +13,8 @@ def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
 
     A base from a folder is not scored: only the fine-tuning teaches it what a conversation looks like.
     """
-    base = run.stage(CHAMPION, recipe.champion) if recipe.base is None else run.stage(BASE, recipe.base)
+    start = recipe.start
+    base = run.stage(BASE, start) if isinstance(start, BaseConfig) else run.stage(CHAMPION, start)
     kinds = {entry.name: KINDS[entry.kind] for entry in recipe.examples}
     examples = {entry.name: run.stage(EXAMPLES, entry, entry.name) for entry in recipe.examples}
     tuned = tune(run, recipe.finetune, base, base, examples)

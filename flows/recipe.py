@@ -1,13 +1,12 @@
 """A recipe: one YAML, one section per stage, frozen, checked whole before any work."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from flows.recipe_file import RecipeText, checked, read_recipe
 from model.config.model_config import DECODERS, RECURRENT, ModelConfig, preset
 from model.config.training_config import check_curriculum, check_mixture
 from tasks.cluster import ClusterConfig
@@ -17,7 +16,6 @@ from tasks.corpus.deduplicate import DeduplicateConfig
 from tasks.corpus.ingest import IngestConfig, source_digests
 from tasks.corpus.quality import QualityConfig
 from tasks.corpus.select import SelectConfig
-from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig
 from tasks.examples.kinds.table import KINDS, AnyExamples
 from tasks.executor.filetasks import FilesConfig
@@ -27,6 +25,7 @@ from tasks.pretrain.pretrain import PretrainConfig, Pretraining, check_objective
 from tasks.promotion.champion import ChampionConfig
 from tasks.promotion.gate import RegisterConfig
 from tasks.report.page import ReportConfig
+from tasks.sampling import HeldOut
 from tasks.settings import Placement, Section
 from tasks.shards.shards import ShardsConfig
 from tasks.tokenizer.objective_symbols import check_reserved, forms_of
@@ -50,7 +49,58 @@ class CleanConfig(Section):
     select: SelectConfig = SelectConfig()
 
 
-class CorpusSections(Section):
+HELDOUT_KEYS = {  # section -> what it calls share and seed of the hold-out
+    "examples": ("heldout_share", "seed"),
+    "decontaminate": ("heldout_share", "heldout_seed"),
+    "evaluate": ("heldout_share", "heldout_seed"),
+}
+
+
+class HoldingOut(Section):
+    """What is held out, set once for all sections that choose by it."""
+
+    heldout: HeldOut = HeldOut()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hand_down(cls, values: object) -> object:
+        """Gives share and seed to the sections that do not name them."""
+        if not isinstance(values, dict):
+            return values
+        try:
+            held = HeldOut.model_validate(values.get("heldout", {}))
+        except ValidationError:
+            return values  # it is told where the field itself is checked
+        given = dict(values)
+        for section, (share, seed) in HELDOUT_KEYS.items():
+            if section not in cls.model_fields:
+                continue
+            own = given.get(section, () if section == "examples" else {})
+            told = {share: held.share, seed: held.seed}
+            if isinstance(own, list | tuple):
+                given[section] = [{**told, **one} if isinstance(one, dict) else one for one in own]
+            elif isinstance(own, dict):
+                given[section] = {**told, **own}
+        return given
+
+
+def check_holdout(heldout: HeldOut, sections: Mapping[str, tuple[float, int]]) -> None:
+    """ValueError for a section (by its place in the recipe) that holds out another share, or by another seed, than all others."""
+    for place, found in sections.items():
+        for name, own, wanted in zip(("share", "seed"), found, (heldout.share, heldout.seed), strict=True):
+            if own != wanted:
+                raise ValueError(
+                    f"{place} holds out by {name} {own}, but heldout.{name} is {wanted}: what one section is judged on another "
+                    f"would learn from. Set heldout.{name} alone, for all sections"
+                )
+
+
+def held_examples(examples: Sequence[AnyExamples]) -> dict[str, tuple[float, int]]:
+    """By what each set of examples is parted."""
+    return {f"examples.{number}": (one.heldout_share, one.seed) for number, one in enumerate(examples)}
+
+
+class CorpusSections(HoldingOut):
     """What the recipes that start from raw text share."""
 
     name: Name = Field(description="also the MLflow experiment")
@@ -68,6 +118,12 @@ class CorpusSections(Section):
     decontaminate: DecontaminateConfig = DecontaminateConfig()
     examples: tuple[AnyExamples, ...] = ()
     report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _one_corpus_holdout(self) -> "CorpusSections":
+        parted = {"decontaminate": (self.decontaminate.heldout_share, self.decontaminate.heldout_seed)}
+        check_holdout(self.heldout, {**held_examples(self.examples), **parted})
+        return self
 
 
 class CorpusRecipe(CorpusSections):
@@ -127,11 +183,12 @@ class Recipe(CorpusSections):
         if self.tokenizer.existing is None:
             check_reserved(forms_of(self.pretrain.objective, self.model, context), self.tokenizer.reserve)
         check_tasks(self.examples, self.finetune)
+        check_holdout(self.heldout, {"evaluate": (self.evaluate.heldout_share, self.evaluate.heldout_seed)})
         check_model_fits(self.model, self.examples, self.finetune)
         return self
 
 
-class FinetuneRecipe(Section):
+class FinetuneRecipe(HoldingOut):
     """From a model and labelled data to a challenger that must be better to be promoted.
 
     The model is the registered champion, or a Hugging Face folder from elsewhere.
@@ -150,16 +207,24 @@ class FinetuneRecipe(Section):
     report: ReportConfig = ReportConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
 
+    @property
+    def start(self) -> ChampionConfig | BaseConfig:
+        """The one of the two that the recipe names."""
+        start = self.champion or self.base
+        assert start is not None
+        return start
+
     @model_validator(mode="after")
     def _fits_together(self) -> "FinetuneRecipe":
         if (self.champion is None) == (self.base is None):
             raise ValueError("a fine-tuning starts from champion or from base: give one of the two")
         check_tasks(self.examples, self.finetune)
+        judged = {"evaluate": (self.evaluate.heldout_share, self.evaluate.heldout_seed)}
+        check_holdout(self.heldout, {**held_examples(self.examples), **judged})
         return self
 
 
 AnyRecipe = Recipe | CorpusRecipe | FinetuneRecipe
-RecipeKind = TypeVar("RecipeKind", Recipe, CorpusRecipe, FinetuneRecipe)
 
 
 def check_tasks(examples: Sequence[AnyExamples], finetune: Sequence[FinetuneConfig]) -> None:
@@ -199,23 +264,7 @@ def check_model_fits(model: ModelConfig, examples: Sequence[AnyExamples], finetu
             )
 
 
-def load_recipe(kind: type[RecipeKind], path: str, overrides: Sequence[str] = ()) -> RecipeKind:
-    """Read, override and check a recipe. UserError with file, line and fix for every fault found."""
-    return checked(kind, read_recipe(path, overrides))
-
-
 def check_sources(recipe: AnyRecipe) -> None:
     """UserError when a source file of the recipe is not there or may not be read. Their digests are taken, and kept."""
     if isinstance(recipe, CorpusSections):
         source_digests(recipe.ingest)
-
-
-def recipe_kind(text: RecipeText) -> type[Recipe] | type[CorpusRecipe] | type[FinetuneRecipe]:
-    """A recipe that names a source of text pretrains, or `makes: corpus` and stops there; one without starts from a model."""
-    if not {"ingest", "champion", "base"} & text.values.keys():
-        raise UserError(
-            f"{text.place}: found neither ingest (to pretrain) nor champion or base (to fine-tune). Add one of them."
-        )
-    if "ingest" not in text.values:
-        return FinetuneRecipe
-    return CorpusRecipe if text.values.get("makes") == "corpus" else Recipe

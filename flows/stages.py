@@ -1,6 +1,6 @@
 """What a stage is: a name, the artifact it makes, the function that makes it; and what identifies its output."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -25,77 +25,188 @@ from tasks.artifacts import (
     Workspace,
     fingerprint,
 )
+from tasks.cluster import Launch
 from tasks.contracts import ContractName
-from tasks.corpus.annotate import annotate, list_digests
-from tasks.corpus.decontaminate import benchmark_and_allow_digests, decontaminate
-from tasks.corpus.deduplicate import earlier_digests, remove_duplicates
-from tasks.corpus.forgotten import read_forgotten
-from tasks.corpus.ingest import forgotten_digests, ingest, source_digests
-from tasks.corpus.quality import quality_digests, train_quality
-from tasks.corpus.select import preset_digests, select_documents
-from tasks.evaluate.evaluate import evaluate, suite_digests
+from tasks.corpus.annotate import AnnotateConfig, annotate, list_digests
+from tasks.corpus.decontaminate import DecontaminateConfig, benchmark_and_allow_digests, decontaminate
+from tasks.corpus.deduplicate import DeduplicateConfig, earlier_digests, remove_duplicates
+from tasks.corpus.forgotten import Forgotten, read_forgotten
+from tasks.corpus.ingest import IngestConfig, forgotten_digests, ingest, source_digests
+from tasks.corpus.quality import QualityConfig, quality_digests, train_quality
+from tasks.corpus.select import SelectConfig, preset_digests, select_documents
+from tasks.evaluate.evaluate import evaluate
+from tasks.evaluate.suite import EvaluateConfig, suite_digests
 from tasks.examples.examples import example_digests, prepare_examples
-from tasks.finetune.base_model import base_digests, take_base
+from tasks.examples.kinds.table import AnyExamples
+from tasks.executor.filetasks import FileTasks
+from tasks.finetune.base_model import BaseConfig, base_digests, take_base
+from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.finetune import finetune
-from tasks.finetune.heads import take_head
+from tasks.finetune.heads import Head, take_head
 from tasks.ledger import StageOutcome
-from tasks.pretrain.pretrain import pretrain_model, pretraining_digests
-from tasks.promotion.champion import champion_digest, fetch_champion
-from tasks.promotion.register import register_model
+from tasks.pretrain.pretrain import Pretraining, pretrain_model, pretraining_digests
+from tasks.promotion.champion import ChampionConfig, Registry, champion_digest, fetch_champion
+from tasks.promotion.register import Registration, register_model
 from tasks.report.facts import RunStory
 from tasks.report.page import ReportConfig, write_report
 from tasks.settings import Json, identity
-from tasks.shards.shards import write_shards
-from tasks.tokenizer.tokenizer import existing_digests, train_tokenizer
+from tasks.shards.shards import ShardsConfig, write_shards
+from tasks.tokenizer.tokenizer import TokenizerConfig, existing_digests, train_tokenizer
 from tasks.tracking.address import registry_mark
 
 Made = TypeVar("Made", bound=Artifact, covariant=True)
+Config = TypeVar("Config")
 Inputs = Mapping[str, Artifact | tuple[Artifact, ...] | None]
 
 
 @dataclass(frozen=True)
-class Stage(Generic[AnyArtifact]):
-    """One kind of node of the DAG. `build(config, **inputs, out=folder, **provided)` writes the artifact's files."""
+class Given:
+    """The artifacts that a node reads, by the names that the DAG gives them."""
+
+    inputs: Inputs
+
+    def one(self, name: str, *kinds: type[AnyArtifact]) -> AnyArtifact:
+        """The input of that name, of one of these kinds."""
+        found = self.inputs[name]
+        assert isinstance(found, kinds), f"input {name}: found {type(found).__name__}"
+        return found
+
+    def maybe(self, name: str, kind: type[AnyArtifact]) -> AnyArtifact | None:
+        """The same, where the DAG may have none."""
+        return None if self.inputs[name] is None else self.one(name, kind)
+
+    def every(self, name: str, kind: type[AnyArtifact]) -> tuple[AnyArtifact, ...]:
+        """All inputs of that name, in the order of the DAG."""
+        found = self.inputs[name]
+        assert isinstance(found, tuple)
+        assert all(isinstance(one, kind) for one in found), f"input {name}: found {', '.join(map(repr, found))}"
+        return tuple(one for one in found if isinstance(one, kind))
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a run lends a stage beside its inputs. What is asked for by a call is made then, and not before."""
+
+    files: FileTasks
+    launch: Launch
+    registry: Callable[[], Registry]
+    story: Callable[[], RunStory]
+    forgotten: Callable[[], tuple[Forgotten, ...]]
+
+
+@dataclass(frozen=True)
+class Stage(Generic[Config, AnyArtifact]):
+    """One kind of node of the DAG. `build` writes the artifact's files into a folder."""
 
     name: str
     artifact: type[AnyArtifact]
-    build: Callable[..., StageOutcome]
-    digests: Callable[..., Mapping[str, str]] | None = None  # of files from outside that its config names
+    build: Callable[[Config, Given, Path, Tools], StageOutcome]
+    digests: Callable[[Config], Mapping[str, str]] | None = None  # of files from outside that its config names
     continues: bool = False  # a killed build goes on from what it left
     waits_for: tuple[str, ...] = ()  # inputs that must be there first but do not bear on the output
-    resolve: Callable[..., Mapping[str, str]] | None = None  # (config, registry address): what an alias stands for now
-    provided: tuple[str, ...] = ()  # what the run hands in beside the inputs: launch, files, registry, story, forgotten
-    forgets: Callable[..., Mapping[str, str]] | None = None  # (config, marked documents): which of them it leaves out
+    resolve: Callable[[Config, str], Mapping[str, str]] | None = None  # what an alias of this registry stands for now
+    registers: bool = False  # its output depends on which registry it is
+    forgets: Callable[[Config, Collection[Forgotten]], Mapping[str, str]] | None = (
+        None  # which marked documents it leaves out
+    )
     contracts: Mapping[str, ContractName] = field(
         default_factory=dict[str, ContractName]
     )  # files it writes -> contract they are held to
 
 
-def build_report(
-    config: ReportConfig, base: Artifact, scores: tuple[Scores, ...], story: RunStory, out: Path
-) -> StageOutcome:
-    """The page is written from the story, which the run gathers once `base` (model or corpus) and all `scores` are there."""
-    return write_report(config, story, out)
-
-
 # The corpus stages hold each table to its contract themselves, in the task that writes it.
-INGEST = Stage("ingest", RawCorpus, ingest, source_digests, provided=("files", "forgotten"), forgets=forgotten_digests)
-QUALITY = Stage("quality", QualityModel, train_quality, quality_digests)
-ANNOTATE = Stage("annotate", AnnotatedCorpus, annotate, list_digests, provided=("files",))
-SELECT = Stage("select", Selection, select_documents, preset_digests, provided=("files",))
-DEDUPLICATE = Stage("deduplicate", UniqueCorpus, remove_duplicates, earlier_digests, provided=("files",))
-EXAMPLES = Stage("examples", Examples, prepare_examples, example_digests)
-DECONTAMINATE = Stage("decontaminate", Corpus, decontaminate, benchmark_and_allow_digests, provided=("files",))
-TOKENIZER = Stage("tokenizer", Tokenizer, train_tokenizer, existing_digests)
-SHARDS = Stage("shards", TokenShards, write_shards, provided=("files",))
-PRETRAIN = Stage("pretrain", PretrainedModel, pretrain_model, pretraining_digests, continues=True, provided=("launch",))
-FINETUNE = Stage("finetune", FinetunedModel, finetune, continues=True, provided=("launch",))
-HEAD = Stage("head", FinetunedModel, take_head)
-EVALUATE = Stage("evaluate", Scores, evaluate, suite_digests, contracts={"scores.parquet": "Scores"})
-CHAMPION = Stage("champion", PretrainedModel, fetch_champion, resolve=champion_digest, provided=("registry",))
-BASE = Stage("base", PretrainedModel, take_base, base_digests)
-REPORT = Stage("report", Report, build_report, provided=("story",))
-REGISTER = Stage("register", RegisteredModel, register_model, waits_for=("report",), provided=("registry",))
+INGEST = Stage[IngestConfig, RawCorpus](
+    "ingest", RawCorpus, lambda config, given, out, tools: ingest(config, out, tools.files, tools.forgotten()),
+    source_digests, forgets=forgotten_digests,
+)  # fmt: skip
+QUALITY = Stage[QualityConfig, QualityModel](
+    "quality", QualityModel, lambda config, given, out, tools: train_quality(config, out), quality_digests,
+)  # fmt: skip
+ANNOTATE = Stage[AnnotateConfig, AnnotatedCorpus](
+    "annotate", AnnotatedCorpus,
+    lambda config, given, out, tools: annotate(
+        config, given.one("raw", RawCorpus), given.maybe("quality", QualityModel), out, tools.files
+    ),
+    list_digests,
+)  # fmt: skip
+SELECT = Stage[SelectConfig, Selection](
+    "select", Selection,
+    lambda config, given, out, tools: select_documents(config, given.one("clean", AnnotatedCorpus), out, tools.files),
+    preset_digests,
+)  # fmt: skip
+DEDUPLICATE = Stage[DeduplicateConfig, UniqueCorpus](
+    "deduplicate", UniqueCorpus,
+    lambda config, given, out, tools: remove_duplicates(
+        config, given.one("clean", AnnotatedCorpus), given.one("selection", Selection), out, tools.files
+    ),
+    earlier_digests,
+)  # fmt: skip
+EXAMPLES = Stage[AnyExamples, Examples](
+    "examples", Examples, lambda config, given, out, tools: prepare_examples(config, out), example_digests,
+)  # fmt: skip
+DECONTAMINATE = Stage[DecontaminateConfig, Corpus](
+    "decontaminate", Corpus,
+    lambda config, given, out, tools: decontaminate(
+        config, given.one("clean", AnnotatedCorpus), given.one("unique", UniqueCorpus),
+        given.every("examples", Examples), out, tools.files,
+    ),
+    benchmark_and_allow_digests,
+)  # fmt: skip
+TOKENIZER = Stage[TokenizerConfig, Tokenizer](
+    "tokenizer", Tokenizer,
+    lambda config, given, out, tools: train_tokenizer(config, given.one("corpus", Corpus), out),
+    existing_digests,
+)  # fmt: skip
+SHARDS = Stage[ShardsConfig, TokenShards](
+    "shards", TokenShards,
+    lambda config, given, out, tools: write_shards(
+        config, given.one("corpus", Corpus), given.one("tokenizer", Tokenizer), out, tools.files
+    ),
+)  # fmt: skip
+PRETRAIN = Stage[Pretraining, PretrainedModel](
+    "pretrain", PretrainedModel,
+    lambda config, given, out, tools: pretrain_model(
+        config, given.one("shards", TokenShards), given.one("tokenizer", Tokenizer), out, tools.launch
+    ),
+    pretraining_digests, continues=True,
+)  # fmt: skip
+FINETUNE = Stage[FinetuneConfig, FinetunedModel](
+    "finetune", FinetunedModel,
+    lambda config, given, out, tools: finetune(
+        config, given.one("base", PretrainedModel), given.one("tokenizer", Tokenizer, PretrainedModel),
+        given.every("examples", Examples), out, tools.launch,
+    ),
+    continues=True,
+)  # fmt: skip
+HEAD = Stage[Head, FinetunedModel](
+    "head", FinetunedModel, lambda config, given, out, tools: take_head(config, given.one("model", FinetunedModel), out),
+)  # fmt: skip
+EVALUATE = Stage[EvaluateConfig, Scores](
+    "evaluate", Scores,
+    lambda config, given, out, tools: evaluate(
+        config, given.one("model", PretrainedModel, FinetunedModel), given.maybe("corpus", Corpus),
+        given.maybe("examples", Examples), out,
+    ),
+    suite_digests, contracts={"scores.parquet": "Scores"},
+)  # fmt: skip
+CHAMPION = Stage[ChampionConfig, PretrainedModel](
+    "champion", PretrainedModel, lambda config, given, out, tools: fetch_champion(config, out, tools.registry()),
+    resolve=champion_digest,
+)  # fmt: skip
+BASE = Stage[BaseConfig, PretrainedModel](
+    "base", PretrainedModel, lambda config, given, out, tools: take_base(config, out), base_digests,
+)  # fmt: skip
+REPORT = Stage[ReportConfig, Report](  # told from the story, which is gathered once model or corpus and all scores are there
+    "report", Report, lambda config, given, out, tools: write_report(config, tools.story(), out),
+)  # fmt: skip
+REGISTER = Stage[Registration, RegisteredModel](
+    "register", RegisteredModel,
+    lambda config, given, out, tools: register_model(
+        config, given.one("model", PretrainedModel, FinetunedModel), given.one("scores", Scores), given.one("report", Report), out,
+        tools.registry(), given.maybe("rival", Scores),
+    ),
+    waits_for=("report",), registers=True,
+)  # fmt: skip
 
 
 class Handle(Protocol[Made]):
@@ -110,7 +221,7 @@ class Builder(Protocol):
     """What a DAG is written against: one builder runs it with Prefect, another only plans it."""
 
     def stage(
-        self, stage: Stage[AnyArtifact], config: object, subject: str = "", /,
+        self, stage: Stage[Config, AnyArtifact], config: Config, subject: str = "", /,
         **inputs: Handle[Artifact] | tuple[Handle[Artifact], ...] | None,
     ) -> Handle[AnyArtifact]:  # fmt: skip
         """A node: `stage` with `config` over `inputs`; nodes that do not depend on one another run concurrently.
@@ -143,7 +254,7 @@ class Identity:
     fingerprint: str
 
 
-def outside(stage: Stage[AnyArtifact], config: object, workspace: Workspace) -> dict[str, str]:
+def outside(stage: Stage[Config, AnyArtifact], config: Config, workspace: Workspace) -> dict[str, str]:
     """What a stage's output is a function of that no stage made: files, and which of its documents are to be forgotten."""
     found = {} if stage.digests is None else dict(stage.digests(config))
     if stage.forgets is not None:
@@ -152,7 +263,7 @@ def outside(stage: Stage[AnyArtifact], config: object, workspace: Workspace) -> 
 
 
 def identify(
-    stage: Stage[AnyArtifact], config: object, inputs: Inputs, registry: str, workspace: Workspace
+    stage: Stage[Config, AnyArtifact], config: Config, inputs: Inputs, registry: str, workspace: Workspace
 ) -> Identity:
     """Identity from config, input artifacts, what comes from outside and, where it matters, the registry's address."""
     marks: dict[str, str] = {}
@@ -166,7 +277,7 @@ def identify(
     marks.update(outside(stage, config, workspace))
     if stage.resolve is not None:
         marks.update(stage.resolve(config, registry))
-    elif "registry" in stage.provided:
+    elif stage.registers:
         marks["registry"] = registry_mark(registry)
     said = identity(config)
     return Identity(said, marks, fingerprint(stage.name, said, marks))

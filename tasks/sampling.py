@@ -8,11 +8,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import Field
 
 from tasks.documents import read_batches
+from tasks.settings import Section
 
 HELDOUT_SHARE = 0.12
 HELDOUT_SEED = 575  # with it every area of tasks/examples/stdlib_examples.py has two held-out modules or more, from Python 3.11 to 3.13
+
+
+class HeldOut(Section):
+    """Which groups are judged on and never learned from: in the corpus, in labelled examples and in suites alike."""
+
+    share: float = Field(default=HELDOUT_SHARE, gt=0, lt=1, description="of the groups, or of what has no group")
+    seed: int = Field(default=HELDOUT_SEED, ge=0, description="of the choice")
 
 
 def unit_hash(text: str, seed: int) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +24,13 @@ class Placement:
     """
 
 
+class Later:
+    """Marks a field that came when artifacts had been made without it: `share: Annotated[float, Later()] = 0.12`.
+
+    At its default it does not enter a fingerprint, so that those artifacts stay valid.
+    """
+
+
 class Section(BaseModel):
     """A part of a recipe. Frozen; an unknown key is an error; field descriptions give units and bounds."""
 
@@ -30,7 +38,7 @@ class Section(BaseModel):
 
 
 def identity(value: object) -> Json:
-    """The part of `value` that bears on an output, as plain JSON; placement fields are left out.
+    """The part of `value` that bears on an output, as plain JSON; fields marked `Placement`, and `Later` at its default, are left out.
 
     Refuses (TypeError) what it cannot represent exactly: callables, sets, objects without declared fields.
     """
@@ -49,8 +57,12 @@ def identity(value: object) -> Json:
         entries: dict[object, object] = value
         return {str(key): identity(entries[key]) for key in sorted(entries, key=str)}
     if isinstance(value, BaseModel):
-        kept = [name for name, info in type(value).model_fields.items() if not _is_placement(info.metadata)]
-        return {name: identity(getattr(value, name)) for name in kept}
+        return {
+            name: identity(getattr(value, name))
+            for name, info in type(value).model_fields.items()
+            if not _is_marked(info, Placement)
+            and not (_is_marked(info, Later) and getattr(value, name) == info.get_default())
+        }
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: identity(getattr(value, f.name)) for f in fields(value) if not f.metadata.get(PLACEMENT)}
     if isinstance(value, Path):
@@ -58,5 +70,5 @@ def identity(value: object) -> Json:
     raise TypeError(f"{value!r} ({type(value).__name__}) cannot enter a fingerprint")
 
 
-def _is_placement(metadata: list[object]) -> bool:
-    return any(isinstance(item, Placement) for item in metadata)
+def _is_marked(info: FieldInfo, mark: type[Placement] | type[Later]) -> bool:
+    return any(isinstance(item, mark) for item in info.metadata)

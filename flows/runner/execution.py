@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from flows.runner.locks import ArtifactLocks
 from flows.runner.summaries import flattened, ledger_columns, ledger_figures, ledger_table, slug, summary_line
-from flows.stages import Handle, Identity, Inputs, Stage, identify, label_of, outside
+from flows.stages import Config, Given, Handle, Identity, Inputs, Stage, Tools, identify, label_of, outside
 from model.training.curve import CurvePoint
 from tasks.artifacts import AnyArtifact, Artifact, Workspace, as_artifact, describe, fault, read_manifest
 from tasks.cluster import Launcher, LostWorkers, Training
@@ -32,6 +32,8 @@ from tasks.corpus.forgotten import read_forgotten
 from tasks.errors import UserError
 from tasks.executor.filetasks import FileTasks
 from tasks.ledger import Receipt
+from tasks.promotion.champion import Registry
+from tasks.report.facts import RunStory
 from tasks.scores import ScoreRow, read_scores
 from tasks.tracking.journal import Journal
 
@@ -73,15 +75,6 @@ class Node(Generic[AnyArtifact]):
         return self.future.result()
 
 
-@dataclass(frozen=True)
-class Provided:
-    """What stages with a need beyond their inputs are given."""
-
-    registry: Callable[[], object]  # built when the register stage runs: it waits for the tracking run
-    story: Callable[[], object]
-    address: str  # of the registry, for fingerprints
-
-
 @dataclass
 class Execution:
     """One run of one DAG."""
@@ -91,7 +84,9 @@ class Execution:
     launcher: Launcher
     files: FileTasks
     concurrency: int
-    provided: Provided
+    registry: Callable[[], Registry]  # made when a stage asks for it: it waits for the tracking run
+    address: str  # of the registry, for fingerprints
+    story: Callable[[], RunStory]
     records: list[Record] = field(default_factory=list[Record])
 
     def __post_init__(self) -> None:
@@ -101,7 +96,7 @@ class Execution:
         self.results = self.workspace.root / "results"
 
     def stage(
-        self, stage: Stage[AnyArtifact], config: object, subject: str = "", /,
+        self, stage: Stage[Config, AnyArtifact], config: Config, subject: str = "", /,
         **inputs: Handle[Artifact] | tuple[Handle[Artifact], ...] | None,
     ) -> Node[AnyArtifact]:  # fmt: skip
         """Submit a node; it starts when its inputs are there."""
@@ -156,8 +151,8 @@ class Execution:
 
     def _cache_key(
         self,
-        stage: Stage[AnyArtifact],
-        config: object,
+        stage: Stage[Config, AnyArtifact],
+        config: Config,
         record: Record,
         context: TaskRunContext,
         parameters: Mapping[str, Inputs],
@@ -180,11 +175,11 @@ class Execution:
             self.workspace.discard(stage.name, found.fingerprint)
         return key
 
-    def _identify(self, stage: Stage[AnyArtifact], config: object, inputs: Inputs) -> Identity:
-        return identify(stage, config, inputs, self.provided.address, self.workspace)
+    def _identify(self, stage: Stage[Config, AnyArtifact], config: Config, inputs: Inputs) -> Identity:
+        return identify(stage, config, inputs, self.address, self.workspace)
 
     def _maker(
-        self, stage: Stage[AnyArtifact], config: object, record: Record
+        self, stage: Stage[Config, AnyArtifact], config: Config, record: Record
     ) -> Callable[[Mapping[str, object]], AnyArtifact]:
         """The task's function; Prefect has put artifacts where the futures were."""
 
@@ -193,7 +188,7 @@ class Execution:
 
         return make
 
-    def _make(self, stage: Stage[AnyArtifact], config: object, record: Record, inputs: Inputs) -> AnyArtifact:
+    def _make(self, stage: Stage[Config, AnyArtifact], config: Config, record: Record, inputs: Inputs) -> AnyArtifact:
         """The task: runs only where Prefect found no result. Adopts an artifact whose result record was lost."""
         found = record.identity = record.identity or self._identify(stage, config, inputs)
         whole = self.workspace.find(stage.artifact, stage.name, found.fingerprint)
@@ -204,7 +199,7 @@ class Execution:
             return self._build(stage, config, record, inputs, found)
 
     def _build(
-        self, stage: Stage[AnyArtifact], config: object, record: Record, inputs: Inputs, found: Identity
+        self, stage: Stage[Config, AnyArtifact], config: Config, record: Record, inputs: Inputs, found: Identity
     ) -> AnyArtifact:
         started = time.monotonic()
         record.mlflow_run = self.journal.child(
@@ -216,7 +211,7 @@ class Execution:
         partial_folder = self.workspace.begin(stage.name, found.fingerprint, stage.continues)
         try:
             self._check_space()
-            outcome = stage.build(config, **inputs, out=partial_folder, **self._provide(stage, config, record))
+            outcome = stage.build(config, Given(inputs), partial_folder, self._tools(record))
         except OSError as error:
             if error.errno == errno.ENOSPC or "No space left" in str(error):
                 raise self._no_space(record.label, error) from error
@@ -233,19 +228,11 @@ class Execution:
         self._tell(record, artifact)
         return artifact
 
-    def _provide(self, stage: Stage[AnyArtifact], config: object, record: Record) -> dict[str, object]:
-        given: dict[str, object] = {}
-        if "launch" in stage.provided:
-            given["launch"] = partial(self._launch, record)
-        if "files" in stage.provided:
-            given["files"] = self.files
-        if "registry" in stage.provided:
-            given["registry"] = self.provided.registry()
-        if "story" in stage.provided:
-            given["story"] = self.provided.story()
-        if "forgotten" in stage.provided:
-            given["forgotten"] = read_forgotten(self.workspace.root)
-        return given
+    def _tools(self, record: Record) -> Tools:
+        root = self.workspace.root
+        return Tools(
+            self.files, partial(self._launch, record), self.registry, self.story, partial(read_forgotten, root)
+        )
 
     def _launch(self, record: Record, training: Training) -> None:
         """Run a training in its own process or on Ray; its figures go to the progress bar and the journal."""
@@ -305,7 +292,7 @@ def await_end(future: PrefectFuture[Artifact]) -> None:
     future.wait()
 
 
-def check_unchanged(stage: Stage[AnyArtifact], config: object, found: Identity, workspace: Workspace) -> None:
+def check_unchanged(stage: Stage[Config, AnyArtifact], config: Config, found: Identity, workspace: Workspace) -> None:
     """UserError when a file from outside is not what it was when the stage was identified: its output would be kept wrongly."""
     now = outside(stage, config, workspace)
     before = {name: digest for name, digest in found.inputs.items() if name.startswith("file ")}

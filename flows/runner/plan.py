@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from flows.runner.summaries import flattened
-from flows.stages import Handle, Identity, Stage, identify, label_of
+from flows.stages import Config, Handle, Identity, Stage, identify, label_of
 from tasks.artifacts import AnyArtifact, Artifact, Manifest, Workspace, as_artifact, fault, read_manifest
 
 
@@ -40,7 +40,7 @@ class Plan:
         self.rows: list[Planned] = []
 
     def stage(
-        self, stage: Stage[AnyArtifact], config: object, subject: str = "", /,
+        self, stage: Stage[Config, AnyArtifact], config: Config, subject: str = "", /,
         **inputs: Handle[Artifact] | tuple[Handle[Artifact], ...] | None,
     ) -> Expected[AnyArtifact]:  # fmt: skip
         """Identify a node and note whether its artifact is there and whole."""

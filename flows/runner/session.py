@@ -17,7 +17,7 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
 from flows.recipe import AnyRecipe, FinetuneRecipe
-from flows.runner.execution import Execution, Provided, Record
+from flows.runner.execution import Execution, Record
 from flows.runner.interruption import ALONE_SECONDS, SERVER_SECONDS, leave_soon
 from flows.runner.last_scores import keep_scores
 from flows.runner.summaries import duration, flattened, reasons
@@ -26,6 +26,7 @@ from tasks.artifacts import Workspace
 from tasks.cluster import Launcher
 from tasks.executor.filetasks import FilesConfig, FileTasks
 from tasks.promotion.champion import Registry
+from tasks.report.facts import RunStory
 from tasks.scores import OWN, ScoreRow
 from tasks.settings import Json, identity
 from tasks.tracking.address import require_answer, tracking_address
@@ -37,7 +38,10 @@ METRICS_SECONDS = 5.0
 
 
 def run_dag(
-    flow_name: str, recipe: AnyRecipe, dag: Callable[[Execution], Outcome], story: Callable[[Execution, float], object]
+    flow_name: str,
+    recipe: AnyRecipe,
+    dag: Callable[[Execution], Outcome],
+    story: Callable[[Execution, float], RunStory],
 ) -> "RunSummary":
     """Run `dag` in the recipe's workspace, with figures to MLflow and artifacts to Prefect; returns what became of it."""
     started, clock = datetime.now(UTC), time.monotonic()
@@ -63,7 +67,7 @@ def run_dag(
 
     execution = Execution(
         workspace, journal, launcher, files, recipe.concurrency,
-        Provided(registry, lambda: story(execution, time.monotonic() - clock), uri),
+        registry, uri, lambda: story(execution, time.monotonic() - clock),
     )  # fmt: skip
     journal.params(journal.run, flattened(identity(recipe)))
     status = "FAILED"

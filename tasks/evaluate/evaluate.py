@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.config.objective_config import ObjectiveConfig
-from tasks.artifacts import Corpus, Examples, FinetunedModel, PretrainedModel, Tokenizer
+from tasks.artifacts import Corpus, Examples, FinetunedModel, PretrainedModel
 from tasks.errors import UserError
 from tasks.evaluate.inspection import Inside, look_at_prompts, look_at_samples, write_insides
 from tasks.evaluate.label_scores import score_choices, score_classes, score_figures, score_labels, score_token_labels
 from tasks.evaluate.language_scores import Score, Subject, score_documents, score_instructions
 from tasks.evaluate.objective_scores import score_objective
 from tasks.evaluate.samples import SampleText, draw_samples, write_samples
-from tasks.evaluate.suite import TEXT_TASKS, EvaluateConfig, suite_digests
+from tasks.evaluate.suite import TEXT_TASKS, EvaluateConfig
 from tasks.examples.kinds.table import KINDS
 from tasks.examples.rows import read_examples
 from tasks.inference.objective_file import read_objective
@@ -21,8 +21,6 @@ from tasks.scores import OWN, ScoreRow, write_scores
 
 if TYPE_CHECKING:
     from model.nn.models import Model
-
-__all__ = ["EvaluateConfig", "evaluate", "load_suite", "score_model", "suite_digests"]
 
 Scorer = Callable[[EvaluateConfig, Subject, Path], list[Score]]
 EXAMPLE_SCORERS: dict[
@@ -148,10 +146,9 @@ def score_model(
 
 
 def evaluate(
-    config: EvaluateConfig, model: PretrainedModel | FinetunedModel, tokenizer: Tokenizer, corpus: Corpus | None,
-    examples: Examples | None, out: Path,
+    config: EvaluateConfig, model: PretrainedModel | FinetunedModel, corpus: Corpus | None, examples: Examples | None, out: Path
 ) -> StageOutcome:  # fmt: skip
-    """Write scores.parquet (contract Scores), samples.json and inspection.json. `tokenizer` is the one inside the model's folder."""
+    """Write scores.parquet (contract Scores), samples.json and inspection.json. The tokenizer is the one inside the model's folder."""
     return score_model(
         config,
         model.path / "model",

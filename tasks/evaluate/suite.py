@@ -18,7 +18,7 @@ from tasks.examples.kinds.table import KINDS
 from tasks.examples.rows import read_examples
 from tasks.reading.stdlib import python_digest, python_texts
 from tasks.sampling import HELDOUT_SEED, HELDOUT_SHARE, hash_keys, is_heldout, sample_documents
-from tasks.settings import Placement, Section
+from tasks.settings import Later, Placement, Section
 
 TEXT_TASKS = ("bits_per_byte", "objective_loss", "samples")  # beside those of labelled examples, a task a kind
 
@@ -68,6 +68,15 @@ class EvaluateConfig(Section):
     seed: int = Field(
         default=1, ge=0, lt=2**31, description="Chooses documents and examples, draws samples and resamples"
     )
+    heldout_share: Annotated[float, Later()] = Field(
+        default=HELDOUT_SHARE,
+        gt=0,
+        lt=1,
+        description="Of the modules of Python; a recipe sets it once, as heldout.share",
+    )
+    heldout_seed: Annotated[int, Later()] = Field(
+        default=HELDOUT_SEED, ge=0, description="Of that choice; a recipe sets it once, as heldout.seed"
+    )
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ def heldout_texts(config: EvaluateConfig, corpus: Path | None) -> list[HeldoutTe
         texts = [
             HeldoutText(f"{text.path}:{number}", "code" if text.kind == "source" else "en", text.text)
             for number, text in enumerate(python_texts(PYTHON_WINDOW))
-            if text.group and is_heldout(text.group, HELDOUT_SHARE, HELDOUT_SEED)
+            if text.group and is_heldout(text.group, config.heldout_share, config.heldout_seed)
         ]
         chosen = {texts[i].id for i in _lowest([text.id for text in texts], config.max_documents, config.seed)}
         kept = [text for text in texts if text.id in chosen]
@@ -112,7 +121,7 @@ def training_texts(config: EvaluateConfig, corpus: Path | None) -> Iterator[str]
         for text in python_texts(PYTHON_WINDOW):
             if left <= 0:
                 return
-            if not (text.group and is_heldout(text.group, HELDOUT_SHARE, HELDOUT_SEED)):
+            if not (text.group and is_heldout(text.group, config.heldout_share, config.heldout_seed)):
                 left -= len(text.text)
                 yield text.text
     else:

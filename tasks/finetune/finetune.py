@@ -67,7 +67,7 @@ def optimizer_config(config: FinetuneConfig) -> OptimizerConfig:
 
 
 def finetune(
-    config: FinetuneConfig, base: PretrainedModel | FinetunedModel, tokenizer: Tokenizer, examples: tuple[Examples, ...],
+    config: FinetuneConfig, base: PretrainedModel | FinetunedModel, tokenizer: Tokenizer | PretrainedModel, examples: tuple[Examples, ...],
     out: Path, launch: Launch,
 ) -> StageOutcome:  # fmt: skip
     """Write model/ (a Hugging Face folder with task.json), learns.txt, curve.jsonl and checkpoints/; goes on from the latter.

@@ -48,9 +48,10 @@ pretrain:
   checkpoint_every: 4
   log_every: 1
   threads: 1
+heldout: {share: 0.3}
 examples:
-  - {name: topics, kind: classification, heldout_share: 0.3, source: {kind: jsonl, paths: [INPUT/topics.jsonl]}}
-  - {name: answers, kind: instruction, heldout_share: 0.3, source: {kind: jsonl, paths: [INPUT/answers.jsonl]}}
+  - {name: topics, kind: classification, source: {kind: jsonl, paths: [INPUT/topics.jsonl]}}
+  - {name: answers, kind: instruction, source: {kind: jsonl, paths: [INPUT/answers.jsonl]}}
 finetune:
   - {name: topics, examples: topics, steps: 4, learning_rate: 1.0e-3, log_every: 1, batch_rows: 4, threads: 1}
   - {name: answers, examples: answers, steps: 4, learning_rate: 1.0e-3, log_every: 1, batch_rows: 4, threads: 1}

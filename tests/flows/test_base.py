@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 Command = Callable[..., "Done"]
 RECIPE = """
 name: foreign
+heldout: {share: 0.3}
 base: {folder: BASE}
 examples:
-  - {name: answers, kind: instruction, heldout_share: 0.3, source: {kind: jsonl, paths: [INPUT/answers.jsonl]}}
+  - {name: answers, kind: instruction, source: {kind: jsonl, paths: [INPUT/answers.jsonl]}}
 finetune:
   - {name: answers, examples: answers, steps: 40, learning_rate: 1.0e-2, batch_rows: 8, threads: 1, lora: {rank: 4, alpha: 8}}
 evaluate: {suite: tiny, max_examples: 4, max_responses: 2, response_tokens: 4, sample_tokens: 4, prompts: ["is pear a fruit?"],

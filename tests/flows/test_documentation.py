@@ -10,7 +10,7 @@ import click
 import pytest
 
 from flows.cli import cli
-from flows.recipe import load_recipe, recipe_kind
+from flows.dags import load
 from flows.recipe_file import checked, read_recipe
 from tasks.evaluate.evaluate import EvaluateConfig
 
@@ -41,7 +41,7 @@ def in_the_project_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_shipped_recipe_loads(recipe: str) -> None:
-    load_recipe(recipe_kind(read_recipe(recipe, [])), recipe)
+    load(recipe)
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -79,7 +79,7 @@ def test_command_of_the_readme_is_understood(arguments: list[str]) -> None:
     context = cli.commands[name].make_context(name, rest)
     if name in ("run", "plan"):
         recipe, overrides = context.params["recipe"], context.params["overrides"]
-        load_recipe(recipe_kind(read_recipe(recipe, overrides)), recipe, overrides)
+        load(recipe, overrides)
 
 
 def test_every_command_that_the_readme_mentions_exists() -> None:

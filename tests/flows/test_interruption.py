@@ -138,7 +138,7 @@ def test_run_that_has_its_own_server_and_has_used_polars_ends_in_seconds_with_a_
     """
     environment = {name: value for name, value in mill.environment.items() if name != "PREFECT_API_URL"}
     alone = type(mill)(environment)
-    process = alone.start(*arguments(recipe, workspace, "examples.0.heldout_share=0.35", "pretrain.steps=4000"))
+    process = alone.start(*arguments(recipe, workspace, "heldout.share=0.35", "pretrain.steps=4000"))
     wait_until(lambda: any(workspace.glob("pretrain/*.partial/checkpoints/step-*")), "the first checkpoint", process)
     family = psutil.Process(process.pid).children(recursive=True)
     assert any("uvicorn" in " ".join(member.cmdline()) for member in family)

@@ -2,7 +2,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from flows.commands.tables import MEMORY_PARTS, budget_line, plan_budget, plan_json
-from flows.recipe import Recipe, load_recipe
+from flows.recipe import Recipe
+from tests.flows.recipe_text import load_recipe
 
 DEMO = str(Path(__file__).parents[2] / "configs" / "demo.yaml")
 

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.recipe import FinetuneRecipe, Recipe, load_recipe, recipe_kind
+from flows.dags import kind_of
+from flows.recipe import FinetuneRecipe, Recipe
 from flows.recipe_file import read_recipe
 from flows.runner.summaries import flattened
 from tasks.errors import UserError
 from tasks.settings import identity
+from tests.flows.recipe_text import load_recipe
 
 KEYS = st.text("abcdefghij_", min_size=1, max_size=6)
 VALUES = st.one_of(st.integers(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False), st.just("word"))
@@ -72,8 +74,8 @@ def test_override_puts_its_value_where_its_keys_lead(empty: str, keys: list[str]
 
 def test_recipe_with_a_source_pretrains_and_one_without_fine_tunes(recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "tune.yaml").write_text("champion: {}\n")
-    assert recipe_kind(read_recipe(str(recipe), [])) is Recipe
-    assert recipe_kind(read_recipe(str(tmp_path / "tune.yaml"), [])) is FinetuneRecipe
+    assert kind_of(read_recipe(str(recipe), [])).recipe is Recipe
+    assert kind_of(read_recipe(str(tmp_path / "tune.yaml"), [])).recipe is FinetuneRecipe
 
 
 PLACEMENT = [
@@ -101,7 +103,37 @@ def test_every_other_field_of_a_recipe_is_part_of_the_identity(recipe: Path) -> 
     by_content = {"tokenizer.references", "pretrain.word_vectors", "pretrain.objective.words"}
     placed |= by_content | {"files.place", "decontaminate.allow", "deduplicate.against"}
     names = ("workers", "threads", "gpus_per_worker", "paths", "heldout_paths", "existing")
-    assert {key for key in hidden if not key.endswith(names)} <= {*placed, "cluster.object_store_bytes", "tracking.uri"}
+    placed |= {"cluster.object_store_bytes", "tracking.uri"}
+    later = {"evaluate.heldout_seed"}  # at its default
+    assert {key for key in hidden if not key.endswith(names)} <= placed | later
+
+
+def test_holdout_is_set_once_for_all_sections(recipe: Path) -> None:
+    loaded = load_recipe(Recipe, str(recipe), ["heldout={share: 0.2, seed: 7}"])
+    assert [(one.heldout_share, one.seed) for one in loaded.examples] == [(0.2, 7)] * 2
+    assert (loaded.decontaminate.heldout_share, loaded.decontaminate.heldout_seed) == (0.2, 7)
+    assert (loaded.evaluate.heldout_share, loaded.evaluate.heldout_seed) == (0.2, 7)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("examples.0.heldout_share=0.2", "examples.0 holds out by share 0.2, but heldout.share is 0.3"),
+        ("examples.1.seed=7", "examples.1 holds out by seed 7, but heldout.seed is 575"),
+        ("decontaminate.heldout_seed=7", "decontaminate holds out by seed 7, but heldout.seed is 575"),
+        ("evaluate.heldout_share=0.1", "evaluate holds out by share 0.1, but heldout.share is 0.3"),
+        ("heldout.share=2", r"heldout\.share: found 2; input should be less than 1"),
+    ],
+)  # fmt: skip
+def test_recipe_whose_sections_hold_out_differently_is_refused(recipe: Path, override: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        load_recipe(Recipe, str(recipe), [override])
+
+
+def test_key_that_came_later_enters_the_identity_only_where_it_is_set(recipe: Path) -> None:
+    shown = flattened(identity(load_recipe(Recipe, str(recipe), ["heldout.share=0.12"]).evaluate))
+    assert "heldout_share" not in shown
+    assert flattened(identity(load_recipe(Recipe, str(recipe)).evaluate))["heldout_share"] == "0.3"
 
 
 def test_model_preset_is_the_known_shape_with_the_named_keys_changed(recipe: Path) -> None:
@@ -127,7 +159,10 @@ RESERVED = 'tokenizer.reserve=["<|mask|>"]'
         (["pretrain.objective={kind: restore}"], r"set model\.context to 64, or shards\.context to 16 or less"),
         (["pretrain.objective={kind: masked, rat: 0.2}"], r"pretrain\.objective.*rat"),
         ([*MASKED, "finetune=[]"], r'add to tokenizer\.reserve: \["<\|mask\|>"\]'),
-        ([*MASKED, RESERVED], "finetune answers: instructions need a model that writes, but model.family is bert"),
+        (
+            [*MASKED, RESERVED],
+            "finetune answers: instruction examples need a model that writes, but model.family is bert",
+        ),
     ],
 )
 def test_objective_that_cannot_be_is_refused_when_the_recipe_is_read(

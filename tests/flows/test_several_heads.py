@@ -18,10 +18,11 @@ STAGES = [
 ]  # fmt: skip
 FOREIGN = """
 name: foreign
+heldout: {share: 0.3}
 base: {folder: BASE}
 examples:
-  - {name: topics, kind: classification, heldout_share: 0.3, source: {kind: jsonl, paths: [INPUT/topics.jsonl]}}
-  - {name: answers, kind: instruction, heldout_share: 0.3, source: {kind: jsonl, paths: [INPUT/answers.jsonl]}}
+  - {name: topics, kind: classification, source: {kind: jsonl, paths: [INPUT/topics.jsonl]}}
+  - {name: answers, kind: instruction, source: {kind: jsonl, paths: [INPUT/answers.jsonl]}}
 finetune:
   - FINETUNE
 """

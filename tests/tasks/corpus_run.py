@@ -8,7 +8,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.stages import ANNOTATE, DECONTAMINATE, DEDUPLICATE, INGEST, SELECT, Stage, identify
+from flows.stages import ANNOTATE, DECONTAMINATE, DEDUPLICATE, INGEST, SELECT, Config, Given, Stage, identify
 from tasks.artifacts import (
     AnnotatedCorpus,
     Artifact,
@@ -24,12 +24,12 @@ from tasks.artifacts import (
 from tasks.corpus.annotate import AnnotateConfig
 from tasks.corpus.decontaminate import DecontaminateConfig
 from tasks.corpus.deduplicate import DeduplicateConfig
-from tasks.corpus.forgotten import read_forgotten
 from tasks.corpus.ingest import IngestConfig
 from tasks.corpus.select import SelectConfig
 from tasks.documents import DOCUMENTS, TableWriter
 from tasks.executor.filetasks import FilesConfig, FileTasks
 from tasks.ledger import Ledger, StageOutcome
+from tests.tasks.stage_tools import tools
 
 Row = dict[str, object]
 Made = TypeVar("Made", bound=Artifact)
@@ -55,12 +55,11 @@ class Bench:
         config = FilesConfig.model_validate({"workers": workers, "place": place})
         return Bench(workspace, FileTasks(workspace.root / "parts", config))
 
-    def stage(self, stage: Stage[Made], config: object, **inputs: object) -> Made:
+    def stage(self, stage: Stage[Config, Made], config: Config, **inputs: object) -> Made:
         """Runs a stage, checks its ledger and publishes its artifact."""
         found = identify(stage, config, inputs, "nowhere", self.workspace)  # type: ignore[arg-type]
         built = self.workspace.begin(stage.name, found.fingerprint, keep=False)
-        given = {"forgotten": read_forgotten(self.workspace.root)} if "forgotten" in stage.provided else {}
-        outcome = stage.build(config, **inputs, out=built, files=self.files, **given)
+        outcome = stage.build(config, Given(inputs), built, tools(self.workspace.root, self.files))  # type: ignore[arg-type]
         manifest = describe(stage.name, found.fingerprint, found.config, found.inputs, built, outcome, 0.0)
         return as_artifact(stage.artifact, self.workspace.publish(manifest), manifest)
 

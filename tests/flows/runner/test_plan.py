@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flows.pretrain import pretrain
-from flows.recipe import Recipe, load_recipe
+from flows.recipe import Recipe
 from flows.runner.plan import Plan
 from tasks.artifacts import Workspace
+from tests.flows.recipe_text import load_recipe
 
 if TYPE_CHECKING:
     from tests.flows.conftest import Built, Mill

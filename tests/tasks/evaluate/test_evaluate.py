@@ -12,7 +12,7 @@ import torch
 from model.config.model_config import ModelConfig
 from model.huggingface.huggingface import save_folder
 from model.nn.models import LanguageModel, SequenceClassifier
-from tasks.artifacts import Corpus, PretrainedModel, Tokenizer
+from tasks.artifacts import Corpus, PretrainedModel
 from tasks.contracts import check_table
 from tasks.documents import DOCUMENTS, TableWriter
 from tasks.errors import UserError
@@ -72,7 +72,7 @@ def test_uniform_model_and_unigram_model_score_what_a_hand_computes(
     held = [token for ids in encode_documents(tokenizer, [TEXTS["v1"], TEXTS["v2"]]) for token in ids]
     size_bytes = len((TEXTS["v1"] + TEXTS["v2"]).encode())
     config = EvaluateConfig(tasks=["bits_per_byte"])
-    outcome = evaluate(config, uniform, Tokenizer("unused", "0"), corpus, None, tmp_path)
+    outcome = evaluate(config, uniform, corpus, None, tmp_path)
     scores = table(tmp_path)
     assert scores["model", "bits_per_byte"]["value"] == pytest.approx(len(held) * math.log2(size) / size_bytes)
     smoothed = [(train.count(token) + 1) / (len(train) + size) for token in held]
@@ -111,7 +111,7 @@ def test_same_suite_gives_the_same_bytes_and_limits_hold(
     digests = []
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-        evaluate(config, uniform, Tokenizer("unused", "0"), corpus, None, tmp_path / name)
+        evaluate(config, uniform, corpus, None, tmp_path / name)
         files = sorted((tmp_path / name).iterdir())
         digests.append([(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files])
     assert digests[0] == digests[1]

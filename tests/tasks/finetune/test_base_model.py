@@ -67,7 +67,7 @@ def tuned(config: FinetuneConfig, base: PretrainedModel, examples: Examples, out
 
 
 def accuracy(model: PretrainedModel, examples: Examples, out: Path) -> float:
-    evaluate(EvaluateConfig(resamples=100), model, Tokenizer(model.folder, "0"), None, examples, out)
+    evaluate(EvaluateConfig(resamples=100), model, None, examples, out)
     rows = pq.read_table(out / "scores.parquet").to_pylist()
     return next(row["value"] for row in rows if (row["model"], row["metric"]) == ("model", "accuracy"))
 
@@ -178,9 +178,7 @@ def test_bert_learns_the_labels_of_words(bert: PretrainedModel, tmp_path: Path) 
 
 def test_masked_language_model_takes_no_instructions(bert: PretrainedModel, tmp_path: Path) -> None:
     examples = examples_of(tmp_path, [{"prompt": "a", "response": "b"}], [], heldout=0)
-    message = (
-        "finetune asks: instructions need a language model or an encoder-decoder, but the base is a MaskedLanguageModel"
-    )
+    message = "finetune asks: instruction examples need a language model or an encoder-decoder, but the base is a MaskedLanguageModel"
     with pytest.raises(UserError, match=message):
         tuned(FinetuneConfig(name="asks", examples="asks"), bert, examples, tmp_path / "model")
 

@@ -89,7 +89,7 @@ def tuned(base: PretrainedModel, examples: Examples, out: Path) -> PretrainedMod
 
 
 def scores_of(model: PretrainedModel, examples: Examples, out: Path) -> dict[tuple[str, str], float]:
-    evaluate(EvaluateConfig(resamples=100), model, Tokenizer(model.folder, "0"), None, examples, out)
+    evaluate(EvaluateConfig(resamples=100), model, None, examples, out)
     return {(row["model"], row["metric"]): row["value"] for row in pq.read_table(out / "scores.parquet").to_pylist()}
 
 

@@ -97,7 +97,7 @@ def test_classifier_learns_a_separable_task_and_beats_the_majority(
     model = run(config, base, tokenizer, examples, tmp_path / "model")
     assert read_task(model.path / "model") == Task("things", "classification", ("fruit", "tool"))
     assert model.figures["steps"] == training_steps(config, int(model.figures["examples"]))
-    evaluate(EvaluateConfig(), model, tokenizer, None, examples, tmp_path)
+    evaluate(EvaluateConfig(), model, None, examples, tmp_path)
     scores = scores_of(tmp_path)
     assert scores["majority", "accuracy"] == pytest.approx(2 / 3)
     assert scores["model", "accuracy"] > 0.95 > scores["majority", "macro_f1"]
@@ -139,7 +139,7 @@ def test_token_labels_are_learned_and_scored_by_token(
     examples = write_examples(tmp_path, rows, ["FRUIT", "O", "TOOL"], heldout=20)
     config = FinetuneConfig(name="kinds", examples="kinds", epochs=8, learning_rate=5e-3, batch_rows=8, warmup_steps=0)
     model = run(config, base, tokenizer, examples, tmp_path / "model")
-    evaluate(EvaluateConfig(), model, tokenizer, None, examples, tmp_path)
+    evaluate(EvaluateConfig(), model, None, examples, tmp_path)
     scores = scores_of(tmp_path)
     assert scores["majority", "accuracy"] == 0.5
     assert scores["model", "accuracy"] > 0.8
@@ -154,7 +154,7 @@ def test_instructions_are_learned_and_scored(base: PretrainedModel, tokenizer: T
     examples = write_examples(tmp_path, rows, [], heldout=16)
     config = FinetuneConfig(name="asks", examples="asks", steps=100, learning_rate=5e-3, batch_rows=8, warmup_steps=0)
     model = run(config, base, tokenizer, examples, tmp_path / "model")
-    evaluate(EvaluateConfig(prompts=["1 saw"]), model, tokenizer, None, examples, tmp_path)
+    evaluate(EvaluateConfig(prompts=["1 saw"]), model, None, examples, tmp_path)
     scores = scores_of(tmp_path)
     assert scores["model", "bits_per_byte"] < scores["unigram", "bits_per_byte"]
     assert scores["model", "exact_match"] > scores["majority", "exact_match"] == 0.5
@@ -300,7 +300,7 @@ def test_instructions_on_a_classifier_are_refused(base: PretrainedModel, tokeniz
     examples = write_examples(tmp_path, [{"prompt": "a", "response": "b"}] * 1, [], heldout=0)
     with pytest.raises(
         UserError,
-        match="instructions need a language model or an encoder-decoder, but the base is a SequenceClassifier",
+        match="instruction examples need a language model or an encoder-decoder, but the base is a SequenceClassifier",
     ):
         run(
             FinetuneConfig(name="asks", examples="asks"),

@@ -151,7 +151,7 @@ def test_all_tasks_are_learned_and_scored_by_their_heads(gpt2: PretrainedModel, 
         head, out = head_of(model, kind, tmp_path), tmp_path / f"scores-{kind}"
         out.mkdir()
         examples = Examples(str(tmp_path / f"examples-{kind}"), "0")
-        evaluate(EvaluateConfig(resamples=100, max_responses=4), head, Tokenizer(head.folder, "0"), None, examples, out)
+        evaluate(EvaluateConfig(resamples=100, max_responses=4), head, None, examples, out)
         rows = pq.read_table(out / "scores.parquet").to_pylist()
         found |= {(kind, row["metric"]): row["value"] for row in rows if row["model"] == "model"}
     assert found["classification", "accuracy"] == 1

@@ -67,7 +67,7 @@ def test_new_kind_is_prepared_learned_scored_and_competes(tmp_path: Path) -> Non
     task = read_task(tuned / "model")
     assert task is not None
     assert (task.kind, task.labels, task.is_chat) == ("entailment", ("no", "yes"), False)
-    evaluate(EvaluateConfig(resamples=100), PretrainedModel(str(tuned), "f17e"), tokenizer, None, examples, tmp_path)
+    evaluate(EvaluateConfig(resamples=100), PretrainedModel(str(tuned), "f17e"), None, examples, tmp_path)
     rows = pq.read_table(tmp_path / "scores.parquet").to_pylist()
     scores = {
         row["model"]: row["value"] for row in rows if (row["task"], row["metric"]) == ("entailment", ENTAILMENT.metric)

@@ -99,7 +99,7 @@ def tuned(base: PretrainedModel, examples: Examples, out: Path, **changes: objec
 
 def scores_of(model: PretrainedModel, examples: Examples, out: Path) -> dict[tuple[str, str], float]:
     config = EvaluateConfig(resamples=100, response_tokens=8, max_responses=12)
-    evaluate(config, model, Tokenizer(model.folder, "0"), None, examples, out)
+    evaluate(config, model, None, examples, out)
     return {(row["model"], row["metric"]): row["value"] for row in pq.read_table(out / "scores.parquet").to_pylist()}
 
 
@@ -142,7 +142,7 @@ def test_samples_of_an_encoder_decoder_answer_the_prompts(
     learned: PretrainedModel, swaps: Examples, tmp_path: Path
 ) -> None:
     config = EvaluateConfig(tasks=["samples"], prompts=[" rain mill"], temperature=0, sample_tokens=8)
-    evaluate(config, learned, Tokenizer(learned.folder, "0"), None, swaps, tmp_path)
+    evaluate(config, learned, None, swaps, tmp_path)
     (sample,) = json.loads((tmp_path / "samples.json").read_text())
     assert sample["text"] == " mill rain"
 

@@ -1,6 +1,5 @@
 """What a step saw, and where a document went, held against the batches themselves and against scans of everything."""
 
-import inspect
 import json
 import random
 import shutil
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flows.stages import PRETRAIN, SHARDS, TOKENIZER, Stage, identify
+from flows.stages import PRETRAIN, SHARDS, TOKENIZER, Config, Given, Stage, identify
 from model.config.heads import IGNORED
 from model.config.model_config import ModelConfig
 from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig
@@ -33,6 +32,7 @@ from tasks.tokenizer.encoding import decode_text, load_tokenizer
 from tasks.tokenizer.tokenizer import TokenizerConfig
 from tests.curve_points import point
 from tests.tasks.corpus_run import Bench, Row, document
+from tests.tasks.stage_tools import tools
 
 WORDS = "the mill wheel turns grain into flour while old stones wait under quiet water and children carry bread".split()
 HAN = "磨坊旁边的小河流过田野水轮转动石磨把麦子变成面粉孩子们沿着安静的路把面包带回家傍晚光落在大麦上"
@@ -72,7 +72,7 @@ class Made:
         return build(self.bench, PRETRAIN, Pretraining(model, config), shards=shards, tokenizer=self.tokenizer)
 
 
-def build(bench: Bench, stage: Stage[Artifact], config: object, **inputs: Artifact) -> Artifact:
+def build(bench: Bench, stage: Stage[Config, Artifact], config: Config, **inputs: Artifact) -> Artifact:
     """Builds and publishes a stage's artifact; a training is not trained."""
     found = identify(stage, config, inputs, "nowhere", bench.workspace)
     whole = bench.workspace.find(stage.artifact, stage.name, found.fingerprint)
@@ -87,11 +87,8 @@ def build(bench: Bench, stage: Stage[Artifact], config: object, **inputs: Artifa
         )  # fmt: skip
         append_point(built, point(1))
 
-    given = {"files": bench.files, "launch": no_training}
-    wanted = inspect.signature(stage.build).parameters
-    outcome = stage.build(
-        config, **inputs, out=built, **{name: value for name, value in given.items() if name in wanted}
-    )
+    lent = tools(bench.workspace.root, bench.files, no_training)
+    outcome = stage.build(config, Given(inputs), built, lent)
     manifest = describe(stage.name, found.fingerprint, found.config, found.inputs, built, outcome, 0.0)
     return as_artifact(stage.artifact, bench.workspace.publish(manifest), manifest)
 
