@@ -1,11 +1,13 @@
 """Fine-tuning settings: which examples, how long and how fast to learn from them, and what learns."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from model.config.lora_config import LoraConfig
-from model.config.training_config import MixturePhase, Precision
+from model.config.training_config import MixturePhase, OptimizerConfig, Precision
 from model.data.mixture import whole_weights
 from tasks.cluster import Workers
 from tasks.finetune.tuned_model import Freeze
@@ -18,6 +20,39 @@ def _one_or_several(value: object) -> object:
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"examples is {value!r}, expected a name, or a list of names")
     return names[0] if len(names) == 1 else tuple(names)
+
+
+PEAK = 3e-4
+MOVED = {  # key of before -> its name in optimizer
+    "learning_rate": "learning_rate", "final_ratio": "final_learning_rate", "warmup_steps": "warmup_steps",
+    "weight_decay": "weight_decay",
+}  # fmt: skip
+
+
+def finetuning_optimizer(peak: float = PEAK) -> OptimizerConfig:
+    """AdamW as a fine-tuning takes it where a recipe says nothing else; `peak` is the largest learning rate."""
+    return OptimizerConfig(peak, final_learning_rate=peak * 0.1, warmup_steps=10, weight_decay=0.01)
+
+
+def fill_optimizer(section: object) -> object:
+    """The section with what it does not say; a rate that is no number is told by its own check."""
+    if not isinstance(section, dict):
+        return section
+    given: dict[object, object] = section
+    try:
+        default = finetuning_optimizer(float(str(given.get("learning_rate", PEAK))))
+    except ValueError:
+        default = finetuning_optimizer()
+    return {**asdict(default), **given}
+
+
+def moved_keys(values: Mapping[object, object]) -> str:
+    """What to write in place of the keys of before, as YAML."""
+    told = {new: values[old] for old, new in MOVED.items() if old in values}
+    ratio, peak = values.get("final_ratio"), values.get("learning_rate", PEAK)
+    if isinstance(ratio, int | float) and isinstance(peak, int | float):
+        told["final_learning_rate"] = ratio * peak
+    return f"optimizer: {{{', '.join(f'{key}: {value}' for key, value in told.items())}}}"
 
 
 class FinetuneConfig(Section):
@@ -40,10 +75,11 @@ class FinetuneConfig(Section):
         description="Passes over the training examples, of several sets together; give this or steps; 3 when neither",
     )
     steps: int | None = Field(default=None, ge=1, description="Optimizer steps")
-    learning_rate: float = Field(default=3e-4, gt=0, description="Peak")
-    final_ratio: float = Field(default=0.1, ge=0, le=1, description="Rate after the last step, as a share of the peak")
-    warmup_steps: int = Field(default=10, ge=0, description="Steps up to the peak")
-    weight_decay: float = Field(default=0.01, ge=0, description="On matrices")
+    optimizer: Annotated[OptimizerConfig, BeforeValidator(fill_optimizer)] = Field(
+        default=finetuning_optimizer(),
+        description="As in pretrain. What is not given: a peak of 3e-4, a tenth of the peak at the end, 10 steps of warm-up, weight "
+        "decay 0.01",
+    )
     batch_rows: int = Field(default=16, ge=1, description="Examples of one optimizer step over all workers")
     micro_rows: int = Field(default=8, ge=1, description="Examples of one forward pass on one worker, at most")
     freeze: Freeze = Field(
@@ -108,6 +144,18 @@ class FinetuneConfig(Section):
     def placement(self) -> Workers:
         """Where it trains."""
         return Workers(self.workers, self.gpus_per_worker, self.threads)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_moved_keys(cls, values: object) -> object:
+        """The keys that lay here before there was `optimizer` are refused with what to write instead."""
+        if not isinstance(values, dict):
+            return values
+        given: dict[object, object] = values
+        old = [key for key in MOVED if key in given]
+        if old:
+            raise ValueError(f"{', '.join(old)}: moved to optimizer, as in pretrain. Write {moved_keys(given)}")
+        return values
 
     @model_validator(mode="after")
     def _check_length(self) -> "FinetuneConfig":

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from model.config.heads import Targets
-from model.config.training_config import OptimizerConfig, TrainingConfig
+from model.config.training_config import TrainingConfig
 from model.training.curve import append_point, read_curve
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer, canonical
 from tasks.cluster import Launch, Training
@@ -55,14 +55,6 @@ def training_config(config: FinetuneConfig, learned: int, validation: int) -> Tr
         evaluate_batches=min(MAX_VALIDATION_BATCHES, max(1, -(-validation // config.batch_rows))),
         checkpoint_every=config.checkpoint_every, keep_checkpoints=1, log_every=config.log_every, seed=config.seed,
         precision=config.precision,
-    )  # fmt: skip
-
-
-def optimizer_config(config: FinetuneConfig) -> OptimizerConfig:
-    """AdamW with a cosine down to the final rate."""
-    return OptimizerConfig(
-        learning_rate=config.learning_rate, final_learning_rate=config.learning_rate * config.final_ratio,
-        warmup_steps=config.warmup_steps, weight_decay=config.weight_decay,
     )  # fmt: skip
 
 
@@ -171,7 +163,7 @@ def _train(
 
     result = train(
         model, take_turns(batches, weights), take_turns(judged, weights) if judged else None, training,
-        optimizer_config(config), out / "checkpoints", mark, partial(append_point, out),
+        config.optimizer, out / "checkpoints", mark, partial(append_point, out),
     )  # fmt: skip
     losses = {
         name: mean_loss(model, take_turns({name: one}, weights), training.evaluate_batches, config.micro_rows)

@@ -53,8 +53,8 @@ examples:
   - {name: topics, kind: classification, source: {kind: jsonl, paths: [INPUT/topics.jsonl]}}
   - {name: answers, kind: instruction, source: {kind: jsonl, paths: [INPUT/answers.jsonl]}}
 finetune:
-  - {name: topics, examples: topics, steps: 4, learning_rate: 1.0e-3, log_every: 1, batch_rows: 4, threads: 1}
-  - {name: answers, examples: answers, steps: 4, learning_rate: 1.0e-3, log_every: 1, batch_rows: 4, threads: 1}
+  - {name: topics, examples: topics, steps: 4, optimizer: {learning_rate: 1.0e-3}, log_every: 1, batch_rows: 4, threads: 1}
+  - {name: answers, examples: answers, steps: 4, optimizer: {learning_rate: 1.0e-3}, log_every: 1, batch_rows: 4, threads: 1}
 evaluate:
   suite: tiny
   max_documents: 4

@@ -19,7 +19,7 @@ base: {folder: BASE}
 examples:
   - {name: answers, kind: instruction, source: {kind: jsonl, paths: [INPUT/answers.jsonl]}}
 finetune:
-  - {name: answers, examples: answers, steps: 40, learning_rate: 1.0e-2, batch_rows: 8, threads: 1, lora: {rank: 4, alpha: 8}}
+  - {name: answers, examples: answers, steps: 40, optimizer: {learning_rate: 1.0e-2}, batch_rows: 8, threads: 1, lora: {rank: 4, alpha: 8}}
 evaluate: {suite: tiny, max_examples: 4, max_responses: 2, response_tokens: 4, sample_tokens: 4, prompts: ["is pear a fruit?"],
            resamples: 100, threads: 1}
 register: {name: foreign}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.flows.conftest import Done, Mill
 
 Command = Callable[..., "Done"]
-BOTH = "{name: both, examples: [topics, answers], steps: 6, learning_rate: 1.0e-3, log_every: 1, batch_rows: 4, threads: 1}"
+BOTH = "{name: both, examples: [topics, answers], steps: 6, optimizer: {learning_rate: 1.0e-3}, log_every: 1, batch_rows: 4, threads: 1}"
 STAGES = [
     "finetune: both", "head: both, topics", "head: both, answers", "evaluate: both, topics", "evaluate: both, answers", "report",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ base: {folder: INPUT/marian}
 examples:
   - {name: swaps, kind: instruction, source: {kind: jsonl, paths: [INPUT/swaps.jsonl]}}
 finetune:
-  - {name: swaps, examples: swaps, steps: 250, learning_rate: 5.0e-3, batch_rows: 16, threads: 1}
+  - {name: swaps, examples: swaps, steps: 250, optimizer: {learning_rate: 5.0e-3}, batch_rows: 16, threads: 1}
 evaluate: {suite: tiny, tasks: [instruction, samples], max_examples: 4, max_responses: 2, response_tokens: 4, sample_tokens: 4,
            prompts: [rain], resamples: 100, threads: 1}
 register: {name: translator}

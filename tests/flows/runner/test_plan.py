@@ -63,7 +63,10 @@ def test_where_and_how_fast_a_stage_runs_makes_nothing_run_again(plan: Planner, 
         ("model.layers=2", AFTER_SHARDS),
         ("pretrain.optimizer.warmup_steps=3", AFTER_SHARDS),
         ("examples.0.limit=30", {"examples: topics", *AFTER_DEDUPLICATE}),
-        ("finetune.0.learning_rate=5.0e-4", {"finetune: topics", "evaluate: topics", "report", "register: topics"}),
+        (
+            "finetune.0.optimizer.learning_rate=5.0e-4",
+            {"finetune: topics", "evaluate: topics", "report", "register: topics"},
+        ),
         ("evaluate.seed=2", {"evaluate: base", "evaluate: topics", "evaluate: answers", *ENDS}),
         ("register.min_improvement=0.5", {"register: base", "register: topics", "register: answers"}),
         ("name=other", set()),
@@ -121,8 +124,11 @@ def test_raised_revision_voids_a_stage_and_those_behind_it(
 
 
 def test_plan_names_the_field_that_changed(plan: Planner, built: "Built") -> None:
-    rows = plan(built.workspace, "finetune.0.learning_rate=5.0e-4")
-    assert rows["finetune: topics"]["why"] == ["learning_rate: 0.001 → 0.0005"]
+    rows = plan(built.workspace, "finetune.0.optimizer.learning_rate=5.0e-4")
+    assert rows["finetune: topics"]["why"] == [
+        "optimizer.final_learning_rate: 0.0001 → 5e-05",
+        "optimizer.learning_rate: 0.001 → 0.0005",
+    ]
     assert rows["evaluate: topics"]["why"] == ["model: changed"]
 
 
@@ -134,7 +140,7 @@ def test_plan_names_the_file_that_is_gone(plan: Planner, workspace: Path, built:
 
 
 def test_run_does_what_the_plan_said(mill: "Mill", plan: Planner, recipe: Path, workspace: Path) -> None:
-    change = "finetune.0.learning_rate=5.0e-4"
+    change = "finetune.0.optimizer.learning_rate=5.0e-4"
     planned = plan(workspace, change)
     done = mill.run(recipe, workspace, change).document()
     assert {s["stage"]: (s["fingerprint"], s["status"] == "cached") for s in done["stages"]} == {

@@ -115,7 +115,14 @@ def test_gpt2_learns_instructions_with_new_tokens(
     rows: list[dict[str, object]] = [{"prompt": f"is {word} a fruit?", "response": "yes"} for word in FRUIT]
     examples = examples_of(tmp_path, rows * 4, [], heldout=2)
     config = FinetuneConfig.model_validate(
-        {"name": "asks", "examples": "asks", "steps": 60, "learning_rate": 1e-2, "batch_rows": 8, "lora": lora}
+        {
+            "name": "asks",
+            "examples": "asks",
+            "steps": 60,
+            "optimizer": {"learning_rate": 1e-2},
+            "batch_rows": 8,
+            "lora": lora,
+        }
     )
     model = tuned(config, gpt2, examples, tmp_path / "model")
     assert model.notes["tokens_added"] == ", ".join(CHAT_TOKENS)
@@ -136,7 +143,7 @@ def test_gpt2_learns_instructions_with_new_tokens(
 
 def test_gpt2_learns_classes_and_transformers_finds_the_same(gpt2: PretrainedModel, tmp_path: Path) -> None:
     examples = examples_of(tmp_path, things(60), ["fruit", "tool"], heldout=12)
-    config = FinetuneConfig(name="things", examples="things", epochs=8, learning_rate=5e-3, batch_rows=8)
+    config = FinetuneConfig(name="things", examples="things", epochs=8, optimizer={"learning_rate": 5e-3}, batch_rows=8)
     model = tuned(config, gpt2, examples, tmp_path / "model")
     assert accuracy(model, examples, tmp_path) > 0.9
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(model.path / "model").eval()
@@ -153,7 +160,14 @@ def test_bert_learns_classes_and_transformers_finds_the_same(
 ) -> None:
     examples = examples_of(tmp_path, things(60), ["fruit", "tool"], heldout=12)
     config = FinetuneConfig.model_validate(
-        {"name": "t", "examples": "t", "steps": 150, "learning_rate": 5e-3, "batch_rows": 8, "lora": lora}
+        {
+            "name": "t",
+            "examples": "t",
+            "steps": 150,
+            "optimizer": {"learning_rate": 5e-3},
+            "batch_rows": 8,
+            "lora": lora,
+        }
     )
     model = tuned(config, bert, examples, tmp_path / "model")
     assert accuracy(model, examples, tmp_path) > 0.9
@@ -172,7 +186,7 @@ def test_bert_learns_the_labels_of_words(bert: PretrainedModel, tmp_path: Path) 
         order = [(i + k) % 4 for k in range(4)]
         rows.append({"tokens": [tokens[k] for k in order], "labels": [labels[k] for k in order]})
     examples = examples_of(tmp_path, rows, ["FRUIT", "O", "TOOL"], heldout=12)
-    config = FinetuneConfig(name="kinds", examples="kinds", epochs=8, learning_rate=5e-3, batch_rows=8)
+    config = FinetuneConfig(name="kinds", examples="kinds", epochs=8, optimizer={"learning_rate": 5e-3}, batch_rows=8)
     assert accuracy(tuned(config, bert, examples, tmp_path / "model"), examples, tmp_path) > 0.9
 
 

@@ -82,7 +82,7 @@ def prepared(kind: str, rows: list[Row], folder: Path, **settings: object) -> Ex
 
 def tuned(base: PretrainedModel, examples: Examples, out: Path) -> PretrainedModel:
     out.mkdir()
-    config = FinetuneConfig(name="task", examples="task", steps=200, learning_rate=2e-3, batch_rows=8)
+    config = FinetuneConfig(name="task", examples="task", steps=200, optimizer={"learning_rate": 2e-3}, batch_rows=8)
     tokenizer = Tokenizer(base.folder, base.fingerprint)
     finetune(config, base, tokenizer, (examples,), out, here)
     return PretrainedModel(str(out), "f17e")

@@ -93,7 +93,7 @@ def test_classifier_learns_a_separable_task_and_beats_the_majority(
     base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     examples = write_examples(tmp_path, classification_rows(120), ["fruit", "tool"], heldout=30)
-    config = FinetuneConfig(name="things", examples="things", epochs=5, learning_rate=3e-3, batch_rows=8)
+    config = FinetuneConfig(name="things", examples="things", epochs=5, optimizer={"learning_rate": 3e-3}, batch_rows=8)
     model = run(config, base, tokenizer, examples, tmp_path / "model")
     assert read_task(model.path / "model") == Task("things", "classification", ("fruit", "tool"))
     assert model.figures["steps"] == training_steps(config, int(model.figures["examples"]))
@@ -137,7 +137,9 @@ def test_token_labels_are_learned_and_scored_by_token(
         picked = [words[i] for i in random.permutation(4)]
         rows.append({"tokens": [w for w, _ in picked], "labels": [label for _, label in picked]})
     examples = write_examples(tmp_path, rows, ["FRUIT", "O", "TOOL"], heldout=20)
-    config = FinetuneConfig(name="kinds", examples="kinds", epochs=8, learning_rate=5e-3, batch_rows=8, warmup_steps=0)
+    config = FinetuneConfig(
+        name="kinds", examples="kinds", epochs=8, optimizer={"learning_rate": 5e-3, "warmup_steps": 0}, batch_rows=8
+    )
     model = run(config, base, tokenizer, examples, tmp_path / "model")
     evaluate(EvaluateConfig(), model, None, examples, tmp_path)
     scores = scores_of(tmp_path)
@@ -152,7 +154,9 @@ def test_instructions_are_learned_and_scored(base: PretrainedModel, tokenizer: T
         for word in FRUIT + TOOLS
     ]
     examples = write_examples(tmp_path, rows, [], heldout=16)
-    config = FinetuneConfig(name="asks", examples="asks", steps=100, learning_rate=5e-3, batch_rows=8, warmup_steps=0)
+    config = FinetuneConfig(
+        name="asks", examples="asks", steps=100, optimizer={"learning_rate": 5e-3, "warmup_steps": 0}, batch_rows=8
+    )
     model = run(config, base, tokenizer, examples, tmp_path / "model")
     evaluate(EvaluateConfig(prompts=["1 saw"]), model, None, examples, tmp_path)
     scores = scores_of(tmp_path)
@@ -166,7 +170,9 @@ def test_instructions_are_learned_and_scored(base: PretrainedModel, tokenizer: T
 
 def test_frozen_trunk_stays_as_it_was(base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
     examples = write_examples(tmp_path, classification_rows(40), ["fruit", "tool"], heldout=10)
-    config = FinetuneConfig(name="things", examples="things", steps=4, freeze=("trunk",), learning_rate=0.1)
+    config = FinetuneConfig(
+        name="things", examples="things", steps=4, freeze=("trunk",), optimizer={"learning_rate": 0.1}
+    )
     model = run(config, base, tokenizer, examples, tmp_path / "model")
     before, after = load_folder(base.path / "model"), load_folder(model.path / "model")
     assert all(torch.equal(a, b) for a, b in zip(before.trunk.parameters(), after.trunk.parameters(), strict=True))
@@ -216,7 +222,7 @@ def test_adapters_are_merged_in_the_model_and_apart_in_the_form_of_peft(
 ) -> None:
     rows: list[dict[str, object]] = [{"prompt": word, "response": "fruit"} for word in FRUIT]
     examples = write_examples(tmp_path, rows * 3, [], heldout=2)
-    config = FinetuneConfig(name="asks", examples="asks", steps=10, learning_rate=1e-2, lora=LORA)
+    config = FinetuneConfig(name="asks", examples="asks", steps=10, optimizer={"learning_rate": 1e-2}, lora=LORA)
     model = run(config, base, tokenizer, examples, tmp_path / "model")
     assert model.figures["parameters_trained"] == 2 * ((32 + 96) + (32 + 32))
     theirs = PeftModel.from_pretrained(

@@ -139,7 +139,7 @@ def test_each_head_is_an_ordinary_model_that_says_what_the_model_of_all_heads_sa
 
 def test_all_tasks_are_learned_and_scored_by_their_heads(gpt2: PretrainedModel, tmp_path: Path) -> None:
     kinds = ["classification", "instruction"]
-    model = tuned(gpt2, kinds, tmp_path, steps=160, learning_rate=5e-3)
+    model = tuned(gpt2, kinds, tmp_path, steps=160, optimizer={"learning_rate": 5e-3})
     assert model.notes["examples"] == "classification 12 in 80 steps, instruction 12 in 80 steps"
     curve = [json.loads(line) for line in (model.path / "curve.jsonl").read_text().splitlines()]
     assert curve[-1]["validation_loss"] is not None
@@ -189,7 +189,7 @@ def test_killed_training_of_several_heads_goes_on_to_the_same_weights(
 def test_adapters_are_merged_in_every_head_and_apart_beside_each_in_the_form_of_peft(
     gpt2: PretrainedModel, tmp_path: Path
 ) -> None:
-    model = tuned(gpt2, ["classification", "multi_label"], tmp_path, learning_rate=1e-2, lora=LORA)
+    model = tuned(gpt2, ["classification", "multi_label"], tmp_path, optimizer={"learning_rate": 1e-2}, lora=LORA)
     ids = torch.tensor([[4, 5, 6, 7]])
     for kind in ("classification", "multi_label"):
         head = head_of(model, kind, tmp_path)

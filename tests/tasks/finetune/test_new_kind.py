@@ -61,7 +61,7 @@ def test_new_kind_is_prepared_learned_scored_and_competes(tmp_path: Path) -> Non
     base.mkdir()
     tuned.mkdir()
     take_base(BaseConfig(folder=str(write_bert(tmp_path / "theirs"))), base)
-    config = FinetuneConfig(name="nli", examples="nli", steps=200, learning_rate=2e-3, batch_rows=8)
+    config = FinetuneConfig(name="nli", examples="nli", steps=200, optimizer={"learning_rate": 2e-3}, batch_rows=8)
     start, tokenizer = PretrainedModel(str(base), "ba5e"), Tokenizer(str(base), "ba5e")
     finetune(config, start, tokenizer, (examples,), tuned, here)
     task = read_task(tuned / "model")

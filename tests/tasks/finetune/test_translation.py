@@ -86,7 +86,7 @@ def tuned(base: PretrainedModel, examples: Examples, out: Path, **changes: objec
         "name": "swap",
         "examples": "swap",
         "steps": 250,
-        "learning_rate": 5e-3,
+        "optimizer": {"learning_rate": 5e-3},
         "batch_rows": 16,
         **changes,
     }
