@@ -86,18 +86,28 @@ def filters_zh(asked: Settings) -> list[Row]:
 
 def _filters(asked: Settings, language: corpus_filters.Language) -> Row:
     return corpus_filters.row(
-        asked.source, language, asked.megabytes, asked.peer_megabytes[language], asked.python("datatrove"),
-        asked.folder / f"filters-{language}", asked.pairs,
-    )  # fmt: skip
+        asked.source,
+        language,
+        asked.megabytes,
+        asked.peer_megabytes[language],
+        asked.python("datatrove"),
+        asked.folder / f"filters-{language}",
+        asked.pairs,
+    )
 
 
 def filters_whitespace(asked: Settings) -> list[Row]:
     return [
         corpus_filters.whitespace_row(
-            asked.source, asked.megabytes, asked.peer_megabytes["en"], asked.python("datatrove"),
-            asked.folder / "whitespace", asked.pairs, 100 if asked.quick else corpus_filters.DECIDED,
+            asked.source,
+            asked.megabytes,
+            asked.peer_megabytes["en"],
+            asked.python("datatrove"),
+            asked.folder / "whitespace",
+            asked.pairs,
+            100 if asked.quick else corpus_filters.DECIDED,
         )
-    ]  # fmt: skip
+    ]
 
 
 def minhash_en(asked: Settings) -> list[Row]:
@@ -110,9 +120,15 @@ def minhash_zh(asked: Settings) -> list[Row]:
 
 def _minhash(asked: Settings, language: corpus_filters.Language) -> Row:
     return corpus_minhash.row(
-        asked.source, language, asked.megabytes, asked.peer_megabytes[language], asked.python("datatrove"),
-        asked.folder / f"minhash-{language}", asked.pairs, 8 if asked.quick else 250,
-    )  # fmt: skip
+        asked.source,
+        language,
+        asked.megabytes,
+        asked.peer_megabytes[language],
+        asked.python("datatrove"),
+        asked.folder / f"minhash-{language}",
+        asked.pairs,
+        8 if asked.quick else 250,
+    )
 
 
 def clean_chain(asked: Settings) -> list[Row]:
@@ -151,17 +167,23 @@ def growth(asked: Settings) -> list[Row]:
 
 
 ROWS: dict[str, Callable[[Settings], list[Row]]] = {
-    "filters-en": filters_en, "filters-zh": filters_zh, "filters-whitespace": filters_whitespace, "minhash-en": minhash_en,
-    "minhash-zh": minhash_zh, "clean-chain": clean_chain, "pii": pii, "html": html, "placement": placement, "growth": growth,
-}  # fmt: skip
+    "filters-en": filters_en,
+    "filters-zh": filters_zh,
+    "filters-whitespace": filters_whitespace,
+    "minhash-en": minhash_en,
+    "minhash-zh": minhash_zh,
+    "clean-chain": clean_chain,
+    "pii": pii,
+    "html": html,
+    "placement": placement,
+    "growth": growth,
+}
 QUICK_ROWS = ("filters-en", "filters-zh", "minhash-en", "minhash-zh", "pii")
 
 
 def show(row: Row) -> None:
     """One line of the figures, then what else there is to say."""
-    print(
-        f"{row['name']}: {row['ours']:.4g} against {row['peer']:.4g} ({row['peer_name']}), {row['unit']}: {row['ratio']:.4g}x"
-    )
+    print(f"{row['name']}: {row['ours']:.4g} against {row['peer']:.4g} ({row['peer_name']}), {row['unit']}: {row['ratio']:.4g}x")
     for name, value in row.items():
         if name not in ("name", "ours", "peer", "peer_name", "unit", "ratio"):
             print(f"    {name}: {_brief(value)}")
@@ -196,9 +218,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--peer-megabytes", type=float, help="of text for the peer; 6 English, 3 Chinese")
     parser.add_argument("--peer-python", type=Path, help="an interpreter that has datatrove, spaCy and jieba")
     parser.add_argument("--trafilatura-python", type=Path, help="an interpreter that has trafilatura 2")
-    parser.add_argument(
-        "--quick", action="store_true", help="little text, one pair: under a minute, no figure to quote"
-    )
+    parser.add_argument("--quick", action="store_true", help="little text, one pair: under a minute, no figure to quote")
     parser.add_argument("--json", type=Path, help="file for the rows")
     asked = parser.parse_args()
     unknown = set(asked.rows.split(",") if asked.rows else ()) - set(ROWS)
@@ -212,9 +232,7 @@ def _settings(asked: argparse.Namespace, folder: Path) -> Settings:
     limits: dict[str, float] = dict.fromkeys(PEER_MEGABYTES, QUICK_PEER_MEGABYTES) if asked.quick else PEER_MEGABYTES
     if asked.peer_megabytes is not None:
         limits = dict.fromkeys(PEER_MEGABYTES, float(asked.peer_megabytes))
-    return Settings(
-        Source(asked.data), megabytes, limits, asked.peer_python, asked.trafilatura_python, folder, asked.quick
-    )
+    return Settings(Source(asked.data), megabytes, limits, asked.peer_python, asked.trafilatura_python, folder, asked.quick)
 
 
 if __name__ == "__main__":

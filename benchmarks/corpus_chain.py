@@ -21,13 +21,10 @@ PEER = "datatrove 0.10.1: ftfy, Gopher repetition, Gopher quality, FineWeb, PII,
 PRESETS = {"en": "gopher,fineweb", "zh": "fineweb2-zh"}
 
 
-def rows(
-    source: Source, megabytes: float, peer_megabytes: Mapping[str, float], python: Path, folder: Path, pairs: int
-) -> list[Row]:
+def rows(source: Source, megabytes: float, peer_megabytes: Mapping[str, float], python: Path, folder: Path, pairs: int) -> list[Row]:
     """One row a language."""
     return [
-        _language_row(source, language, megabytes, peer_megabytes[language], python, folder / language, pairs)
-        for language in ("en", "zh")
+        _language_row(source, language, megabytes, peer_megabytes[language], python, folder / language, pairs) for language in ("en", "zh")
     ]
 
 
@@ -42,10 +39,15 @@ def _language_row(
         "clean-chain" if language == "en" else "clean-chain-zh",
         ours("corpus_chain", str(large), PRESETS[language], str(folder / "work")),
         peer(python, "datatrove_chain.py", lines, PEER_LANGUAGES[language], str(folder / "work")),
-        PEER, pairs,
-    )  # fmt: skip
-    return timed | {"text": origin, "ours_seconds_by_step": our_run.facts["steps"], "ours_kept": our_run.facts["kept"],
-                    "peer_kept": peer_run.facts["kept"]}  # fmt: skip
+        PEER,
+        pairs,
+    )
+    return timed | {
+        "text": origin,
+        "ours_seconds_by_step": our_run.facts["steps"],
+        "ours_kept": our_run.facts["kept"],
+        "peer_kept": peer_run.facts["kept"],
+    }
 
 
 def clean(table: Path, presets: list[str], out: Path) -> dict[str, float]:
@@ -70,9 +72,7 @@ def clean(table: Path, presets: list[str], out: Path) -> dict[str, float]:
     select_table(SelectWork(file(out / "statistics-000.parquet"), select, preset_digests(select)), out)
     times.append(time.process_time())
     sign_table(
-        SignWork(
-            file(out / "documents-000.parquet"), deduplicate.shingle_units, deduplicate.bands, deduplicate.rows, 1
-        ),
+        SignWork(file(out / "documents-000.parquet"), deduplicate.shingle_units, deduplicate.bands, deduplicate.rows, 1),
         out,
     )
     times.append(time.process_time())
@@ -81,9 +81,7 @@ def clean(table: Path, presets: list[str], out: Path) -> dict[str, float]:
     staying = kept & (found.roots == np.arange(len(kept)))
     times.append(time.process_time())
     names = ("annotate", "select", "sign", "cluster")
-    return {name: end - start for name, start, end in zip(names, times, times[1:], strict=False)} | {
-        "kept": float(staying.mean())
-    }
+    return {name: end - start for name, start, end in zip(names, times, times[1:], strict=False)} | {"kept": float(staying.mean())}
 
 
 def main() -> None:

@@ -31,9 +31,7 @@ LINE_END_SPACE = re.compile(r"[^\S\n]+(?=\n|$)")
 DECIDED = 2_500  # documents on which decisions are compared
 
 
-def row(
-    source: Source, language: Language, megabytes: float, peer_megabytes: float, python: Path, folder: Path, pairs: int
-) -> Row:
+def row(source: Source, language: Language, megabytes: float, peer_megabytes: float, python: Path, folder: Path, pairs: int) -> Row:
     """`filters-en` or `filters-zh`."""
     return _timed(f"filters-{language}", source, language, megabytes, peer_megabytes, python, folder, pairs, "own")
 
@@ -54,9 +52,16 @@ def whitespace_row(
 
 
 def _timed(
-    name: str, source: Source, language: Language, megabytes: float, peer_megabytes: float, python: Path, folder: Path,
-    pairs: int, words: str,
-) -> Row:  # fmt: skip
+    name: str,
+    source: Source,
+    language: Language,
+    megabytes: float,
+    peer_megabytes: float,
+    python: Path,
+    folder: Path,
+    pairs: int,
+    words: str,
+) -> Row:
     documents, origin = source.at_least(language, megabytes)
     (large,) = write_tables(documents, language, folder / "ours")
     (small,) = write_tables(first(documents, peer_megabytes), language, folder / "peer")
@@ -64,8 +69,9 @@ def _timed(
         name,
         ours("corpus_filters", str(large), PRESETS[language]),
         peer(python, "datatrove_filters.py", str(small.with_suffix(".jsonl")), PEER_LANGUAGES[language], words),
-        PEER, pairs,
-    )  # fmt: skip
+        PEER,
+        pairs,
+    )
     return timed | {"text": origin, "ours_kept": our_run.facts["kept"], "peer_kept": peer_run.facts["kept"]}
 
 
@@ -89,9 +95,7 @@ def _decided(documents: list[str], python: Path, folder: Path) -> Row:
     return compare_decisions(json.loads(our_file.read_text()), json.loads(peer_file.read_text()))
 
 
-def compare_decisions(
-    our_decisions: Sequence[dict[str, list[str]]], peer_decisions: Sequence[dict[str, dict[str, str | None]]]
-) -> Row:
+def compare_decisions(our_decisions: Sequence[dict[str, list[str]]], peer_decisions: Sequence[dict[str, dict[str, str | None]]]) -> Row:
     """`peer_decisions` gives for each filter the peer's reason as it is, and under each bridge (a change of one rule).
 
     A disagreement is put down to the first bridge under which the peer decides as we do.
@@ -105,12 +109,8 @@ def compare_decisions(
                 agreeing[name] += 1
                 continue
             same = False
-            cause = next(
-                (bridge for bridge, reason in bridges.items() if bool(reason) == bool(mine[name])), "not explained"
-            )
-            causes[
-                f"{name}: {cause} [ours {','.join(mine[name]) or 'keep'}; peer {bridges['as it is'] or 'keep'}]"
-            ] += 1
+            cause = next((bridge for bridge, reason in bridges.items() if bool(reason) == bool(mine[name])), "not explained")
+            causes[f"{name}: {cause} [ours {','.join(mine[name]) or 'keep'}; peer {bridges['as it is'] or 'keep'}]"] += 1
         agreeing["overall"] += same or _kept(mine, theirs)
     total = len(our_decisions)
     return {

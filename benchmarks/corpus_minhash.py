@@ -45,9 +45,15 @@ class Found:
 
 
 def row(
-    source: Source, language: Language, megabytes: float, peer_megabytes: float, python: Path, folder: Path, pairs: int,
+    source: Source,
+    language: Language,
+    megabytes: float,
+    peer_megabytes: float,
+    python: Path,
+    folder: Path,
+    pairs: int,
     each: int,
-) -> Row:  # fmt: skip
+) -> Row:
     """Speed on repeated text; recall and precision on text that is not repeated, with `each` planted copies a rate."""
     documents, origin = source.at_least(language, megabytes)
     (large,) = write_tables(documents, language, folder / "ours")
@@ -56,14 +62,13 @@ def row(
         f"minhash-{language}",
         ours("corpus_minhash", str(large), str(folder / "work")),
         peer(python, "datatrove_minhash.py", str(small.with_suffix(".jsonl")), PEER_LANGUAGES[language], str(folder / "work")),
-        PEER, pairs,
-    )  # fmt: skip
+        PEER,
+        pairs,
+    )
     return (
         timed
         | {"text": origin}
-        | quality(
-            source, language, PLANTED_MEGABYTES if each >= MANY else peer_megabytes, python, folder / "planted", each
-        )
+        | quality(source, language, PLANTED_MEGABYTES if each >= MANY else peer_megabytes, python, folder / "planted", each)
     )
 
 
@@ -89,9 +94,11 @@ def quality(source: Source, language: Language, megabytes: float, python: Path, 
 
 def _figures(name: str, found: Found) -> Row:
     return {
-        f"{name}_recall": found.recall, f"{name}_precision": found.precision,
-        f"{name}_pair_precision": found.pair_precision, f"{name}_removed": found.removed,
-    }  # fmt: skip
+        f"{name}_recall": found.recall,
+        f"{name}_precision": found.precision,
+        f"{name}_pair_precision": found.pair_precision,
+        f"{name}_removed": found.removed,
+    }
 
 
 def found_by(roots: Sequence[int], documents: Sequence[str], copies: Sequence[Copy]) -> Found:
@@ -116,8 +123,10 @@ def found_by(roots: Sequence[int], documents: Sequence[str], copies: Sequence[Co
         right += sum(similarity >= NEAR for similarity in sorted(best.values())[: len(members) - 1])
     return Found(
         {f"{100 * rate:g} %": sum(hits[rate]) / max(1, len(hits[rate])) for rate in RATES},
-        right / max(1, removed), near_pairs / max(1, all_pairs), removed,
-    )  # fmt: skip
+        right / max(1, removed),
+        near_pairs / max(1, all_pairs),
+        removed,
+    )
 
 
 def shingles_of(text: str) -> np.ndarray:

@@ -43,13 +43,20 @@ def placement_row(source: Source, megabytes: float, folder: Path, pairs: int) ->
     work = {place: statistics.median(run["work"] for run in found) for place, found in runs.items()}
     worst = max(work["processes"], work["ray"])
     return {
-        "name": "placement", "ours": worst, "peer": work["serial"], "peer_name": "our own serial run", "ratio": work["serial"] / worst,
-        "unit": "CPU seconds of all processes, start-up apart", "runs": pairs,
-        "over_serial": {place: work[place] / work["serial"] for place in PLACES}, "cpu_seconds": work,
+        "name": "placement",
+        "ours": worst,
+        "peer": work["serial"],
+        "peer_name": "our own serial run",
+        "ratio": work["serial"] / worst,
+        "unit": "CPU seconds of all processes, start-up apart",
+        "runs": pairs,
+        "over_serial": {place: work[place] / work["serial"] for place in PLACES},
+        "cpu_seconds": work,
         "startup_cpu_seconds": {place: statistics.median(run["startup"] for run in found) for place, found in runs.items()},
         "wall_seconds": {place: statistics.median(run["wall"] for run in found) for place, found in runs.items()},
-        "megabytes": megabytes, "load": os.getloadavg()[0],
-    }  # fmt: skip
+        "megabytes": megabytes,
+        "load": os.getloadavg()[0],
+    }
 
 
 def growth_row(source: Source, megabytes: float, folder: Path, pairs: int) -> Row:
@@ -60,20 +67,24 @@ def growth_row(source: Source, megabytes: float, folder: Path, pairs: int) -> Ro
     times = [statistics.median(pair[side]["work"] for pair in runs) for side in (0, 1)]
     peaks = [statistics.median(pair[side]["peak"] for pair in runs) for side in (0, 1)]
     return {
-        "name": "growth", "ours": times[1], "peer": times[0], "peer_name": f"our own run over a {GROWTH}th of the corpus",
-        "ratio": GROWTH * times[0] / times[1], "unit": "CPU seconds", "runs": pairs,
-        "times_longer": times[1] / times[0], "times_the_memory": peaks[1] / peaks[0],
-        "peak_megabytes": [peak / 1e6 for peak in peaks], "megabytes": megabytes, "load": os.getloadavg()[0],
-    }  # fmt: skip
+        "name": "growth",
+        "ours": times[1],
+        "peer": times[0],
+        "peer_name": f"our own run over a {GROWTH}th of the corpus",
+        "ratio": GROWTH * times[0] / times[1],
+        "unit": "CPU seconds",
+        "runs": pairs,
+        "times_longer": times[1] / times[0],
+        "times_the_memory": peaks[1] / peaks[0],
+        "peak_megabytes": [peak / 1e6 for peak in peaks],
+        "megabytes": megabytes,
+        "load": os.getloadavg()[0],
+    }
 
 
 def _tables(source: Source, megabytes: float, folder: Path, tables: int) -> Path:
     """Half English, half Chinese, in one folder of tables."""
-    documents = [
-        text
-        for pair in zip(*(source.at_least(one, megabytes / 2)[0] for one in ("en", "zh")), strict=False)
-        for text in pair
-    ]
+    documents = [text for pair in zip(*(source.at_least(one, megabytes / 2)[0] for one in ("en", "zh")), strict=False) for text in pair]
     shutil.rmtree(folder, ignore_errors=True)
     write_tables(documents, "und", folder, tables)
     return folder
@@ -83,9 +94,7 @@ def _job(tables: Path, parts: Path, place: str, workers: int) -> dict[str, float
     """One run of the job in a fresh process with empty parts, and the most memory that its processes took together."""
     shutil.rmtree(parts, ignore_errors=True)
     command = [sys.executable, "-m", "benchmarks.corpus_scale", str(tables), str(parts), place, str(workers)]
-    child = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, **ONE_THREAD}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **ONE_THREAD}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     peak = Peak(child.pid)
     out, err = child.communicate()
     most = peak.stop()
@@ -144,11 +153,14 @@ def clean(tables: list[Path], files: "FileTasks") -> None:
     chosen = [part.folder / "verdicts-000.parquet" for part in files.run("select", 1, select_table, choices)]
     signings = [
         SignWork(
-            _table_file(folder / "documents-000.parquet"), deduplicate.shingle_units, deduplicate.bands, deduplicate.rows,
+            _table_file(folder / "documents-000.parquet"),
+            deduplicate.shingle_units,
+            deduplicate.bands,
+            deduplicate.rows,
             deduplicate.seed,
         )
         for folder in annotated
-    ]  # fmt: skip
+    ]
     signed = files.run("signatures", 1, sign_table, signings)
     signatures = [open_table(part.folder / "signatures-000.arrow") for part in signed]
     masks = [np.asarray(pq.read_table(path, columns=["kept"])["kept"]) for path in chosen]
@@ -192,11 +204,7 @@ def _cpu_seconds() -> float:
             times = process.cpu_times()
         except psutil.Error:
             continue
-        total += (
-            times.user
-            + times.system
-            + (times.children_user + times.children_system if process.pid != os.getpid() else 0)
-        )
+        total += times.user + times.system + (times.children_user + times.children_system if process.pid != os.getpid() else 0)
     return total
 
 

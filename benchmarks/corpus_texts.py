@@ -49,12 +49,8 @@ class Source:
             cuttings += 1
             distinct = distinct or total
         random.Random(7).shuffle(documents)
-        origin = (
-            "the folder's texts" if self.folder else ("the Python library" if language == "en" else "made-up Chinese")
-        )
-        return first(
-            documents, megabytes
-        ), f"{origin}: {distinct / 1e6:.1f} MB, cut {cuttings} times with other lengths"
+        origin = "the folder's texts" if self.folder else ("the Python library" if language == "en" else "made-up Chinese")
+        return first(documents, megabytes), f"{origin}: {distinct / 1e6:.1f} MB, cut {cuttings} times with other lengths"
 
 
 def first(documents: list[str], megabytes: float) -> list[str]:
@@ -102,11 +98,7 @@ def _files(folder: Path | None, language: Language) -> list[list[str]]:
     """Lines of each file of the folder, blank ones included."""
     if folder is None:
         return [list(lines) for lines in (_library_lines() if language == "en" else [_made_up_lines()])]
-    paths = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.name.removesuffix(".gz").endswith((".txt", ".jsonl", ".json", ".tsv"))
-    ]
+    paths = [path for path in sorted(folder.rglob("*")) if path.name.removesuffix(".gz").endswith((".txt", ".jsonl", ".json", ".tsv"))]
     return [lines for path in paths if (lines := list(_lines(path)))]
 
 
@@ -155,17 +147,17 @@ def _made_up_lines() -> Iterator[str]:
     written = 0
     while written < SYNTHETIC_BYTES:
         line = "".join(
-            "".join(draw.choices(words, cum_weights=weights, k=draw.randint(4, 9))) + "，"
-            + "".join(draw.choices(words, cum_weights=weights, k=draw.randint(4, 9))) + draw.choice("。。。！？")
+            "".join(draw.choices(words, cum_weights=weights, k=draw.randint(4, 9)))
+            + "，"
+            + "".join(draw.choices(words, cum_weights=weights, k=draw.randint(4, 9)))
+            + draw.choice("。。。！？")
             for _ in range(draw.randint(2, 8))
-        )  # fmt: skip
+        )
         written += len(line.encode()) + 1
         yield line
 
 
-def write_tables(
-    documents: list[str], language: Language | Literal["und"], folder: Path, tables: int = 1
-) -> list[Path]:
+def write_tables(documents: list[str], language: Language | Literal["und"], folder: Path, tables: int = 1) -> list[Path]:
     """Document tables of the project's schema, of a declared language (`und`: to be told), and beside each the same as JSON lines."""
     import pyarrow as pa
 
@@ -184,14 +176,17 @@ def write_tables(
                 writer.write(
                     pa.RecordBatch.from_arrays(
                         [
-                            pa.array(ids[start : start + rows]), pa.array(texts, pa.large_string()), pa.array(["benchmark"] * rows),
-                            pa.array([str(number)] * rows), pa.array([language] * rows),
+                            pa.array(ids[start : start + rows]),
+                            pa.array(texts, pa.large_string()),
+                            pa.array(["benchmark"] * rows),
+                            pa.array([str(number)] * rows),
+                            pa.array([language] * rows),
                             pa.array([len(text.encode()) for text in texts], pa.int64()),
                             pa.array([[]] * rows, DOCUMENTS.field("meta").type),
                         ],
                         schema=DOCUMENTS,
                     )
-                )  # fmt: skip
+                )
         with path.with_suffix(".jsonl").open("w", encoding="utf-8") as lines:
             for name, text in zip(ids, part, strict=True):
                 lines.write(json.dumps({"id": name, "text": text}, ensure_ascii=False) + "\n")

@@ -62,9 +62,11 @@ class Case:
 
 FULL, QUICK = Scale(7, 32, 128), Scale(1, 16, 16)
 ROWS = {
-    "generate-b1": Case(1, torch.float32), "generate-b8": Case(8, torch.float32),
-    "generate-b1-bfloat16": Case(1, torch.bfloat16), "generate-b8-bfloat16": Case(8, torch.bfloat16),
-}  # fmt: skip
+    "generate-b1": Case(1, torch.float32),
+    "generate-b8": Case(8, torch.float32),
+    "generate-b1-bfloat16": Case(1, torch.bfloat16),
+    "generate-b8-bfloat16": Case(8, torch.bfloat16),
+}
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,13 @@ class Bench:
 
         def write(tokens: int) -> Texts:
             done = model.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=tokens, do_sample=False,
-                eos_token_id=None, pad_token_id=0,
-            )  # fmt: skip
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=tokens,
+                do_sample=False,
+                eos_token_id=None,
+                pad_token_id=0,
+            )
             return done[:, ids.shape[1] :].tolist()
 
         return write
@@ -141,12 +147,17 @@ class Bench:
             facts |= self._agreement(case.batch, our_texts, their_texts)
         is_cpu_time = self.device.type == "cpu" and torch.get_num_threads() == 1
         return {
-            "name": name, "ours": rate, "peer": their_rate,
+            "name": name,
+            "ours": rate,
+            "peer": their_rate,
             "peer_name": f"transformers {transformers.__version__}, {str(case.dtype).removeprefix('torch.')}",
-            "ratio": rate / their_rate, "unit": "tokens per CPU second" if is_cpu_time else "tokens per second",
-            "runs": self.scale.pairs, "ours_each": [round(one, 2) for one in our_rates],
-            "peer_each": [round(one, 2) for one in their_rates], **facts,
-        }  # fmt: skip
+            "ratio": rate / their_rate,
+            "unit": "tokens per CPU second" if is_cpu_time else "tokens per second",
+            "runs": self.scale.pairs,
+            "ours_each": [round(one, 2) for one in our_rates],
+            "peer_each": [round(one, 2) for one in their_rates],
+            **facts,
+        }
 
     def _agreement(self, batch: int, ours: Texts, theirs: Texts) -> Row:
         """The share of tokens that are those of our float32 model, up to the first that differs in each text."""

@@ -81,27 +81,34 @@ def row(data: Path, peer_python: Path, quick: bool) -> HtmlRow:
         peer.append(passed(peer_command, pages))
     expected = expected_pages(data / "web_html_multilang")
     shares = [
-        kept_and_absent(passed(command, [page.html for page in expected]).texts, expected)
-        for command in (ours_command, peer_command)
+        kept_and_absent(passed(command, [page.html for page in expected]).texts, expected) for command in (ours_command, peer_command)
     ]
     size = sum(len(page.encode()) for page in pages) / 1e6
     ours_seconds = statistics.median(run.cpu_seconds for run in ours)
     peer_seconds = statistics.median(run.cpu_seconds for run in peer)
     return {
-        "name": "html", "ours": size / ours_seconds, "peer": size / peer_seconds, "peer_name": f"trafilatura {peer[0].version}",
-        "ratio": peer_seconds / ours_seconds, "unit": "MB of HTML per CPU second", "runs": len(ours), "pages": len(pages),
-        "f1_ours": mean_f1(ours[0].texts, articles), "f1_peer": mean_f1(peer[0].texts, articles),
-        "kept_ours": shares[0][0], "kept_peer": shares[1][0], "absent_ours": shares[0][1], "absent_peer": shares[1][1],
-    }  # fmt: skip
+        "name": "html",
+        "ours": size / ours_seconds,
+        "peer": size / peer_seconds,
+        "peer_name": f"trafilatura {peer[0].version}",
+        "ratio": peer_seconds / ours_seconds,
+        "unit": "MB of HTML per CPU second",
+        "runs": len(ours),
+        "pages": len(pages),
+        "f1_ours": mean_f1(ours[0].texts, articles),
+        "f1_peer": mean_f1(peer[0].texts, articles),
+        "kept_ours": shares[0][0],
+        "kept_peer": shares[1][0],
+        "absent_ours": shares[0][1],
+        "absent_peer": shares[1][1],
+    }
 
 
 def article_pages(folder: Path) -> tuple[list[str], list[str]]:
     """Pages and their articles, in the order of their names."""
     truth = json.loads((folder / "ground-truth.json").read_text(encoding="utf-8"))
     names = sorted(truth)
-    pages = [
-        gzip.decompress((folder / "html" / f"{name}.html.gz").read_bytes()).decode("utf-8", "replace") for name in names
-    ]
+    pages = [gzip.decompress((folder / "html" / f"{name}.html.gz").read_bytes()).decode("utf-8", "replace") for name in names]
     return pages, [truth[name]["articleBody"] for name in names]
 
 

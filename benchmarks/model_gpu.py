@@ -71,11 +71,20 @@ def _shape_rows(shape: Shape, machine: Machine, effort: Effort, peak: float) -> 
     causal = flops_per_token(shape.model, shape.vocab_size)
     full = causal + 12 * shape.model.layers * shape.model.width * shape.model.context / 2
     shared: Row = {
-        "unit": "tokens per second", "runs": effort.rounds, "shape": shape.name, "rows": rows, "each": rates,
-        "peak_gigabytes": memory, "first_and_last_loss": losses, "mfu_full_datasheet": best["ours"] * full / DATASHEET_FLOPS,
-        "mfu_causal_datasheet": best["ours"] * causal / DATASHEET_FLOPS, "mfu_full_measured": best["ours"] * full / peak,
-        "matmul_teraflops": peak / 1e12, "torch": torch.__version__, "device": _device_name(effort.device),
-    }  # fmt: skip
+        "unit": "tokens per second",
+        "runs": effort.rounds,
+        "shape": shape.name,
+        "rows": rows,
+        "each": rates,
+        "peak_gigabytes": memory,
+        "first_and_last_loss": losses,
+        "mfu_full_datasheet": best["ours"] * full / DATASHEET_FLOPS,
+        "mfu_causal_datasheet": best["ours"] * causal / DATASHEET_FLOPS,
+        "mfu_full_measured": best["ours"] * full / peak,
+        "matmul_teraflops": peak / 1e12,
+        "torch": torch.__version__,
+        "device": _device_name(effort.device),
+    }
     for peer in sides[1:] or ["ours"]:
         ratio = best["ours"] / best[peer]
         name = f"{shape.name}-vs-{peer}" if peer != "ours" else shape.name

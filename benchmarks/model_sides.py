@@ -107,10 +107,15 @@ def _nanogpt(shape: Shape, machine: Machine, ids: Tensor, targets: Tensor) -> St
         spec.loader.exec_module(theirs)
         model: nn.Module = theirs.GPT(
             theirs.GPTConfig(
-                block_size=shape.model.context, vocab_size=shape.vocab_size, n_layer=shape.model.layers,
-                n_head=shape.model.heads, n_embd=shape.model.width, dropout=0.0, bias=True,
+                block_size=shape.model.context,
+                vocab_size=shape.vocab_size,
+                n_layer=shape.model.layers,
+                n_head=shape.model.heads,
+                n_embd=shape.model.width,
+                dropout=0.0,
+                bias=True,
             )
-        ).to(machine.device)  # fmt: skip
+        ).to(machine.device)
         optimizer: torch.optim.Optimizer = model.configure_optimizers(  # type: ignore[operator]
             ADAMW.weight_decay, ADAMW.learning_rate, (ADAMW.beta1, ADAMW.beta2), machine.device.type
         )
@@ -131,21 +136,34 @@ def _transformers(shape: Shape, machine: Machine, ids: Tensor) -> Step:
 
         model: nn.Module = GPT2LMHeadModel(
             GPT2Config(
-                vocab_size=shape.vocab_size, n_positions=config.context, n_embd=config.width, n_layer=config.layers,
-                n_head=config.heads, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False,
+                vocab_size=shape.vocab_size,
+                n_positions=config.context,
+                n_embd=config.width,
+                n_layer=config.layers,
+                n_head=config.heads,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                use_cache=False,
                 attn_implementation="sdpa",
             )
-        )  # fmt: skip
+        )
     else:
         from transformers import LlamaConfig, LlamaForCausalLM
 
         model = LlamaForCausalLM(
             LlamaConfig(
-                vocab_size=shape.vocab_size, max_position_embeddings=config.context, hidden_size=config.width,
-                num_hidden_layers=config.layers, num_attention_heads=config.heads, intermediate_size=config.hidden_width,
-                tie_word_embeddings=True, use_cache=False, attn_implementation="sdpa",
+                vocab_size=shape.vocab_size,
+                max_position_embeddings=config.context,
+                hidden_size=config.width,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                intermediate_size=config.hidden_width,
+                tie_word_embeddings=True,
+                use_cache=False,
+                attn_implementation="sdpa",
             )
-        )  # fmt: skip
+        )
     model = model.to(machine.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), ADAMW.learning_rate, (ADAMW.beta1, ADAMW.beta2), fused=True)
     forward = torch.compile(model) if machine.compiles else model

@@ -83,12 +83,21 @@ def step_row(name: str, side: str, peer: str, shape_name: str, pairs: int, nanog
     rates = {one: shape.tokens / statistics.median(taken) for one, taken in seconds.items()}
     ratios = [theirs / ours for ours, theirs in zip(seconds[side], seconds[peer], strict=True)]
     return {
-        "name": name, "ours": rates[side], "peer": rates[peer], "peer_name": peer, "ratio": statistics.median(ratios),
-        "unit": "tokens per CPU second", "runs": pairs, "shape": shape.name, "tokens": shape.tokens, "precision": precision,
+        "name": name,
+        "ours": rates[side],
+        "peer": rates[peer],
+        "peer_name": peer,
+        "ratio": statistics.median(ratios),
+        "unit": "tokens per CPU second",
+        "runs": pairs,
+        "shape": shape.name,
+        "tokens": shape.tokens,
+        "precision": precision,
         "ratio_best_of": min(seconds[peer]) / min(seconds[side]),
-        "ratio_quartiles": [round(one, 3) for one in statistics.quantiles(ratios, n=4)], "torch": torch.__version__,
+        "ratio_quartiles": [round(one, 3) for one in statistics.quantiles(ratios, n=4)],
+        "torch": torch.__version__,
         "load": os.getloadavg()[0],
-    }  # fmt: skip
+    }
 
 
 def memory_row(name: str, side: str, peer: str, shape_name: str, nanogpt: Path | None) -> Row:
@@ -106,15 +115,21 @@ def memory_row(name: str, side: str, peer: str, shape_name: str, nanogpt: Path |
             told = run(ours("model_sides", *arguments)).facts
             peaks[one].append(float(str(told["peak"])))
             imports[one].append(float(str(told["imports"])))
-    peak, libraries = (
-        {one: statistics.median(found) for one, found in figures.items()} for figures in (peaks, imports)
-    )
+    peak, libraries = ({one: statistics.median(found) for one, found in figures.items()} for figures in (peaks, imports))
     return {
-        "name": name, "ours": peak[side], "peer": peak[peer], "peer_name": peer, "ratio": peak[peer] / peak[side],
-        "unit": "MB at the peak, the process whole", "runs": MEMORY_RUNS, "shape": shape_name, "share": peak[side] / peak[peer],
+        "name": name,
+        "ours": peak[side],
+        "peer": peak[peer],
+        "peer_name": peer,
+        "ratio": peak[peer] / peak[side],
+        "unit": "MB at the peak, the process whole",
+        "runs": MEMORY_RUNS,
+        "shape": shape_name,
+        "share": peak[side] / peak[peer],
         "share_without_libraries": (peak[side] - libraries[side]) / (peak[peer] - libraries[peer]),
-        "libraries": libraries, "each": peaks,
-    }  # fmt: skip
+        "libraries": libraries,
+        "each": peaks,
+    }
 
 
 def main() -> None:
@@ -139,9 +154,7 @@ def main() -> None:
 
 def show(row: Row) -> None:
     """One line of the figures, then what else there is to say."""
-    print(
-        f"{row['name']}: {row['ours']:.5g} against {row['peer']:.5g} ({row['peer_name']}), {row['unit']}: {row['ratio']:.4g}x"
-    )
+    print(f"{row['name']}: {row['ours']:.5g} against {row['peer']:.5g} ({row['peer_name']}), {row['unit']}: {row['ratio']:.4g}x")
     for name, value in row.items():
         if name not in ("name", "ours", "peer", "peer_name", "unit", "ratio"):
             print(f"    {name}: {value:.4g}" if isinstance(value, float) else f"    {name}: {value}", flush=True)

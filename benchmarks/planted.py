@@ -37,16 +37,13 @@ def plant(documents: list[str], language: Language, each: int) -> Planted:
     bases = draw.sample(able, min(len(able), each * len(RATES)))
     vocabulary = _vocabulary(documents, language)
     rates = [RATES[number % len(RATES)] for number in range(len(bases))]
-    texts = list(documents) + [
-        edited(documents[base], rate, language, vocabulary, draw) for base, rate in zip(bases, rates, strict=True)
-    ]
+    texts = list(documents) + [edited(documents[base], rate, language, vocabulary, draw) for base, rate in zip(bases, rates, strict=True)]
     texts += [joined(documents[one], documents[other]) for one, other in (draw.sample(able, 2) for _ in range(each))]
     order = list(range(len(texts)))
     draw.shuffle(order)
     places = {number: place for place, number in enumerate(order)}
     copies = [
-        Copy(places[base], places[len(documents) + number], rate)
-        for number, (base, rate) in enumerate(zip(bases, rates, strict=True))
+        Copy(places[base], places[len(documents) + number], rate) for number, (base, rate) in enumerate(zip(bases, rates, strict=True))
     ]
     return Planted([texts[number] for number in order], copies)
 

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "ARROW_NUM_THREADS"), "1"
-)
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "ARROW_NUM_THREADS"), "1")
 
 Value = str | int | float | Mapping[str, "Value"] | Sequence["Value"]
 Row = dict[str, Value]
@@ -55,8 +53,11 @@ def run(command: Sequence[str]) -> Run:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-4000:]}")
     told = json.loads(done.stdout.splitlines()[-1])
     return Run(
-        told.pop("bytes") / 1e6, told.pop("cpu_seconds"), told.pop("startup_seconds"), told,
-    )  # fmt: skip
+        told.pop("bytes") / 1e6,
+        told.pop("cpu_seconds"),
+        told.pop("startup_seconds"),
+        told,
+    )
 
 
 def compared(name: str, ours: Sequence[str], peer: Sequence[str], peer_name: str, pairs: int) -> tuple[Row, Run, Run]:
@@ -68,13 +69,21 @@ def compared(name: str, ours: Sequence[str], peer: Sequence[str], peer_name: str
         peer_runs.append(run(peer))
     our_rate, peer_rate = (statistics.median(one.rate for one in runs) for runs in (our_runs, peer_runs))
     row: Row = {
-        "name": name, "ours": our_rate, "peer": peer_rate, "peer_name": peer_name, "ratio": our_rate / peer_rate,
-        "unit": "MB of text per CPU second", "runs": pairs,
-        "ours_each": [round(one.rate, 2) for one in our_runs], "peer_each": [round(one.rate, 4) for one in peer_runs],
-        "ours_megabytes": our_runs[0].megabytes, "peer_megabytes": peer_runs[0].megabytes,
-        "ours_startup_seconds": our_runs[0].startup_seconds, "peer_startup_seconds": peer_runs[0].startup_seconds,
+        "name": name,
+        "ours": our_rate,
+        "peer": peer_rate,
+        "peer_name": peer_name,
+        "ratio": our_rate / peer_rate,
+        "unit": "MB of text per CPU second",
+        "runs": pairs,
+        "ours_each": [round(one.rate, 2) for one in our_runs],
+        "peer_each": [round(one.rate, 4) for one in peer_runs],
+        "ours_megabytes": our_runs[0].megabytes,
+        "peer_megabytes": peer_runs[0].megabytes,
+        "ours_startup_seconds": our_runs[0].startup_seconds,
+        "peer_startup_seconds": peer_runs[0].startup_seconds,
         "load": os.getloadavg()[0],
-    }  # fmt: skip
+    }
     return row, our_runs[-1], peer_runs[-1]
 
 

@@ -139,10 +139,17 @@ def prepare_vs_nanogpt(asked: Settings) -> list[Row]:
 
 
 ROWS: dict[str, Callable[[Settings], list[Row]]] = {
-    "encode-en": encode_en, "encode-zh": encode_zh, "train-tokenizer": train_tokenizer,
-    "batches-vs-memmap": batches_vs_memmap, "batches-vs-list": batches_vs_list, "packing": packing, "first-batch": first_batch,
-    "memory": memory, "prepare-vs-datatrove": prepare_vs_datatrove, "prepare-vs-nanogpt": prepare_vs_nanogpt,
-}  # fmt: skip
+    "encode-en": encode_en,
+    "encode-zh": encode_zh,
+    "train-tokenizer": train_tokenizer,
+    "batches-vs-memmap": batches_vs_memmap,
+    "batches-vs-list": batches_vs_list,
+    "packing": packing,
+    "first-batch": first_batch,
+    "memory": memory,
+    "prepare-vs-datatrove": prepare_vs_datatrove,
+    "prepare-vs-nanogpt": prepare_vs_nanogpt,
+}
 QUICK_ROWS = tuple(name for name in ROWS if not name.startswith("prepare"))  # set up no peer
 
 

@@ -34,8 +34,13 @@ STEPS = (0, 10**6, 10**9)
 SHARDS = 100
 TARGET_MS = 50.0
 HEADER: dict[str, int | str | None] = {
-    "vocab_size": 2**16, "tokenizer": "benchmark", "packing": "best_fit", "bos": 0, "eos": 1, "pad": 2,
-}  # fmt: skip
+    "vocab_size": 2**16,
+    "tokenizer": "benchmark",
+    "packing": "best_fit",
+    "bos": 0,
+    "eos": 1,
+    "pad": 2,
+}
 
 Batch = NDArray[np.int64]
 
@@ -82,9 +87,7 @@ def first_batch_row(material: Material, shard_rows: int, folder: Path, runs: int
         timed = [run(ours("tokens_loader", "first", str(folder), str(step))) for _ in range(runs)]
         milliseconds[f"{step:,}"] = statistics.median(float(str(one.facts["milliseconds"])) for one in timed)
         cpu_milliseconds[f"{step:,}"] = statistics.median(1e3 * one.cpu_seconds for one in timed)
-    row = against_target(
-        "first-batch", max(milliseconds.values()), TARGET_MS, "ms, wall, of the slowest step", runs, less_is_better=True
-    )
+    row = against_target("first-batch", max(milliseconds.values()), TARGET_MS, "ms, wall, of the slowest step", runs, less_is_better=True)
     shards = {"shards": SHARDS, "rows_of_a_shard": shard_rows, "load": os.getloadavg()[0]}
     return row | {"by_step": milliseconds, "cpu_by_step": cpu_milliseconds} | shards
 
@@ -176,8 +179,12 @@ def _loader(folder: Path) -> Iterator[Batch]:
 
 
 SIDES: dict[str, Callable[[Path], Iterator[Batch]]] = {
-    "shards": _from_shards, "memmap": _from_memmap, "slices": _from_slices, "list": _from_list, "loader": _loader,
-}  # fmt: skip
+    "shards": _from_shards,
+    "memmap": _from_memmap,
+    "slices": _from_slices,
+    "list": _from_list,
+    "loader": _loader,
+}
 BESIDE = {"shards": "loader", "memmap": "slices"}  # timed in the same process, told beside
 
 

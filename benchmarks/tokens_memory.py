@@ -41,9 +41,11 @@ def _row(name: str, runs: list[Run]) -> Row:
     private, resident = ([float(str(one.facts[kind])) / 1e6 for one in runs] for kind in ("private", "resident"))
     row = against_target(name, private[1] / private[0], FLAT, "times the memory", 1, less_is_better=True)
     return row | {
-        "million_tokens": [one.megabytes for one in runs], "private_megabytes": private,
-        "with_mapped_files_megabytes": resident, "cpu_seconds": [one.cpu_seconds for one in runs],
-    }  # fmt: skip
+        "million_tokens": [one.megabytes for one in runs],
+        "private_megabytes": private,
+        "with_mapped_files_megabytes": resident,
+        "cpu_seconds": [one.cpu_seconds for one in runs],
+    }
 
 
 def _packed(encoded: tuple[str, str, str], times: int, out: Path) -> Run:
@@ -87,9 +89,14 @@ def _pack(corpus: Path, tokenizer: Path, parts: Path, times: int, out: Path) -> 
     special = special_ids(loaded, str(tokenizer))
     vocab_size = loaded.get_vocab_size()
     kind = RowKind(
-        ShardsConfig.model_validate({"context": WIDTH - 1}), vocab_size, "benchmark", special.bos, special.eos, special.pad,
+        ShardsConfig.model_validate({"context": WIDTH - 1}),
+        vocab_size,
         "benchmark",
-    )  # fmt: skip
+        special.bos,
+        special.eos,
+        special.pad,
+        "benchmark",
+    )
     part = _encoded(corpus, tokenizer, parts)
     startup = time.process_time()
     with PeakMemory() as peak:

@@ -42,12 +42,19 @@ def main() -> None:
     needless = int(np.count_nonzero((counts > 1) & (lengths <= WIDTH)))
     dropped = int(lengths.sum() + (counts - 1).sum() - tokens.sum())  # each further piece repeats a token
     tell(
-        len(tokens), seconds, startup,
+        len(tokens),
+        seconds,
+        startup,
         {
-            "fill": float(tokens.sum() / (rows * WIDTH)), "needless_cuts": needless, "tokens_dropped": dropped,
-            "documents": len(lengths), "tokens": int(lengths.sum()), "rows": rows, "windows": len(windows),
+            "fill": float(tokens.sum() / (rows * WIDTH)),
+            "needless_cuts": needless,
+            "tokens_dropped": dropped,
+            "documents": len(lengths),
+            "tokens": int(lengths.sum()),
+            "rows": rows,
+            "windows": len(windows),
         },
-    )  # fmt: skip
+    )
 
 
 def packed(lengths: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], int, NDArray[np.int64]]]:

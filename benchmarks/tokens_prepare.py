@@ -50,12 +50,16 @@ def nanogpt_row(material: Material, megabytes: float, script: Path, folder: Path
         "prepare-vs-nanogpt",
         _ours(material, folder),
         peer(
-            Path(sys.executable), "nanogpt_tokens.py", str(script), str(tables / "all"), str(material.tokenizer),
+            Path(sys.executable),
+            "nanogpt_tokens.py",
+            str(script),
+            str(tables / "all"),
+            str(material.tokenizer),
             str(folder / "nanogpt"),
         ),
         "nanoGPT: prepare.py, one process",
         pairs,
-    )  # fmt: skip
+    )
     more: Row = {"ours_more": our_run.facts, "peer_more": peer_run.facts}
     return found | more
 
@@ -103,9 +107,7 @@ def prepare(corpora: Path, tokenizer: Path, out: Path) -> dict[str, float]:
     shards.mkdir(parents=True)
     files = FileTasks(out / "parts", FilesConfig(workers=0))
     config = ShardsConfig.model_validate({"context": CONTEXT})
-    found = write_shards(
-        config, Corpus(str(corpus), corpus.name), Tokenizer(str(tokenizer), "benchmark"), shards, files
-    )
+    found = write_shards(config, Corpus(str(corpus), corpus.name), Tokenizer(str(tokenizer), "benchmark"), shards, files)
     return dict(found.figures)
 
 

@@ -19,8 +19,14 @@ def against_target(name: str, ours: float, target: float, unit: str, runs: int, 
     """A row that no peer stands against."""
     ratio = target / ours if less_is_better else ours / target
     return {
-        "name": name, "ours": ours, "peer": target, "peer_name": "target", "ratio": ratio, "unit": unit, "runs": runs,
-    }  # fmt: skip
+        "name": name,
+        "ours": ours,
+        "peer": target,
+        "peer_name": "target",
+        "ratio": ratio,
+        "unit": unit,
+        "runs": runs,
+    }
 
 
 class PeakMemory:
@@ -38,9 +44,7 @@ class PeakMemory:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._over.set()
         self._thread.join()
         self._look()

@@ -31,9 +31,7 @@ LANGUAGES = ("bytes_per_token_en", "bytes_per_token_zh")
 def row(material: Material, megabytes: float, vocab_size: int, folder: Path, pairs: int) -> Row:
     """MB of text a CPU second; the memory that it took, and bytes a token of text that neither has read."""
     documents = material.distinct(megabytes)
-    corpora = [
-        write_corpus(texts, folder / name).folder for name, texts in (("all", documents), ("few", documents[:FEW]))
-    ]
+    corpora = [write_corpus(texts, folder / name).folder for name, texts in (("all", documents), ("few", documents[:FEW]))]
     found, our_run, peer_run = compared(
         "train-tokenizer",
         ours("tokens_training", "ours", *corpora, str(vocab_size)),
@@ -42,10 +40,13 @@ def row(material: Material, megabytes: float, vocab_size: int, folder: Path, pai
         pairs,
     )
     more: Row = {
-        "vocab_size": vocab_size, "ours_cpu_seconds": our_run.cpu_seconds, "peer_cpu_seconds": peer_run.cpu_seconds,
-        "ours_more": our_run.facts, "peer_more": peer_run.facts,
+        "vocab_size": vocab_size,
+        "ours_cpu_seconds": our_run.cpu_seconds,
+        "peer_cpu_seconds": peer_run.cpu_seconds,
+        "ours_more": our_run.facts,
+        "peer_more": peer_run.facts,
         "ours_over_peer": {name: _fact(our_run, name) / _fact(peer_run, name) for name in ("peak_megabytes", *LANGUAGES)},
-    }  # fmt: skip
+    }
     return found | more
 
 
@@ -68,14 +69,15 @@ def learn_peer(config: "TokenizerConfig", corpus: "Corpus") -> "tokenizers.Token
     from tasks.tokenizer.tokenizer import DOCUMENT_BYTES
     from tasks.tokenizer.vocabulary import MIN_COUNT, new_tokenizer, special_names
 
-    sample = sample_documents(
-        corpus.path, "train-*.parquet", config.sample_bytes, config.seed, document_bytes=DOCUMENT_BYTES
-    )
+    sample = sample_documents(corpus.path, "train-*.parquet", config.sample_bytes, config.seed, document_bytes=DOCUMENT_BYTES)
     tokenizer = new_tokenizer(config.algorithm, config.cut())
     trainer = trainers.BpeTrainer(
-        vocab_size=config.vocab_size, min_frequency=MIN_COUNT, special_tokens=special_names(config.algorithm),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False,
-    )  # fmt: skip
+        vocab_size=config.vocab_size,
+        min_frequency=MIN_COUNT,
+        special_tokens=special_names(config.algorithm),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
     tokenizer.train_from_iterator((document.text for document in sample), trainer)
     return tokenizer
 
@@ -102,9 +104,7 @@ def main() -> None:
     corpus, few = (Corpus(folder, "benchmark") for folder in sys.argv[2:4])
     learn = learn_ours if side == "ours" else learn_peer
     pa.set_cpu_count(1)
-    size = sum(
-        int(pq.read_table(path, columns=["bytes"])["bytes"].to_numpy().sum()) for path in corpus.path.glob("train-*")
-    )
+    size = sum(int(pq.read_table(path, columns=["bytes"])["bytes"].to_numpy().sum()) for path in corpus.path.glob("train-*"))
     learn(TokenizerConfig(vocab_size=FEW_TOKENS), few)
     startup = time.process_time()
     with PeakMemory() as peak:

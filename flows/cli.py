@@ -15,9 +15,7 @@ from tasks.errors import UserError
 if TYPE_CHECKING:
     from flows.dags import Loaded
 
-WORKSPACE = click.option(
-    "--workspace", default=None, metavar="DIR", help="Where artifacts live; default: the recipe's, else ./workspace."
-)
+WORKSPACE = click.option("--workspace", default=None, metavar="DIR", help="Where artifacts live; default: the recipe's, else ./workspace.")
 SET = click.option(
     "--set",
     "overrides",
@@ -152,10 +150,24 @@ def _speak() -> None:
 @WORKSPACE
 @click.pass_context
 def generate(
-    context: click.Context, model: str, prompt: str, count: int, max_tokens: int, temperature: float, top_k: int,
-    top_p: float, min_p: float, repetition_penalty: float, seed: int, stop: tuple[str, ...], beams: int, log_probs: bool,
-    stream: bool | None, dtype: Literal["float32", "bfloat16"], workspace: str | None,
-) -> None:  # fmt: skip
+    context: click.Context,
+    model: str,
+    prompt: str,
+    count: int,
+    max_tokens: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    repetition_penalty: float,
+    seed: int,
+    stop: tuple[str, ...],
+    beams: int,
+    log_probs: bool,
+    stream: bool | None,
+    dtype: Literal["float32", "bfloat16"],
+    workspace: str | None,
+) -> None:
     """Answer PROMPT with MODEL: a run id, a registry name (models:/wordmill@champion), an artifact or Hugging Face folder.
 
     A language model continues the prompt; an encoder-decoder reads it and writes what belongs to it; a masked language model
@@ -171,9 +183,22 @@ def generate(
 
     spelled = click.core.ParameterSource.COMMANDLINE
     asked = Asked(
-        prompt, count, max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, log_probs, beams, stream,
-        dtype, frozenset(name for name in context.params if context.get_parameter_source(name) == spelled),
-    )  # fmt: skip
+        prompt,
+        count,
+        max_tokens,
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        repetition_penalty,
+        seed,
+        stop,
+        log_probs,
+        beams,
+        stream,
+        dtype,
+        frozenset(name for name in context.params if context.get_parameter_source(name) == spelled),
+    )
     place = Workspace(workspace or "workspace")
     answer(resolve_model(model, place, tracking_address(None, place)), asked)
 
@@ -200,9 +225,7 @@ def evaluate(model: str, suite: str, overrides: tuple[str, ...], workspace: str 
 @cli.command()
 @click.argument("model")
 @click.argument("folder", metavar="DIR")
-@click.option(
-    "--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16"]), help="Of the weights."
-)
+@click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16"]), help="Of the weights.")
 @click.option(
     "--allow-pickle",
     is_flag=True,
@@ -212,7 +235,7 @@ def evaluate(model: str, suite: str, overrides: tuple[str, ...], workspace: str 
 @JSON
 def export(
     model: str, folder: str, dtype: Literal["float32", "bfloat16"], allow_pickle: bool, workspace: str | None, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Write MODEL to the new folder DIR in Hugging Face's form, once a round trip has shown that nothing is lost.
 
     The folder is loaded anew, by Wordmill and by transformers where it is installed: logits, written tokens and text must be
@@ -235,16 +258,12 @@ def export(
         click.echo(certificate_table(error.checks), err=True)
         click.echo(f"error: what was written is not what {model} says: {error}. Nothing is left at {folder}.", err=True)
         sys.exit(1)
-    click.echo(
-        json.dumps(exported_json(exported), ensure_ascii=False, indent=1) if as_json else exported_view(exported)
-    )
+    click.echo(json.dumps(exported_json(exported), ensure_ascii=False, indent=1) if as_json else exported_view(exported))
 
 
 @cli.command()
 @click.argument("stage")
-@click.option(
-    "--artifact", default=None, metavar="FINGERPRINT", help="Which one, by the start of it; default: the newest."
-)
+@click.option("--artifact", default=None, metavar="FINGERPRINT", help="Which one, by the start of it; default: the newest.")
 @click.option("--reason", default=None, help="Samples of this reason alone.")
 @click.option("--count", default=3, show_default=True, type=click.IntRange(1, 100), help="Samples of each reason.")
 @click.option("--page", default=None, metavar="FILE", help="Write the same as one HTML page.")
@@ -252,7 +271,7 @@ def export(
 @JSON
 def inspect(
     stage: str, artifact: str | None, reason: str | None, count: int, page: str | None, workspace: str | None, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Show what STAGE of a corpus dropped and why, beside what it kept."""
     from flows.commands.inspect import check_reason, document, find_artifact, view, write_page
     from tasks.artifacts import Workspace
@@ -274,19 +293,20 @@ def inspect(
 @cli.command()
 @click.argument("run", required=False)
 @click.option("--step", default=None, type=int, help="List what optimizer step N of RUN saw, counted from 1.")
-@click.option(
-    "--document", default=None, metavar="ID", help="Tell where a document went; the start of its id is enough."
-)
-@click.option(
-    "--text", default=None, help="Find documents that hold this text, letter for letter, and where they went."
-)
+@click.option("--document", default=None, metavar="ID", help="Tell where a document went; the start of its id is enough.")
+@click.option("--text", default=None, help="Find documents that hold this text, letter for letter, and where they went.")
 @click.option("--page", default=None, metavar="FILE", help="With --step: write the same as one HTML page.")
 @WORKSPACE
 @JSON
 def trace(
-    run: str | None, step: int | None, document: str | None, text: str | None, page: str | None, workspace: str | None,
+    run: str | None,
+    step: int | None,
+    document: str | None,
+    text: str | None,
+    page: str | None,
+    workspace: str | None,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Tell which documents a training step saw, or in which steps, shards, artifacts and models a document took part.
 
     RUN is an MLflow run id, a fingerprint, an artifact's folder (of a training that goes on too), or models:/NAME@ALIAS. With
@@ -363,9 +383,7 @@ def doctor(workspace: str | None, as_json: bool) -> None:
         click.echo(json.dumps({"checks": [asdict(check) for check in checks]}, indent=1))
     for check in [] if as_json else checks:
         mark = click.style("ok  ", fg="green") if check.fine else click.style("FAIL", fg="red")
-        click.echo(
-            f"{mark} {check.name:<10} {check.found}" + ("" if check.fine else f"\n     {'':<10} fix: {check.fix}")
-        )
+        click.echo(f"{mark} {check.name:<10} {check.found}" + ("" if check.fine else f"\n     {'':<10} fix: {check.fix}"))
     if not all(check.fine for check in checks):
         sys.exit(2)
 
@@ -384,10 +402,7 @@ def verify(workspace: str | None, as_json: bool) -> None:
     else:
         for entry in faults:
             click.echo(f"FAIL {entry.problem}")
-        click.echo(
-            f"{len(found)} artifacts, {len(faults)} with faults"
-            + ("; the next run builds those again" if faults else "")
-        )
+        click.echo(f"{len(found)} artifacts, {len(faults)} with faults" + ("; the next run builds those again" if faults else ""))
     if faults:
         sys.exit(2)
 

@@ -27,9 +27,7 @@ def build_corpus(run: Builder, recipe: CorpusSections) -> tuple[Handle[Corpus], 
     selection = run.stage(SELECT, recipe.clean.select, clean=clean)
     unique = run.stage(DEDUPLICATE, recipe.deduplicate, clean=clean, selection=selection)
     examples = {entry.name: run.stage(EXAMPLES, entry, entry.name) for entry in recipe.examples}
-    corpus = run.stage(
-        DECONTAMINATE, recipe.decontaminate, clean=clean, unique=unique, examples=tuple(examples.values())
-    )
+    corpus = run.stage(DECONTAMINATE, recipe.decontaminate, clean=clean, unique=unique, examples=tuple(examples.values()))
     return corpus, examples
 
 

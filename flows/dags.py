@@ -58,9 +58,7 @@ def kind_of(text: RecipeText) -> RecipeKind[Recipe] | RecipeKind[CorpusRecipe] |
     UserError for one that has neither.
     """
     if not {"ingest", "champion", "base"} & text.values.keys():
-        raise UserError(
-            f"{text.place}: found neither ingest (to pretrain) nor champion or base (to fine-tune). Add one of them."
-        )
+        raise UserError(f"{text.place}: found neither ingest (to pretrain) nor champion or base (to fine-tune). Add one of them.")
     if "ingest" not in text.values:
         return FINETUNE
     return CORPUS if text.values.get("makes") == "corpus" else PRETRAIN

@@ -20,29 +20,43 @@ def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
     tuned = tune(run, recipe.finetune, base, base, examples)
     challenger_scores = {
         one.name: run.stage(
-            EVALUATE, recipe.evaluate, one.label,
-            model=one.model, tokenizer=base, corpus=None, examples=examples[one.examples],
+            EVALUATE,
+            recipe.evaluate,
+            one.label,
+            model=one.model,
+            tokenizer=base,
+            corpus=None,
+            examples=examples[one.examples],
         )
         for one in tuned
-    }  # fmt: skip
+    }
     champion_scores = {
         one.name: run.stage(
-            EVALUATE, recipe.evaluate, f"champion on {one.label}",
-            model=base, tokenizer=base, corpus=None, examples=examples[one.examples],
+            EVALUATE,
+            recipe.evaluate,
+            f"champion on {one.label}",
+            model=base,
+            tokenizer=base,
+            corpus=None,
+            examples=examples[one.examples],
         )
         for one in tuned
         if kinds[one.examples].writes and recipe.base is None
-    }  # fmt: skip
+    }
     scores = (*challenger_scores.values(), *champion_scores.values())
     report = run.stage(REPORT, recipe.report, base=base, scores=scores)
     registered = [
         run.stage(
             REGISTER,
-            Registration(recipe.register_, challenger_name(recipe.register_.name, one.name, kinds[one.examples]),
-                         kinds[one.examples].metric),
-            one.label, model=one.model, scores=challenger_scores[one.name], report=report,
+            Registration(
+                recipe.register_, challenger_name(recipe.register_.name, one.name, kinds[one.examples]), kinds[one.examples].metric
+            ),
+            one.label,
+            model=one.model,
+            scores=challenger_scores[one.name],
+            report=report,
             rival=champion_scores.get(one.name),
         )
         for one in tuned
-    ]  # fmt: skip
+    ]
     return Outcome(scores, tuple(registered), report)

@@ -20,9 +20,12 @@ class Tuned:
 
 
 def tune(
-    run: Builder, tasks: Sequence[FinetuneConfig], base: Handle[Artifact], tokenizer: Handle[Artifact],
+    run: Builder,
+    tasks: Sequence[FinetuneConfig],
+    base: Handle[Artifact],
+    tokenizer: Handle[Artifact],
     examples: Mapping[str, Handle[Examples]],
-) -> list[Tuned]:  # fmt: skip
+) -> list[Tuned]:
     """A model for each task; for one with several sets of examples a model for each of its heads."""
     tuned: list[Tuned] = []
     for task in tasks:

@@ -26,30 +26,43 @@ def pretrain(run: Builder, recipe: Recipe) -> Outcome:
     tokenizer = run.stage(TOKENIZER, recipe.tokenizer, corpus=corpus)
     shards = run.stage(SHARDS, recipe.shards, corpus=corpus, tokenizer=tokenizer)
     base = run.stage(PRETRAIN, Pretraining(recipe.model, recipe.pretrain), shards=shards, tokenizer=tokenizer)
-    base_scores = run.stage(
-        EVALUATE, recipe.evaluate, "base", model=base, tokenizer=tokenizer, corpus=corpus, examples=None
-    )
+    base_scores = run.stage(EVALUATE, recipe.evaluate, "base", model=base, tokenizer=tokenizer, corpus=corpus, examples=None)
     tuned = tune(run, recipe.finetune, base, tokenizer, examples)
     tuned_scores = {
         one.name: run.stage(
-            EVALUATE, recipe.evaluate, one.label,
-            model=one.model, tokenizer=tokenizer, corpus=None, examples=examples[one.examples],
+            EVALUATE,
+            recipe.evaluate,
+            one.label,
+            model=one.model,
+            tokenizer=tokenizer,
+            corpus=None,
+            examples=examples[one.examples],
         )
         for one in tuned
-    }  # fmt: skip
+    }
     scores = (base_scores, *tuned_scores.values())
     report = run.stage(REPORT, recipe.report, base=base, scores=scores)
     registered = [
         run.stage(
-            REGISTER, Registration(recipe.register_, recipe.register_.name, base_metric(recipe.pretrain.objective)), "base",
-            model=base, scores=base_scores, report=report, rival=None,
+            REGISTER,
+            Registration(recipe.register_, recipe.register_.name, base_metric(recipe.pretrain.objective)),
+            "base",
+            model=base,
+            scores=base_scores,
+            report=report,
+            rival=None,
         ),
         *(
             run.stage(
-                REGISTER, Registration(recipe.register_, f"{recipe.register_.name}-{one.name}", kinds[one.examples].metric),
-                one.label, model=one.model, scores=tuned_scores[one.name], report=report, rival=None,
+                REGISTER,
+                Registration(recipe.register_, f"{recipe.register_.name}-{one.name}", kinds[one.examples].metric),
+                one.label,
+                model=one.model,
+                scores=tuned_scores[one.name],
+                report=report,
+                rival=None,
             )
             for one in tuned
         ),
-    ]  # fmt: skip
+    ]
     return Outcome(scores, tuple(registered), report)

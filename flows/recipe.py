@@ -104,9 +104,7 @@ class CorpusSections(HoldingOut):
     """What the recipes that start from raw text share."""
 
     name: Name = Field(description="also the MLflow experiment")
-    workspace: Annotated[str, Placement()] = Field(
-        default="workspace", description="folder of artifacts, journal and databases"
-    )
+    workspace: Annotated[str, Placement()] = Field(default="workspace", description="folder of artifacts, journal and databases")
     concurrency: Annotated[int, Placement()] = Field(default=2, ge=1, description="stages that may work at once")
     cluster: ClusterConfig = ClusterConfig()
     files: FilesConfig = FilesConfig()
@@ -176,9 +174,7 @@ class Recipe(CorpusSections):
         check_mixture(self.pretrain.mixture)
         check_curriculum(self.pretrain.curriculum, context)
         if self.pretrain.mixture and self.shards.group_by == "none":
-            raise ValueError(
-                "pretrain.mixture weighs groups of rows, but shards.group_by is none: set it to source or language"
-            )
+            raise ValueError("pretrain.mixture weighs groups of rows, but shards.group_by is none: set it to source or language")
         check_objective(Pretraining(self.model, self.pretrain), context)
         if self.tokenizer.existing is None:
             check_reserved(forms_of(self.pretrain.objective, self.model, context), self.tokenizer.reserve)
@@ -237,9 +233,7 @@ def check_tasks(examples: Sequence[AnyExamples], finetune: Sequence[FinetuneConf
     for task in finetune:
         for name in task.sets:
             if name not in known:
-                raise ValueError(
-                    f"finetune {task.name}: examples {name!r} is none of: {', '.join(known) or 'none at all'}"
-                )
+                raise ValueError(f"finetune {task.name}: examples {name!r} is none of: {', '.join(known) or 'none at all'}")
     makers = Counter(name for task in finetune for name in task.models.values())
     for name, count in makers.items():
         if count > 1:

@@ -57,9 +57,7 @@ def read_recipe(path: str, overrides: Sequence[str]) -> RecipeText:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {error}") from error
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(
-            f"{path}: found {'nothing' if node is None else 'no mapping'}, expected sections such as ingest: …"
-        )
+        raise UserError(f"{path}: found {'nothing' if node is None else 'no mapping'}, expected sections such as ingest: …")
     _note_lines(node, (), recipe)
     recipe.values = yaml.safe_load(text)
     for override in overrides:
@@ -89,9 +87,7 @@ def _note_lines(node: yaml.Node, keys: tuple[Key, ...], recipe: RecipeText) -> N
             line = key_node.start_mark.line + 1
             if here in recipe.lines:
                 dotted = ".".join(map(str, here))
-                raise UserError(
-                    f"{recipe.place}:{line}: {dotted} stands twice (first in line {recipe.lines[here]}). Keep one."
-                )
+                raise UserError(f"{recipe.place}:{line}: {dotted} stands twice (first in line {recipe.lines[here]}). Keep one.")
             recipe.lines[here] = line
             _note_lines(value_node, here, recipe)
     elif isinstance(node, yaml.SequenceNode):
@@ -115,9 +111,7 @@ def _override(recipe: RecipeText, text: str) -> None:
     last = keys[-1]
     if isinstance(holder, list):
         if not isinstance(last, int) or last > len(holder):
-            raise UserError(
-                f"--set {text}: {'.'.join(map(str, keys[:-1]))} has {len(holder)} entries, from 0; found {last}."
-            )
+            raise UserError(f"--set {text}: {'.'.join(map(str, keys[:-1]))} has {len(holder)} entries, from 0; found {last}.")
         holder[last : last + 1] = [parsed]
     elif isinstance(holder, dict):
         holder[str(last)] = parsed
@@ -131,9 +125,7 @@ def _step_into(holder: Json, key: Key, text: str, keys: Sequence[Key]) -> Json:
         if isinstance(key, int) and key < len(holder):
             return holder[key]
         names = [str(item.get("name")) for item in holder if isinstance(item, dict)]
-        raise UserError(
-            f"--set {text}: {'.'.join(map(str, keys))}: no such entry; there are {len(holder)} ({', '.join(names)})."
-        )
+        raise UserError(f"--set {text}: {'.'.join(map(str, keys))}: no such entry; there are {len(holder)} ({', '.join(names)}).")
     if isinstance(holder, dict):
         if holder.get(str(key)) is None:
             holder[str(key)] = {}
@@ -199,9 +191,7 @@ def _known_keys(kind: object, loc: Sequence[Key]) -> list[str]:
     return sorted(properties) if isinstance(properties, dict) else []
 
 
-def _schema_step(
-    node: Mapping[str, object], key: Key, definitions: Mapping[str, Mapping[str, object]]
-) -> Mapping[str, object]:
+def _schema_step(node: Mapping[str, object], key: Key, definitions: Mapping[str, Mapping[str, object]]) -> Mapping[str, object]:
     node = _resolve(node, definitions)
     if isinstance(key, int):
         items = node.get("items", {})

@@ -106,107 +106,148 @@ class Stage(Generic[Config, AnyArtifact]):
     waits_for: tuple[str, ...] = ()  # inputs that must be there first but do not bear on the output
     resolve: Callable[[Config, str], Mapping[str, str]] | None = None  # what an alias of this registry stands for now
     registers: bool = False  # its output depends on which registry it is
-    forgets: Callable[[Config, Collection[Forgotten]], Mapping[str, str]] | None = (
-        None  # which marked documents it leaves out
-    )
-    contracts: Mapping[str, ContractName] = field(
-        default_factory=dict[str, ContractName]
-    )  # files it writes -> contract they are held to
+    forgets: Callable[[Config, Collection[Forgotten]], Mapping[str, str]] | None = None  # which marked documents it leaves out
+    contracts: Mapping[str, ContractName] = field(default_factory=dict[str, ContractName])  # files it writes -> contract they are held to
 
 
 # The corpus stages hold each table to its contract themselves, in the task that writes it.
 INGEST = Stage[IngestConfig, RawCorpus](
-    "ingest", RawCorpus, lambda config, given, out, tools: ingest(config, out, tools.files, tools.forgotten()),
-    source_digests, forgets=forgotten_digests,
-)  # fmt: skip
+    "ingest",
+    RawCorpus,
+    lambda config, given, out, tools: ingest(config, out, tools.files, tools.forgotten()),
+    source_digests,
+    forgets=forgotten_digests,
+)
 QUALITY = Stage[QualityConfig, QualityModel](
-    "quality", QualityModel, lambda config, given, out, tools: train_quality(config, out), quality_digests,
-)  # fmt: skip
+    "quality",
+    QualityModel,
+    lambda config, given, out, tools: train_quality(config, out),
+    quality_digests,
+)
 ANNOTATE = Stage[AnnotateConfig, AnnotatedCorpus](
-    "annotate", AnnotatedCorpus,
-    lambda config, given, out, tools: annotate(
-        config, given.one("raw", RawCorpus), given.maybe("quality", QualityModel), out, tools.files
-    ),
+    "annotate",
+    AnnotatedCorpus,
+    lambda config, given, out, tools: annotate(config, given.one("raw", RawCorpus), given.maybe("quality", QualityModel), out, tools.files),
     list_digests,
-)  # fmt: skip
+)
 SELECT = Stage[SelectConfig, Selection](
-    "select", Selection,
+    "select",
+    Selection,
     lambda config, given, out, tools: select_documents(config, given.one("clean", AnnotatedCorpus), out, tools.files),
     preset_digests,
-)  # fmt: skip
+)
 DEDUPLICATE = Stage[DeduplicateConfig, UniqueCorpus](
-    "deduplicate", UniqueCorpus,
+    "deduplicate",
+    UniqueCorpus,
     lambda config, given, out, tools: remove_duplicates(
         config, given.one("clean", AnnotatedCorpus), given.one("selection", Selection), out, tools.files
     ),
     earlier_digests,
-)  # fmt: skip
+)
 EXAMPLES = Stage[AnyExamples, Examples](
-    "examples", Examples, lambda config, given, out, tools: prepare_examples(config, out), example_digests,
-)  # fmt: skip
+    "examples",
+    Examples,
+    lambda config, given, out, tools: prepare_examples(config, out),
+    example_digests,
+)
 DECONTAMINATE = Stage[DecontaminateConfig, Corpus](
-    "decontaminate", Corpus,
+    "decontaminate",
+    Corpus,
     lambda config, given, out, tools: decontaminate(
-        config, given.one("clean", AnnotatedCorpus), given.one("unique", UniqueCorpus),
-        given.every("examples", Examples), out, tools.files,
+        config,
+        given.one("clean", AnnotatedCorpus),
+        given.one("unique", UniqueCorpus),
+        given.every("examples", Examples),
+        out,
+        tools.files,
     ),
     benchmark_and_allow_digests,
-)  # fmt: skip
+)
 TOKENIZER = Stage[TokenizerConfig, Tokenizer](
-    "tokenizer", Tokenizer,
+    "tokenizer",
+    Tokenizer,
     lambda config, given, out, tools: train_tokenizer(config, given.one("corpus", Corpus), out),
     existing_digests,
-)  # fmt: skip
+)
 SHARDS = Stage[ShardsConfig, TokenShards](
-    "shards", TokenShards,
+    "shards",
+    TokenShards,
     lambda config, given, out, tools: write_shards(
         config, given.one("corpus", Corpus), given.one("tokenizer", Tokenizer), out, tools.files
     ),
-)  # fmt: skip
+)
 PRETRAIN = Stage[Pretraining, PretrainedModel](
-    "pretrain", PretrainedModel,
+    "pretrain",
+    PretrainedModel,
     lambda config, given, out, tools: pretrain_model(
         config, given.one("shards", TokenShards), given.one("tokenizer", Tokenizer), out, tools.launch
     ),
-    pretraining_digests, continues=True,
-)  # fmt: skip
+    pretraining_digests,
+    continues=True,
+)
 FINETUNE = Stage[FinetuneConfig, FinetunedModel](
-    "finetune", FinetunedModel,
+    "finetune",
+    FinetunedModel,
     lambda config, given, out, tools: finetune(
-        config, given.one("base", PretrainedModel), given.one("tokenizer", Tokenizer, PretrainedModel),
-        given.every("examples", Examples), out, tools.launch,
+        config,
+        given.one("base", PretrainedModel),
+        given.one("tokenizer", Tokenizer, PretrainedModel),
+        given.every("examples", Examples),
+        out,
+        tools.launch,
     ),
     continues=True,
-)  # fmt: skip
+)
 HEAD = Stage[Head, FinetunedModel](
-    "head", FinetunedModel, lambda config, given, out, tools: take_head(config, given.one("model", FinetunedModel), out),
-)  # fmt: skip
+    "head",
+    FinetunedModel,
+    lambda config, given, out, tools: take_head(config, given.one("model", FinetunedModel), out),
+)
 EVALUATE = Stage[EvaluateConfig, Scores](
-    "evaluate", Scores,
+    "evaluate",
+    Scores,
     lambda config, given, out, tools: evaluate(
-        config, given.one("model", PretrainedModel, FinetunedModel), given.maybe("corpus", Corpus),
-        given.maybe("examples", Examples), out,
+        config,
+        given.one("model", PretrainedModel, FinetunedModel),
+        given.maybe("corpus", Corpus),
+        given.maybe("examples", Examples),
+        out,
     ),
-    suite_digests, contracts={"scores.parquet": "Scores"},
-)  # fmt: skip
+    suite_digests,
+    contracts={"scores.parquet": "Scores"},
+)
 CHAMPION = Stage[ChampionConfig, PretrainedModel](
-    "champion", PretrainedModel, lambda config, given, out, tools: fetch_champion(config, out, tools.registry()),
+    "champion",
+    PretrainedModel,
+    lambda config, given, out, tools: fetch_champion(config, out, tools.registry()),
     resolve=champion_digest,
-)  # fmt: skip
+)
 BASE = Stage[BaseConfig, PretrainedModel](
-    "base", PretrainedModel, lambda config, given, out, tools: take_base(config, out), base_digests,
-)  # fmt: skip
+    "base",
+    PretrainedModel,
+    lambda config, given, out, tools: take_base(config, out),
+    base_digests,
+)
 REPORT = Stage[ReportConfig, Report](  # told from the story, which is gathered once model or corpus and all scores are there
-    "report", Report, lambda config, given, out, tools: write_report(config, tools.story(), out),
-)  # fmt: skip
+    "report",
+    Report,
+    lambda config, given, out, tools: write_report(config, tools.story(), out),
+)
 REGISTER = Stage[Registration, RegisteredModel](
-    "register", RegisteredModel,
+    "register",
+    RegisteredModel,
     lambda config, given, out, tools: register_model(
-        config, given.one("model", PretrainedModel, FinetunedModel), given.one("scores", Scores), given.one("report", Report), out,
-        tools.registry(), given.maybe("rival", Scores),
+        config,
+        given.one("model", PretrainedModel, FinetunedModel),
+        given.one("scores", Scores),
+        given.one("report", Report),
+        out,
+        tools.registry(),
+        given.maybe("rival", Scores),
     ),
-    waits_for=("report",), registers=True,
-)  # fmt: skip
+    waits_for=("report",),
+    registers=True,
+)
 
 
 class Handle(Protocol[Made]):
@@ -221,9 +262,13 @@ class Builder(Protocol):
     """What a DAG is written against: one builder runs it with Prefect, another only plans it."""
 
     def stage(
-        self, stage: Stage[Config, AnyArtifact], config: Config, subject: str = "", /,
+        self,
+        stage: Stage[Config, AnyArtifact],
+        config: Config,
+        subject: str = "",
+        /,
         **inputs: Handle[Artifact] | tuple[Handle[Artifact], ...] | None,
-    ) -> Handle[AnyArtifact]:  # fmt: skip
+    ) -> Handle[AnyArtifact]:
         """A node: `stage` with `config` over `inputs`; nodes that do not depend on one another run concurrently.
 
         `subject`: what this one is about, where a DAG has several of the stage.
@@ -262,9 +307,7 @@ def outside(stage: Stage[Config, AnyArtifact], config: Config, workspace: Worksp
     return {f"file {name}": digest for name, digest in found.items()}
 
 
-def identify(
-    stage: Stage[Config, AnyArtifact], config: Config, inputs: Inputs, registry: str, workspace: Workspace
-) -> Identity:
+def identify(stage: Stage[Config, AnyArtifact], config: Config, inputs: Inputs, registry: str, workspace: Workspace) -> Identity:
     """Identity from config, input artifacts, what comes from outside and, where it matters, the registry's address."""
     marks: dict[str, str] = {}
     for name, value in inputs.items():

@@ -290,14 +290,22 @@ def describe(
 ) -> Manifest:
     """The manifest of what lies in `built`: every file listed with size, rows and digest; the ledger checked."""
     outcome.ledger.check(stage)
-    files = tuple(
-        _entry(built, path) for path in sorted(built.rglob("*")) if path.is_file() and path != built / "manifest.json"
-    )
+    files = tuple(_entry(built, path) for path in sorted(built.rglob("*")) if path.is_file() and path != built / "manifest.json")
     return Manifest(
-        format=FORMAT, stage=stage, fingerprint=mark, config=config, inputs=inputs, files=files, ledger=outcome.ledger,
-        receipts=outcome.receipts, figures=outcome.figures, notes=outcome.notes, versions=library_versions(),
-        seconds=round(seconds, 3), finished=datetime.now(UTC).isoformat(timespec="seconds"),
-    )  # fmt: skip
+        format=FORMAT,
+        stage=stage,
+        fingerprint=mark,
+        config=config,
+        inputs=inputs,
+        files=files,
+        ledger=outcome.ledger,
+        receipts=outcome.receipts,
+        figures=outcome.figures,
+        notes=outcome.notes,
+        versions=library_versions(),
+        seconds=round(seconds, 3),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def library_versions() -> dict[str, str]:
@@ -344,10 +352,6 @@ class Inspected:
 
 def inspect_all(workspace: Workspace) -> list[Inspected]:
     """Hash every file of every finished artifact in the workspace."""
-    folders = sorted(
-        path.parent for path in workspace.root.glob("*/*/manifest.json") if path.parent.suffix != ".partial"
-    )
+    folders = sorted(path.parent for path in workspace.root.glob("*/*/manifest.json") if path.parent.suffix != ".partial")
     manifests = [(folder, read_manifest(folder)) for folder in folders]
-    return [
-        Inspected(m.stage, m.fingerprint, fault(folder, m, thorough=True)) for folder, m in manifests if m is not None
-    ]
+    return [Inspected(m.stage, m.fingerprint, fault(folder, m, thorough=True)) for folder, m in manifests if m is not None]

@@ -129,9 +129,16 @@ class Launcher:
         verdict = path.with_suffix(".error")
         verdict.unlink(missing_ok=True)
         spec = ChildSpec(
-            f"{entry.__module__}:{entry.__qualname__}", training.job, folder.name, workers.count, workers.gpus,
-            workers.threads, self.config.address, self.config.object_store_bytes, str(self.logs / "ray"),
-        )  # fmt: skip
+            f"{entry.__module__}:{entry.__qualname__}",
+            training.job,
+            folder.name,
+            workers.count,
+            workers.gpus,
+            workers.threads,
+            self.config.address,
+            self.config.object_store_bytes,
+            str(self.logs / "ray"),
+        )
         path.write_text(json.dumps(asdict(spec)))
         curve = CurveReader(folder, skips_old=True)
         child = self._start(path, log)
@@ -156,9 +163,13 @@ class Launcher:
             with log.open("ab") as output:
                 child = subprocess.Popen(
                     [sys.executable, "-m", "tasks.cluster", str(spec)],
-                    stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True,
-                    cwd=Path(__file__).parents[1], env=child_environment(),
-                )  # fmt: skip
+                    stdout=output,
+                    stderr=output,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                    cwd=Path(__file__).parents[1],
+                    env=child_environment(),
+                )
             self._children.add(child)
         return child
 
@@ -259,9 +270,7 @@ def _run_on_ray(spec: ChildSpec) -> None:
 
     if spec.address is None:
         cpus = max(spec.workers, os.cpu_count() or 1)
-        ray.init(
-            num_cpus=cpus, include_dashboard=False, object_store_memory=spec.object_store_bytes, log_to_driver=False
-        )
+        ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=spec.object_store_bytes, log_to_driver=False)
     else:
         try:
             ray.init(address=spec.address, log_to_driver=False, runtime_env={"env_vars": allocation_environment()})
@@ -278,10 +287,11 @@ def _run_on_ray(spec: ChildSpec) -> None:
             num_workers=spec.workers, use_gpu=gpus > 0, resources_per_worker={"CPU": 1, **({"GPU": gpus} if gpus else {})}
         ),
         run_config=RunConfig(
-            name=f"run-{os.getpid()}-{time.time_ns()}", storage_path=str(Path(spec.storage).absolute()),
+            name=f"run-{os.getpid()}-{time.time_ns()}",
+            storage_path=str(Path(spec.storage).absolute()),
             failure_config=FailureConfig(max_failures=MAX_RESTARTS),
         ),
-    )  # fmt: skip
+    )
     fault = _input_fault(spec)
     fault.parent.mkdir(parents=True, exist_ok=True)
     fault.unlink(missing_ok=True)

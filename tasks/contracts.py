@@ -76,9 +76,7 @@ def _check_encoding(path: Path, first_row: int, batch: pa.RecordBatch) -> None:
     try:
         batch.validate(full=True)
     except pa.ArrowInvalid as error:
-        raise AssertionError(
-            f"{path}, rows from {first_row}: {error}; expected UTF-8 without lone surrogates"
-        ) from error
+        raise AssertionError(f"{path}, rows from {first_row}: {error}; expected UTF-8 without lone surrogates") from error
 
 
 def _check_batch(schema: "pandera.DataFrameSchema", path: Path, first_row: int, batch: pa.RecordBatch) -> None:
@@ -93,8 +91,7 @@ def _check_batch(schema: "pandera.DataFrameSchema", path: Path, first_row: int, 
         case = error.failure_cases.row(0, named=True)
         row = "" if case["index"] is None else f", row {first_row + case['index']}"
         raise AssertionError(
-            f"{path}{row}: contract {schema.name}, {case['column']}: found {str(case['failure_case'])[:200]}, "
-            f"expected {case['check']}"
+            f"{path}{row}: contract {schema.name}, {case['column']}: found {str(case['failure_case'])[:200]}, expected {case['check']}"
         ) from error
 
 
@@ -126,9 +123,7 @@ class _Uniqueness:
             hashes = np.concatenate(self._hashes)
             _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
             twice = first[counts > 1]
-            assert not len(twice), (
-                f"{self.path}, row {twice.min()}: id: found again in a later row, expected unique ids"
-            )
+            assert not len(twice), f"{self.path}, row {twice.min()}: id: found again in a later row, expected unique ids"
 
 
 def _schema(contract: ContractName) -> "pandera.DataFrameSchema":
@@ -196,9 +191,7 @@ def row_rule(expression: "pl.Expr", expected: str) -> "pandera.Check":
     return pandera.Check(lambda data: data.lazyframe.select(expression), error=expected)
 
 
-def table_schema(
-    name: str, columns: "dict[str, pandera.Column]", *checks: "pandera.Check"
-) -> "pandera.DataFrameSchema":
+def table_schema(name: str, columns: "dict[str, pandera.Column]", *checks: "pandera.Check") -> "pandera.DataFrameSchema":
     """A table of exactly these columns."""
     import pandera.polars as pandera
 
@@ -304,9 +297,7 @@ def _verdicts() -> "pandera.DataFrameSchema":
         "value": column(pl.Float64, _finite(), nullable=True),
     }
     told = pl.col("reason").is_null() == pl.col("kept")
-    return table_schema(
-        "Verdicts", columns, row_rule(told, "a reason for each document that is not kept, and for no other")
-    )
+    return table_schema("Verdicts", columns, row_rule(told, "a reason for each document that is not kept, and for no other"))
 
 
 def _clusters() -> "pandera.DataFrameSchema":
@@ -337,9 +328,7 @@ def _finite() -> "pandera.Check":
     import pandera.polars as pandera
     import polars as pl
 
-    return pandera.Check(
-        lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), error="a finite number or null"
-    )
+    return pandera.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), error="a finite number or null")
 
 
 def _one_of(labels: Sequence[str]) -> str:
@@ -395,6 +384,4 @@ def _token_documents() -> "pandera.DataFrameSchema":
         "tokens": column(pl.Int64),
     }
     tokens = pl.col("tokens")
-    return table_schema(
-        "TokenDocuments", columns, row_rule((tokens == 0) | (tokens > 2), "3 tokens or more, or 0: in no row")
-    )
+    return table_schema("TokenDocuments", columns, row_rule((tokens == 0) | (tokens > 2), "3 tokens or more, or 0: in no row"))

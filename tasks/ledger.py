@@ -28,8 +28,7 @@ class Ledger:
             f"{stage}: {self.rows_in} rows in, but {self.rows_out} out and {dropped} dropped"
         )
         assert self.bytes_in in (0, self.bytes_out + lost + self.repaired_bytes), (
-            f"{stage}: {self.bytes_in} bytes in, but {self.bytes_out} out, {lost} dropped, "
-            f"{self.repaired_bytes} taken off by repairs"
+            f"{stage}: {self.bytes_in} bytes in, but {self.bytes_out} out, {lost} dropped, {self.repaired_bytes} taken off by repairs"
         )
 
 

@@ -82,9 +82,7 @@ def sample_documents(
         row += batch.num_rows
 
 
-def sample_sizes(
-    keys: NDArray[np.uint64], languages: NDArray[np.str_], sizes: NDArray[np.int64], budget_bytes: int
-) -> NDArray[np.int64]:
+def sample_sizes(keys: NDArray[np.uint64], languages: NDArray[np.str_], sizes: NDArray[np.int64], budget_bytes: int) -> NDArray[np.int64]:
     """Bytes to take of each document: 0, all of it, or, for the last one of a language, what the budget leaves."""
     takes = np.zeros(len(keys), dtype=np.int64)
     for language, share in language_shares(languages, sizes, budget_bytes).items():
@@ -105,9 +103,7 @@ def language_shares(languages: NDArray[np.str_], sizes: NDArray[np.int64], budge
     return shares
 
 
-def level_sizes(
-    languages: NDArray[np.str_], sizes: NDArray[np.int64], budget_bytes: int, document_bytes: int
-) -> NDArray[np.int64]:
+def level_sizes(languages: NDArray[np.str_], sizes: NDArray[np.int64], budget_bytes: int, document_bytes: int) -> NDArray[np.int64]:
     """Bytes that may be taken of each document: `document_bytes`, or in a language with less text the level that fills it.
 
     So one book does not crowd out a thousand letters, and a language of one book still gives its share.
@@ -123,9 +119,7 @@ def level_sizes(
     return levelled
 
 
-def _read_index(
-    folder: Path, pattern: str, seed: int
-) -> tuple[NDArray[np.uint64], NDArray[np.str_], NDArray[np.int64]]:
+def _read_index(folder: Path, pattern: str, seed: int) -> tuple[NDArray[np.uint64], NDArray[np.str_], NDArray[np.int64]]:
     """Key, language and bytes of every row, in file order; no text is read."""
     keys, languages, sizes = [np.empty(0, np.uint64)], [np.empty(0, np.str_)], [np.empty(0, np.int64)]
     for path in sorted(folder.glob(pattern)):

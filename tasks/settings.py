@@ -60,8 +60,7 @@ def identity(value: object) -> Json:
         return {
             name: identity(getattr(value, name))
             for name, info in type(value).model_fields.items()
-            if not _is_marked(info, Placement)
-            and not (_is_marked(info, Later) and getattr(value, name) == info.get_default())
+            if not _is_marked(info, Placement) and not (_is_marked(info, Later) and getattr(value, name) == info.get_default())
         }
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: identity(getattr(value, f.name)) for f in fields(value) if not f.metadata.get(PLACEMENT)}

@@ -75,9 +75,7 @@ def write_torture_set(folder: Path, size: int = SIZE) -> TortureSet:
     for source, alike in _by_settings([case for case in cases if case not in failing]):
         sources.append(source)
         places = [None] if len(alike) == 1 else [case.files[0].parent.name for case in alike]
-        entries += [
-            Entry(case.group, case, str(source["name"]), place) for case, place in zip(alike, places, strict=True)
-        ]
+        entries += [Entry(case.group, case, str(source["name"]), place) for case, place in zip(alike, places, strict=True)]
     pages = folder / "6-pages"
     pages.mkdir()
     for number, page in enumerate(html_cases()):
@@ -237,9 +235,13 @@ def _fate(document: Row, verdict: Row) -> Fate:
     flags = dict(document["meta"] or ()).get("repaired", "")  # type: ignore[call-overload]
     stage, reason = verdict["stage"], verdict["reason"]
     return Fate(
-        str(document["source"]), str(document["path"]), str(document["text"]), tuple(filter(None, flags.split(","))),
-        None if stage is None else str(stage), None if reason is None else str(reason),
-    )  # fmt: skip
+        str(document["source"]),
+        str(document["path"]),
+        str(document["text"]),
+        tuple(filter(None, flags.split(","))),
+        None if stage is None else str(stage),
+        None if reason is None else str(reason),
+    )
 
 
 def outcome_of(entry: Entry, fates: Sequence[Fate]) -> tuple[str, str]:
@@ -251,9 +253,7 @@ def outcome_of(entry: Entry, fates: Sequence[Fate]) -> tuple[str, str]:
     kept = len(fates) - len(gone)
     reasons = Counter(fate.reason for fate in gone)
     flags = sorted({flag for fate in fates if fate not in gone for flag in fate.flags})
-    told = ", ".join(
-        f"{reason} {count}" if count > 1 else str(reason) for reason, count in sorted(reasons.items(), key=str)
-    )
+    told = ", ".join(f"{reason} {count}" if count > 1 else str(reason) for reason, count in sorted(reasons.items(), key=str))
     stays = f"repaired ({', '.join(flags)})" if flags else "kept"
     if len(fates) == 1:
         return (stays if kept else "rejected"), told

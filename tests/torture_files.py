@@ -101,9 +101,7 @@ def stream_cases(write: Writer) -> Iterator[Case]:
     yield write.text("gzip_by_content", packed, Expected((GOOD,)), "packed.txt")
     yield write.text("gzip_by_name_only", raw, Expected((GOOD,)), "plain.txt.gz")
     yield write.text("gzip_twice", gzip.compress(packed), Expected((GOOD,)), "twice.txt.gz")
-    yield write.text(
-        "gzip_three_times", gzip.compress(gzip.compress(packed)), Expected(rejects={"archive": 1}), "bad.gz"
-    )
+    yield write.text("gzip_three_times", gzip.compress(gzip.compress(packed)), Expected(rejects={"archive": 1}), "bad.gz")
     yield write.text("gzip_in_two_members", packed + gzip.compress(b" And back."), Expected((GOOD + " And back.",)))
     yield write.text("gzip_padded_with_zeros", packed + bytes(512), Expected((GOOD,)))
     yield write.text("gzip_with_junk_behind", packed + b"junk", Expected((GOOD,), {"trailing_junk": 1}))
@@ -120,9 +118,7 @@ def stream_cases(write: Writer) -> Iterator[Case]:
     pages = [gzip.compress(web_record(n, f"<p>{GOOD} {n}</p>")) for n in range(4)]
     pages[1] = pages[1][:30] + b"\xff" * 40 + pages[1][70:]
     kept = tuple(f"<p>{GOOD} {n}</p>" for n in (0, 2, 3))
-    yield write.case(
-        "warc_damaged_member", "warc", {"a.warc.gz": b"".join(pages)}, Expected(kept, {"damaged_stream": 1})
-    )
+    yield write.case("warc_damaged_member", "warc", {"a.warc.gz": b"".join(pages)}, Expected(kept, {"damaged_stream": 1}))
     yield write.text("empty_file", b"", Expected(rejects={"empty_text": 1}))
     yield write.text("only_a_newline", b"\n", Expected(rejects={"empty_text": 1}))
     yield write.text("no_final_newline", b"one\ntwo", Expected(("one\ntwo",)))
@@ -131,9 +127,7 @@ def stream_cases(write: Writer) -> Iterator[Case]:
         texts = [f"Chapter {n}{end}{GOOD}" for n in range(2)]
         yield write.text(name, (end * 2).join(texts).encode(), Expected(tuple(texts)), **cut)
     yield write.text("line_separator", "one\u2028two\x0bthree".encode(), Expected(("one\u2028two\x0bthree",)))
-    yield write.case(
-        "empty_rows_file", "jsonl", {"a.jsonl": b"", "b.jsonl": as_rows([GOOD])}, Expected((GOOD,), {"empty_file": 1})
-    )
+    yield write.case("empty_rows_file", "jsonl", {"a.jsonl": b"", "b.jsonl": as_rows([GOOD])}, Expected((GOOD,), {"empty_file": 1}))
 
 
 def web_record(number: int, page: str) -> bytes:
@@ -148,8 +142,11 @@ def cut_cases(write: Writer, lines: list[str], whole: bytes) -> Iterator[Case]:
     from backports import zstd
 
     packers: dict[str, Callable[[bytes], bytes]] = {
-        "gz": gzip.compress, "bz2": lambda raw: bz2.compress(raw, 1), "xz": lzma.compress, "zst": zstd.compress
-    }  # fmt: skip
+        "gz": gzip.compress,
+        "bz2": lambda raw: bz2.compress(raw, 1),
+        "xz": lzma.compress,
+        "zst": zstd.compress,
+    }
     for ending, pack in packers.items():
         packed = pack(whole)
         cut = {f"rows.jsonl.{ending}": packed[: len(packed) * 9 // 10]}
@@ -173,11 +170,16 @@ def bomb_cases(write: Writer) -> Iterator[Case]:
 def encoding_cases(write: Writer) -> Iterator[Case]:
     """Group 3: charsets declared, not declared and declared wrongly; bytes and escapes without a meaning."""
     for name, (text, codec) in {
-        "gb18030": (CHINESE, "gb18030"), "big5": (TRADITIONAL, "big5"), "shift_jis": (JAPANESE, "cp932"),
-        "latin": (FRENCH, "cp1252"), "utf16_marked": (CHINESE, "utf-16"), "utf32_marked": (FRENCH, "utf-32"),
-        "utf16_unmarked": (GOOD, "utf-16-le"), "utf16_chinese_unmarked": (CHINESE, "utf-16-be"),
+        "gb18030": (CHINESE, "gb18030"),
+        "big5": (TRADITIONAL, "big5"),
+        "shift_jis": (JAPANESE, "cp932"),
+        "latin": (FRENCH, "cp1252"),
+        "utf16_marked": (CHINESE, "utf-16"),
+        "utf32_marked": (FRENCH, "utf-32"),
+        "utf16_unmarked": (GOOD, "utf-16-le"),
+        "utf16_chinese_unmarked": (CHINESE, "utf-16-be"),
         "utf32_unmarked": (CHINESE, "utf-32-be"),
-    }.items():  # fmt: skip
+    }.items():
         yield write.text(name, text.encode(codec), Expected((text,)))
         page = f"<html><body><p>{text}</p></body></html>"
         yield write.case(f"page_in_{name}", "html", {"page.html": page.encode(codec)}, Expected((page,)))
@@ -194,9 +196,7 @@ def encoding_cases(write: Writer) -> Iterator[Case]:
     picture = b"\x89PNG\r\n\x1a\n" + random.Random(3).randbytes(5_000)
     yield write.text("binary_file", picture, Expected(rejects={"not_text": 1}), "picture.png")
     yield write.rows("lone_surrogate", [b'{"text": "a \\ud800 b"}'], Expected(("a \ufffd b",), repairs=("surrogate",)))
-    halves = (
-        b'{"text": "' + "\ud83d".encode("utf-8", "surrogatepass") + "\ude00".encode("utf-8", "surrogatepass") + b'"}'
-    )
+    halves = b'{"text": "' + "\ud83d".encode("utf-8", "surrogatepass") + "\ude00".encode("utf-8", "surrogatepass") + b'"}'
     yield write.rows("surrogates_as_bytes", [halves], Expected(("😀",), repairs=("surrogate",)))
     yield write.rows(
         "row_in_gb18030",
@@ -290,14 +290,10 @@ def file_cases(write: Writer) -> Iterator[Case]:
     yield write.case("parquet_without_its_end", "parquet", cut, Expected((GOOD,), {"unreadable_file": 2}))
     big = parquet_bytes(write, pa.table({"text": noise()}), row_group_size=100)
     damaged = big[:1_000] + bytes(2_000) + big[3_000:]
-    yield write.case(
-        "parquet_damaged_rows", "parquet", {"a.parquet": damaged}, Expected(tuple(noise()[100:]), {"damaged_rows": 1})
-    )
+    yield write.case("parquet_damaged_rows", "parquet", {"a.parquet": damaged}, Expected(tuple(noise()[100:]), {"damaged_rows": 1}))
     twice = write.case("file_listed_twice", "jsonl", {"a.jsonl": good}, Expected((GOOD,)))
     path = str(twice.files[0])
-    yield Case(
-        twice.name, 7, twice.files, {**twice.source, "paths": [path, path, str(twice.files[0].parent)]}, twice.expected
-    )
+    yield Case(twice.name, 7, twice.files, {**twice.source, "paths": [path, path, str(twice.files[0].parent)]}, twice.expected)
     loop = write.case("links_in_a_circle", "jsonl", {"z.jsonl": good}, Expected((GOOD,)))
     place = loop.files[0].parent
     for link, target in {"one": place, "two": place, "again.jsonl": loop.files[0], "self": place / "self"}.items():

@@ -71,16 +71,12 @@ def size_cases() -> list[HtmlCase]:
 
 def markup_cases() -> list[HtmlCase]:
     """Broken or unusual markup."""
-    quoted = (
-        """<script>var s = "<\\/script><p>fake"; if (a < b && c > d) document.write('<nav>no<' + '/nav>');</script>"""
-    )
+    quoted = """<script>var s = "<\\/script><p>fake"; if (a < b && c > d) document.write('<nav>no<' + '/nav>');</script>"""
     xhtml = '<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE html>\n<html xmlns="http://www.w3.org/1999/xhtml">'
     return [
         HtmlCase("script with tags inside strings", around(quoted, ARTICLE), absent=("fake", "document.write")),
         HtmlCase("end tag of a script inside a string", around('<script>s = "</script>";</script>', ARTICLE)),
-        HtmlCase(
-            "comment never closed", around(ARTICLE, "<!-- the rest is lost", "<p>unseen words</p>"), absent=("unseen",)
-        ),
+        HtmlCase("comment never closed", around(ARTICLE, "<!-- the rest is lost", "<p>unseen words</p>"), absent=("unseen",)),
         HtmlCase("comment with arrows", around("<!-- a --> b -->", ARTICLE, "<!---->", "<!-->", "<!-- <p>x</p> -->")),
         HtmlCase("CDATA outside XML", around(ARTICLE, "<![CDATA[secret words]]>"), absent=("CDATA",)),
         HtmlCase("tag cut off at the end", around(ARTICLE, "<p>and")[:-14] + "<div class='"),
@@ -179,9 +175,7 @@ def empty_cases() -> list[HtmlCase]:
 def shape_cases() -> list[HtmlCase]:
     """Pages that are no articles."""
     rows = "".join(f"<tr><td>Station {n}</td><td>{n} km</td><td></td><td>{n}:15</td></tr>" for n in range(1, 9))
-    posts = "".join(
-        f'<div class="comment"><b>user{n}</b><p>{text} I was there.</p></div>' for n, text in enumerate(PROSE * 3)
-    )
+    posts = "".join(f'<div class="comment"><b>user{n}</b><p>{text} I was there.</p></div>' for n, text in enumerate(PROSE * 3))
     layout = f"<table><tr><td><a href=/>Home</a><br><a href=/b>Boats</a></td><td>{ARTICLE}</td></tr></table>"
     return [
         HtmlCase("plain text", "\n".join(PROSE) + "\n\n 1 < 2", kept=("\n".join(PROSE), "1 < 2")),
@@ -192,14 +186,10 @@ def shape_cases() -> list[HtmlCase]:
         ),
         HtmlCase("forum", around("<h1>Crossings</h1>", posts), kept=tuple(f"{text} I was there." for text in PROSE)),
         HtmlCase("table for the layout", around(layout), absent=("Boats",)),
-        HtmlCase(
-            "preformatted text", around("<pre>\nif a:\n    b\n\n  c\t d </pre>"), kept=("if a:\n    b\n\n  c\t d",)
-        ),
+        HtmlCase("preformatted text", around("<pre>\nif a:\n    b\n\n  c\t d </pre>"), kept=("if a:\n    b\n\n  c\t d",)),
         HtmlCase(
             "all in headings",
-            around(
-                "".join(f"<div><h2>{text} Indeed, so it was, on that very day in May.</h2></div>" for text in PROSE)
-            ),
+            around("".join(f"<div><h2>{text} Indeed, so it was, on that very day in May.</h2></div>" for text in PROSE)),
         ),
         HtmlCase("short page", around("<p>Back soon.</p>"), kept=("Back soon.",)),
     ]

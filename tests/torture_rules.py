@@ -42,8 +42,7 @@ MARKET = (
 )
 HAN = "".join(chr(0x4E00 + 37 * number) for number in range(400))  # no sentence, no space, no character twice
 CODE = "\n".join(
-    f"def step_{n}(x: int) -> int:\n    if x > {n}:\n        return x * {n} + {n * 7}\n    return step_{n + 1}(x - 1)\n"
-    for n in range(12)
+    f"def step_{n}(x: int) -> int:\n    if x > {n}:\n        return x * {n} + {n * 7}\n    return step_{n + 1}(x - 1)\n" for n in range(12)
 )
 
 
@@ -102,16 +101,10 @@ def copy_cases() -> list[RuleCase]:
 
 def boilerplate() -> Iterator[RuleCase]:
     """A cluster of thousands: one notice, in which a number differs or nothing at all."""
-    notice = (
-        "This page is not there any more. " + "Please go back to the start and look for another one, or ask us. " * 3
-    )
+    notice = "This page is not there any more. " + "Please go back to the start and look for another one, or ask us. " * 3
     for number in range(BOILERPLATE_PAGES):
         reason = None if number == 0 else ("exact_copy" if number % 2 else "near_copy")
-        page = (
-            "one"
-            if number == 0 or number % 2
-            else "number " + "".join(chr(97 + number // 26**place % 26) for place in range(3))
-        )
+        page = "one" if number == 0 or number % 2 else "number " + "".join(chr(97 + number // 26**place % 26) for place in range(3))
         yield RuleCase(10, f"boilerplate {number}", f"{notice} You came from page {page}.", reason)
 
 

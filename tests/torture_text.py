@@ -55,7 +55,7 @@ def _characters() -> list[TextCase]:
         TextCase(4, "Windows quotes as controls", "it\x92s", "it’s", ["mojibake"]),
         TextCase(4, "no mojibake", "naïve “Übermut” – ça va « très » bien, ﬁn. ＡＢＣ，（全角）"),
         TextCase(4, "decomposed", "e\u0301", "é"),
-    ]  # fmt: skip
+    ]
 
 
 def _expressions() -> list[TextCase]:
@@ -100,4 +100,4 @@ def _personal_data() -> list[TextCase]:
         TextCase(13, "password in code", 'password = "x8Kq-2mZ_94w"', None, (), 'password = "<SECRET>"', ["secret"]),
         TextCase(13, "no password", 'password = os.environ["DB_PASSWORD"]; token = next(tokens); secret: "changeme"'),
         TextCase(13, "private key", f"{key.format('BEGIN')}\nMIIB\nAAA=\n{key.format('END')}", None, (), "<SECRET>", ["secret"]),
-    ]  # fmt: skip
+    ]

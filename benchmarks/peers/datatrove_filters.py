@@ -51,18 +51,26 @@ def filters_for(language: str) -> dict[str, BaseFilter]:
         }
     return {
         "gopher repetition": GopherRepetitionFilter(
-            dup_line_frac=0.287, dup_line_char_frac=0.1, dup_para_frac=0, dup_para_char_frac=0, top_n_grams=TOP_GRAMS,
-            dup_n_grams=GRAMS, language=language,
+            dup_line_frac=0.287,
+            dup_line_char_frac=0.1,
+            dup_para_frac=0,
+            dup_para_char_frac=0,
+            top_n_grams=TOP_GRAMS,
+            dup_n_grams=GRAMS,
+            language=language,
         ),
         "gopher quality": GopherQualityFilter(
-            min_avg_word_length=1, max_avg_word_length=5, max_non_alpha_words_ratio=0.735, stop_words=CHINESE_STOPS,
+            min_avg_word_length=1,
+            max_avg_word_length=5,
+            max_non_alpha_words_ratio=0.735,
+            stop_words=CHINESE_STOPS,
             language=language,
         ),
         "fineweb": FineWebQualityFilter(
             line_punct_thr=0.106, short_line_thr=999, char_duplicates_ratio=0.1, new_line_ratio=0.178, language=language
         ),
         "c4": C4QualityFilter(language=language),
-    }  # fmt: skip
+    }
 
 
 def use_words(words: str) -> None:
@@ -101,14 +109,10 @@ def main() -> None:
         Path(sys.argv[5]).write_text(json.dumps(decided))
     kept = sum(not any(found) for found in reasons) / len(texts)
     size = sum(len(text.encode()) for text in texts)
-    print(
-        json.dumps({"bytes": size, "cpu_seconds": seconds, "startup_seconds": startup, "kept": kept, "reasons": counts})
-    )
+    print(json.dumps({"bytes": size, "cpu_seconds": seconds, "startup_seconds": startup, "kept": kept, "reasons": counts}))
 
 
-def decisions(
-    filters: dict[str, BaseFilter], text: str, ours: dict[str, list[str]]
-) -> dict[str, dict[str, str | None]]:
+def decisions(filters: dict[str, BaseFilter], text: str, ours: dict[str, list[str]]) -> dict[str, dict[str, str | None]]:
     """For each filter its reason as it is and, where we decide otherwise, under each bridge."""
     found: dict[str, dict[str, str | None]] = {}
     for name, one in filters.items():

@@ -43,11 +43,15 @@ def main() -> None:
     size, few_size = (int(pq.read_table(path, columns=["bytes"])["bytes"].to_numpy().sum()) for path in (table, few))
     seconds, few_seconds = end - begun, few_end - few_begun
     told = {
-        "bytes": size, "cpu_seconds": seconds, "startup_seconds": startup,
+        "bytes": size,
+        "cpu_seconds": seconds,
+        "startup_seconds": startup,
         "tokens": sum(len(np.memmap(folder / f"{name}.bin", np.uint16, "r")) for name in ("train", "val")),
-        "load_seconds": loaded - begun, "map_seconds": mapped - loaded, "write_seconds": end - mapped,
+        "load_seconds": loaded - begun,
+        "map_seconds": mapped - loaded,
+        "write_seconds": end - mapped,
         "rate_beyond_few": (size - few_size) / 1e6 / (seconds - few_seconds),
-    }  # fmt: skip
+    }
     print(json.dumps(told))
 
 

@@ -57,9 +57,7 @@ def libraries() -> list[Check]:
     """What is installed of what we stand on."""
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     found = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES if name not in missing)
-    return [
-        Check("libraries", not missing, found, f"install {', '.join(missing)}: make demo sets up a whole environment")
-    ]
+    return [Check("libraries", not missing, found, f"install {', '.join(missing)}: make demo sets up a whole environment")]
 
 
 def processor() -> Check:
@@ -69,9 +67,7 @@ def processor() -> Check:
     from model.distributed.device import choose_precision
 
     fast = choose_precision("auto", torch.device("cpu")) == torch.bfloat16
-    return Check(
-        "processor", True, f"{os.cpu_count()} cores; bfloat16 {'fast' if fast else 'not supported, float32 is used'}"
-    )
+    return Check("processor", True, f"{os.cpu_count()} cores; bfloat16 {'fast' if fast else 'not supported, float32 is used'}")
 
 
 def memory() -> Check:
@@ -89,9 +85,7 @@ def disk(workspace: Path) -> Check:
     """Free space where the workspace is."""
     there = next(folder for folder in (workspace.absolute(), *workspace.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
-    return Check(
-        "disk", free >= DISK_BYTES, f"{free / 2**30:.1f} GiB free at {there}", "free 2 GiB, or use --workspace DIR"
-    )
+    return Check("disk", free >= DISK_BYTES, f"{free / 2**30:.1f} GiB free at {there}", "free 2 GiB, or use --workspace DIR")
 
 
 def workspace_opens(workspace: Path) -> Check:

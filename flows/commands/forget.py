@@ -34,9 +34,7 @@ class Marked:
 def check_asked(mark: str | None, reason: str, lists: bool) -> None:
     """UserError unless there is one id, or the list is asked for."""
     if lists and (mark is not None or reason):
-        raise UserError(
-            "forget: --list shows what is marked and takes nothing else. Fix: leave the id and --reason out."
-        )
+        raise UserError("forget: --list shows what is marked and takes nothing else. Fix: leave the id and --reason out.")
     if not lists and mark is None:
         raise UserError("forget: no id. Fix: wordmill forget ID, or --list to see what is marked.")
 
@@ -55,25 +53,22 @@ def digest_of(found: Whereabouts) -> str:
     if not read:
         return ""
     (place,) = read[-1].tables
-    return text_digest(
-        str(numbered_rows([Path(read[-1].folder) / place.file], [place.row], ["text"])[place.row]["text"])
-    )
+    return text_digest(str(numbered_rows([Path(read[-1].folder) / place.file], [place.row], ["text"])[place.row]["text"]))
 
 
 def holding(workspace: Workspace, found: Whereabouts) -> list[Path]:
     """The folders from which the document is not gone before they are deleted."""
-    artifacts = [
-        Path(station.folder) for station in found.stations if station.stage not in VERDICTS and station.reason != REASON
-    ]
+    artifacts = [Path(station.folder) for station in found.stations if station.stage not in VERDICTS and station.reason != REASON]
     return [*artifacts, *parts_that_hold(workspace, [found.id])]
 
 
 def marked_json(workspace: Workspace, marked: Marked) -> dict[str, object]:
     """All of it as JSON."""
     return {
-        **document_json(workspace, marked.document, marked.found), "marked_before": marked.before is not None,
+        **document_json(workspace, marked.document, marked.found),
+        "marked_before": marked.before is not None,
         "delete": [str(folder) for folder in marked.folders],
-    }  # fmt: skip
+    }
 
 
 def marked_view(workspace: Workspace, marked: Marked) -> str:

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from tasks.inference.saved_models import Task
 
 ALTERNATIVES = 3  # that --log-probs shows beside each token
-DRAWN = frozenset(
-    {"temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop", "log_probs", "stream"}
-)
+DRAWN = frozenset({"temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop", "log_probs", "stream"})
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def answer(folder: Path, asked: Asked) -> None:
         Seq2SeqModel,
         SequenceClassifier,
         TokenClassifier,
-    )  # fmt: skip
+    )
     from tasks.inference.saved_models import load, read_task
 
     if asked.count < 1:
@@ -103,9 +101,7 @@ def answer(folder: Path, asked: Asked) -> None:
         _refuse(asked, model, DRAWN | {"beams", "max_tokens", "dtype", "count"})
         _choose(model, tokenizer, asked)
     else:
-        raise UserError(
-            f"MODEL is a {type(model).__name__}: it cannot answer a single prompt. Fix: give another model."
-        )
+        raise UserError(f"MODEL is a {type(model).__name__}: it cannot answer a single prompt. Fix: give another model.")
 
 
 def _refuse(asked: Asked, model: "Model", unsuited: Collection[str], why: str = "") -> None:
@@ -114,18 +110,22 @@ def _refuse(asked: Asked, model: "Model", unsuited: Collection[str], why: str = 
         raise UserError(f"--{option}: a {type(model).__name__} has no use for it{why}. Fix: leave it out.")
 
 
-def _continue(
-    model: "LanguageModel", tokenizer: "tokenizers.Tokenizer", folder: Path, asked: Asked, is_chat: bool
-) -> None:
+def _continue(model: "LanguageModel", tokenizer: "tokenizers.Tokenizer", folder: Path, asked: Asked, is_chat: bool) -> None:
     from model.inference.prepared_model import for_inference
     from tasks.inference.generation import stream_text
 
     sampling = asked.sampling(folder)
     ready = for_inference(model, _dtype(asked), asked.count)
     pieces = stream_text(
-        ready, tokenizer, asked.prompt, asked.count, sampling, asked.stops, is_chat,
+        ready,
+        tokenizer,
+        asked.prompt,
+        asked.count,
+        sampling,
+        asked.stops,
+        is_chat,
         ALTERNATIVES if asked.log_probs else None,
-    )  # fmt: skip
+    )
     _show(pieces, "" if is_chat else asked.prompt, tokenizer, asked)
 
 
@@ -154,9 +154,7 @@ def _search(model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", start: int
     except ValueError as error:
         raise UserError(f"generate: {error}") from error
     if asked.count > asked.beams:
-        raise UserError(
-            f"count {asked.count}: {asked.beams} beams find no more than {asked.beams} texts. Fix: more --beams."
-        )
+        raise UserError(f"count {asked.count}: {asked.beams} beams find no more than {asked.beams} texts. Fix: more --beams.")
     found = search_translation(model, tokenizer, asked.prompt, start, beams)[: asked.count]
     for number, (text, score) in enumerate(found, 1):
         if asked.count > 1:
@@ -171,9 +169,7 @@ def _fill(model: "MaskedLanguageModel", tokenizer: "tokenizers.Tokenizer", asked
         click.echo(filling.text if asked.count == 1 else f"{filling.probability:7.2%}  {filling.text}")
 
 
-def _label(
-    model: "Model", tokenizer: "tokenizers.Tokenizer", folder: Path, task: "Task | None", asked: Asked
-) -> None:  # fmt: skip
+def _label(model: "Model", tokenizer: "tokenizers.Tokenizer", folder: Path, task: "Task | None", asked: Asked) -> None:
     from model.nn.models import SequenceClassifier, TokenClassifier
     from tasks.inference.labelling import label_text, label_words, labels_of
 

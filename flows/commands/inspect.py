@@ -54,20 +54,24 @@ def check_reason(manifest: Manifest, reason: str, groups: tuple[Group, ...]) -> 
     near = difflib.get_close_matches(reason, known, 1, 0.5)
     hint = f"Did you mean {near[0]}? " if near else ""
     told = f"Reasons here: {', '.join(known)}." if known else "It dropped nothing."
-    raise UserError(
-        f"inspect: nothing was dropped for {reason} in {manifest.stage} {manifest.fingerprint}. {hint}{told}"
-    )
+    raise UserError(f"inspect: nothing was dropped for {reason} in {manifest.stage} {manifest.fingerprint}. {hint}{told}")
 
 
 def document(manifest: Manifest, groups: tuple[Group, ...]) -> dict[str, object]:
     """All of it as JSON."""
     ledger = manifest.ledger
     return {
-        "stage": manifest.stage, "fingerprint": manifest.fingerprint, "finished": manifest.finished,
-        "rows_in": ledger.rows_in, "rows_out": ledger.rows_out, "bytes_in": ledger.bytes_in, "bytes_out": ledger.bytes_out,
-        "dropped": dict(ledger.dropped), "dropped_bytes": dict(ledger.dropped_bytes),
+        "stage": manifest.stage,
+        "fingerprint": manifest.fingerprint,
+        "finished": manifest.finished,
+        "rows_in": ledger.rows_in,
+        "rows_out": ledger.rows_out,
+        "bytes_in": ledger.bytes_in,
+        "bytes_out": ledger.bytes_out,
+        "dropped": dict(ledger.dropped),
+        "dropped_bytes": dict(ledger.dropped_bytes),
         "reasons": [asdict(group) for group in groups],
-    }  # fmt: skip
+    }
 
 
 def view(manifest: Manifest, groups: tuple[Group, ...]) -> str:
@@ -75,11 +79,7 @@ def view(manifest: Manifest, groups: tuple[Group, ...]) -> str:
     ledger = manifest.ledger
     head = Text(f"{manifest.stage} {manifest.fingerprint}", "bold").append(f"  finished {manifest.finished}", "dim")
     counts = f"{ledger.rows_in:,} documents in ({amount(ledger.bytes_in)}), {ledger.rows_out:,} out ({amount(ledger.bytes_out)})"
-    parts = (
-        [head, Text(counts), Text(""), ledger_rows(manifest)]
-        if ledger.dropped
-        else [head, Text(counts), Text("nothing was dropped")]
-    )
+    parts = [head, Text(counts), Text(""), ledger_rows(manifest)] if ledger.dropped else [head, Text(counts), Text("nothing was dropped")]
     for group in groups:
         parts += [Text(""), *_group_view(group)]
     return rendered(Lines(*parts))
@@ -96,9 +96,7 @@ def ledger_rows(manifest: Manifest) -> Table:
 
 
 def _group_view(group: Group) -> Iterator[Text | Table]:
-    title = Text(group.reason, "bold red" if group.rows else "bold cyan").append(
-        f"  {reason_text(group.reason)}", "dim"
-    )
+    title = Text(group.reason, "bold red" if group.rows else "bold cyan").append(f"  {reason_text(group.reason)}", "dim")
     if group.rule:
         title.append(f"  ({group.rule})", "dim")
     yield title
@@ -113,9 +111,7 @@ def _group_view(group: Group) -> Iterator[Text | Table]:
         left = _shown(pair.sample, group.figure)
         if pair.note:
             left.append(f"\n{printable(pair.note)}", "yellow")
-        cells = (
-            [left] if not group.beside else [left, Text() if pair.beside is None else _shown(pair.beside, group.figure)]
-        )
+        cells = [left] if not group.beside else [left, Text() if pair.beside is None else _shown(pair.beside, group.figure)]
         table.add_row(*cells)
     yield table
 
@@ -146,6 +142,4 @@ def write_page(path: Path, manifest: Manifest, groups: tuple[Group, ...]) -> Non
     try:
         path.write_text(render_samples(manifest, groups), encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
-        raise UserError(
-            f"inspect: --page {path}: {error.strerror}. Fix: name a file in a folder that exists."
-        ) from error
+        raise UserError(f"inspect: --page {path}: {error.strerror}. Fix: name a file in a folder that exists.") from error

@@ -120,8 +120,7 @@ def up(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -
             raise UserError(f"{name} runs without the password in {workspace / PASSWORD}. Fix: wordmill down, then up.")
     write_private(
         SETTINGS,
-        "# Written by `make up`, removed by `make down`.\n"
-        f'[api]\nurl = "http://{HOST}:{prefect_port}/api"\nauth_string = "{pair}"\n',
+        f'# Written by `make up`, removed by `make down`.\n[api]\nurl = "http://{HOST}:{prefect_port}/api"\nauth_string = "{pair}"\n',
     )
     prefect(("work-pool", "create", POOL, "--type", "process", "--overwrite"), folder, environment)
     prefect(("--no-prompt", "deploy", "--all"), folder, environment)
@@ -160,8 +159,7 @@ def accounts(folder: Path, user: str) -> None:
     uri = f"sqlite:///{database}".replace("%", "%%")
     write_private(
         folder / ACCOUNTS,
-        f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = {uri}\nadmin_username = {user}\n"
-        "auth_cache_ttl_seconds = 3600\n",
+        f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = {uri}\nadmin_username = {user}\nauth_cache_ttl_seconds = 3600\n",
     )
 
 
@@ -216,9 +214,7 @@ def await_answer(service: Service, folder: Path) -> None:
         if silent(service.health) is None:
             return
         if alive(folder / f"{service.name}.json") is None:
-            raise UserError(
-                f"{service.name} ended before it answered; the end of {log}:\n{log.read_text(errors='replace')[-2000:]}"
-            )
+            raise UserError(f"{service.name} ended before it answered; the end of {log}:\n{log.read_text(errors='replace')[-2000:]}")
         time.sleep(0.3)
     raise UserError(f"{service.name} did not answer at {service.health} within {START_SECONDS:.0f} s; see {log}")
 

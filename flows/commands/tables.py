@@ -26,9 +26,13 @@ def run_table(summary: Mapping[str, object]) -> str:
         status = str(stage["status"])
         seconds = float(str(stage["seconds"]))
         table.add_row(
-            str(stage["stage"]), Text(status, COLORS.get(status, "")), duration(seconds) if status == "ran" else "",
-            _count(stage["rows_in"]), _count(stage["rows_out"]), reasons(dropped),
-        )  # fmt: skip
+            str(stage["stage"]),
+            Text(status, COLORS.get(status, "")),
+            duration(seconds) if status == "ran" else "",
+            _count(stage["rows_in"]),
+            _count(stage["rows_out"]),
+            reasons(dropped),
+        )
     ran = sum(stage["status"] == "ran" for stage in stages)
     scores: list[Mapping[str, object]] = summary["scores"]  # type: ignore[assignment]
     lines = [rendered(table), *([score_table(scores)] if scores else []), ""]
@@ -57,9 +61,7 @@ def plan_table(rows: Sequence[Planned], recipe: AnyRecipe) -> str:
     total = f"{len(waiting)} will run, {len(rows) - len(waiting)} cached"
     if known:
         total += f"; those that ran before took {duration(sum(known))} then"
-    return "\n".join(
-        [rendered(table), total, *([budget_line(plan_budget(recipe))] if isinstance(recipe, Recipe) else [])]
-    )
+    return "\n".join([rendered(table), total, *([budget_line(plan_budget(recipe))] if isinstance(recipe, Recipe) else [])])
 
 
 def plan_json(rows: Sequence[Planned], recipe: AnyRecipe) -> dict[str, object]:
@@ -112,9 +114,14 @@ def score_table(scores: Sequence[Mapping[str, object]]) -> str:
     table = table_of("of", "task", "metric", "model", "value>", "95 % interval>", "n>")
     for row in scores:
         table.add_row(
-            str(row.get("subject", "")), str(row["task"]), str(row["metric"]), str(row["model"]), f"{row['value']:.4f}",
-            f"{row['ci_low']:.4f} to {row['ci_high']:.4f}", _count(row["n"]),
-        )  # fmt: skip
+            str(row.get("subject", "")),
+            str(row["task"]),
+            str(row["metric"]),
+            str(row["model"]),
+            f"{row['value']:.4f}",
+            f"{row['ci_low']:.4f} to {row['ci_high']:.4f}",
+            _count(row["n"]),
+        )
     return rendered(table)
 
 
@@ -133,9 +140,7 @@ def table_of(*columns: str) -> Table:
 def rendered(table: RenderableType) -> str:
     """As text, in colour where the terminal shows it."""
     stdout = Console()
-    console = Console(
-        file=io.StringIO(), width=max(stdout.width, 100), force_terminal=stdout.is_terminal, highlight=False
-    )
+    console = Console(file=io.StringIO(), width=max(stdout.width, 100), force_terminal=stdout.is_terminal, highlight=False)
     console.print(table)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text.rstrip("\n")

@@ -35,9 +35,7 @@ COLORS = {
 
 def check_asked(run: str | None, step: int | None, document: str | None, text: str | None, page: str | None) -> None:
     """UserError unless exactly one question is asked."""
-    asked = [
-        name for name, value in (("--step", step), ("--document", document), ("--text", text)) if value is not None
-    ]
+    asked = [name for name, value in (("--step", step), ("--document", document), ("--text", text)) if value is not None]
     if len(asked) != 1:
         found = " and ".join(asked) or "none of them"
         raise UserError(f"trace: found {found}, expected one of --step N, --document ID and --text TEXT.")
@@ -52,9 +50,11 @@ def step_document(found: FoundRun, step: int, documents: Sequence[StepDocument])
     run = found.run
     named = {"fingerprint": run.folder.name.removesuffix(".partial"), "folder": str(run.folder), "via": [*found.via]}
     return {
-        "run": {**named, "steps": run.steps, "done": run.done}, "step": step, "rows": run.batch_rows,
+        "run": {**named, "steps": run.steps, "done": run.done},
+        "step": step,
+        "rows": run.batch_rows,
         "documents": [asdict(document) for document in documents],
-    }  # fmt: skip
+    }
 
 
 def step_view(found: FoundRun, step: int, documents: Sequence[StepDocument]) -> str:
@@ -67,9 +67,7 @@ def step_view(found: FoundRun, step: int, documents: Sequence[StepDocument]) -> 
         lines.append(Text(f"not finished: {run.done:,} steps are done; {told}", "yellow"))
     different = len({document.id for document in documents})
     lines.append(
-        Text(
-            f"{run.batch_rows:,} rows, {len(documents):,} pieces of {different:,} {'document' if different == 1 else 'documents'}"
-        )
+        Text(f"{run.batch_rows:,} rows, {len(documents):,} pieces of {different:,} {'document' if different == 1 else 'documents'}")
     )
     for document in documents:
         lines += [Text(""), *_piece(document)]
@@ -79,12 +77,11 @@ def step_view(found: FoundRun, step: int, documents: Sequence[StepDocument]) -> 
 def _piece(document: StepDocument) -> list[Text]:
     place = Text(f"row {document.row}, tokens {document.start} to {document.end}", "cyan")
     part = (
-        f"all {document.tokens} tokens" if document.last - document.first == document.tokens
+        f"all {document.tokens} tokens"
+        if document.last - document.first == document.tokens
         else f"its tokens {document.first} to {document.last} of {document.tokens}"
-    )  # fmt: skip
-    who = Text(
-        f"  {document.id}  {printable(document.source)}  {printable(document.path)}  {document.language}  {part}"
     )
+    who = Text(f"  {document.id}  {printable(document.source)}  {printable(document.path)}  {document.language}  {part}")
     lines = [place.append_text(who)]
     if document.url:
         lines.append(Text(printable(document.url), "dim"))
@@ -128,9 +125,7 @@ def document_json(workspace: Workspace, document: Document, found: Whereabouts) 
 
 def _stations_json(found: Whereabouts) -> dict[str, Json]:
     told = as_json(found)
-    return {
-        "artifacts": told["stations"], "copies": told["copies"], "registered": [*found.registered], "untold": told["untold"]
-    }  # fmt: skip
+    return {"artifacts": told["stations"], "copies": told["copies"], "registered": [*found.registered], "untold": told["untold"]}
 
 
 def is_marked(workspace: Workspace, mark: str) -> bool:
@@ -179,9 +174,11 @@ def station_table(found: Whereabouts) -> Table:
 def text_json(hits: TextFound, found: dict[str, Whereabouts]) -> dict[str, object]:
     """What a text was found in, as JSON."""
     return {
-        "text": hits.text, "documents": hits.documents, "artifacts": hits.artifacts,
+        "text": hits.text,
+        "documents": hits.documents,
+        "artifacts": hits.artifacts,
         "listed": [{**asdict(hit), **_stations_json(found[hit.document.id])} for hit in hits.hits],
-    }  # fmt: skip
+    }
 
 
 def text_view(workspace: Workspace, hits: TextFound, found: dict[str, Whereabouts]) -> str:

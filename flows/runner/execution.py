@@ -96,9 +96,13 @@ class Execution:
         self.results = self.workspace.root / "results"
 
     def stage(
-        self, stage: Stage[Config, AnyArtifact], config: Config, subject: str = "", /,
+        self,
+        stage: Stage[Config, AnyArtifact],
+        config: Config,
+        subject: str = "",
+        /,
         **inputs: Handle[Artifact] | tuple[Handle[Artifact], ...] | None,
-    ) -> Node[AnyArtifact]:  # fmt: skip
+    ) -> Node[AnyArtifact]:
         """Submit a node; it starts when its inputs are there."""
         nodes = [node for value in inputs.values() for node in _nodes(value)]
         record = Record(stage.name, subject, tuple(node.record.label for node in nodes))
@@ -145,9 +149,7 @@ class Execution:
     def scores(self) -> tuple[ScoreRow, ...]:
         """What the run's evaluations measured, each row with its subject."""
         done = [record for record in self.records if record.stage == "evaluate" and record.artifact is not None]
-        return tuple(
-            row for record in done if record.artifact for row in read_scores(record.artifact.path, record.subject)
-        )
+        return tuple(row for record in done if record.artifact for row in read_scores(record.artifact.path, record.subject))
 
     def _cache_key(
         self,
@@ -166,9 +168,7 @@ class Execution:
         if wrong is None and manifest is not None:
             record.artifact = as_artifact(stage.artifact, folder, manifest)
             if written_elsewhere(self.results / key):
-                (self.results / key).unlink(
-                    missing_ok=True
-                )  # the workspace was moved or copied: `_make` adopts the artifact
+                (self.results / key).unlink(missing_ok=True)  # the workspace was moved or copied: `_make` adopts the artifact
         elif (self.results / key).exists() or manifest is not None:
             logger.warning("%s: %s; it is built again", record.label, wrong)
             (self.results / key).unlink(missing_ok=True)
@@ -178,9 +178,7 @@ class Execution:
     def _identify(self, stage: Stage[Config, AnyArtifact], config: Config, inputs: Inputs) -> Identity:
         return identify(stage, config, inputs, self.address, self.workspace)
 
-    def _maker(
-        self, stage: Stage[Config, AnyArtifact], config: Config, record: Record
-    ) -> Callable[[Mapping[str, object]], AnyArtifact]:
+    def _maker(self, stage: Stage[Config, AnyArtifact], config: Config, record: Record) -> Callable[[Mapping[str, object]], AnyArtifact]:
         """The task's function; Prefect has put artifacts where the futures were."""
 
         def make(inputs: Mapping[str, object]) -> AnyArtifact:
@@ -198,13 +196,9 @@ class Execution:
         with self._slots:
             return self._build(stage, config, record, inputs, found)
 
-    def _build(
-        self, stage: Stage[Config, AnyArtifact], config: Config, record: Record, inputs: Inputs, found: Identity
-    ) -> AnyArtifact:
+    def _build(self, stage: Stage[Config, AnyArtifact], config: Config, record: Record, inputs: Inputs, found: Identity) -> AnyArtifact:
         started = time.monotonic()
-        record.mlflow_run = self.journal.child(
-            record.label, {"wordmill.stage": stage.name, "wordmill.fingerprint": found.fingerprint}
-        )
+        record.mlflow_run = self.journal.child(record.label, {"wordmill.stage": stage.name, "wordmill.fingerprint": found.fingerprint})
         self.journal.params(record.mlflow_run, flattened(found.config))
         for name, mark in found.inputs.items():
             self.journal.dataset(record.mlflow_run, name[:200], mark[:36], str(self.workspace.root), {})
@@ -219,9 +213,7 @@ class Execution:
         check_unchanged(stage, config, found, self.workspace)
         outcome = replace(outcome, receipts=outcome.receipts + receipts(stage.contracts, partial_folder))
         record.seconds = time.monotonic() - started
-        manifest = describe(
-            stage.name, found.fingerprint, found.config, found.inputs, partial_folder, outcome, record.seconds
-        )
+        manifest = describe(stage.name, found.fingerprint, found.config, found.inputs, partial_folder, outcome, record.seconds)
         folder = self.workspace.publish(manifest)
         record.artifact = artifact = as_artifact(stage.artifact, folder, manifest)
         record.status = "ran"
@@ -230,9 +222,7 @@ class Execution:
 
     def _tools(self, record: Record) -> Tools:
         root = self.workspace.root
-        return Tools(
-            self.files, partial(self._launch, record), self.registry, self.story, partial(read_forgotten, root)
-        )
+        return Tools(self.files, partial(self._launch, record), self.registry, self.story, partial(read_forgotten, root))
 
     def _launch(self, record: Record, training: Training) -> None:
         """Run a training in its own process or on Ray; its figures go to the progress bar and the journal."""
@@ -242,9 +232,7 @@ class Execution:
 
     def _follow(self, run: str, bar: "tqdm[NoReturn]", point: CurvePoint) -> None:
         bar.total, bar.n = point.steps, point.step
-        bar.set_postfix_str(
-            f"loss {point.loss:.3f}, {point.tokens_per_second:,.0f} tokens/s, {point.seconds_left:.0f} s left"
-        )
+        bar.set_postfix_str(f"loss {point.loss:.3f}, {point.tokens_per_second:,.0f} tokens/s, {point.seconds_left:.0f} s left")
         known = {name: float(value) for name, value in asdict(point).items() if value is not None}
         self.journal.metrics(run, {name: known[name] for name in known.keys() - {"step", "steps"}}, point.step)
 
@@ -252,22 +240,19 @@ class Execution:
         """One line for people, figures for MLflow, a table for the Prefect UI."""
         logger.info("%s: %s", record.label, summary_line(artifact.ledger, record.seconds))
         assert record.mlflow_run is not None
-        self.journal.metrics(
-            record.mlflow_run, {**ledger_figures(artifact.ledger), **artifact.figures, "seconds": record.seconds}
-        )
+        self.journal.metrics(record.mlflow_run, {**ledger_figures(artifact.ledger), **artifact.figures, "seconds": record.seconds})
         self.journal.tags(record.mlflow_run, dict(artifact.notes))
         self.journal.artifact(record.mlflow_run, artifact.path / "manifest.json")
         if artifact.ledger.rows_in:
             self.journal.table(record.mlflow_run, "ledger", ledger_columns(artifact.ledger))
         self.journal.end(record.mlflow_run, "FINISHED")
-        create_table_artifact(
-            table=ledger_table(artifact), key=f"ledger-{slug(record.label)}", description=f"Ledger of {record.label}"
-        )
+        create_table_artifact(table=ledger_table(artifact), key=f"ledger-{slug(record.label)}", description=f"Ledger of {record.label}")
 
     def _tell_cached(self, record: Record) -> None:
         assert record.artifact is not None
-        run = self.journal.child(record.label, {"wordmill.stage": record.stage, "wordmill.cached": "true",
-                                                "wordmill.fingerprint": record.artifact.fingerprint})  # fmt: skip
+        run = self.journal.child(
+            record.label, {"wordmill.stage": record.stage, "wordmill.cached": "true", "wordmill.fingerprint": record.artifact.fingerprint}
+        )
         self.journal.metrics(run, {**ledger_figures(record.artifact.ledger), **record.artifact.figures})
         self.journal.end(run, "FINISHED")
 
@@ -342,6 +327,4 @@ def may_retry(task: object, run: object, state: State[object]) -> bool:
 
 def receipts(contracts: Mapping[str, ContractName], folder: Path) -> tuple[Receipt, ...]:
     """Every table held to a contract, checked: values, not only types."""
-    return tuple(
-        check_table(contract, path) for pattern, contract in contracts.items() for path in sorted(folder.glob(pattern))
-    )
+    return tuple(check_table(contract, path) for pattern, contract in contracts.items() for path in sorted(folder.glob(pattern)))

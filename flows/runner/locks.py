@@ -22,9 +22,7 @@ class ArtifactLocks(LockManager):
         self._held: dict[str, tuple[str, FileLock]] = {}
         self._guard = threading.Lock()
 
-    def acquire_lock(
-        self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
-    ) -> bool:
+    def acquire_lock(self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None) -> bool:
         """Take the lock, waiting at most `acquire_timeout` seconds (None: as long as it takes)."""
         if self.is_lock_holder(key, holder):
             return True
@@ -38,9 +36,7 @@ class ArtifactLocks(LockManager):
             self._held[key] = (holder, lock)
         return True
 
-    async def aacquire_lock(
-        self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
-    ) -> bool:
+    async def aacquire_lock(self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None) -> bool:
         """As `acquire_lock`; our flows are not asynchronous, so waiting may block."""
         return self.acquire_lock(key, holder, acquire_timeout, hold_timeout)
 

@@ -40,9 +40,13 @@ class Plan:
         self.rows: list[Planned] = []
 
     def stage(
-        self, stage: Stage[Config, AnyArtifact], config: Config, subject: str = "", /,
+        self,
+        stage: Stage[Config, AnyArtifact],
+        config: Config,
+        subject: str = "",
+        /,
         **inputs: Handle[Artifact] | tuple[Handle[Artifact], ...] | None,
-    ) -> Expected[AnyArtifact]:  # fmt: skip
+    ) -> Expected[AnyArtifact]:
         """Identify a node and note whether its artifact is there and whole."""
         known = {name: _artifacts(value) for name, value in inputs.items()}
         found = identify(stage, config, known, self.address, self.workspace)
@@ -55,10 +59,15 @@ class Plan:
         built = manifest or nearest
         self.rows.append(
             Planned(
-                label_of(stage.name, subject), stage.name, found.fingerprint, cached, why, None if built is None else built.seconds,
+                label_of(stage.name, subject),
+                stage.name,
+                found.fingerprint,
+                cached,
+                why,
+                None if built is None else built.seconds,
                 0 if built is None else sum(entry.bytes for entry in built.files),
             )
-        )  # fmt: skip
+        )
         if cached and manifest is not None:
             return Expected(as_artifact(stage.artifact, folder, manifest))
         return Expected(stage.artifact("", found.fingerprint))

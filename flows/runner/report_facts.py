@@ -61,9 +61,7 @@ def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str
         packing=tuple(row for record in done if record.stage == "shards" for row in packing(record)),
         audit=next((audit(record) for record in done if record.stage == "pretrain"), None),
         curves={r.label: curve for r in done if (curve := tuple(read_curve(path_of(r))))},
-        spikes=tuple(
-            spike for record in done if record.stage == "pretrain" for spike in spikes(execution.workspace, record)
-        ),
+        spikes=tuple(spike for record in done if record.stage == "pretrain" for spike in spikes(execution.workspace, record)),
         scores=score_rows(execution, recipe),
         samples=tuple(sample for record in done if record.stage == "evaluate" for sample in samples(record)),
         insides=tuple(one for record in done if record.stage == "evaluate" for one in insides(record)),
@@ -89,11 +87,17 @@ def stage_story(record: Record) -> StageStory:
     manifest = read_manifest(artifact.path)
     built = 0.0 if manifest is None else manifest.seconds
     return StageStory(
-        name=slug(record.label), label=record.label, status="ran" if record.status == "ran" else "cached",
-        seconds=record.seconds or built, fingerprint=artifact.fingerprint,
-        inputs=tuple(slug(name) for name in record.depends), ledger=artifact.ledger, figures=artifact.figures,
-        notes=artifact.notes, receipts=() if manifest is None else manifest.receipts,
-    )  # fmt: skip
+        name=slug(record.label),
+        label=record.label,
+        status="ran" if record.status == "ran" else "cached",
+        seconds=record.seconds or built,
+        fingerprint=artifact.fingerprint,
+        inputs=tuple(slug(name) for name in record.depends),
+        ledger=artifact.ledger,
+        figures=artifact.figures,
+        notes=artifact.notes,
+        receipts=() if manifest is None else manifest.receipts,
+    )
 
 
 def model_story(record: Record) -> ModelStory | None:
@@ -105,9 +109,7 @@ def model_story(record: Record) -> ModelStory | None:
     shape = config.get("model")
     phrase = ""
     if isinstance(shape, dict):
-        phrase = (
-            f"{shape['layers']} layers, {shape['width']} channels, {shape['heads']} heads, context {shape['context']}"
-        )
+        phrase = f"{shape['layers']} layers, {shape['width']} channels, {shape['heads']} heads, context {shape['context']}"
     if "parameters" not in artifact.figures:
         return None
     return ModelStory(int(artifact.figures["parameters"]), int(artifact.figures.get("tokens", 0)), phrase)
@@ -188,10 +190,13 @@ def mixture(records: list[Record]) -> tuple[MixtureRow, ...]:
 def environment() -> dict[str, str]:
     """The machine, in words."""
     return {
-        "machine": platform.node(), "system": platform.platform(), "processor": platform.processor() or platform.machine(),
-        "cores": str(os.cpu_count()), "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "machine": platform.node(),
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "python": platform.python_version(),
-    }  # fmt: skip
+    }
 
 
 def processor_seconds() -> float:

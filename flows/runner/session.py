@@ -52,23 +52,25 @@ def run_dag(
     journal = Journal(journals, recipe.name, f"{flow_name} {started:%Y-%m-%d %H:%M:%S}", run_tags(flow_name))
     sender = start_sender(journals, uri, workspace.root / "mlartifacts")
     launcher = Launcher(recipe.cluster, workspace.root / "logs")
-    files = FileTasks(
-        workspace.root / "parts", files_config(recipe), recipe.cluster.address, recipe.cluster.object_store_bytes
-    )
+    files = FileTasks(workspace.root / "parts", files_config(recipe), recipe.cluster.address, recipe.cluster.object_store_bytes)
     lock = Lock()
 
     def registry() -> Registry:
         found = mlflow_run(journal.path, journal.run, seconds=90.0)
         if found is None:
-            raise ConnectionError(
-                f"MLflow at {uri} did not answer within 90 s; the model is kept, run the recipe again"
-            )
+            raise ConnectionError(f"MLflow at {uri} did not answer within 90 s; the model is kept, run the recipe again")
         return Registry(uri, found, run_tags(flow_name), lock)
 
     execution = Execution(
-        workspace, journal, launcher, files, recipe.concurrency,
-        registry, uri, lambda: story(execution, time.monotonic() - clock),
-    )  # fmt: skip
+        workspace,
+        journal,
+        launcher,
+        files,
+        recipe.concurrency,
+        registry,
+        uri,
+        lambda: story(execution, time.monotonic() - clock),
+    )
     journal.params(journal.run, flattened(identity(recipe)))
     status = "FAILED"
     try:
@@ -116,18 +118,26 @@ class RunSummary:
         """The documented form."""
         stages: list[Json] = [
             {
-                "stage": record.label, "status": record.status, "fingerprint": record.artifact.fingerprint,
-                "rows_in": record.artifact.ledger.rows_in, "rows_out": record.artifact.ledger.rows_out,
-                "dropped": dict(record.artifact.ledger.dropped), "seconds": round(record.seconds, 3),
+                "stage": record.label,
+                "status": record.status,
+                "fingerprint": record.artifact.fingerprint,
+                "rows_in": record.artifact.ledger.rows_in,
+                "rows_out": record.artifact.ledger.rows_out,
+                "dropped": dict(record.artifact.ledger.dropped),
+                "seconds": round(record.seconds, 3),
             }
             for record in self.stages
             if record.artifact is not None
-        ]  # fmt: skip
+        ]
         return {
-            "stages": stages, "report": str(self.report), "model": self.model,
-            "registered": [dict(entry) for entry in self.registered], "scores": [row.to_json() for row in self.scores],
-            "tracking": self.tracking, "seconds": round(self.seconds, 1),
-        }  # fmt: skip
+            "stages": stages,
+            "report": str(self.report),
+            "model": self.model,
+            "registered": [dict(entry) for entry in self.registered],
+            "scores": [row.to_json() for row in self.scores],
+            "tracking": self.tracking,
+            "seconds": round(self.seconds, 1),
+        }
 
 
 def close_run(execution: Execution, outcome: Outcome, recipe: AnyRecipe, uri: str, seconds: float) -> RunSummary:
@@ -146,9 +156,7 @@ def close_run(execution: Execution, outcome: Outcome, recipe: AnyRecipe, uri: st
     keep_scores(scores, execution.workspace, recipe.name)
     create_link_artifact(link=report.as_uri(), link_text="report", key="report", description=f"Report of {recipe.name}")
     create_markdown_artifact(key="summary", markdown=summary_markdown(execution.records, report, scores))
-    return RunSummary(
-        tuple(execution.records), report, registered[0]["uri"] if registered else "", registered, scores, uri, seconds
-    )
+    return RunSummary(tuple(execution.records), report, registered[0]["uri"] if registered else "", registered, scores, uri, seconds)
 
 
 def summary_markdown(records: list[Record], report: Path, scores: tuple[ScoreRow, ...]) -> str:
@@ -172,18 +180,19 @@ def summary_markdown(records: list[Record], report: Path, scores: tuple[ScoreRow
 def run_tags(flow_name: str) -> dict[str, str]:
     """What leads from an MLflow run back to Prefect and the machine."""
     return {
-        "wordmill.flow": flow_name, "wordmill.machine": platform.node(),
-        "prefect.flow_run_id": flow_run.id or "", "prefect.flow_run_name": flow_run.name or "", "prefect.url": flow_run.ui_url or "",
-    }  # fmt: skip
+        "wordmill.flow": flow_name,
+        "wordmill.machine": platform.node(),
+        "prefect.flow_run_id": flow_run.id or "",
+        "prefect.flow_run_name": flow_run.name or "",
+        "prefect.url": flow_run.ui_url or "",
+    }
 
 
 def report_unsent(sender: Sender, journal: Journal, uri: str, seconds: float) -> None:
     """Say so when MLflow did not take everything."""
     left = sender.drain(seconds)
     if journal.refused.exists():
-        logger.warning(
-            "MLflow at %s refused figures of this run; they are kept with its words in %s", uri, journal.refused
-        )
+        logger.warning("MLflow at %s refused figures of this run; they are kept with its words in %s", uri, journal.refused)
     if left:
         logger.warning(
             "MLflow at %s has not taken %d entries yet; they wait in %s and the next run sends them",

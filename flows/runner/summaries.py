@@ -56,11 +56,14 @@ def ledger_figures(ledger: Ledger) -> dict[str, float]:
     figures: dict[str, float] = {
         name: float(value)
         for name, value in (
-            ("rows_in", ledger.rows_in), ("rows_out", ledger.rows_out), ("bytes_in", ledger.bytes_in),
-            ("bytes_out", ledger.bytes_out), ("tokens_out", ledger.tokens_out),
+            ("rows_in", ledger.rows_in),
+            ("rows_out", ledger.rows_out),
+            ("bytes_in", ledger.bytes_in),
+            ("bytes_out", ledger.bytes_out),
+            ("tokens_out", ledger.tokens_out),
         )
         if value
-    }  # fmt: skip
+    }
     return figures | {f"dropped.{slug(reason)}": float(count) for reason, count in ledger.dropped.items()}
 
 
@@ -81,9 +84,7 @@ def ledger_table(artifact: Artifact) -> list[dict[str, str]]:
     ledger = artifact.ledger
     rows = [{"what": "in", "rows": f"{ledger.rows_in:,}", "bytes": amount(ledger.bytes_in)}]
     for reason, count in ledger.dropped.items():
-        rows.append(
-            {"what": f"dropped: {reason}", "rows": f"{count:,}", "bytes": amount(ledger.dropped_bytes.get(reason, 0))}
-        )
+        rows.append({"what": f"dropped: {reason}", "rows": f"{count:,}", "bytes": amount(ledger.dropped_bytes.get(reason, 0))})
     rows.append({"what": "out", "rows": f"{ledger.rows_out:,}", "bytes": amount(ledger.bytes_out)})
     return rows
 

@@ -10,9 +10,7 @@ def at_least(low: int, **values: int) -> None:
             raise ValueError(f"{name} {value}: expected {low} or more")
 
 
-def within(
-    name: str, value: float, low: float, high: float, *, includes_low: bool = True, includes_high: bool = True
-) -> None:
+def within(name: str, value: float, low: float, high: float, *, includes_low: bool = True, includes_high: bool = True) -> None:
     """A finite number between the bounds."""
     above = value >= low if includes_low else value > low
     below = value <= high if includes_high else value < high
@@ -35,6 +33,4 @@ def divides(name: str, count: int, whole_name: str, whole: int) -> None:
     divisors = [n for n in range(1, whole + 1) if whole % n == 0]
     near = [max(n for n in divisors if n < count)] if count > 1 else []
     near += [n for n in divisors if n > count][:1]
-    raise ValueError(
-        f"{name} {count} does not divide {whole_name} {whole}; the nearest {name} that do: {', '.join(map(str, near))}"
-    )
+    raise ValueError(f"{name} {count} does not divide {whole_name} {whole}; the nearest {name} that do: {', '.join(map(str, near))}")

@@ -14,9 +14,13 @@ Problem = Literal["single", "multi", "regression"]  # of a sequence head: one cl
 Targets = Literal["next_token", "token_class", "class", "choice", "labels", "value"]
 
 TARGET_COLUMNS: Mapping[Targets, str] = {  # of a table of examples: see ExampleBatches in model/data/batches.py
-    "next_token": "targets", "token_class": "targets", "class": "label", "choice": "label", "labels": "flags",
+    "next_token": "targets",
+    "token_class": "targets",
+    "class": "label",
+    "choice": "label",
+    "labels": "flags",
     "value": "value",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

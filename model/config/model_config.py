@@ -25,12 +25,22 @@ GATED = ("reglu", "geglu", "swiglu")  # act(gate) * up: two matrices in, one out
 FORBID_UNKNOWN_KEYS: dict[str, str] = {"extra": "forbid"}
 
 FAMILY_ACTIVATION: dict[Family, Activation] = {
-    "gpt2": "gelu_tanh", "llama": "swiglu", "bert": "gelu", "modernbert": "geglu", "seq2seq": "relu",
-    "rnn": "tanh", "lstm": "tanh", "gru": "tanh",
-}  # fmt: skip
+    "gpt2": "gelu_tanh",
+    "llama": "swiglu",
+    "bert": "gelu",
+    "modernbert": "geglu",
+    "seq2seq": "relu",
+    "rnn": "tanh",
+    "lstm": "tanh",
+    "gru": "tanh",
+}
 FAMILY_POSITIONS: dict[Family, Positions] = {
-    "gpt2": "learned", "llama": "rotary", "bert": "learned", "modernbert": "rotary", "seq2seq": "sinusoidal",
-}  # fmt: skip
+    "gpt2": "learned",
+    "llama": "rotary",
+    "bert": "learned",
+    "modernbert": "rotary",
+    "seq2seq": "sinusoidal",
+}
 
 
 @dataclass(frozen=True)
@@ -120,9 +130,7 @@ class ModelConfig:
             ("carry_tokens", self.carry_tokens > 0, RECURRENT),
         ):
             if is_set and self.family not in families:
-                raise ValueError(
-                    f"{name}: {self.family} has no such option; leave it out, or set family to {' or '.join(families)}"
-                )
+                raise ValueError(f"{name}: {self.family} has no such option; leave it out, or set family to {' or '.join(families)}")
         if self.positions == "rotary" and self.family == "seq2seq":
             raise ValueError("positions 'rotary': seq2seq has sinusoidal or learned ones")
         if self.token_types is not None:
@@ -144,8 +152,7 @@ class ModelConfig:
             divides("kv_heads", self.kv_heads, "heads", self.heads)
         if self.position_kind == "rotary" and self.head_width % 2:
             raise ValueError(
-                f"heads {self.heads} give heads of odd width {self.head_width}, which rotary positions cannot pair: "
-                f"make width / heads even"
+                f"heads {self.heads} give heads of odd width {self.head_width}, which rotary positions cannot pair: make width / heads even"
             )
 
     @property
@@ -256,9 +263,7 @@ PRESETS: dict[str, ModelConfig] = {
     "modernbert-base": ModelConfig(
         "modernbert", layers=22, width=768, heads=12, context=8192, rope_theta=160000.0, local_rope_theta=10000.0
     ),
-    "transformer-base": ModelConfig(
-        "seq2seq", layers=6, width=512, heads=8, context=512, dropout=0.1, initialization="xavier"
-    ),
+    "transformer-base": ModelConfig("seq2seq", layers=6, width=512, heads=8, context=512, dropout=0.1, initialization="xavier"),
     "lstm-650": ModelConfig("lstm", layers=2, width=650, context=256, dropout=0.5, carry_tokens=35),
 }  # sources: arXiv 1706.03762, 1810.04805, 2412.13663; GPT-2 and GPT-3 papers; arXiv 1409.2329 (medium LSTM)
 

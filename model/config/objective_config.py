@@ -36,15 +36,11 @@ class ObjectiveConfig:
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
 
     kind: Kind = "causal"
-    rate: float | None = (
-        None  # masked, spans: share of the units that are hidden, 0.15; restore: of the spans that move, 1
-    )
+    rate: float | None = None  # masked, spans: share of the units that are hidden, 0.15; restore: of the spans that move, 1
     mask_share: float = 0.8  # masked: of the hidden tokens, these become <|mask|>,
     random_share: float = 0.1  # these some other token, and the rest stay as they are
     unit: Unit = "token"  # what is hidden or moved whole; masked by word is whole-word masking
-    words: str | None = field(
-        default=None, metadata={"is_placement": True}
-    )  # of Han text: jieba, or a file, a word a line
+    words: str | None = field(default=None, metadata={"is_placement": True})  # of Han text: jieba, or a file, a word a line
     span_length: float | None = None  # restore, spans: units of a span, on average; 3, and 1 sentence
 
     def __post_init__(self) -> None:
@@ -56,9 +52,7 @@ class ObjectiveConfig:
         within("mask_share", self.mask_share, 0.0, 1.0)
         within("random_share", self.random_share, 0.0, 1.0)
         if self.mask_share + self.random_share > 1:
-            raise ValueError(
-                f"mask_share {self.mask_share} and random_share {self.random_share} add up to more than 1; lower one"
-            )
+            raise ValueError(f"mask_share {self.mask_share} and random_share {self.random_share} add up to more than 1; lower one")
         if self.span_length is not None:
             within("span_length", self.span_length, 1.0, 1e6)
         for name, is_set, kinds in (
@@ -68,9 +62,7 @@ class ObjectiveConfig:
             ("span_length", self.span_length is not None, ("restore", "spans")),
         ):
             if is_set and self.kind not in kinds:
-                raise ValueError(
-                    f"{name}: objective {self.kind} has no such option; leave it out, or set kind to {_listed(kinds)}"
-                )
+                raise ValueError(f"{name}: objective {self.kind} has no such option; leave it out, or set kind to {_listed(kinds)}")
         if self.unit not in UNITS[self.kind]:
             raise ValueError(f"unit {self.unit!r}: objective {self.kind} goes by {_listed(UNITS[self.kind])}")
         if self.words is not None and self.unit != "word":
@@ -100,9 +92,7 @@ def check_pair(config: ModelConfig, objective: ObjectiveConfig) -> None:
         return
     others = [kind for kind, legal in LEGAL_FAMILIES.items() if config.family in legal]
     reason = {
-        "causal": "sees the token that it would predict"
-        if config.family in ENCODERS
-        else "needs a source to read from",
+        "causal": "sees the token that it would predict" if config.family in ENCODERS else "needs a source to read from",
         "masked": "does not see what comes behind a mask",
         "restore": "writes no text",
         "spans": "writes no text",
@@ -126,9 +116,7 @@ def needed_context(config: ModelConfig, objective: ObjectiveConfig, tokens: int)
 
 def longest_text(config: ModelConfig, objective: ObjectiveConfig) -> int:
     """Tokens of the longest text that the model has positions for."""
-    return max(
-        (n for n in range(1, config.context + 1) if needed_context(config, objective, n) <= config.context), default=1
-    )
+    return max((n for n in range(1, config.context + 1) if needed_context(config, objective, n) <= config.context), default=1)
 
 
 def check_context(config: ModelConfig, objective: ObjectiveConfig, tokens: int) -> None:

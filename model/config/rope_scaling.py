@@ -31,9 +31,7 @@ class RopeScaling:
         """Raises ValueError, with the fix, for a value out of bounds, and for options that the kind lacks or would ignore."""
         one_of("kind", self.kind, get_args(ScalingKind))
         within("factor", self.factor, 1.0, math.inf)
-        for name, value in zip(
-            LLAMA3_OPTIONS, (self.low_freq_factor, self.high_freq_factor, self.original_context), strict=True
-        ):
+        for name, value in zip(LLAMA3_OPTIONS, (self.low_freq_factor, self.high_freq_factor, self.original_context), strict=True):
             if value is not None and self.kind == "linear":
                 raise ValueError(f"{name} {value}: linear has no such option; leave it out, or set kind to llama3")
             if value is None and self.kind == "llama3":

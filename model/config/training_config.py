@@ -133,9 +133,7 @@ def check_curriculum(phases: Sequence[ContextPhase], context: int) -> None:
 
 def _check_order(section: str, steps: Sequence[int]) -> None:
     if list(steps) != sorted(set(steps)):
-        raise ValueError(
-            f"{section}: from_step goes {', '.join(map(str, steps))}; each phase must begin after the one before"
-        )
+        raise ValueError(f"{section}: from_step goes {', '.join(map(str, steps))}; each phase must begin after the one before")
 
 
 Config = ModelConfig | OptimizerConfig | TrainingConfig
@@ -146,9 +144,7 @@ def config_to_json(config: Config) -> str:
     return json.dumps(dataclasses.asdict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def settings_digest(
-    kind: str, model: ModelConfig, vocab_size: int, training: TrainingConfig, optimizer: OptimizerConfig
-) -> str:
+def settings_digest(kind: str, model: ModelConfig, vocab_size: int, training: TrainingConfig, optimizer: OptimizerConfig) -> str:
     """Hex SHA-256 of what decides the result of a training run, apart from data, seed and machine.
 
     Left out: how often it reports, evaluates and saves, and how its batch is portioned.

@@ -25,9 +25,7 @@ class Batch:
     """Rows to train or evaluate on, padded on the right."""
 
     ids: Tensor  # [B, T] int64; of a seq2seq model the source; of multiple choice [B, N, T]
-    targets: (
-        Tensor  # [B, T] int64, already shifted for next-token tasks, -100 not scored; or [B]; or float32 [B] or [B, K]
-    )
+    targets: Tensor  # [B, T] int64, already shifted for next-token tasks, -100 not scored; or [B]; or float32 [B] or [B, K]
     lengths: Tensor  # [B] int64, tokens of each row that are no padding; of multiple choice [B, N]
     documents: Documents | None = None  # where attention stops at their ends
     token_types: Tensor | None = None  # [B, T] int64
@@ -159,9 +157,7 @@ class ExampleBatches:
     Raises ValueError for a table that is none of these.
     """
 
-    def __init__(
-        self, table: pa.Table, targets: Targets, batch_rows: int, seed: int, context: int, pad_id: int
-    ) -> None:
+    def __init__(self, table: pa.Table, targets: Targets, batch_rows: int, seed: int, context: int, pad_id: int) -> None:
         self.targets: Targets = targets
         self.batch_rows = batch_rows
         self.context = context
@@ -230,17 +226,13 @@ class ExampleBatches:
         least = 1 + self._shift()
         sizes = self._ids.sizes()
         if sizes.min() < least:
-            raise ValueError(
-                f"example {sizes.argmin() // self.choices}: {sizes.min()} tokens, expected {least} or more"
-            )
+            raise ValueError(f"example {sizes.argmin() // self.choices}: {sizes.min()} tokens, expected {least} or more")
         name = "ids"
         if self._begun is not None:
             name, sizes = "decoder_ids", self._begun.sizes()
         if self._targets is not None and not np.array_equal(sizes, self._targets.sizes()):
             row = int(np.flatnonzero(sizes != self._targets.sizes())[0])
-            raise ValueError(
-                f"example {row}: {sizes[row]} {name}, but {self._targets.sizes()[row]} targets; expected one each"
-            )
+            raise ValueError(f"example {row}: {sizes[row]} {name}, but {self._targets.sizes()[row]} targets; expected one each")
 
 
 def _row_labels(table: pa.Table, targets: Targets) -> NDArray[np.int64] | NDArray[np.float32]:

@@ -67,9 +67,7 @@ class Mixture:
                 whole, place = np.divmod(samples[here] - cycle.begin, len(cycle.turns))
                 group = cycle.turns[place]
                 groups[here] = group
-                ordinals[here] = (
-                    np.array(cycle.before)[group] + whole * cycle.counts[-1][group] + cycle.counts[place, group]
-                )
+                ordinals[here] = np.array(cycle.before)[group] + whole * cycle.counts[-1][group] + cycle.counts[place, group]
         return groups, ordinals
 
     def counts(self, samples: int) -> NDArray[np.int64]:

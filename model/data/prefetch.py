@@ -14,9 +14,7 @@ AHEAD = 2  # steps
 class Prefetch:
     """The slices of the global batches of steps [first, stop), in order, made by a thread that ends with the `with`."""
 
-    def __init__(
-        self, batches: Batches, slices: Sequence[tuple[int, int]], first: int, stop: int, pins_memory: bool
-    ) -> None:
+    def __init__(self, batches: Batches, slices: Sequence[tuple[int, int]], first: int, stop: int, pins_memory: bool) -> None:
         self._batches, self._slices, self._pins = batches, tuple(slices), pins_memory
         self._steps = range(first, stop)
         self._made: queue.Queue[list[Batch] | BaseException] = queue.Queue(AHEAD)
@@ -55,8 +53,6 @@ class Prefetch:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._over.set()
         self._thread.join()

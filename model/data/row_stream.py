@@ -113,9 +113,7 @@ class RowStream:
         self.header, self.context = first.header, first.context
         for name, found in self.token_rows.items():
             if (found.context, found.tokenizer, found.vocab_size) != (first.context, first.tokenizer, first.vocab_size):
-                raise ValueError(
-                    f"the rows of {name} are of another context or tokenizer than those of {self.names[0]}"
-                )
+                raise ValueError(f"the rows of {name} are of another context or tokenizer than those of {self.names[0]}")
         counts = [found.rows for found in self.token_rows.values()]
         self.rows = sum(counts)
         self._starts = np.cumsum(counts, dtype=np.int64) - np.array(counts)  # of each group among all rows
@@ -147,9 +145,7 @@ class RowStream:
         """(group, row number in the group) of each row of the global batch of `step` (from 0)."""
         numbers = self.rows_at(step)
         groups = self.groups_of(numbers)
-        return [
-            (self.names[group], int(row)) for group, row in zip(groups, numbers - self._starts[groups], strict=True)
-        ]
+        return [(self.names[group], int(row)) for group, row in zip(groups, numbers - self._starts[groups], strict=True)]
 
     def steps_of(self, group: str, row: int, steps: int) -> list[tuple[int, int]]:
         """(step, place in its batch) of every time that a row comes in the first `steps` steps, in order."""

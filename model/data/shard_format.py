@@ -80,18 +80,20 @@ class ShardFile:
 def parse_header(place: str, values: Mapping[str, object], rows: int) -> ShardHeader:
     """What a file says of its `rows` rows. Raises ValueError, naming `place` and key, for what is no header."""
     if values.get("format", 1) != FORMAT:
-        raise ValueError(
-            f"{place}: token shard of format {values.get('format', 1)}, expected {FORMAT}; write the shards again"
-        )
+        raise ValueError(f"{place}: token shard of format {values.get('format', 1)}, expected {FORMAT}; write the shards again")
     tokenizer = _said(place, values, "tokenizer")
     if tokenizer is None:
         raise ValueError(f"{place}: shard metadata: tokenizer is None, expected a fingerprint")
     header = ShardHeader(
-        _number(place, values, "context"), _number(place, values, "item_bytes"), _number(place, values, "vocab_size"),
-        tokenizer, rows, _said(place, values, "packing") or "concatenate",
+        _number(place, values, "context"),
+        _number(place, values, "item_bytes"),
+        _number(place, values, "vocab_size"),
+        tokenizer,
+        rows,
+        _said(place, values, "packing") or "concatenate",
         *(None if values.get(key) is None else _number(place, values, key) for key in ("bos", "eos", "pad", "seed")),
         parent=_said(place, values, "parent"),
-    )  # fmt: skip
+    )
     if header.item_bytes not in (2, 4):
         raise ValueError(f"{place}: shard metadata: item_bytes is {header.item_bytes}, expected 2 or 4")
     return header
@@ -140,9 +142,7 @@ def open_file(place: str, cache: ShardCache | None) -> ShardFile:
         is_plain = is_plain and column.compression == "UNCOMPRESSED" and not column.has_dictionary_page
         group_rows.append(group.num_rows)
         pages.append((column.data_page_offset, column.data_page_offset + column.total_compressed_size))
-    return ShardFile(
-        place, header, np.array(group_rows, np.int64), np.array(pages, np.int64).reshape(-1, 2) if is_plain else None
-    )
+    return ShardFile(place, header, np.array(group_rows, np.int64), np.array(pages, np.int64).reshape(-1, 2) if is_plain else None)
 
 
 def _read_header(place: str, metadata: pq.FileMetaData) -> ShardHeader:
@@ -152,9 +152,7 @@ def _read_header(place: str, metadata: pq.FileMetaData) -> ShardHeader:
     header = parse_header(place, json.loads(text), metadata.num_rows)
     column = metadata.schema.to_arrow_schema().field(0)
     if column.name != COLUMN or column.type != pa.binary(header.row_bytes) or column.nullable:
-        raise ValueError(
-            f"{place}: the first column is {column}, expected required {COLUMN!r} of {header.row_bytes} bytes"
-        )
+        raise ValueError(f"{place}: the first column is {column}, expected required {COLUMN!r} of {header.row_bytes} bytes")
     return header
 
 

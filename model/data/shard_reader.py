@@ -92,10 +92,7 @@ class TokenRows:
         starts = places * size
         try:
             mapped = self._mapped
-            cells = [
-                mapped[group][start : start + size]
-                for group, start in zip(groups.tolist(), starts.tolist(), strict=True)
-            ]
+            cells = [mapped[group][start : start + size] for group, start in zip(groups.tolist(), starts.tolist(), strict=True)]
         except KeyError:
             cells = self._cells_by_group(groups, starts)
         return np.frombuffer(b"".join(cells), self._dtype).reshape(len(indices), self.context + 1).astype(np.int64)
@@ -244,6 +241,4 @@ def _check_same_kind(file: ShardFile, first: ShardFile) -> None:
     expected = vars(first.header)
     for name, found in vars(file.header).items():
         if name not in ("rows", "packing", "seed", "parent") and found != expected[name]:
-            raise ValueError(
-                f"{file.place}: {name} is {found}, but the first shard has {expected[name]}; give shards of one run"
-            )
+            raise ValueError(f"{file.place}: {name} is {found}, but the first shard has {expected[name]}; give shards of one run")

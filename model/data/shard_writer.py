@@ -29,9 +29,7 @@ from model.data.shard_format import (
 Metadata = Mapping[str, int | str | None]
 
 
-def write_token_shard(
-    path: Path, rows: TokenArray, beside: pa.Table | None, metadata: Metadata, codec: Codec = "none"
-) -> None:
+def write_token_shard(path: Path, rows: TokenArray, beside: pa.Table | None, metadata: Metadata, codec: Codec = "none") -> None:
     """Writes rows [n, T + 1] and the columns of `beside` next to them: `TokenShardWriter` for rows that are all there."""
     if rows.ndim != 2 or rows.dtype.kind != "u" or rows.dtype.itemsize not in (2, 4):
         raise ValueError(f"{path}: rows of {rows.dtype} {rows.shape}, expected uint16 or uint32 [n, context + 1]")
@@ -43,9 +41,7 @@ def write_token_shard(
 class TokenShardWriter:
     """One shard, holding no more than a row group. It appears under its name when it is whole and was read back."""
 
-    def __init__(
-        self, path: Path, width: int, item_bytes: int, beside: Sequence[pa.Field], metadata: Metadata, codec: Codec
-    ) -> None:
+    def __init__(self, path: Path, width: int, item_bytes: int, beside: Sequence[pa.Field], metadata: Metadata, codec: Codec) -> None:
         """For rows of `width` tokens (T + 1) of `item_bytes`, with columns `beside` next to them, compressed.
 
         `metadata` holds what ShardHeader has, at least vocab_size and tokenizer; context and item_bytes are filled in. With
@@ -95,15 +91,12 @@ class TokenShardWriter:
         expected = (header.context + 1, header.item_bytes, "u")
         if rows.ndim != 2 or (rows.shape[1], rows.dtype.itemsize, rows.dtype.kind) != expected:
             raise ValueError(
-                f"{self.path}: rows of {rows.dtype} {rows.shape}, expected unsigned [n, {header.context + 1}] of "
-                f"{header.item_bytes} bytes"
+                f"{self.path}: rows of {rows.dtype} {rows.shape}, expected unsigned [n, {header.context + 1}] of {header.item_bytes} bytes"
             )
         names = [] if beside is None else beside.column_names
         if names != self._names or (beside is not None and beside.num_rows != len(rows)):
             count = 0 if beside is None else beside.num_rows
-            raise ValueError(
-                f"{self.path}: columns beside {names} of {count} rows, expected {self._names} of {len(rows)}"
-            )
+            raise ValueError(f"{self.path}: columns beside {names} of {count} rows, expected {self._names} of {len(rows)}")
         if rows.size and int(rows.max()) >= header.vocab_size:
             raise ValueError(f"{self.path}: token id {rows.max()} is outside of the vocabulary of {header.vocab_size}")
 
@@ -119,9 +112,7 @@ class TokenShardWriter:
             return
         rows = np.ascontiguousarray(np.concatenate(self._waiting), dtype=f"<u{self.header.item_bytes}")
         self._checksum = zlib.crc32(rows.data, self._checksum)
-        columns: list[pa.Array] = [
-            pa.Array.from_buffers(pa.binary(self.header.row_bytes), len(rows), [None, pa.py_buffer(rows)])
-        ]
+        columns: list[pa.Array] = [pa.Array.from_buffers(pa.binary(self.header.row_bytes), len(rows), [None, pa.py_buffer(rows)])]
         if self._beside:
             columns += [column.combine_chunks() for column in pa.concat_tables(self._beside).columns]
         self._waiting, self._beside = [], []
@@ -131,9 +122,7 @@ class TokenShardWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None:
                 self._write_group()
@@ -151,9 +140,7 @@ class TokenShardWriter:
         with self._temporary.open("rb") as stream:
             views = map_groups(file, stream) if len(file.group_rows) else []
             if self._is_mapped and views is None:
-                raise OSError(
-                    f"{self.path}: this pyarrow ({pa.__version__}) does not write {COLUMN!r} as one plain page per row group"
-                )
+                raise OSError(f"{self.path}: this pyarrow ({pa.__version__}) does not write {COLUMN!r} as one plain page per row group")
             for group in range(len(file.group_rows)):
                 values = views[group] if views is not None else decode_group(file, stream, group)
                 checksum = zlib.crc32(values, checksum)

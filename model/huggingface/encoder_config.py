@@ -13,9 +13,7 @@ def encoder_obstacle(config: ModelConfig) -> str | None:
     if config.family == "modernbert":
         return None if is_gated else f"ModernBERT's MLP is gated, and {config.mlp_activation} is not"
     if is_gated:
-        return (
-            f"{'BERT' if config.family == 'bert' else 'Marian'} has no gated activation such as {config.mlp_activation}"
-        )
+        return f"{'BERT' if config.family == 'bert' else 'Marian'} has no gated activation such as {config.mlp_activation}"
     if config.family == "bert":
         return None
     if config.position_kind != "sinusoidal":

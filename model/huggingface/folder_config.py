@@ -14,9 +14,16 @@ OWN_TYPE = "wordmill"  # the model_type of a folder in our own words
 CLASSIFIERS = ("sequence", "tokens")
 
 PLAIN_ACTIVATIONS: dict[str, Activation] = {
-    "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu", "relu2": "relu2",
-    "silu": "silu", "swish": "silu", "tanh": "tanh", "sigmoid": "sigmoid",
-}  # fmt: skip
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu": "gelu",
+    "relu": "relu",
+    "relu2": "relu2",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+}
 GATE_ACTIVATIONS: dict[str, Activation] = {"silu": "swiglu", "swish": "swiglu", "gelu": "geglu", "relu": "reglu"}
 
 
@@ -141,9 +148,7 @@ def label_names(id2label: object, classes: int) -> tuple[str, ...]:
         return tuple(f"LABEL_{number}" for number in range(classes))
     names = {int(number): str(name) for number, name in id2label.items()} if isinstance(id2label, Mapping) else {}
     if sorted(names) != list(range(classes)) or len(set(names.values())) != classes:
-        raise ValueError(
-            f"id2label is {id2label!r}, expected a different name for each class number 0 to {classes - 1}"
-        )
+        raise ValueError(f"id2label is {id2label!r}, expected a different name for each class number 0 to {classes - 1}")
     return tuple(names[number] for number in range(classes))
 
 

@@ -162,9 +162,14 @@ def _describe_model(model: Model, extra: Mapping[str, object], vocab_size: int) 
     labels = label_names(extra.get("id2label"), spec.classes) if spec is not None and spec.kind in CLASSIFIERS else ()
     specs = model.specs if isinstance(model, MultiTask) else {}
     return FolderDescription(
-        foreign_type(config, head) or OWN_TYPE, config, vocab_size, head, labels,
-        "single" if spec is None else spec.problem, {name: dataclasses.asdict(one) for name, one in specs.items()},
-    )  # fmt: skip
+        foreign_type(config, head) or OWN_TYPE,
+        config,
+        vocab_size,
+        head,
+        labels,
+        "single" if spec is None else spec.problem,
+        {name: dataclasses.asdict(one) for name, one in specs.items()},
+    )
 
 
 def _config_values(described: FolderDescription, extra: Mapping[str, object]) -> dict[str, object]:

@@ -57,7 +57,7 @@ ARCHITECTURES: dict[str, tuple[str, Head]] = {  # Hugging Face's class: its mode
     **{f"Bert{head}": ("bert", kind) for head, kind in ENCODER_HEADS.items()},
     **{f"ModernBert{head}": ("modernbert", kind) for head, kind in ENCODER_HEADS.items()},
     "MarianMTModel": ("marian", "seq2seq"),
-}  # fmt: skip
+}
 READ_ARCHITECTURES: dict[str, tuple[str, Head]] = {  # and those that are read, though never written
     **ARCHITECTURES,
     "GPT2Model": ("gpt2", "language"),
@@ -65,10 +65,12 @@ READ_ARCHITECTURES: dict[str, tuple[str, Head]] = {  # and those that are read, 
     "BertModel": ("bert", "masked"),
     "BertForPreTraining": ("bert", "masked"),
     "ModernBertModel": ("modernbert", "masked"),
-}  # fmt: skip
+}
 PROBLEM_TYPES: dict[Problem, str] = {
-    "single": "single_label_classification", "multi": "multi_label_classification", "regression": "regression",
-}  # fmt: skip
+    "single": "single_label_classification",
+    "multi": "multi_label_classification",
+    "regression": "regression",
+}
 
 
 def read_folder(folder: Path) -> FolderDescription:
@@ -117,9 +119,7 @@ def obstacle(config: ModelConfig, head: Head) -> str | None:
     reason = decoder_obstacle(config) if config.family in ("gpt2", "llama") else encoder_obstacle(config)
     if reason is not None:
         return reason
-    heads = (
-        (*DECODER_HEADS.values(), "language") if config.family in ("gpt2", "llama") else tuple(ENCODER_HEADS.values())
-    )
+    heads = (*DECODER_HEADS.values(), "language") if config.family in ("gpt2", "llama") else tuple(ENCODER_HEADS.values())
     if head not in (("seq2seq",) if config.family == "seq2seq" else heads):
         return f"transformers has no {head.replace('_', ' ')} head on a {config.family} trunk"
     return None

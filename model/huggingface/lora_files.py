@@ -65,12 +65,23 @@ def save_adapter(folder: Path, model: Model, config: LoraConfig, base: str) -> N
                     heads.append(theirs.rpartition(".")[0])
     save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     values: dict[str, object] = {
-        "peft_type": "LORA", "task_type": _task_type(model), "base_model_name_or_path": base, "inference_mode": True,
-        "r": config.rank, "lora_alpha": config.alpha, "lora_dropout": config.dropout, "target_modules": targets,
-        "rank_pattern": ranks, "alpha_pattern": alphas, "modules_to_save": list(dict.fromkeys(heads)) or None,
-        "fan_in_fan_out": model.trunk.config.family == "gpt2", "bias": "none", "use_rslora": False, "use_dora": False,
+        "peft_type": "LORA",
+        "task_type": _task_type(model),
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "r": config.rank,
+        "lora_alpha": config.alpha,
+        "lora_dropout": config.dropout,
+        "target_modules": targets,
+        "rank_pattern": ranks,
+        "alpha_pattern": alphas,
+        "modules_to_save": list(dict.fromkeys(heads)) or None,
+        "fan_in_fan_out": model.trunk.config.family == "gpt2",
+        "bias": "none",
+        "use_rslora": False,
+        "use_dora": False,
         "init_lora_weights": True,
-    }  # fmt: skip
+    }
     (folder / ADAPTER_CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
@@ -85,9 +96,7 @@ def load_adapter(folder: Path, model: Model) -> None:
     model.requires_grad_(False)
     with torch.no_grad():
         for tensor in model_tensors(model):
-            parts = [
-                part for place in range(len(tensor.names)) if (part := _take(path, settings, tensor, place, found))
-            ]
+            parts = [part for place in range(len(tensor.names)) if (part := _take(path, settings, tensor, place, found))]
             if parts:
                 _adapt(model, tensor, parts, float(_number(settings, "lora_dropout", 0.0)))
             elif all(name in found for name in tensor.names):
@@ -114,9 +123,7 @@ def _adapt(model: nn.Module, tensor: StoredTensor, parts: list[_Part], dropout: 
     layer.lora_a, layer.lora_b = nn.Parameter(torch.cat([part.a for part in parts])), nn.Parameter(b)
 
 
-def _take(
-    path: Path, settings: Mapping[str, object], tensor: StoredTensor, place: int, found: dict[str, Tensor]
-) -> _Part | None:
+def _take(path: Path, settings: Mapping[str, object], tensor: StoredTensor, place: int, found: dict[str, Tensor]) -> _Part | None:
     """The adapter of one of their matrices, taken out of `found`; None where it has none."""
     module = tensor.names[place].removesuffix(".weight")
     names = (f"{module}.lora_A.weight", f"{module}.lora_B.weight")
@@ -158,9 +165,7 @@ def _read(folder: Path) -> tuple[Mapping[str, object], dict[str, Tensor]]:
         settings = json.loads(config.read_text(encoding="utf-8"))
         tensors = load_file(weights)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(
-            f"{folder}: not an adapter's folder, expected {config.name} and {weights.name} ({error})"
-        ) from error
+        raise ValueError(f"{folder}: not an adapter's folder, expected {config.name} and {weights.name} ({error})") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{config}: found {type(settings).__name__}, expected an object")
     for name, allowed in UNSUPPORTED.items():

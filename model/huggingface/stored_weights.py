@@ -16,7 +16,7 @@ POSITION_TOLERANCE = 1e-3  # positions may be stored in half precision
 
 def take_tensors(
     folder: Path, described: FolderDescription, stored: Sequence[StoredTensor], found: Mapping[str, Tensor], has_head: bool
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     """Our names -> float32 tensors, out of those of the folder. Without `has_head`, tensors outside the trunk are left.
 
     Raises ValueError listing what is missing, unknown, misshapen, no real number, NaN or infinite, or contradicts its copy.
@@ -60,9 +60,7 @@ def _settle_copies(described: FolderDescription, named: dict[str, Tensor]) -> li
             continue
         tensor = named.pop(copy.name)
         original = named.setdefault(copy.original, tensor)
-        if original.shape != tensor.shape or not torch.equal(
-            original.float().nan_to_num(), tensor.float().nan_to_num()
-        ):
+        if original.shape != tensor.shape or not torch.equal(original.float().nan_to_num(), tensor.float().nan_to_num()):
             problems.append(f"{copy.name} differs from {copy.original}, though {CONFIG} ties them")
     return problems
 
@@ -80,8 +78,6 @@ def _fixed_problems(described: FolderDescription, named: Mapping[str, Tensor]) -
         positions = named.get(name)
         if positions is None:
             continue
-        if positions.shape != table.shape or not torch.allclose(
-            positions.float(), table, rtol=0, atol=POSITION_TOLERANCE
-        ):
+        if positions.shape != table.shape or not torch.allclose(positions.float(), table, rtol=0, atol=POSITION_TOLERANCE):
             problems.append(f"{name} holds no sinusoidal positions, and this code computes no others")
     return problems

@@ -25,7 +25,7 @@ BUFFERS = {  # beginnings and ends of names that hold nothing learned, or belong
     "bert": ("cls.seq_relationship.", (".embeddings.position_ids",)),
     "marian": ("", (".embed_positions.weight", "final_logits_bias")),  # checked by model/huggingface/stored_weights.py
     **dict.fromkeys(LLAMA_TYPES, ("", (".rotary_emb.inv_freq",))),
-}  # fmt: skip
+}
 
 
 def stored_trunk(described: FolderDescription, own: Iterable[tuple[str, Shape]]) -> list[StoredTensor]:

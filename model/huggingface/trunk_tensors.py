@@ -23,9 +23,7 @@ class StoredTensor:
     def shapes(self) -> list[tuple[str, Shape]]:
         """Name and shape of each, as it is stored."""
         shapes = [(size, *self.rest) for size in self.sizes]
-        return [
-            (name, shape[::-1] if self.transposed else shape) for name, shape in zip(self.names, shapes, strict=True)
-        ]
+        return [(name, shape[::-1] if self.transposed else shape) for name, shape in zip(self.names, shapes, strict=True)]
 
 
 def trunk_tensors(model_type: str, config: ModelConfig, vocab_size: int) -> list[StoredTensor]:

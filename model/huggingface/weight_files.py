@@ -13,9 +13,18 @@ from torch import Tensor
 WEIGHTS = "model.safetensors"
 PICKLED_WEIGHTS = "pytorch_model.bin"
 UNPICKLING_ERRORS = (  # what torch.load raised for files with changed, lacking and random bytes
-    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError,
-    pickle.PickleError, struct.error,
-)  # fmt: skip
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    pickle.PickleError,
+    struct.error,
+)
 INDEX = ".index.json"  # behind a name: which tensor is in which of several files
 
 

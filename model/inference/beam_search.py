@@ -19,9 +19,7 @@ class Beams:
     count: int = 4  # of texts that go on side by side
     max_tokens: int = 100
     length_penalty: float = 1.0  # scores are divided by tokens ** this: above 0 favors long texts
-    stops_early: bool = (
-        False  # at `count` ended texts; else once no text that goes on can be expected to beat the worst
-    )
+    stops_early: bool = False  # at `count` ended texts; else once no text that goes on can be expected to beat the worst
     stop_ids: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
@@ -44,9 +42,7 @@ class _Running:
     nats: float
 
 
-def search(
-    model: Seq2SeqModel, sources: Sequence[Sequence[int]], start: int, beams: Beams
-) -> list[list[Hypothesis]]:  # fmt: skip
+def search(model: Seq2SeqModel, sources: Sequence[Sequence[int]], start: int, beams: Beams) -> list[list[Hypothesis]]:
     """For each source its `beams.count` best targets, best first, written behind the token `start`.
 
     The rules are those of transformers, whose tokens it gives: a text that ends counts if it is among the `count` best
@@ -115,6 +111,4 @@ class _Search:
         return min(most, max(2, 1 + len(self.beams.stop_ids)) * self.beams.count)
 
     def _can_improve(self, step: int) -> bool:
-        return not self.beams.stops_early and (
-            self.running[0].nats / step**self.beams.length_penalty > self.finished[-1].score
-        )
+        return not self.beams.stops_early and (self.running[0].nats / step**self.beams.length_penalty > self.finished[-1].score)

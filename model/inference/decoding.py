@@ -95,9 +95,7 @@ def check_rows(model: Writer, rows: Sequence[Sequence[int]], what: str, most: in
                 f"{most}: shorten it, or keep its last {most} tokens"
             )
         if min(row) < 0 or max(row) >= model.trunk.vocab_size:
-            raise ValueError(
-                f"{what} {number} has token ids outside of 0 to {model.trunk.vocab_size - 1}: use the model's tokenizer"
-            )
+            raise ValueError(f"{what} {number} has token ids outside of 0 to {model.trunk.vocab_size - 1}: use the model's tokenizer")
 
 
 def _unique(rows: Sequence[Sequence[int]]) -> tuple[list[tuple[int, ...]], Tensor]:

@@ -30,9 +30,12 @@ class Token:
 
 
 def generate(
-    model: LanguageModel, prompts: Sequence[Sequence[int]], sampling: Sampling, alternatives: int | None = None,
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    alternatives: int | None = None,
     places: Sequence[int] | None = None,
-) -> "Generation":  # fmt: skip
+) -> "Generation":
     """Continues every prompt; see `Generation`. `alternatives` asks for log-probabilities, and of how many others.
     `places`: those of the prompts by which they draw, where they are a part of others.
 
@@ -49,7 +52,7 @@ def generate(
 
 def translate(
     model: Seq2SeqModel, sources: Sequence[Sequence[int]], start: int, sampling: Sampling, alternatives: int | None = None
-) -> "Generation":  # fmt: skip
+) -> "Generation":
     """Writes a target for every source, behind the token `start`, which is not yielded; else as `generate`."""
     context = model.trunk.config.context
     check_rows(model, sources, "source", context)
@@ -73,9 +76,15 @@ class Generation(Iterator[list[Token | None]]):
     """Yields, once per step, the next token of every row; None for a row that has ended."""
 
     def __init__(
-        self, model: Writer, begin: Callable[[], tuple[Tensor, Cache]], begun: Sequence[Sequence[int]], room: list[int],
-        sampling: Sampling, alternatives: int | None, places: Sequence[int] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        model: Writer,
+        begin: Callable[[], tuple[Tensor, Cache]],
+        begun: Sequence[Sequence[int]],
+        room: list[int],
+        sampling: Sampling,
+        alternatives: int | None,
+        places: Sequence[int] | None = None,
+    ) -> None:
         self._model, self._begin, self._sampling, self._alternatives = model, begin, sampling, alternatives
         self._room = [min(left, sampling.max_tokens) for left in room]  # tokens that each row may have in all
         self._places = list(range(len(begun)))  # of the rows that the cache still holds
@@ -91,9 +100,7 @@ class Generation(Iterator[list[Token | None]]):
         self._draws = torch.empty(0)  # [B, most tokens] float64
         if sampling.temperature > 0:
             most = max(self._room)
-            self._draws = torch.stack([uniforms(sampling.seed, place, most) for place in places or self._places]).to(
-                device
-            )
+            self._draws = torch.stack([uniforms(sampling.seed, place, most) for place in places or self._places]).to(device)
 
     def end(self, row: int) -> None:
         """The row gets no further token."""
@@ -154,7 +161,5 @@ class Generation(Iterator[list[Token | None]]):
         values, ids = log_probabilities.topk(min(self._alternatives, logits.shape[1]))
         return [
             Token(number, value, tuple(zip(others, their_values, strict=True)))
-            for number, value, others, their_values in zip(
-                chosen.tolist(), own.tolist(), ids.tolist(), values.tolist(), strict=True
-            )
+            for number, value, others, their_values in zip(chosen.tolist(), own.tolist(), ids.tolist(), values.tolist(), strict=True)
         ]

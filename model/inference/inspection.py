@@ -20,8 +20,7 @@ from model.nn.models import LanguageModel, MaskedLanguageModel, Model, Seq2SeqMo
 Floats = NDArray[np.float32]
 Predictor = LanguageModel | MaskedLanguageModel | Seq2SeqModel
 Look = (
-    Callable[[nn.Module, tuple[Tensor, View]], None]
-    | Callable[[nn.Module, tuple[Tensor, Tensor, Tensor, Tensor | None]], None]
+    Callable[[nn.Module, tuple[Tensor, View]], None] | Callable[[nn.Module, tuple[Tensor, Tensor, Tensor, Tensor | None]], None]
 )  # at what an attention is called with
 ROWS = 32  # masked copies of a text in one pass
 
@@ -137,9 +136,7 @@ def _row(model: Model, ids: Sequence[int]) -> Tensor:
     if not ids:
         raise ValueError("the text is empty: give at least one token, such as the one that begins a text")
     if min(ids) < 0 or max(ids) >= size:
-        raise ValueError(
-            f"token ids from {min(ids)} to {max(ids)}, expected 0 to {size - 1}: use the model's tokenizer"
-        )
+        raise ValueError(f"token ids from {min(ids)} to {max(ids)}, expected 0 to {size - 1}: use the model's tokenizer")
     return torch.tensor([list(ids)], device=model.trunk.embedding.weight.device)
 
 

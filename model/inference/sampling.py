@@ -22,9 +22,7 @@ class Sampling:
     top_k: int = 0  # choose among the k likeliest; 0: all
     top_p: float = 1.0  # among the fewest likeliest whose probabilities reach this
     min_p: float = 0.0  # among those at least this share as likely as the likeliest. Source: arXiv 2407.01082
-    repetition_penalty: float = (
-        1.0  # divides positive logits of tokens seen, multiplies negative ones: arXiv 1909.05858
-    )
+    repetition_penalty: float = 1.0  # divides positive logits of tokens seen, multiplies negative ones: arXiv 1909.05858
     seed: int = 0
     stop_ids: frozenset[int] = frozenset()  # tokens that end a text
 
@@ -45,9 +43,7 @@ def pick(logits: Tensor, draws: Tensor, sampling: Sampling) -> Tensor:
         return logits.argmax(dim=-1)
     reached = narrow(logits / sampling.temperature, sampling).softmax(dim=-1, dtype=torch.float64).cumsum(dim=-1)
     total = reached[:, -1:]
-    aim = torch.minimum(
-        draws[:, None] * total, torch.nextafter(total, torch.zeros_like(total))
-    )  # rounding may reach it
+    aim = torch.minimum(draws[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))  # rounding may reach it
     return torch.searchsorted(reached, aim, right=True).squeeze(1)
 
 

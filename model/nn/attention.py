@@ -142,9 +142,7 @@ class Attention(nn.Module):
             y = attend_locally(q, k, v, self.window, is_causal, keys, dropout)
         else:
             mask = None if is_causal else keys
-            y = F.scaled_dot_product_attention(
-                q, k, v, mask, dropout, is_causal, enable_gqa=self.kv_heads != self.heads
-            )
+            y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal, enable_gqa=self.kv_heads != self.heads)
         return y.transpose(1, 2).flatten(2)
 
     def _attend_padded(self, qkv: Tensor, lengths: Tensor, view: View) -> Tensor:
@@ -203,9 +201,7 @@ def visible(queries: int, keys: int, is_causal: bool, window: int, device: torch
     return distance.abs() <= window // 2 if window else torch.ones_like(distance, dtype=torch.bool)
 
 
-def attend_locally(
-    q: Tensor, k: Tensor, v: Tensor, window: int, is_causal: bool, keys: Tensor | None, dropout: float
-) -> Tensor:
+def attend_locally(q: Tensor, k: Tensor, v: Tensor, window: int, is_causal: bool, keys: Tensor | None, dropout: float) -> Tensor:
     """Attention within a window: q [B, H, T, D], k and v [B, G, T, D] -> [B, H, T, D], in time and memory T * window.
 
     Queries go in blocks as long as the window reaches; each block sees its own keys, those of the block before and, where

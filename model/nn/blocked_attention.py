@@ -15,9 +15,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 BLOCK = 128  # queries; with 64 and 256 the first shape was slower by 5 and 20 %
-KEPT_TOKENS = (
-    256  # up to here the scores are so few that they are kept for the backward pass, which takes a sixth less then
-)
+KEPT_TOKENS = 256  # up to here the scores are so few that they are kept for the backward pass, which takes a sixth less then
 
 
 def attend_in_blocks(qkv: Tensor, heads: int, kv_heads: int) -> Tensor:

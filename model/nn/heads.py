@@ -17,9 +17,7 @@ class LanguageHead(nn.Module):
         super().__init__()
         self.cap = config.logit_cap
         self.weight: Tensor | None  # [V, C]
-        self.register_parameter(
-            "weight", None if config.tie_embeddings else nn.Parameter(torch.empty(vocab_size, config.width))
-        )
+        self.register_parameter("weight", None if config.tie_embeddings else nn.Parameter(torch.empty(vocab_size, config.width)))
         if self.weight is not None:
             nn.init.normal_(self.weight, std=config.weight_std)
 

@@ -27,9 +27,7 @@ class LossSum:
     count: Tensor  # scalar int64, targets that are not IGNORED
 
 
-def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int = 0, cap: float = 0.0
-) -> LossSum:
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int = 0, cap: float = 0.0) -> LossSum:
     """Cross-entropy of softmax(hidden @ weight.T): hidden [..., C], weight [V, C], targets [...] int64.
 
     With a `cap` the logits are cap * tanh(logits / cap), as in Gemma 2 (arXiv 2408.00118, section 2).
@@ -64,7 +62,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: _Saved, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int, needed: tuple[bool, bool], cap: float
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         nats = torch.zeros((), dtype=torch.float32, device=hidden.device)
         head = weight.to(hidden.dtype)
         hidden_gradient = torch.empty_like(hidden) if needed[0] else None

@@ -26,9 +26,7 @@ def _run(trunk: Trunk, batch: Batch) -> Tensor:
     return trunk(batch.ids, batch.documents, batch.lengths, batch.token_types)
 
 
-def _score_choices(
-    trunk: Trunk, head: SequenceHead, ids: Tensor, lengths: Tensor, token_types: Tensor | None
-) -> Tensor:
+def _score_choices(trunk: Trunk, head: SequenceHead, ids: Tensor, lengths: Tensor, token_types: Tensor | None) -> Tensor:
     """ids and token_types [B, N, T], lengths [B, N] -> logits [B, N]: each choice is a row of its own."""
     flat = lengths.flatten()
     kinds = None if token_types is None else token_types.flatten(0, 1)
@@ -203,11 +201,7 @@ class MultiTask(nn.Module):
         if isinstance(head, LanguageHead | MaskedHead):
             return head.loss(_run(self.trunk, batch), self.trunk.embedding.weight, batch.targets)
         logits = self(batch.task, batch)
-        return (
-            head.loss(logits, batch.targets)
-            if isinstance(head, SequenceHead)
-            else plain_cross_entropy(logits, batch.targets)
-        )
+        return head.loss(logits, batch.targets) if isinstance(head, SequenceHead) else plain_cross_entropy(logits, batch.targets)
 
 
 OneHead = (

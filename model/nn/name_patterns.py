@@ -18,6 +18,4 @@ def check_patterns(what: str, patterns: Iterable[str], names: Sequence[str]) -> 
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
             close = difflib.get_close_matches(pattern, names, CLOSE_NAMES, cutoff=0.0)
-            raise ValueError(
-                f"{what} {pattern!r} matches nothing; names near it: {', '.join(close) or 'there are none'}"
-            )
+            raise ValueError(f"{what} {pattern!r} matches nothing; names near it: {', '.join(close) or 'there are none'}")

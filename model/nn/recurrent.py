@@ -42,9 +42,13 @@ class Recurrent(nn.Module):
         initialize(self, config)
 
     def forward(
-        self, ids: Tensor, documents: Documents | None = None, lengths: Tensor | None = None,
-        token_types: Tensor | None = None, cache: RecurrentState | None = None,
-    ) -> Tensor:  # fmt: skip
+        self,
+        ids: Tensor,
+        documents: Documents | None = None,
+        lengths: Tensor | None = None,
+        token_types: Tensor | None = None,
+        cache: RecurrentState | None = None,
+    ) -> Tensor:
         """ids [B, T] int64 -> hidden [B, T, C]. Under `documents` each begins with an empty state.
 
         With a state, `ids` continue what it has read. Padding must be on the right; `lengths` and `token_types` say nothing

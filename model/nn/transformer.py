@@ -80,9 +80,15 @@ class Stack(nn.Module):
         return x, positions
 
     def forward(
-        self, x: Tensor, positions: Tensor, documents: Documents | None, lengths: Tensor | None,
-        cache: KeyValueCache | None = None, memory: Tensor | None = None, source_lengths: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+        self,
+        x: Tensor,
+        positions: Tensor,
+        documents: Documents | None,
+        lengths: Tensor | None,
+        cache: KeyValueCache | None = None,
+        memory: Tensor | None = None,
+        source_lengths: Tensor | None = None,
+    ) -> Tensor:
         """x [B, T, C] from `place` -> hidden [B, T, C]. With a cache, the tokens continue what it holds, and it grows by T."""
         padding = None if self.is_causal or documents is not None else lengths
         view = View(
@@ -116,9 +122,13 @@ class Transformer(nn.Module):
         initialize(self, config)
 
     def forward(
-        self, ids: Tensor, documents: Documents | None = None, lengths: Tensor | None = None,
-        token_types: Tensor | None = None, cache: KeyValueCache | None = None,
-    ) -> Tensor:  # fmt: skip
+        self,
+        ids: Tensor,
+        documents: Documents | None = None,
+        lengths: Tensor | None = None,
+        token_types: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
         """ids [B, T] int64 -> hidden [B, T, C] after the last norm.
 
         `documents`: attention stops at their ends, and positions restart. `lengths` [B]: tokens that are no padding; only

@@ -39,8 +39,7 @@ class AnswerRows:
 def lay_out(parts: list[Part], count: int, pad: int, multiple: int, most: int) -> AnswerRows:
     """`count` rows of the texts' parts in order, padded to the longest, rounded up to a `multiple`; cut at `most`."""
     rows, texts, order, tokens = (
-        np.concatenate(arrays)
-        for arrays in zip(*((part.rows, part.texts, part.order, part.tokens) for part in parts), strict=True)
+        np.concatenate(arrays) for arrays in zip(*((part.rows, part.texts, part.order, part.tokens) for part in parts), strict=True)
     )
     kinds = np.concatenate([np.full(len(part.rows), part.part) for part in parts])
     sorting = np.lexsort((order, kinds, texts, rows))
@@ -54,9 +53,11 @@ def lay_out(parts: list[Part], count: int, pad: int, multiple: int, most: int) -
     fits = places < width
     here = rows[fits], places[fits]
     made = AnswerRows(
-        np.full((count, width), pad), np.full((count, width), IGNORED), np.full((count, width), NO_TEXT),
+        np.full((count, width), pad),
+        np.full((count, width), IGNORED),
+        np.full((count, width), NO_TEXT),
         np.minimum(totals, width),
-    )  # fmt: skip
+    )
     made.ids[here], made.targets[here], made.texts[here] = tokens[fits], targets[fits], texts[fits]
     return made
 

@@ -44,9 +44,7 @@ class TrainingMemory:
     @property
     def peak(self) -> int:
         """The largest of three moments: the loss, the first product of the backward pass, and its end."""
-        moving = max(
-            self.activations + max(self.logits + self.head_gradient, 2 * self.head_gradient), self.head_gradient
-        )
+        moving = max(self.activations + max(self.logits + self.head_gradient, 2 * self.head_gradient), self.head_gradient)
         if self.accumulates:
             return self.weights + self.optimizer + self.gradients + moving
         return self.weights + self.optimizer + max(moving, self.gradients + self.head_gradient)
@@ -71,9 +69,7 @@ def count_parameters(config: ModelConfig, vocab_size: int) -> ParameterCount:
     norms += 2 * config.head_width * config.layers if config.qk_norm else 0
     head = 0 if config.tie_embeddings else vocab_size * C
     if not config.is_causal:
-        norms += norm - (
-            norm if config.family == "modernbert" else 0
-        )  # behind the embedding; its first block has one less
+        norms += norm - (norm if config.family == "modernbert" else 0)  # behind the embedding; its first block has one less
         head = C * C + norm + vocab_size + (C if config.family == "bert" else 0)
     return ParameterCount((vocab_size + config.segment_kinds) * C + positions, attention, mlp, norms, head)
 
@@ -130,9 +126,7 @@ def training_memory(
     )
 
 
-def training_bytes(
-    config: ModelConfig, vocab_size: int, micro_rows: int, precision: str, accumulates: bool = False
-) -> int:
+def training_bytes(config: ModelConfig, vocab_size: int, micro_rows: int, precision: str, accumulates: bool = False) -> int:
     """The peak of `training_memory`."""
     return training_memory(config, vocab_size, micro_rows, precision, accumulates).peak
 
@@ -169,13 +163,9 @@ def _kept_bytes(config: ModelConfig, tokens: int, size: int) -> int:
     if config.family == "seq2seq":
         layers = config.layers * _layer_bytes(config, 0, tokens, size, is_causal=False)
         layers += config.decoder_depth * _layer_bytes(config, 0, tokens, size, is_causal=True)
-        layers += (
-            config.decoder_depth * size * 6 * C
-        )  # across: the sum, its norm, queries, keys, values, what they give
+        layers += config.decoder_depth * size * 6 * C  # across: the sum, its norm, queries, keys, values, what they give
         return layers + 4 * size * C
-    return 3 * size * C + sum(
-        _layer_bytes(config, layer, tokens, size, config.is_causal) for layer in range(config.layers)
-    )
+    return 3 * size * C + sum(_layer_bytes(config, layer, tokens, size, config.is_causal) for layer in range(config.layers))
 
 
 def _layer_bytes(config: ModelConfig, layer: int, tokens: int, size: int, is_causal: bool) -> int:

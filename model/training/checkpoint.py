@@ -53,9 +53,7 @@ def checkpoint_path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
 
 
-def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState, keep: int
-) -> Path:
+def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState, keep: int) -> Path:
     """Writes `folder`/step-XXXXXXXX and deletes all but the newest `keep`. Every process calls it; rank 0 writes most.
 
     Several processes need `folder` to be the same place for all.
@@ -144,9 +142,7 @@ def check_resumable(path: Path, found: TrainingState, expected: TrainingState) -
         ("micro_rows", expected.micro_rows, found.micro_rows),
     ):
         if ours != theirs:
-            logger.warning(
-                "%s: %s was %s and is now %s: losses will differ in the last digits", path, name, theirs, ours
-            )
+            logger.warning("%s: %s was %s and is now %s: losses will differ in the last digits", path, name, theirs, ours)
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

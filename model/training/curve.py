@@ -21,9 +21,7 @@ class CurvePoint:
     seconds_left: float  # at the pace of this process so far
     validation_loss: float | None  # nats per target, where this step was evaluated
     seconds: float  # since this process began to train
-    worst_step: int = (
-        0  # the step with the largest loss since the report before, counted like `step`: from 1; 0: not told
-    )
+    worst_step: int = 0  # the step with the largest loss since the report before, counted like `step`: from 1; 0: not told
     worst_loss: float = math.nan  # its loss, nats per target
 
 
@@ -63,8 +61,6 @@ class CurveReader:
     def _point(self, line: bytes) -> CurvePoint:
         try:
             values = json.loads(line)
-            return CurvePoint(
-                **{field.name: values[field.name] for field in fields(CurvePoint) if field.name in values}
-            )
+            return CurvePoint(**{field.name: values[field.name] for field in fields(CurvePoint) if field.name in values})
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self.path}: no point of a curve ({error!r}): {line[:80]!r}") from error

@@ -83,9 +83,7 @@ def train(
         return _train(run, ahead, report, stop)
 
 
-def _train(
-    run: "_Run[M]", ahead: Prefetch, report: Callable[[CurvePoint], None], stop: Callable[[], bool]
-) -> TrainingResult:
+def _train(run: "_Run[M]", ahead: Prefetch, report: Callable[[CurvePoint], None], stop: Callable[[], bool]) -> TrainingResult:
     training = run.training
     while run.state.step < training.steps:
         run.take_step(ahead.next())
@@ -294,9 +292,7 @@ class _Run(Generic[M]):
             step=0,
             tokens=0,
             identity=identity,
-            config=settings_digest(
-                type(self.model).__name__, trunk.config, trunk.vocab_size, self.training, self.optimizer_config
-            ),
+            config=settings_digest(type(self.model).__name__, trunk.config, trunk.vocab_size, self.training, self.optimizer_config),
             seed=self.training.seed,
             world=self.world,
             threads=torch.get_num_threads(),

@@ -103,9 +103,11 @@ class AnnotateWork(TableWork):
 
     def identity(self) -> dict[str, Json]:
         return {
-            "documents": self.table.digest, "config": identity(self.config), "lists": identity(self.lists),
+            "documents": self.table.digest,
+            "config": identity(self.config),
+            "lists": identity(self.lists),
             "quality": self.quality_mark,
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)
@@ -181,11 +183,13 @@ class Annotator:
             "quality": quality,
         }
         columns = [
-            documents.column("id"), documents.column("source"), pa.array([found.language for found in detected]),
+            documents.column("id"),
+            documents.column("source"),
+            pa.array([found.language for found in detected]),
             *(pa.array(counts[:, place]) for place in range(len(COUNTS))),
             *(pa.array(shares[:, place].astype(np.float32)) for place in range(len(SHARES))),
             *(pa.array(others[name], pa.float32()) for name in OTHERS),
-        ]  # fmt: skip
+        ]
         return pa.RecordBatch.from_arrays(columns, schema=STATISTICS)
 
     def _languages(self, declared: list[str], texts: list[str]) -> "list[Detected]":
@@ -241,13 +245,9 @@ def annotate_table(work: AnnotateWork, out: Path) -> StageOutcome:
             documents = _with_texts(batch, mended)
             removed += _bytes(batch) - _bytes(documents)
             before = [dict(pairs or ()).get("repaired") for pairs in batch.column("meta").to_pylist()]
-            mended_documents += sum(
-                dict(pairs).get("repaired") != was for pairs, was in zip(mended.meta, before, strict=True)
-            )
+            mended_documents += sum(dict(pairs).get("repaired") != was for pairs, was in zip(mended.meta, before, strict=True))
             staying = [row for row, reason in enumerate(mended.reasons) if reason is None]
-            measured = annotator.measure(
-                documents.take(pa.array(staying, pa.int64())), [mended.pii[row] for row in staying]
-            )
+            measured = annotator.measure(documents.take(pa.array(staying, pa.int64())), [mended.pii[row] for row in staying])
             statistics.write(measured)
             split_batch(_with_languages(documents, staying, measured), mended.reasons, mended.values, kept, dropped)
     figures = {"repaired_documents": float(mended_documents)}
@@ -263,12 +263,11 @@ def _with_texts(batch: pa.RecordBatch, mended: Mended) -> pa.RecordBatch:
     texts = pa.array(mended.texts, pa.large_string())
     _, offsets = text_buffers(texts)
     changed = {
-        "text": texts, "bytes": pa.array(np.diff(offsets)),
+        "text": texts,
+        "bytes": pa.array(np.diff(offsets)),
         "meta": pa.array(mended.meta, DOCUMENTS.field("meta").type),
-    }  # fmt: skip
-    return pa.RecordBatch.from_arrays(
-        [changed.get(name, batch.column(name)) for name in DOCUMENTS.names], schema=DOCUMENTS
-    )
+    }
+    return pa.RecordBatch.from_arrays([changed.get(name, batch.column(name)) for name in DOCUMENTS.names], schema=DOCUMENTS)
 
 
 def _with_languages(documents: pa.RecordBatch, staying: Sequence[int], measured: pa.RecordBatch) -> pa.RecordBatch:
@@ -281,9 +280,7 @@ def _with_languages(documents: pa.RecordBatch, staying: Sequence[int], measured:
     return pa.RecordBatch.from_arrays(columns, schema=DOCUMENTS)
 
 
-def annotate(
-    config: AnnotateConfig, raw: RawCorpus, quality: QualityModel | None, out: Path, files: FileTasks
-) -> StageOutcome:
+def annotate(config: AnnotateConfig, raw: RawCorpus, quality: QualityModel | None, out: Path, files: FileTasks) -> StageOutcome:
     """Mends and measures the raw documents: `documents-*`, `statistics-*` and `dropped-*.parquet`, in the order read.
 
     A dropped document is kept as far as it was mended.

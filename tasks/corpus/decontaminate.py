@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 MATCHES = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),  # of the document
-        pa.field(
-            "item", pa.string(), nullable=False
-        ),  # what it overlaps most: validation/…, examples/…, benchmark name/…
+        pa.field("item", pa.string(), nullable=False),  # what it overlaps most: validation/…, examples/…, benchmark name/…
         pa.field("text", pa.large_string(), nullable=False),  # the longest shared run, as the document has it
         pa.field("units", pa.int64(), nullable=False),  # words or Han characters of that run
         pa.field("item_share", pa.float64(), nullable=False),  # of the item's n-grams, those in the document
@@ -121,9 +119,7 @@ def collect_evaluation(
     return builder.build([_allowed(path).read_text(encoding="utf-8") for path in config.allow])
 
 
-def _judged_documents(
-    table: TableFile, judged: npt.NDArray[np.bool_], sides: Sides
-) -> Iterator[tuple[str, str, str, int]]:
+def _judged_documents(table: TableFile, judged: npt.NDArray[np.bool_], sides: Sides) -> Iterator[tuple[str, str, str, int]]:
     if not judged.any():
         return
     start = 0
@@ -184,9 +180,7 @@ def decontaminate_table(work: DecontaminateWork, out: Path) -> StageOutcome:
     ):
         for whole in file.iter_batches(batch_size=BATCH_ROWS):
             here = sides[start : start + whole.num_rows]
-            batch = without_cuts(
-                whole, {row - start: cuts[row] for row in range(start, start + whole.num_rows) if row in cuts}
-            )
+            batch = without_cuts(whole, {row - start: cuts[row] for row in range(start, start + whole.num_rows) if row in cuts})
             start += batch.num_rows
             removed += _bytes(whole.filter(pa.array(here != GONE))) - _bytes(batch.filter(pa.array(here != GONE)))
             hollow = (batch.column("bytes").to_numpy() == 0) & (here != GONE)
@@ -249,9 +243,7 @@ def treat(config: DecontaminateConfig, training: pa.RecordBatch, finder: "Overla
 
 
 def _batch(documents: list[dict[str, object]]) -> pa.RecordBatch:
-    columns = [
-        pa.array([document[name] for document in documents], DOCUMENTS.field(name).type) for name in DOCUMENTS.names
-    ]
+    columns = [pa.array([document[name] for document in documents], DOCUMENTS.field(name).type) for name in DOCUMENTS.names]
     return pa.RecordBatch.from_arrays(columns, schema=DOCUMENTS)
 
 
@@ -271,9 +263,14 @@ def _share(config: DecontaminateConfig, source: str, language: str) -> float:
 
 def _evidence(mark: str, overlap: "Overlap", action: str) -> dict[str, object]:
     return {
-        "id": mark, "item": overlap.item, "text": overlap.longest[:SHOWN_CHARS], "units": overlap.longest_units,
-        "item_share": overlap.item_share, "document_share": overlap.document_share, "action": action,
-    }  # fmt: skip
+        "id": mark,
+        "item": overlap.item,
+        "text": overlap.longest[:SHOWN_CHARS],
+        "units": overlap.longest_units,
+        "item_share": overlap.item_share,
+        "document_share": overlap.document_share,
+        "action": action,
+    }
 
 
 def decontaminate(
@@ -308,9 +305,7 @@ def decontaminate(
     kept_receipts = tuple(entry for entry in outcome.receipts if not entry.file.startswith(("validation-", "test-")))
     write_mixture(out)
     _check_some_left(config, outcome.ledger, outcome.figures["train_documents"])
-    figures = {
-        name: value for name, value in outcome.figures.items() if config.test_share or not name.startswith("test_")
-    }
+    figures = {name: value for name, value in outcome.figures.items() if config.test_share or not name.startswith("test_")}
     figures |= {
         "evaluation_items": float(len(evaluation.names)),
         "items_too_short_to_check": float(evaluation.unchecked),

@@ -44,9 +44,7 @@ class DeduplicateConfig(Section):
     shingle_units: int = Field(default=5, ge=1, le=50, description="words, or Han characters, in a shingle")
     bands: int = Field(default=20, ge=1, le=256, description="more bands find less similar pairs")
     rows: int = Field(default=6, ge=1, le=64, description="values in a band; more rows propose fewer pairs")
-    threshold: float | None = Field(
-        default=0.6, ge=0, le=1, description="similarity of a near copy, inclusive; null: exact copies only"
-    )
+    threshold: float | None = Field(default=0.6, ge=0, le=1, description="similarity of a near copy, inclusive; null: exact copies only")
     min_units: int = Field(
         default=20,
         ge=0,
@@ -90,9 +88,7 @@ def cluster(config: DeduplicateConfig, found: Signatures) -> "tuple[Found, int]"
     exact_roots = clusters.roots()
     if config.threshold is not None and total:
         units = found.column("units")
-        comparable = (
-            found.kept & (units >= max(config.min_units, config.shingle_units)) & (exact_roots == np.arange(total))
-        )
+        comparable = found.kept & (units >= max(config.min_units, config.shingle_units)) & (exact_roots == np.arange(total))
         numbers = np.flatnonzero(comparable)
         rows = SignatureRows(found.signature_arrays())
         count = partitions(len(numbers))
@@ -121,9 +117,7 @@ def earlier_signatures(config: DeduplicateConfig) -> list[tuple[pa.Table, npt.ND
         place = Path(folder)
         manifest = read_manifest(place)
         if manifest is None or manifest.stage != "deduplicate" or not isinstance(manifest.config, dict):
-            raise UserError(
-                f"deduplicate.against: {folder} is no finished deduplication. Fix: name a folder WORKSPACE/deduplicate/…"
-            )
+            raise UserError(f"deduplicate.against: {folder} is no finished deduplication. Fix: name a folder WORKSPACE/deduplicate/…")
         for name in ("shingle_units", "bands", "rows", "seed"):
             then, now = manifest.config.get(name), getattr(config, name)
             if then != now:
@@ -138,19 +132,14 @@ def earlier_signatures(config: DeduplicateConfig) -> list[tuple[pa.Table, npt.ND
     return found
 
 
-def remove_duplicates(
-    config: DeduplicateConfig, clean: AnnotatedCorpus, selection: Selection, out: Path, files: FileTasks
-) -> StageOutcome:
+def remove_duplicates(config: DeduplicateConfig, clean: AnnotatedCorpus, selection: Selection, out: Path, files: FileTasks) -> StageOutcome:
     """Verdicts over the documents that were selected: `verdicts-*.parquet`, one for each document table.
 
     Beside them `clusters.parquet` (every document that has copies), `signatures-*.arrow`, for later corpora, and with
     `blocks` what is to be cut out of the documents, `cuts-*.parquet`.
     """
     tables = tables_of(clean)
-    works = [
-        SignWork(table, config.shingle_units, config.bands if config.slots else 0, config.rows, config.seed)
-        for table in tables
-    ]
+    works = [SignWork(table, config.shingle_units, config.bands if config.slots else 0, config.rows, config.seed) for table in tables]
     parts = files.run("signatures", REVISION, sign_table, works)
     gather_as(parts, tables, out)
     chosen = [read_verdicts(selection, Path(table.path).name) for table in tables]
@@ -164,10 +153,7 @@ def remove_duplicates(
     before = sum(table.num_rows for table, _ in earlier)
     ledger, receipts = write_verdicts(config, chosen, signatures, found, before, tables, out)
     figures = write_clusters(signatures, found, before, out / "clusters.parquet")
-    left = [
-        pq.read_table(out / Path(table.path).name.replace("documents", "verdicts"), columns=["kept"])
-        for table in tables
-    ]
+    left = [pq.read_table(out / Path(table.path).name.replace("documents", "verdicts"), columns=["kept"]) for table in tables]
     if config.blocks is not None:
         by_paragraph, masks_left = config.blocks == "paragraphs", [verdicts["kept"].to_numpy() for verdicts in left]
         figures["repeated_blocks"] = cut_blocks(by_paragraph, config.min_block_chars, tables, masks_left, out, files)
@@ -188,9 +174,14 @@ def read_verdicts(selection: Selection, documents: str) -> pa.Table:
 
 
 def write_verdicts(
-    config: DeduplicateConfig, chosen: list[pa.Table], signatures: Signatures, found: Found, before: int,
-    tables: list[TableFile], out: Path,
-) -> tuple[Ledger, list[Receipt]]:  # fmt: skip
+    config: DeduplicateConfig,
+    chosen: list[pa.Table],
+    signatures: Signatures,
+    found: Found,
+    before: int,
+    tables: list[TableFile],
+    out: Path,
+) -> tuple[Ledger, list[Receipt]]:
     """A verdict table for each document table; what was not selected keeps its earlier verdict. Counts those selected."""
     counts: dict[str, list[int]] = {}
     totals = np.zeros(4, np.int64)  # rows in and out, bytes in and out
@@ -198,9 +189,7 @@ def write_verdicts(
     ids = signatures.ids()
     sizes = np.bincount(found.roots[signatures.kept], minlength=len(found.roots))
     start = before
-    for verdicts, table, signed in zip(
-        chosen, tables, signatures.tables[len(signatures.tables) - len(chosen) :], strict=True
-    ):
+    for verdicts, table, signed in zip(chosen, tables, signatures.tables[len(signatures.tables) - len(chosen) :], strict=True):
         numbers = np.arange(start, start + verdicts.num_rows)
         start += verdicts.num_rows
         selected = verdicts["kept"].to_numpy()
@@ -219,13 +208,15 @@ def write_verdicts(
         cluster_ids[clustered] = ids.take(pa.array(roots[clustered])).to_pylist()
         merged = pa.table(
             [
-                verdicts["id"], pa.array(selected & ~gone), pa.array(cluster_ids, pa.string()),
+                verdicts["id"],
+                pa.array(selected & ~gone),
+                pa.array(cluster_ids, pa.string()),
                 pa.array(np.where(gone, "deduplicate", _objects(verdicts["stage"])), pa.string()),
                 pa.array(np.where(gone, reasons, _objects(verdicts["reason"])), pa.string()),
                 pa.array(np.where(gone, values, verdicts["value"].to_numpy()), pa.float64(), from_pandas=True),
             ],
             schema=VERDICTS,
-        )  # fmt: skip
+        )
         path = out / Path(table.path).name.replace("documents", "verdicts")
         pq.write_table(merged, path, compression="zstd")
         receipts.append(check_table("Verdicts", path))
@@ -238,10 +229,13 @@ def write_verdicts(
             count[1] += int(weights[mask].sum())
     dropped = dict(sorted(counts.items()))
     ledger = Ledger(
-        rows_in=int(totals[0]), rows_out=int(totals[1]), bytes_in=int(totals[2]), bytes_out=int(totals[3]),
+        rows_in=int(totals[0]),
+        rows_out=int(totals[1]),
+        bytes_in=int(totals[2]),
+        bytes_out=int(totals[3]),
         dropped={reason: rows for reason, (rows, _) in dropped.items()},
         dropped_bytes={reason: size for reason, (_, size) in dropped.items()},
-    )  # fmt: skip
+    )
     return ledger, receipts
 
 

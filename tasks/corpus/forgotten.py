@@ -54,9 +54,7 @@ def read_forgotten(root: Path) -> tuple[Forgotten, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: {error}. Fix: repair the file; runs wait, for they would bring documents back."
-        ) from error
+        raise UserError(f"{path}: {error}. Fix: repair the file; runs wait, for they would bring documents back.") from error
     found: dict[str, Forgotten] = {}
     for number, line in enumerate(lines, 1):
         if line.strip():

@@ -101,8 +101,10 @@ class IngestWork:
 
     def identity(self) -> dict[str, Json]:
         said: dict[str, Json] = {
-            "source": identity(self.source), "files": [file.name for file in self.files], "digests": identity(self.digests)
-        }  # fmt: skip
+            "source": identity(self.source),
+            "files": [file.name for file in self.files],
+            "digests": identity(self.digests),
+        }
         return {**said, "forgotten": [*self.forgotten]} if self.forgotten else said
 
 
@@ -149,13 +151,15 @@ def document_batch(found: Sequence[Found]) -> pa.RecordBatch:
     texts = pa.array([one.text for one in found], pa.large_string())
     sizes = np.diff(np.frombuffer(texts.buffers()[1], np.int64)[: len(found) + 1]) if found else np.zeros(0, np.int64)
     columns: list[list[object]] = [
-        [one.id for one in found], [one.source for one in found], [one.path for one in found],
-        [one.language for one in found], [sorted(one.meta.items()) for one in found],
-    ]  # fmt: skip
+        [one.id for one in found],
+        [one.source for one in found],
+        [one.path for one in found],
+        [one.language for one in found],
+        [sorted(one.meta.items()) for one in found],
+    ]
     named = dict(zip(("id", "source", "path", "language", "meta"), columns, strict=True))
     arrays = [
-        texts if kind.name == "text" else pa.array(sizes if kind.name == "bytes" else named[kind.name], kind.type)
-        for kind in DOCUMENTS
+        texts if kind.name == "text" else pa.array(sizes if kind.name == "bytes" else named[kind.name], kind.type) for kind in DOCUMENTS
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=DOCUMENTS)
 
@@ -252,9 +256,7 @@ def _first_reject(parts: Sequence[Part]) -> str:
 
 def _check_readable(source: AnySource, parts: Sequence[Part]) -> None:
     """UserError when not one file of a source could be read: then it is the recipe that is wrong."""
-    if not parts or any(
-        part.outcome.ledger.rows_out or UNREADABLE not in part.outcome.ledger.dropped for part in parts
-    ):
+    if not parts or any(part.outcome.ledger.rows_out or UNREADABLE not in part.outcome.ledger.dropped for part in parts):
         return
     first = pq.read_table(parts[0].files("rejects-*.parquet")[0]).filter(pc.field("reason") == UNREADABLE)
     others = f" (and {len(parts) - 1} more like it)" if len(parts) > 1 else ""
@@ -297,9 +299,7 @@ def _first_only(parts: Sequence[Part], forgotten: frozenset[str], files: FileTas
     unique: list[Part] = []
     for part in parts:
         ids: list[str] = [
-            mark
-            for path in part.files("documents-*.parquet")
-            for mark in pq.read_table(path, columns=["id"])["id"].to_pylist()
+            mark for path in part.files("documents-*.parquet") for mark in pq.read_table(path, columns=["id"])["id"].to_pylist()
         ]
         hashes = np.array([int(mark[:16], 16) for mark in ids], np.uint64)
         again = np.isin(hashes, seen)
@@ -329,7 +329,10 @@ def _without_rows(part: Part, again: npt.NDArray[np.bool_], gone: npt.NDArray[np
                     _refuse(Refused(found["id"], found["source"], found["path"], Fault(REASON, size, "")), rejects)
                 left = batch.filter(pa.array(~gone[here]))
                 split_batch(
-                    left, ["duplicate_id" if twice else None for twice in again[here][~gone[here]].tolist()],
-                    [float(size) for size in left.column("bytes").to_pylist()], documents, rejects,
-                )  # fmt: skip
+                    left,
+                    ["duplicate_id" if twice else None for twice in again[here][~gone[here]].tolist()],
+                    [float(size) for size in left.column("bytes").to_pylist()],
+                    documents,
+                    rejects,
+                )
     return Part(folder, outcome_of([documents], rejects))

@@ -40,9 +40,7 @@ def list_blocks(work: BlockWork, out: Path) -> StageOutcome:
     with pq.ParquetFile(work.table.path) as file, pa.OSFile(str(out / "blocks-000.arrow"), "wb") as sink:
         with pa.ipc.new_file(sink, BLOCKS) as writer:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["text"]):
-                rows, starts, ends, hashes = find_blocks(
-                    *text_buffers(batch.column("text")), work.by_paragraph, work.min_chars
-                )
+                rows, starts, ends, hashes = find_blocks(*text_buffers(batch.column("text")), work.by_paragraph, work.min_chars)
                 columns = [pa.array(rows + first), pa.array(starts), pa.array(ends), pa.array(hashes)]
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=BLOCKS))
                 first += batch.num_rows
@@ -76,9 +74,7 @@ def cut_blocks(
             for blocks, mask in zip(found, kept, strict=True)
         ]
         hashes = np.concatenate([blocks["hash"].to_numpy()[here] for blocks, here in zip(found, chosen, strict=True)])
-        numbers = [
-            blocks["row"].to_numpy()[here] + start for blocks, here, start in zip(found, chosen, starts, strict=False)
-        ]
+        numbers = [blocks["row"].to_numpy()[here] + start for blocks, here, start in zip(found, chosen, starts, strict=False)]
         again = repeated(hashes, np.concatenate(numbers))
         for cut, here, part in zip(cuts, chosen, column_slices([len(here) for here in chosen]), strict=True):
             cut[here[again[part]]] = True
@@ -101,9 +97,7 @@ def column_slices(sizes: list[int]) -> Iterator[slice]:
 def read_cuts(path: str | None) -> dict[int, list[tuple[int, int]]]:
     """Byte ranges to cut, by document row."""
     cuts: dict[int, list[tuple[int, int]]] = {}
-    for row, start, end in (
-        [] if path is None else zip(*(column.to_pylist() for column in pq.read_table(path).columns), strict=True)
-    ):
+    for row, start, end in [] if path is None else zip(*(column.to_pylist() for column in pq.read_table(path).columns), strict=True):
         cuts.setdefault(row, []).append((start, end))
     return cuts
 

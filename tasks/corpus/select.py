@@ -37,9 +37,7 @@ class Rule(Section):
     max: float | None = Field(default=None, description="largest value kept")
     languages: list[str] | None = Field(default=None, min_length=1, description="documents it looks at; null: all")
     sources: list[str] | None = Field(default=None, min_length=1, description="the same by source; null: all")
-    name: str | None = Field(
-        default=None, pattern=r"^[a-z][a-z0-9_]*$", description="the reason shown; null: min_ or max_ and the column"
-    )
+    name: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$", description="the reason shown; null: min_ or max_ and the column")
 
     @field_validator("column")
     @classmethod
@@ -82,9 +80,7 @@ class SelectConfig(Section):
     stage: ClassVar[str] = "select"
     revision: Literal[1] = 1
     languages: list[str] | None = Field(default=None, min_length=1, description="those kept; null: all")
-    presets: list[PresetName] = Field(
-        default=["basic"], description="sets of rules in tasks/corpus/presets, in this order"
-    )
+    presets: list[PresetName] = Field(default=["basic"], description="sets of rules in tasks/corpus/presets, in this order")
     rules: list[Rule] = Field(default=[], description="one with the reason of an earlier rule takes its place")
     off: list[str] = Field(default=[], description="reasons of rules that are left out")
 
@@ -207,21 +203,27 @@ def write_verdicts(table: pa.Table, judged: Judged, out: Path) -> StageOutcome:
     sizes = table["bytes"].to_numpy()
     verdicts = pa.table(
         [
-            table["id"], pa.array(kept), pa.nulls(len(kept), pa.string()),
-            pa.array([None if stays else "select" for stays in kept], pa.string()), pa.array(judged.reasons, pa.string()),
+            table["id"],
+            pa.array(kept),
+            pa.nulls(len(kept), pa.string()),
+            pa.array([None if stays else "select" for stays in kept], pa.string()),
+            pa.array(judged.reasons, pa.string()),
             pa.array(judged.values, pa.float64(), from_pandas=True),
         ],
         schema=VERDICTS,
-    )  # fmt: skip
+    )
     path = out / "verdicts-000.parquet"
     pq.write_table(verdicts, path, compression="zstd")
     reasons = sorted({reason for reason in judged.reasons if reason is not None})
     masks = {reason: np.equal(judged.reasons, reason) for reason in reasons}
     ledger = Ledger(
-        rows_in=len(kept), rows_out=int(kept.sum()), bytes_in=int(sizes.sum()), bytes_out=int(sizes[kept].sum()),
+        rows_in=len(kept),
+        rows_out=int(kept.sum()),
+        bytes_in=int(sizes.sum()),
+        bytes_out=int(sizes[kept].sum()),
         dropped={reason: int(mask.sum()) for reason, mask in masks.items()},
         dropped_bytes={reason: int(sizes[mask].sum()) for reason, mask in masks.items()},
-    )  # fmt: skip
+    )
     return StageOutcome(ledger, (check_table("Verdicts", path),))
 
 
@@ -254,6 +256,4 @@ def _check_some_left(config: SelectConfig, ledger: Ledger) -> None:
         )
     elif reason != "languages":
         fix = "check the sources: they hold no text"
-    raise UserError(
-        f"select: 0 of {ledger.rows_in} documents left; {reason}{shown} dropped {count} of them. Fix: {fix}."
-    )
+    raise UserError(f"select: 0 of {ledger.rows_in} documents left; {reason}{shown} dropped {count} of them. Fix: {fix}.")

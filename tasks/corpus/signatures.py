@@ -32,9 +32,12 @@ class SignWork(TableWork):
 
     def identity(self) -> dict[str, Json]:
         return {
-            "documents": self.table.digest, "shingle_units": self.shingle_units, "bands": self.bands, "rows": self.rows,
+            "documents": self.table.digest,
+            "shingle_units": self.shingle_units,
+            "bands": self.bands,
+            "rows": self.rows,
             "seed": self.seed,
-        }  # fmt: skip
+        }
 
 
 def signature_schema(bands: int, slots: int) -> pa.Schema:
@@ -63,14 +66,15 @@ def sign_table(work: SignWork, out: Path) -> StageOutcome:
         with pa.ipc.new_file(sink, schema) as writer:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["id", "text", "bytes"]):
                 signed = sign(*text_buffers(batch.column("text")), work.shingle_units, slots, work.seed)
-                bands = [
-                    band_hashes(signed.signatures[:, band * work.rows : (band + 1) * work.rows])
-                    for band in range(work.bands)
-                ]
+                bands = [band_hashes(signed.signatures[:, band * work.rows : (band + 1) * work.rows]) for band in range(work.bands)]
                 columns = [
-                    batch.column("id"), batch.column("bytes"), pa.array(signed.keys[:, 0]), pa.array(signed.keys[:, 1]),
-                    pa.array(signed.units), *(pa.array(band) for band in (bands if slots else [])),
-                ]  # fmt: skip
+                    batch.column("id"),
+                    batch.column("bytes"),
+                    pa.array(signed.keys[:, 0]),
+                    pa.array(signed.keys[:, 1]),
+                    pa.array(signed.units),
+                    *(pa.array(band) for band in (bands if slots else [])),
+                ]
                 if slots:
                     data = pa.py_buffer(np.ascontiguousarray(signed.signatures).view(np.uint8))
                     columns.append(pa.Array.from_buffers(pa.binary(4 * slots), batch.num_rows, [None, data]))
@@ -119,9 +123,7 @@ class Signatures:
         for table in self.tables:
             for chunk in table["signature"].chunks:
                 width = chunk.type.byte_width
-                data = np.frombuffer(chunk.buffers()[1], np.uint8)[
-                    chunk.offset * width : (chunk.offset + len(chunk)) * width
-                ]
+                data = np.frombuffer(chunk.buffers()[1], np.uint8)[chunk.offset * width : (chunk.offset + len(chunk)) * width]
                 arrays.append(data.view(np.uint32).reshape(len(chunk), width // 4))
         return arrays
 

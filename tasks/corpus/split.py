@@ -76,9 +76,12 @@ def choose_split(config: SplitConfig, tables: Sequence[TableFile], unique: Uniqu
         columns = pq.read_table(table.path, columns=["id", "meta"])
         here = np.full(columns.num_rows, GONE, np.uint8)
         rows = zip(
-            verdicts["kept"].to_pylist(), verdicts["cluster"].to_pylist(), columns["id"].to_pylist(),
-            columns["meta"].to_pylist(), strict=True,
-        )  # fmt: skip
+            verdicts["kept"].to_pylist(),
+            verdicts["cluster"].to_pylist(),
+            columns["id"].to_pylist(),
+            columns["meta"].to_pylist(),
+            strict=True,
+        )
         for row, (keep, first, mark, meta) in enumerate(rows):
             if not keep:
                 continue
@@ -140,6 +143,4 @@ def _check_both_sides(config: SplitConfig, sides: Sides, groups: int) -> None:
     if total < 2:
         raise UserError(f"decontaminate: {found}. Fix: give it two documents or more.")
     more, less = f"raise decontaminate.heldout_share ({config.heldout_share})", "lower the shares"
-    raise UserError(
-        f"decontaminate: {found} ({groups} groups). Fix: {more if validation == 0 else less}, or choose another heldout_seed."
-    )
+    raise UserError(f"decontaminate: {found} ({groups} groups). Fix: {more if validation == 0 else less}, or choose another heldout_seed.")

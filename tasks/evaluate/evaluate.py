@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from model.nn.models import Model
 
 Scorer = Callable[[EvaluateConfig, Subject, Path], list[Score]]
-EXAMPLE_SCORERS: dict[
-    str, Scorer
-] = {  # kind of examples -> what scores a model on them, from the folder of the artifact
+EXAMPLE_SCORERS: dict[str, Scorer] = {  # kind of examples -> what scores a model on them, from the folder of the artifact
     "instruction": score_instructions,
     "classification": score_classes,
     "multi_label": score_labels,
@@ -85,24 +83,18 @@ def chosen_tasks(
         return suited
     for task in config.tasks:
         if task in ("bits_per_byte", "objective_loss") and not has_text:
-            raise UserError(
-                f"evaluate.tasks: {task} needs text. Fix: set evaluate.documents to python, or give a corpus."
-            )
+            raise UserError(f"evaluate.tasks: {task} needs text. Fix: set evaluate.documents to python, or give a corpus.")
         if task == "objective_loss" and (objective is None or objective.kind == "causal"):
             raise UserError(
                 f"evaluate.tasks: a {type(model).__name__} has no objective that objective_loss could measure. "
                 "Fix: leave it out; bits_per_byte judges what follows a text."
             )
         if task not in TEXT_TASKS and task != kind:
-            raise UserError(
-                f"evaluate.tasks: {task} needs examples of that kind, found {kind or 'none'}. Fix: leave it out."
-            )
+            raise UserError(f"evaluate.tasks: {task} needs examples of that kind, found {kind or 'none'}. Fix: leave it out.")
     return [task for task in (*KINDS, *TEXT_TASKS) if task in config.tasks]
 
 
-def score_model(
-    config: EvaluateConfig, folder: Path, out: Path, corpus: Path | None = None, examples: Path | None = None
-) -> StageOutcome:
+def score_model(config: EvaluateConfig, folder: Path, out: Path, corpus: Path | None = None, examples: Path | None = None) -> StageOutcome:
     """Score the Hugging Face folder `folder`; `corpus` and `examples` are folders of their artifacts.
 
     Writes scores.parquet, samples.json (empty when the suite draws none) and inspection.json.
@@ -147,7 +139,7 @@ def score_model(
 
 def evaluate(
     config: EvaluateConfig, model: PretrainedModel | FinetunedModel, corpus: Corpus | None, examples: Examples | None, out: Path
-) -> StageOutcome:  # fmt: skip
+) -> StageOutcome:
     """Write scores.parquet (contract Scores), samples.json and inspection.json. The tokenizer is the one inside the model's folder."""
     return score_model(
         config,
@@ -161,6 +153,13 @@ def evaluate(
 def _row(config: EvaluateConfig, score: Score) -> ScoreRow:
     estimate = score.estimate
     return ScoreRow(
-        score.model, config.suite, score.task, score.metric, estimate.value, estimate.low, estimate.high, estimate.n,
+        score.model,
+        config.suite,
+        score.task,
+        score.metric,
+        estimate.value,
+        estimate.low,
+        estimate.high,
+        estimate.n,
         config.seed,
-    )  # fmt: skip
+    )

@@ -71,9 +71,7 @@ class _Text:
     given: int
 
 
-def look_at_samples(
-    subject: "Subject", model: "LanguageModel", texts: Sequence[tuple[str, str]], is_chat: bool
-) -> list[Inside]:
+def look_at_samples(subject: "Subject", model: "LanguageModel", texts: Sequence[tuple[str, str]], is_chat: bool) -> list[Inside]:
     """The beginnings of the first samples, (prompt, continuation) each, token by token, up to bytes that are no character."""
     from tasks.inference.saved_models import start_id
 
@@ -115,9 +113,7 @@ def _chat_ids(tokenizer: "tokenizers.Tokenizer", asked: Sequence[int]) -> list[i
     return prompt_ids(asked, special_ids(tokenizer, "MODEL"))
 
 
-def _look(
-    tokenizer: "tokenizers.Tokenizer", model: "LanguageModel | MaskedLanguageModel", text: _Text, mask: int | None
-) -> Inside:
+def _look(tokenizer: "tokenizers.Tokenizer", model: "LanguageModel | MaskedLanguageModel", text: _Text, mask: int | None) -> Inside:
     from model.inference.inspection import attention_maps, attribution, token_losses
 
     ids = text.ids
@@ -127,14 +123,10 @@ def _look(
     maps = attention_maps(model, ids)
     tokens = tuple(_token(tokenizer, number, losses, moved, at) for at, number in enumerate(ids))
     heads = len(maps[0]) if maps else 0
-    return Inside(
-        text.given, explained, tokens, len(maps), heads, tuple(_layer(at, maps[at]) for at in _spread(len(maps)))
-    )
+    return Inside(text.given, explained, tokens, len(maps), heads, tuple(_layer(at, maps[at]) for at in _spread(len(maps))))
 
 
-def _token(
-    tokenizer: "tokenizers.Tokenizer", number: int, losses: "TokenLosses", moved: NDArray[np.float32], at: int
-) -> TokenView:
+def _token(tokenizer: "tokenizers.Tokenizer", number: int, losses: "TokenLosses", moved: NDArray[np.float32], at: int) -> TokenView:
     nats = float(losses.nats[at])
     text, weight = token_text(tokenizer, number), round(float(moved[at]), 4) if at < len(moved) else None
     if np.isnan(nats):

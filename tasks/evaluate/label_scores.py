@@ -64,10 +64,9 @@ def score_labels(config: EvaluateConfig, subject: Subject, examples: Path) -> li
         for name, flags in (("model", predicted), ("majority", usual))
         for score in (
             Score(name, held.kind.name, "micro_f1", _micro_f1(flags, actual, config)),
-            Score(name, held.kind.name, "macro_f1",
-                  macro_f1(flags * actual, flags, actual, config.resamples, config.seed)),
+            Score(name, held.kind.name, "macro_f1", macro_f1(flags * actual, flags, actual, config.resamples, config.seed)),
         )
-    ]  # fmt: skip
+    ]
 
 
 def score_figures(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
@@ -104,10 +103,9 @@ def score_choices(config: EvaluateConfig, subject: Subject, examples: Path) -> l
     usual = int(commonest(map(str, read_examples(examples, "train").table["answer"].to_pylist())))
     ones = np.ones(len(actual))
     return [
-        Score(name, held.kind.name, "accuracy",
-              ratio((answers == actual).astype(np.float64), ones, config.resamples, config.seed))
+        Score(name, held.kind.name, "accuracy", ratio((answers == actual).astype(np.float64), ones, config.resamples, config.seed))
         for name, answers in (("model", predicted), ("majority", np.full(len(actual), usual)))
-    ]  # fmt: skip
+    ]
 
 
 def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
@@ -133,16 +131,18 @@ def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path)
     usual = order.index(commonest(name for names in train for name in names))
     return [
         *_label_scores(config, "model", held.kind.name, predicted, actual, len(order)),
-        *_label_scores(
-            config, "majority", held.kind.name, [np.full(len(one), usual) for one in actual], actual, len(order)
-        ),
+        *_label_scores(config, "majority", held.kind.name, [np.full(len(one), usual) for one in actual], actual, len(order)),
     ]
 
 
 def _label_scores(
-    config: EvaluateConfig, name: str, task: str, predicted: Sequence[NDArray[np.int64]],
-    actual: Sequence[NDArray[np.int64]], classes: int,
-) -> list[Score]:  # fmt: skip
+    config: EvaluateConfig,
+    name: str,
+    task: str,
+    predicted: Sequence[NDArray[np.int64]],
+    actual: Sequence[NDArray[np.int64]],
+    classes: int,
+) -> list[Score]:
     """Accuracy and macro F1 from the classes of each item's tokens; a prediction of -1 is none."""
 
     def counts(item: NDArray[np.int64]) -> Floats:

@@ -57,9 +57,7 @@ def score_documents(config: EvaluateConfig, subject: Subject, corpus: Path | Non
         raise UserError("evaluate: no held-out documents. Fix: keep some for validation, or leave out bits_per_byte.")
     ids = encode_documents(subject.tokenizer, [text.text for text in texts])
     sizes = np.array([len(text.text.encode()) for text in texts], dtype=np.float64)
-    counts = count_tokens(
-        encode_documents(subject.tokenizer, list(training_texts(config, corpus))), subject.tokenizer.get_vocab_size()
-    )
+    counts = count_tokens(encode_documents(subject.tokenizer, list(training_texts(config, corpus))), subject.tokenizer.get_vocab_size())
     frequency = unigram_nats(counts)
     start = start_id(subject.tokenizer)
     nats = {
@@ -144,9 +142,7 @@ def _answers(config: EvaluateConfig, subject: Subject, prompts: Sequence[str]) -
     return [decode_text(subject.tokenizer, answer) for answer in answers]
 
 
-def _conversation(
-    config: EvaluateConfig, model: "LanguageModel", subject: Subject, prompts: Sequence[str]
-) -> "Generation":
+def _conversation(config: EvaluateConfig, model: "LanguageModel", subject: Subject, prompts: Sequence[str]) -> "Generation":
     """A prompt that leaves no room loses its beginning."""
     from model.inference.generate import generate
     from model.inference.sampling import Sampling
@@ -158,9 +154,7 @@ def _conversation(
     return generate(model, given, Sampling(config.response_tokens, temperature=0, stop_ids=ends))
 
 
-def _translation(
-    config: EvaluateConfig, model: "Seq2SeqModel", subject: Subject, prompts: Sequence[str]
-) -> "Generation":
+def _translation(config: EvaluateConfig, model: "Seq2SeqModel", subject: Subject, prompts: Sequence[str]) -> "Generation":
     """A source that is too long loses its end, as in learning."""
     from model.inference.generate import translate
     from model.inference.sampling import Sampling
@@ -179,9 +173,7 @@ def _compare(
 
     ones = np.ones(len(expected))
     equal = np.array([float(a.strip() == e.strip()) for a, e in zip(answers, expected, strict=True)])
-    pairs = zip(
-        *(encode_documents(subject.tokenizer, [t.strip() for t in texts]) for texts in (answers, expected)), strict=True
-    )
+    pairs = zip(*(encode_documents(subject.tokenizer, [t.strip() for t in texts]) for texts in (answers, expected)), strict=True)
     overlap = np.array([rouge_l(found, wanted) for found, wanted in pairs])
     return [
         Score(name, task, "exact_match", ratio(equal, ones, config.resamples, config.seed)),

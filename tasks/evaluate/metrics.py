@@ -42,9 +42,7 @@ def windows(ids: Sequence[int], context: int) -> list[tuple[list[int], list[int]
 
 def document_nats(model: "LanguageModel", documents: Sequence[Sequence[int]]) -> Floats:
     """Nats of each document's tokens but the first, which is given: [documents]."""
-    rows = [
-        (number, *window) for number, ids in enumerate(documents) for window in windows(ids, model.trunk.config.context)
-    ]
+    rows = [(number, *window) for number, ids in enumerate(documents) for window in windows(ids, model.trunk.config.context)]
     nats = row_nats(model, [row[1] for row in rows], [row[2] for row in rows])
     total = np.zeros(len(documents))
     np.add.at(total, np.array([row[0] for row in rows], dtype=np.int64), nats)
@@ -145,9 +143,7 @@ def rouge_l(found: Sequence[int], expected: Sequence[int]) -> float:
     return 2 * float(row[-1]) / (len(found) + len(expected))
 
 
-def _run_rows(
-    model: "Model", run: "Callable[..., NDArray[Number]]", *read: Rows, targets: Rows | None = None
-) -> "list[NDArray[Number]]":
+def _run_rows(model: "Model", run: "Callable[..., NDArray[Number]]", *read: Rows, targets: Rows | None = None) -> "list[NDArray[Number]]":
     """What `run` makes of each row, in their order.
 
     Rows go through it shortest first and as many at a time as BATCH_TOKENS allow. It is given the lengths of the rows of the

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from model.objectives.objectives import Corruption, PretrainableModel
 
 
-def score_objective(
-    config: EvaluateConfig, subject: Subject, objective: ObjectiveConfig, corpus: Path | None
-) -> list[Score]:
+def score_objective(config: EvaluateConfig, subject: Subject, objective: ObjectiveConfig, corpus: Path | None) -> list[Score]:
     """Nats per target on held-out documents, with noise that the suite's seed fixes; beside a unigram model.
 
     Any objective but causal, which bits per byte judge.
@@ -54,9 +52,14 @@ def score_objective(
 
 
 def _document(
-    model: "PretrainableModel", corruption: "Corruption", ids: Sequence[int], size: int, number: int, seed: int,
+    model: "PretrainableModel",
+    corruption: "Corruption",
+    ids: Sequence[int],
+    size: int,
+    number: int,
+    seed: int,
     frequency: Floats,
-) -> tuple[float, float, float]:  # fmt: skip
+) -> tuple[float, float, float]:
     """(nats of the model, nats of the unigram model, targets) of one document, read in pieces of `size` tokens."""
     import torch
 

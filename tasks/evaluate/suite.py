@@ -38,9 +38,7 @@ class EvaluateConfig(Section):
     """A suite: what is asked of a model, and of how many documents and examples."""
 
     revision: Literal[2] = 2
-    suite: str = Field(
-        default="standard", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name, in the table of scores"
-    )
+    suite: str = Field(default="standard", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name, in the table of scores")
     tasks: list[Annotated[str, AfterValidator(known_task)]] | None = Field(
         default=None, description="None: all that suit the model and what it is given"
     )
@@ -50,24 +48,16 @@ class EvaluateConfig(Section):
     )
     max_documents: int = Field(default=64, ge=1, description="Documents, those with the lowest hash of their id")
     document_bytes: int = Field(default=2_048, ge=64, description="UTF-8 bytes from the start of each document")
-    max_examples: int = Field(
-        default=500, ge=1, description="Held-out examples for labels and for bits per byte of responses"
-    )
-    max_responses: int = Field(
-        default=50, ge=1, description="Held-out examples that are answered and compared with the response"
-    )
+    max_examples: int = Field(default=500, ge=1, description="Held-out examples for labels and for bits per byte of responses")
+    max_responses: int = Field(default=50, ge=1, description="Held-out examples that are answered and compared with the response")
     response_tokens: int = Field(default=64, ge=1, description="Tokens of an answer, at most")
     prompts: list[str] = Field(default=["", "The ", "def ", "今天"], description="Beginnings for the samples")
     samples: int = Field(default=1, ge=1, description="Continuations of each prompt")
     sample_tokens: int = Field(default=60, ge=1, description="Tokens of a continuation, at most")
     temperature: float = Field(default=0.7, ge=0, description="Of the samples; 0: the likeliest token")
-    threads: Annotated[int, Placement()] = Field(
-        default=0, ge=0, description="CPU threads of the model; 0: torch's choice"
-    )
+    threads: Annotated[int, Placement()] = Field(default=0, ge=0, description="CPU threads of the model; 0: torch's choice")
     resamples: int = Field(default=1_000, ge=100, description="Bootstrap draws behind each 95 % interval")
-    seed: int = Field(
-        default=1, ge=0, lt=2**31, description="Chooses documents and examples, draws samples and resamples"
-    )
+    seed: int = Field(default=1, ge=0, lt=2**31, description="Chooses documents and examples, draws samples and resamples")
     heldout_share: Annotated[float, Later()] = Field(
         default=HELDOUT_SHARE,
         gt=0,

@@ -42,9 +42,7 @@ class RowExamples(ExampleFiles):
     has_lists: ClassVar[bool] = False  # which CSV cannot spell
 
     kind: Literal["jsonl", "json", "csv", "parquet"]
-    delimiter: str | None = Field(
-        default=None, min_length=1, max_length=1, description="CSV only; by the ending when absent"
-    )
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1, description="CSV only; by the ending when absent")
     header: bool = Field(default=True, description="CSV only; without a header, fields are named 0, 1, 2")
     group_field: str | None = Field(default=None, description="rows of one group are never split over both sides")
 

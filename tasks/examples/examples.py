@@ -73,9 +73,7 @@ def split_examples(config: AnyExamples, kind: Kind) -> Sides:
             sides.heldout.append(found)
     sides.heldout = _without_copies(sides.heldout, sides.rejected)
     held = {_leak_key(kind, one) for one in sides.heldout}
-    kept = [
-        one for one in sides.train if not _reject_if(_leak_key(kind, one) in held, one, "also_held_out", sides.rejected)
-    ]
+    kept = [one for one in sides.train if not _reject_if(_leak_key(kind, one) in held, one, "also_held_out", sides.rejected)]
     sides.train = _without_copies(kept, sides.rejected)
     return sides
 
@@ -87,9 +85,7 @@ def _leak_key(kind: Kind, example: Example) -> str:
 def _reject_if(condition: bool, example: Example, reason: str, rejected: list[Rejected]) -> bool:
     if condition:
         first = next(iter(example.values.values()))
-        rejected.append(
-            Rejected(example.place, reason, first if isinstance(first, str) else "".join(map(str, [first])))
-        )
+        rejected.append(Rejected(example.place, reason, first if isinstance(first, str) else "".join(map(str, [first]))))
     return condition
 
 
@@ -130,9 +126,7 @@ def label_names(config: AnyExamples, kind: Kind, sides: Sides) -> list[str]:
         )
     known = set(names)
     sides.heldout = [
-        one
-        for one in sides.heldout
-        if not _reject_if(not known.issuperset(labels(one.values)), one, "unseen_label", sides.rejected)
+        one for one in sides.heldout if not _reject_if(not known.issuperset(labels(one.values)), one, "unseen_label", sides.rejected)
     ]
     return names
 
@@ -145,11 +139,7 @@ def keep_equal(equal: Equal | None, sides: Sides) -> Sides:
     usual = max(counts, key=lambda count: (counts[count], count), default=0)
 
     def kept(examples: Sequence[Example]) -> list[Example]:
-        return [
-            one
-            for one in examples
-            if not _reject_if(equal.count(one.values) != usual, one, equal.reason, sides.rejected)
-        ]
+        return [one for one in examples if not _reject_if(equal.count(one.values) != usual, one, equal.reason, sides.rejected)]
 
     return Sides(kept(sides.train), kept(sides.heldout), sides.rejected, sides.over_limit)
 

@@ -45,9 +45,10 @@ def surround_sources(tokenizer: "tokenizers.Tokenizer") -> None:
     names = {number: str(tokenizer.id_to_token(number)) for number in (*around.before, around.behind)}
     single = " ".join([*(names[number] for number in around.before), "$A", names[around.behind]])
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=single, pair=f"{single} $B {names[around.behind]}",
+        single=single,
+        pair=f"{single} $B {names[around.behind]}",
         special_tokens=[(name, number) for number, name in names.items()],
-    )  # fmt: skip
+    )
 
 
 def pair_row(source: Sequence[int], response: Sequence[int], special: TextIds, context: int) -> PairRow:

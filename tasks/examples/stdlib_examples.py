@@ -114,10 +114,7 @@ def token_kinds(text: str) -> tuple[list[str], list[str]] | None:
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             name = tokenize.tok_name[token.type]
-            begin, end = (
-                starts[row - 1] + column if row <= len(starts) else len(text)
-                for row, column in (token.start, token.end)
-            )
+            begin, end = (starts[row - 1] + column if row <= len(starts) else len(text) for row, column in (token.start, token.end))
             if name.endswith("STRING_START"):  # FSTRING_START of 3.12, TSTRING_START of 3.14
                 opened, depth = (begin, 1) if depth == 0 else (opened, depth + 1)
             elif name.endswith("STRING_END"):

@@ -23,9 +23,7 @@ def text_row(text: Sequence[int], special: TextIds, context: int) -> list[int]:
     return [special.bos, *text[: context - 1 - len(end)], *end]
 
 
-def encode_texts(
-    table: pa.Table, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, name: str, answers: pa.Array
-) -> EncodedExamples:
+def encode_texts(table: pa.Table, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, name: str, answers: pa.Array) -> EncodedExamples:
     """A row for each `text` of the table, and the column `name` with the answers."""
     special = text_ids(tokenizer, "fine-tuning")
     texts = encode_documents(tokenizer, table["text"].to_pylist())

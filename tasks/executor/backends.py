@@ -86,9 +86,12 @@ class OnRay:
             try:
                 if address is None:
                     ray.init(
-                        num_cpus=workers, include_dashboard=False, object_store_memory=object_store_bytes,
-                        log_to_driver=False, logging_level=logging.ERROR,
-                    )  # fmt: skip
+                        num_cpus=workers,
+                        include_dashboard=False,
+                        object_store_memory=object_store_bytes,
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                    )
                 else:
                     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except ConnectionError as error:

@@ -49,9 +49,7 @@ class FilesConfig(Section):
 class FileTasks:
     """Performs file tasks for the stages of one run; the pool or Ray is started when it is first needed."""
 
-    def __init__(
-        self, parts: Path, config: FilesConfig, address: str | None = None, object_store_bytes: int = 128 * 2**20
-    ) -> None:
+    def __init__(self, parts: Path, config: FilesConfig, address: str | None = None, object_store_bytes: int = 128 * 2**20) -> None:
         self.parts, self.config = parts, config
         self._address, self._object_store_bytes = address, object_store_bytes
         self._place: Place | None = None
@@ -85,9 +83,7 @@ class FileTasks:
             for index in self._perform(tasks, missing):
                 parts[index] = finished_part(tasks[index])
                 bar.update(works[index].size)
-                bar.set_postfix_str(
-                    f"{sum(p.outcome.ledger.rows_out for p in parts if p is not None):,} documents", False
-                )
+                bar.set_postfix_str(f"{sum(p.outcome.ledger.rows_out for p in parts if p is not None):,} documents", False)
         return [part for part in parts if part is not None]
 
     def close(self) -> None:
@@ -135,9 +131,7 @@ class FileTasks:
             return self._place
 
 
-def _performed(
-    place: Place, tasks: Sequence[Task[AnyWork]], chosen: Sequence[int], at_once: int
-) -> Generator[int, None, dict[int, Loss]]:
+def _performed(place: Place, tasks: Sequence[Task[AnyWork]], chosen: Sequence[int], at_once: int) -> Generator[int, None, dict[int, Loss]]:
     """Yields the numbers of tasks as they are done, and returns why the others were lost.
 
     A node that dies takes many tasks with it that it was not for: they are done elsewhere, and it does not count.
@@ -182,12 +176,13 @@ def _without_them(lost: Sequence[tuple[Task[AnyWork], Loss]], count: int) -> Use
         "\n".join(
             [
                 f"{lost[0][0].stage}: {len(lost)} of {count} files lost their worker twice, the second time with nothing else at work:",
-                *shown, *more,
+                *shown,
+                *more,
                 "Nothing is made without them; the other files are done and are not done again. Fix: run again with more memory "
                 "(a worker that is killed is most often out of it), or leave these files out of their source and report them.",
             ]
         )
-    )  # fmt: skip
+    )
 
 
 def _text(value: dict[str, Json]) -> str:

@@ -136,10 +136,7 @@ def combined(parts: Sequence[Part]) -> StageOutcome:
                 target[reason] = target.get(reason, 0) + count
         for name, value in part.outcome.figures.items():
             figures[name] = figures.get(name, 0.0) + value
-        receipts += [
-            Receipt(entry.contract, numbered(number, entry.file), entry.rows, entry.checks)
-            for entry in part.outcome.receipts
-        ]
+        receipts += [Receipt(entry.contract, numbered(number, entry.file), entry.rows, entry.checks) for entry in part.outcome.receipts]
     ledger = Ledger(**total, dropped=dict(sorted(dropped.items())), dropped_bytes=dict(sorted(dropped_bytes.items())))
     return StageOutcome(ledger, tuple(receipts), figures)
 

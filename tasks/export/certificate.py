@@ -70,9 +70,7 @@ def fixed_prompts(tokenizer: "tokenizers.Tokenizer", size: int, context: int, pa
     return [row[:room] for row in rows if row]
 
 
-def gather(
-    model: "Model", tokenizer: "tokenizers.Tokenizer", prompts: Sequence[Sequence[int]], marks: Marks
-) -> Evidence:
+def gather(model: "Model", tokenizer: "tokenizers.Tokenizer", prompts: Sequence[Sequence[int]], marks: Marks) -> Evidence:
     """By our own code."""
     logits = tuple(read_logits(model, prompt, marks) for prompt in prompts)
     written = write_greedily(model, prompts, marks)
@@ -138,13 +136,9 @@ def compare(name: str, before: Evidence, after: Evidence, is_exact: bool) -> lis
     checks = [compare_logits(f"{name}: logits", before.logits, after.logits, is_exact)]
     if before.written:
         tokens = sum(map(len, before.written))
-        checks.append(
-            _compare_rows(f"{name}: written tokens", f"{tokens} tokens, greedily", before.written, after.written)
-        )
+        checks.append(_compare_rows(f"{name}: written tokens", f"{tokens} tokens, greedily", before.written, after.written))
         checks.append(_compare_rows(f"{name}: written text", f"{len(before.texts)} texts", before.texts, after.texts))
-    checks.append(
-        _compare_rows(f"{name}: tokenizer", f"{sum(map(len, before.encoded))} tokens", before.encoded, after.encoded)
-    )
+    checks.append(_compare_rows(f"{name}: tokenizer", f"{sum(map(len, before.encoded))} tokens", before.encoded, after.encoded))
     return checks
 
 
@@ -159,9 +153,7 @@ def _same(one: "torch.Tensor | None", two: "torch.Tensor | None") -> bool:
     return one is not None and two is not None and one.shape == two.shape and bool((one == two).all())
 
 
-def compare_logits(
-    name: str, before: Sequence["torch.Tensor"], after: Sequence["torch.Tensor"], is_exact: bool
-) -> Check:
+def compare_logits(name: str, before: Sequence["torch.Tensor"], after: Sequence["torch.Tensor"], is_exact: bool) -> Check:
     """The largest difference over all prompts."""
     positions = sum(part.shape[1] if part.dim() == 3 else 1 for part in before)
     what = f"{len(before)} prompts, {positions} predictions"

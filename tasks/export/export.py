@@ -52,9 +52,7 @@ class UnequalError(Exception):
     """The folder that was written does not say what the model says."""
 
     def __init__(self, checks: list[Check]) -> None:
-        super().__init__(
-            "; ".join(f"{check.name}: {check.told or check.found}" for check in checks if not check.is_fine)
-        )
+        super().__init__("; ".join(f"{check.name}: {check.told or check.found}" for check in checks if not check.is_fine))
         self.checks = checks
 
 
@@ -161,9 +159,7 @@ def _check_adapter(opened: _Opened, prompts: list[list[int]]) -> Check:
         return Check(name, "", None, 0.0, f"its base is no longer at {base}")
     unmerged, _ = load(opened.source)
     own, trunk = unmerged.trunk.state_dict(), load_trunk(base).state_dict()
-    unmerged.trunk.load_state_dict(
-        {key: trunk[key] if trunk[key].shape == tensor.shape else tensor for key, tensor in own.items()}
-    )
+    unmerged.trunk.load_state_dict({key: trunk[key] if trunk[key].shape == tensor.shape else tensor for key, tensor in own.items()})
     load_adapter(folder, unmerged)
     apart = _logits(unmerged.eval(), prompts, opened.marks)
     merged = _logits(opened.model, prompts, opened.marks)
@@ -246,9 +242,7 @@ def _certificate(prompts: list[list[int]], checks: list[Check]) -> str:
     return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
 
 
-def _manifest(
-    opened: _Opened, folder: Path, dtype: Dtype, checks: list[Check], rounding: float, seconds: float
-) -> Manifest:
+def _manifest(opened: _Opened, folder: Path, dtype: Dtype, checks: list[Check], rounding: float, seconds: float) -> Manifest:
     """Of the folder, every file with its digest; what the certificate found is in its figures and notes."""
     origin = None if opened.artifact is None else read_manifest(opened.artifact)
     inputs = {"model": origin.fingerprint} if origin is not None else _digests(opened.source)
@@ -275,9 +269,7 @@ def _digests(source: Path) -> dict[str, str]:
 
 def _publish(folder: Path, target: Path, manifest: Manifest) -> None:
     """The manifest last, then one rename: a folder at `target` is whole."""
-    (folder / "manifest.json").write_text(
-        json.dumps(asdict(manifest), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-    )
+    (folder / "manifest.json").write_text(json.dumps(asdict(manifest), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     if target.is_dir():
         target.rmdir()
     folder.rename(target)

@@ -41,9 +41,7 @@ def is_installed() -> bool:
     return find_spec(PACKAGE) is not None
 
 
-def gather_foreign(
-    folder: Path, head: "Head", prompts: Sequence[Sequence[int]], context: int, marks: Marks
-) -> Evidence:
+def gather_foreign(folder: Path, head: "Head", prompts: Sequence[Sequence[int]], context: int, marks: Marks) -> Evidence:
     """By `transformers`, in float32, from the folder alone."""
     import torch
     from transformers import AutoTokenizer
@@ -101,7 +99,12 @@ def _written(model: _Model, head: "Head", prompt: Sequence[int], context: int, m
     row = torch.tensor([list(prompt)])
     begun = 1 if head == "seq2seq" else len(prompt)
     model.generation_config = GenerationConfig(
-        max_new_tokens=min(WRITTEN, context // 2), do_sample=False, num_beams=1, bos_token_id=marks.start,
-        eos_token_id=sorted(marks.ends) or None, pad_token_id=marks.pad, decoder_start_token_id=marks.start,
-    )  # fmt: skip
+        max_new_tokens=min(WRITTEN, context // 2),
+        do_sample=False,
+        num_beams=1,
+        bos_token_id=marks.start,
+        eos_token_id=sorted(marks.ends) or None,
+        pad_token_id=marks.pad,
+        decoder_start_token_id=marks.start,
+    )
     return tuple(model.generate(input_ids=row, attention_mask=torch.ones_like(row))[0, begun:].tolist())

@@ -85,9 +85,7 @@ def _scores(graph: Graph, mark: str) -> tuple[ScoreRow, ...]:
     return tuple(row for folder in folders for row in read_scores(folder))
 
 
-def write_card(
-    folder: Path, source: Path, origin: Origin, model: "Model", padding: int, dtype: str, checks: Sequence[Check]
-) -> None:
+def write_card(folder: Path, source: Path, origin: Origin, model: "Model", padding: int, dtype: str, checks: Sequence[Check]) -> None:
     """Writes README.md: a YAML front matter that the Hub reads, then what the model is, was made of, scored and lacks.
 
     `padding`: rows of the vocabulary that were sliced off.
@@ -163,9 +161,7 @@ def _what(model: "Model", padding: int, dtype: str) -> str:
 def _text(origin: Origin) -> str:
     if not origin.text:
         return "## Training text\n\nNot known: the folder it was exported from says nothing of it."
-    rows = "\n".join(
-        f"| {_cell(row.source)} | {row.language} | {row.documents:,} | {row.bytes:,} |" for row in origin.text
-    )
+    rows = "\n".join(f"| {_cell(row.source)} | {row.language} | {row.documents:,} | {row.bytes:,} |" for row in origin.text)
     trained = next((node.folder for node in origin.lineage if node.stage == "pretrain"), None)
     manifest = read_manifest(trained) if trained is not None else None
     tokens = manifest.figures.get("tokens") if manifest is not None else None
@@ -197,9 +193,7 @@ def _loading(head: "Head", is_chat: bool) -> str:
     inputs = 'tokenizer("The mill", return_tensors="pt")'
     if is_chat:
         asked = '[{"role": "user", "content": "What is a mill?"}]'
-        inputs = (
-            f'tokenizer.apply_chat_template({asked}, add_generation_prompt=True, return_dict=True, return_tensors="pt")'
-        )
+        inputs = f'tokenizer.apply_chat_template({asked}, add_generation_prompt=True, return_dict=True, return_tensors="pt")'
     elif head == "choice":
         inputs = '{k: v[None] for k, v in tokenizer(["One.", "Two."], padding=True, return_tensors="pt").items()}'
     writes = head in ("language", "seq2seq")
@@ -207,9 +201,7 @@ def _loading(head: "Head", is_chat: bool) -> str:
         f"from transformers import AutoTokenizer, {loader}",
         f'tokenizer, model = AutoTokenizer.from_pretrained("."), {loader}.from_pretrained(".")',
         f"inputs = {inputs}",
-        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))"
-        if writes
-        else "print(model(**inputs).logits)",
+        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))" if writes else "print(model(**inputs).logits)",
     ]
     return "## Loading it\n\n```python\n" + "\n".join(lines) + "\n```"
 
@@ -241,7 +233,5 @@ def _limits(origin: Origin, model: "Model", head: "Head") -> str:
     if origin.text:
         named = ", ".join(sorted({row.language for row in origin.text}))
         lines.append(f"- It has seen these languages alone: {named}.")
-    lines.append(
-        "- It was judged by the figures above and nothing else." if origin.scores else "- It was not judged here."
-    )
+    lines.append("- It was judged by the figures above and nothing else." if origin.scores else "- It was not judged here.")
     return "## Limits\n\n" + "\n".join(lines)

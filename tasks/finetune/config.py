@@ -24,9 +24,11 @@ def _one_or_several(value: object) -> object:
 
 PEAK = 3e-4
 MOVED = {  # key of before -> its name in optimizer
-    "learning_rate": "learning_rate", "final_ratio": "final_learning_rate", "warmup_steps": "warmup_steps",
+    "learning_rate": "learning_rate",
+    "final_ratio": "final_learning_rate",
+    "warmup_steps": "warmup_steps",
     "weight_decay": "weight_decay",
-}  # fmt: skip
+}
 
 
 def finetuning_optimizer(peak: float = PEAK) -> OptimizerConfig:
@@ -97,16 +99,10 @@ class FinetuneConfig(Section):
     checkpoint_every: int = Field(default=200, ge=1, description="Steps between checkpoints")
     log_every: int = Field(default=10, ge=1, description="Steps between figures")
     precision: Precision = Field(default="auto", description="Of matrix products; auto probes the processor")
-    seed: int = Field(
-        default=1, ge=0, lt=2**63, description="Of the head, the order of the examples and the validation split"
-    )
-    workers: Annotated[int, Placement()] = Field(
-        default=0, ge=0, description="Ray Train workers; 0: this machine, without Ray"
-    )
+    seed: int = Field(default=1, ge=0, lt=2**63, description="Of the head, the order of the examples and the validation split")
+    workers: Annotated[int, Placement()] = Field(default=0, ge=0, description="Ray Train workers; 0: this machine, without Ray")
     gpus_per_worker: Annotated[float, Placement()] = Field(default=0, ge=0, description="1 on GPU machines")
-    threads: Annotated[int, Placement()] = Field(
-        default=0, ge=0, description="CPU threads per worker; 0: torch's choice"
-    )
+    threads: Annotated[int, Placement()] = Field(default=0, ge=0, description="CPU threads per worker; 0: torch's choice")
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -122,9 +118,7 @@ class FinetuneConfig(Section):
     def _check_sets(self) -> "FinetuneConfig":
         twice = next((name for name in self.sets if self.sets.count(name) > 1), None)
         if twice is not None:
-            raise ValueError(
-                f"examples: {twice!r} stands there twice; name each once, and give it more turns by weights"
-            )
+            raise ValueError(f"examples: {twice!r} stands there twice; name each once, and give it more turns by weights")
         if self.weights is None:
             return self
         if len(self.sets) == 1:
@@ -162,7 +156,5 @@ class FinetuneConfig(Section):
         if self.epochs is not None and self.steps is not None:
             raise ValueError(f"epochs {self.epochs:g} and steps {self.steps} both set the length; keep one")
         if self.lora is not None and self.freeze:
-            raise ValueError(
-                "lora freezes all but its adapters and a new head, so freeze would change nothing; leave it out"
-            )
+            raise ValueError("lora freezes all but its adapters and a new head, so freeze would change nothing; leave it out")
         return self

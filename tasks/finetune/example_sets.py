@@ -48,16 +48,14 @@ def validation_mask(groups: list[str], seed: int) -> NDArray[np.bool_]:
 
 def encode_set(
     examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None, seed: int, place: str
-) -> ExampleSet:  # fmt: skip
+) -> ExampleSet:
     """What is learned from and what is for the curve; `start`: see `encode_examples`. UserError where nothing is left to learn from."""
     encoded = encode_examples(examples, tokenizer, shape, start)
     held = validation_mask(examples.table["group"].to_pylist(), seed)
     learned = encoded.table.filter(pa.array(~held))
     if learned.num_rows == 0:
         raise UserError(f"{place} has no training rows. Fix: add examples.")
-    return ExampleSet(
-        examples.kind.name, examples.head.targets, learned, encoded.table.filter(pa.array(held)), encoded.cut
-    )
+    return ExampleSet(examples.kind.name, examples.head.targets, learned, encoded.table.filter(pa.array(held)), encoded.cut)
 
 
 def turn_weights(given: Mapping[str, int] | None, examples: Mapping[str, int]) -> dict[str, int]:

@@ -50,18 +50,27 @@ def training_steps(config: FinetuneConfig, examples: int) -> int:
 def training_config(config: FinetuneConfig, learned: int, validation: int) -> TrainingConfig:
     """The loop's settings for `learned` examples; `validation`: examples to be measured on, of several sets the most."""
     return TrainingConfig(
-        steps=training_steps(config, learned), batch_rows=config.batch_rows, micro_rows=config.micro_rows,
+        steps=training_steps(config, learned),
+        batch_rows=config.batch_rows,
+        micro_rows=config.micro_rows,
         evaluate_every=config.evaluate_every,
         evaluate_batches=min(MAX_VALIDATION_BATCHES, max(1, -(-validation // config.batch_rows))),
-        checkpoint_every=config.checkpoint_every, keep_checkpoints=1, log_every=config.log_every, seed=config.seed,
+        checkpoint_every=config.checkpoint_every,
+        keep_checkpoints=1,
+        log_every=config.log_every,
+        seed=config.seed,
         precision=config.precision,
-    )  # fmt: skip
+    )
 
 
 def finetune(
-    config: FinetuneConfig, base: PretrainedModel | FinetunedModel, tokenizer: Tokenizer | PretrainedModel, examples: tuple[Examples, ...],
-    out: Path, launch: Launch,
-) -> StageOutcome:  # fmt: skip
+    config: FinetuneConfig,
+    base: PretrainedModel | FinetunedModel,
+    tokenizer: Tokenizer | PretrainedModel,
+    examples: tuple[Examples, ...],
+    out: Path,
+    launch: Launch,
+) -> StageOutcome:
     """Write model/ (a Hugging Face folder with task.json), learns.txt, curve.jsonl and checkpoints/; goes on from the latter.
 
     With `lora`, adapter/ (in PEFT's form) as well; the model holds the adapters merged into its matrices. Of several sets of
@@ -70,9 +79,14 @@ def finetune(
     marks = tuple(one.fingerprint for one in examples)
     settings: list[Json] = [identity(config.freeze), identity(config.lora), identity(config.weights)]
     job = FinetuneJob(
-        config, base.path / "model", tokenizer.path, tuple(one.path for one in examples), marks,
-        canonical([base.fingerprint, tokenizer.fingerprint, list(marks), settings]), out,
-    )  # fmt: skip
+        config,
+        base.path / "model",
+        tokenizer.path,
+        tuple(one.path for one in examples),
+        marks,
+        canonical([base.fingerprint, tokenizer.fingerprint, list(marks), settings]),
+        out,
+    )
     launch(Training(train_finetune, job.to_json(), out, config.placement))
     logger.info("finetune %s: what learned\n%s", config.name, (out / LEARNS).read_text(encoding="utf-8").rstrip())
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
@@ -109,10 +123,7 @@ def train_finetune(told: dict[str, Json]) -> None:
     trained = _train(model, config, sets, special.pad, out, job.identity)
     if process_rank()[0] == 0:
         _write_result(trained, sets, added, model, out)
-        tasks = {
-            name: _task(config.models[name], examples[name], mark)
-            for name, mark in zip(config.sets, job.fingerprints, strict=True)
-        }
+        tasks = {name: _task(config.models[name], examples[name], mark) for name, mark in zip(config.sets, job.fingerprints, strict=True)}
         if config.lora is not None:
             save_adapters(model, config.lora, tokenizer, special, job.base, job.tokenizer, out / "adapter")
         if not isinstance(model, MultiTask):
@@ -144,9 +155,7 @@ class _Trained:
     losses: Mapping[str, float]  # of several sets: each one's own validation loss at the end
 
 
-def _train(
-    model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet], pad: int, out: Path, mark: str
-) -> _Trained:
+def _train(model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet], pad: int, out: Path, mark: str) -> _Trained:
     """The loop, with the loss of the model's head or heads; a line of curve.jsonl for each report."""
     from model.distributed.parallel import mean_loss
     from model.training.training import train
@@ -156,15 +165,19 @@ def _train(
     context, weights = model.trunk.config.context, turn_weights(config.weights, learned)
     training = training_config(config, sum(learned.values()), max(held.values()))
     batches = {name: _batches(one.learned, config, one.targets, context, pad) for name, one in sets.items()}
-    judged = {
-        name: _batches(one.validation, config, one.targets, context, pad) for name, one in sets.items() if held[name]
-    }
+    judged = {name: _batches(one.validation, config, one.targets, context, pad) for name, one in sets.items() if held[name]}
     turns = count_turns(weights, training.steps, f"finetune {config.name}")
 
     result = train(
-        model, take_turns(batches, weights), take_turns(judged, weights) if judged else None, training,
-        config.optimizer, out / "checkpoints", mark, partial(append_point, out),
-    )  # fmt: skip
+        model,
+        take_turns(batches, weights),
+        take_turns(judged, weights) if judged else None,
+        training,
+        config.optimizer,
+        out / "checkpoints",
+        mark,
+        partial(append_point, out),
+    )
     losses = {
         name: mean_loss(model, take_turns({name: one}, weights), training.evaluate_batches, config.micro_rows)
         for name, one in judged.items()
@@ -179,20 +192,21 @@ def _batches(table: pa.Table, config: FinetuneConfig, targets: Targets, context:
     return ExampleBatches(table, targets, config.batch_rows, config.seed, context, pad)
 
 
-def _write_result(
-    trained: _Trained, sets: Mapping[str, ExampleSet], added: list[str], model: "Model", out: Path
-) -> None:
+def _write_result(trained: _Trained, sets: Mapping[str, ExampleSet], added: list[str], model: "Model", out: Path) -> None:
     """What the stage tells: final losses and counts, read back by the process that launched this one."""
     parameters, result = list(model.parameters()), trained.result
     figures = {
-        "loss": result.loss, "validation_loss": result.validation_loss, "steps": result.step, "tokens": result.tokens,
+        "loss": result.loss,
+        "validation_loss": result.validation_loss,
+        "steps": result.step,
+        "tokens": result.tokens,
         "examples": sum(one.learned.num_rows for one in sets.values()),
         "validation_examples": sum(one.validation.num_rows for one in sets.values()),
         "examples_cut": sum(one.cut for one in sets.values()),
         "parameters": sum(parameter.numel() for parameter in parameters),
         "parameters_trained": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         **{f"validation_loss.{name}": loss for name, loss in trained.losses.items()},
-    }  # fmt: skip
+    }
     notes = {"kind": ", ".join(one.kind for one in sets.values()), "device": str(parameters[0].device)}
     if len(sets) > 1:
         told = [f"{name} {one.learned.num_rows:,} in {trained.turns[name]:,} steps" for name, one in sets.items()]

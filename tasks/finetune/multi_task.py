@@ -37,9 +37,13 @@ def with_heads(base: Base, examples: Mapping[str, LabelledExamples], tokens: int
 
 
 def save_heads(
-    model: "Model", tokenizer: "tokenizers.Tokenizer", special: TextIds, tasks: Mapping[str, dict[str, Json]], source: Path,
+    model: "Model",
+    tokenizer: "tokenizers.Tokenizer",
+    special: TextIds,
+    tasks: Mapping[str, dict[str, Json]],
+    source: Path,
     folder: Path,
-) -> None:  # fmt: skip
+) -> None:
     """The folder of all heads, in Wordmill's own form, with tasks.json."""
     from model.huggingface.huggingface import save_folder
 

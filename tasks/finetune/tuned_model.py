@@ -38,8 +38,7 @@ def _spelled_out(freeze: object) -> object:
         return freeze
     if freeze not in ("none", *PRESETS) and not TOP.fullmatch(freeze):
         raise ValueError(
-            f"freeze {freeze!r}: expected none, {', '.join(PRESETS)}, all but top N (layers), or a list of patterns over "
-            "parameter names"
+            f"freeze {freeze!r}: expected none, {', '.join(PRESETS)}, all but top N (layers), or a list of patterns over parameter names"
         )
     return () if freeze == "none" else (freeze,)
 
@@ -189,7 +188,7 @@ def special_tokens(special: TextIds) -> dict[str, object]:
 
 def save_adapters(
     model: "Model", lora: LoraConfig, tokenizer: "tokenizers.Tokenizer", special: TextIds, base: Path, source: Path, folder: Path
-) -> None:  # fmt: skip
+) -> None:
     """The adapters in PEFT's form, with the tokenizer; then adds them to the model's matrices.
 
     Of several heads, each with the adapters in a folder of its name.
@@ -224,9 +223,10 @@ def surround(tokenizer: "tokenizers.Tokenizer", special: TextIds, separates: boo
     assert end is not None
     tail = "" if special.eos == special.pad else f" {end}"
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{start} $A{tail}", pair=f"{start} $A {end} $B{tail}" if separates else f"{start} $A $B{tail}",
+        single=f"{start} $A{tail}",
+        pair=f"{start} $A {end} $B{tail}" if separates else f"{start} $A $B{tail}",
         special_tokens=list({start: (start, special.bos), end: (end, special.eos)}.values()),
-    )  # fmt: skip
+    )
 
 
 def _rules(model: "Model", freeze: Freeze) -> tuple["Rule", ...]:

@@ -140,9 +140,7 @@ class Walk:
                 return False  # a formula for screen readers is hidden beside its picture
             if self.by_name:
                 names = [name for key in NAMING if (name := attributes.get(key))]
-                is_away, is_unwanted, is_comments = (
-                    judged(" ".join(names)[:NAMES_CHARS]) if names else (False, False, False)
-                )
+                is_away, is_unwanted, is_comments = judged(" ".join(names)[:NAMES_CHARS]) if names else (False, False, False)
                 if is_away or attributes.get("aria-hidden") == "true":
                     return False
         if tag in INLINE_TAGS:
@@ -175,9 +173,7 @@ class Walk:
         if self._preformatted:
             text = whole.replace(BREAK, "\n").strip("\n")
         elif BREAK in whole:
-            text = BLANK_LINES.sub(
-                "\n\n", "\n".join([" ".join(line.split()) for line in whole.split(BREAK)]).strip("\n")
-            )
+            text = BLANK_LINES.sub("\n\n", "\n".join([" ".join(line.split()) for line in whole.split(BREAK)]).strip("\n"))
         else:
             text = " ".join(whole.split())
         if text.strip(INVISIBLE):
@@ -206,7 +202,5 @@ def formula(node: LexborNode, tag: str) -> str:
     """A formula as its TeX source where the page gives it, else its signs in order."""
     annotation = node.css_first('annotation[encoding="application/x-tex"]') if tag == "math" else node
     source = node.attributes.get("alttext") or (annotation.text() if annotation is not None else "")
-    source = (
-        source.removeprefix("{\\displaystyle").removesuffix("}") if source.startswith("{\\displaystyle") else source
-    )
+    source = source.removeprefix("{\\displaystyle").removesuffix("}") if source.startswith("{\\displaystyle") else source
     return f"${' '.join(source.split())}$" if source.strip() else " ".join(node.text(separator=" ").split())

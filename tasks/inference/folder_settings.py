@@ -38,11 +38,7 @@ def folder_settings(source: Path, tokenizer: "tokenizers.Tokenizer", size: int) 
         if ids:
             settings[name] = ids[0] if len(ids) == 1 else ids
     found = zip(KEPT_IDS, (START_TOKENS, END_TOKENS, PAD_TOKENS), strict=False)
-    settings |= {
-        name: number
-        for name, tokens in found
-        if name not in settings and (number := first_id(tokenizer, tokens)) is not None
-    }
+    settings |= {name: number for name, tokens in found if name not in settings and (number := first_id(tokenizer, tokens)) is not None}
     task, end = read_task(source), tokenizer.token_to_id(END)
     if task is not None and task.is_chat and end is not None:
         settings["eos_token_id"] = sorted({*_as_ids(settings.get("eos_token_id")), end})  # an answer ends so

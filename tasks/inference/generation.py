@@ -81,9 +81,14 @@ class GrowingText:
 
 
 def continue_text(
-    model: "Model", tokenizer: "tokenizers.Tokenizer", prompt: str, count: int, sampling: "Sampling",
-    stops: Sequence[str] = (), is_chat: bool = False,
-) -> list[str]:  # fmt: skip
+    model: "Model",
+    tokenizer: "tokenizers.Tokenizer",
+    prompt: str,
+    count: int,
+    sampling: "Sampling",
+    stops: Sequence[str] = (),
+    is_chat: bool = False,
+) -> list[str]:
     """`count` whole continuations; see `stream_text`."""
     texts = [""] * count
     for piece in stream_text(model, tokenizer, prompt, count, sampling, stops, is_chat):
@@ -92,9 +97,15 @@ def continue_text(
 
 
 def stream_text(
-    model: "Model", tokenizer: "tokenizers.Tokenizer", prompt: str, count: int, sampling: "Sampling",
-    stops: Sequence[str] = (), is_chat: bool = False, alternatives: int | None = None,
-) -> Iterator[Piece]:  # fmt: skip
+    model: "Model",
+    tokenizer: "tokenizers.Tokenizer",
+    prompt: str,
+    count: int,
+    sampling: "Sampling",
+    stops: Sequence[str] = (),
+    is_chat: bool = False,
+    alternatives: int | None = None,
+) -> Iterator[Piece]:
     """`count` continuations, without the prompt, as they come; an empty prompt begins a text.
 
     The same seed gives the same texts. They end at the tokenizer's own tokens too, and before any of `stops`. Past the
@@ -113,9 +124,15 @@ def stream_text(
 
 
 def stream_translation(
-    model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", source: str, start: int, count: int, sampling: "Sampling",
-    stops: Sequence[str] = (), alternatives: int | None = None,
-) -> Iterator[Piece]:  # fmt: skip
+    model: "Seq2SeqModel",
+    tokenizer: "tokenizers.Tokenizer",
+    source: str,
+    start: int,
+    count: int,
+    sampling: "Sampling",
+    stops: Sequence[str] = (),
+    alternatives: int | None = None,
+) -> Iterator[Piece]:
     """`count` targets of one source, behind the token `start`, as they come; see `stream_text`."""
     from model.inference.generate import translate
 
@@ -153,8 +170,7 @@ def search_translation(
     except ValueError as error:
         raise UserError(f"generate: {error}") from error
     return [
-        (decode_text(tokenizer, [number for number in text.ids if number not in ends]).rstrip(UNFINISHED), text.score)
-        for text in found
+        (decode_text(tokenizer, [number for number in text.ids if number not in ends]).rstrip(UNFINISHED), text.score) for text in found
     ]
 
 

@@ -52,9 +52,7 @@ def labels_of(folder: Path, task: Task | None, classes: int) -> tuple[str, ...]:
     return names
 
 
-def label_text(
-    model: "SequenceClassifier", tokenizer: "tokenizers.Tokenizer", labels: Sequence[str], text: str
-) -> list[Label]:
+def label_text(model: "SequenceClassifier", tokenizer: "tokenizers.Tokenizer", labels: Sequence[str], text: str) -> list[Label]:
     """All labels, likeliest first; of a regression its one figure. The end of a text that does not fit goes."""
     import torch
 
@@ -69,9 +67,7 @@ def label_text(
     return sorted(found, key=lambda label: -(label.probability or 0.0))
 
 
-def label_words(
-    model: "TokenClassifier", tokenizer: "tokenizers.Tokenizer", labels: Sequence[str], text: str
-) -> list[LabelledWord]:
+def label_words(model: "TokenClassifier", tokenizer: "tokenizers.Tokenizer", labels: Sequence[str], text: str) -> list[LabelledWord]:
     """The words of a text, as white space parts them; those that do not fit are left out."""
     import torch
 

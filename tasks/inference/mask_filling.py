@@ -22,9 +22,7 @@ class Filling:
     probability: float
 
 
-def fill_masks(
-    model: "MaskedLanguageModel", tokenizer: "tokenizers.Tokenizer", prompt: str, count: int
-) -> list[Filling]:
+def fill_masks(model: "MaskedLanguageModel", tokenizer: "tokenizers.Tokenizer", prompt: str, count: int) -> list[Filling]:
     """The `count` likeliest fillings, likeliest first. UserError when the prompt has no mask, or is too long."""
     import torch
 
@@ -36,13 +34,10 @@ def fill_masks(
     ids = _row(tokenizer, prompt, name, mask)
     places = [place for place, number in enumerate(ids) if number == mask]
     if not places:
-        raise UserError(
-            f"PROMPT has no {name}: this model fills in what is masked. Fix: put {name} where a token is missing."
-        )
+        raise UserError(f"PROMPT has no {name}: this model fills in what is masked. Fix: put {name} where a token is missing.")
     if len(ids) > model.trunk.config.context:
         raise UserError(
-            f"PROMPT has {len(ids)} tokens with those around it, but the model's context is {model.trunk.config.context}. "
-            "Fix: shorten it."
+            f"PROMPT has {len(ids)} tokens with those around it, but the model's context is {model.trunk.config.context}. Fix: shorten it."
         )
     with torch.no_grad():
         logits = model(torch.tensor([ids]), torch.tensor([len(ids)]))[0, places, : tokenizer.get_vocab_size()]
@@ -51,9 +46,7 @@ def fill_masks(
     best: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
     for their_values, their_tokens in zip(values.tolist(), tokens.tolist(), strict=True):
         longer = [
-            ((*chosen, token), nats + value)
-            for chosen, nats in best
-            for token, value in zip(their_tokens, their_values, strict=True)
+            ((*chosen, token), nats + value) for chosen, nats in best for token, value in zip(their_tokens, their_values, strict=True)
         ]
         best = sorted(longer, key=lambda one: -one[1])[:count]
     return [_filling(tokenizer, ids, places, chosen, nats) for chosen, nats in best]
@@ -72,9 +65,7 @@ def _row(tokenizer: "tokenizers.Tokenizer", prompt: str, name: str, mask: int) -
     return [*row, around.eos]
 
 
-def _filling(
-    tokenizer: "tokenizers.Tokenizer", ids: list[int], places: list[int], chosen: tuple[int, ...], nats: float
-) -> Filling:
+def _filling(tokenizer: "tokenizers.Tokenizer", ids: list[int], places: list[int], chosen: tuple[int, ...], nats: float) -> Filling:
     import math
 
     filled = list(ids)

@@ -65,9 +65,7 @@ def check_folder(folder: Path, place: str = "MODEL", allow_pickle: bool = False)
     if not folder.is_dir():
         raise UserError(f"{place} {folder}: {'a file' if folder.exists() else 'no such folder'}, expected {FORMS}.")
     if not (folder / "config.json").is_file():
-        raise UserError(
-            f"{place} {folder}: no config.json, so it is neither a Hugging Face folder nor a model's artifact."
-        )
+        raise UserError(f"{place} {folder}: no config.json, so it is neither a Hugging Face folder nor a model's artifact.")
     if not any(folder.glob("*.safetensors")):
         pickled = sorted(path.name for kind in ("*.bin", "*.pt", "*.pth", "*.pkl") for path in folder.glob(kind))
         if pickled and not allow_pickle:

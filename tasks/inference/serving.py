@@ -53,7 +53,7 @@ class ServedModel(PythonModel):
             Seq2SeqModel,
             SequenceClassifier,
             TokenClassifier,
-        )  # fmt: skip
+        )
         from tasks.inference.generation import continue_text, target_start, translate_text
         from tasks.inference.labelling import choose_text, classify_text, labels_of
         from tasks.inference.mask_filling import fill_masks
@@ -81,10 +81,15 @@ def _sampling(params: Params, ends: frozenset[int]) -> "Sampling":
 
     try:
         return Sampling(
-            int(params.get("max_tokens", 50)), float(params.get("temperature", 0.7)), int(params.get("top_k", 0)),
-            float(params.get("top_p", 1.0)), float(params.get("min_p", 0.0)), float(params.get("repetition_penalty", 1.0)),
-            int(params.get("seed", 1)), ends,
-        )  # fmt: skip
+            int(params.get("max_tokens", 50)),
+            float(params.get("temperature", 0.7)),
+            int(params.get("top_k", 0)),
+            float(params.get("top_p", 1.0)),
+            float(params.get("min_p", 0.0)),
+            float(params.get("repetition_penalty", 1.0)),
+            int(params.get("seed", 1)),
+            ends,
+        )
     except ValueError as error:
         raise UserError(f"params: {error}") from error
 

@@ -37,9 +37,7 @@ def class_table() -> npt.NDArray[np.uint8]:
     Letters and marks are told apart by script; Han and kana characters each count as a word later on.
     """
     first = {"Z": SPACE, "L": LETTER, "M": LETTER, "N": DIGIT, "P": PUNCTUATION, "S": SYMBOL}
-    table = np.array(
-        [first.get(unicodedata.category(chr(code))[0], OTHER) for code in range(LAST_KNOWN + 1)], dtype=np.uint8
-    )
+    table = np.array([first.get(unicodedata.category(chr(code))[0], OTHER) for code in range(LAST_KNOWN + 1)], dtype=np.uint8)
     for script, ranges in _SCRIPTS:
         for low, high in ranges:
             part = table[low : high + 1]

@@ -128,9 +128,7 @@ def _firsts_and_others(hashes: Hashes) -> tuple[Numbers, Numbers]:
     return np.flatnonzero(is_first)[np.cumsum(is_first)[others] - 1], others
 
 
-def _join_alike(
-    ones: Numbers, others: Numbers, similarity: Similarity, threshold: float, clusters: Clusters
-) -> npt.NDArray[np.bool_]:
+def _join_alike(ones: Numbers, others: Numbers, similarity: Similarity, threshold: float, clusters: Clusters) -> npt.NDArray[np.bool_]:
     """Joins the pairs that are as similar as `threshold`; which ones were compared and are not."""
     unlike = np.zeros(len(ones), np.bool_)
     for start in range(0, len(ones), PAIRS):

@@ -117,9 +117,13 @@ class OverlapFinder:
             own = len(common) / len(np.unique(grams)) if n == (self._han if is_chinese else self._words) else 0.0
             spans, longest = _runs(units, shared, n)
             found = Overlap(
-                self._evaluation.names[item], float(counts[item] / self._evaluation.sizes[item]), own,
-                data[spans[longest][0] : spans[longest][1]].decode(), _units_in(units, spans[longest]), spans,
-            )  # fmt: skip
+                self._evaluation.names[item],
+                float(counts[item] / self._evaluation.sizes[item]),
+                own,
+                data[spans[longest][0] : spans[longest][1]].decode(),
+                _units_in(units, spans[longest]),
+                spans,
+            )
             everything += spans
             if best is None or found.share > best.share:
                 best = found

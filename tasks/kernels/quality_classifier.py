@@ -37,9 +37,14 @@ def _features(hashes: Hashes, count: int, features: npt.NDArray[np.int64]) -> in
 
 @numba.njit(cache=True, nogil=True)
 def _scores(
-    data: Bytes, offsets: Offsets, table: Bytes, lower: npt.NDArray[np.uint16], weights: Weights, bias: float,
+    data: Bytes,
+    offsets: Offsets,
+    table: Bytes,
+    lower: npt.NDArray[np.uint16],
+    weights: Weights,
+    bias: float,
     scores: npt.NDArray[np.float64],
-) -> None:  # fmt: skip
+) -> None:
     room = most_units(offsets)
     hashes = np.empty(room, np.uint64)
     starts = np.empty(room, np.int64)
@@ -57,9 +62,16 @@ def _scores(
 
 @numba.njit(cache=True, nogil=True)
 def _train(
-    data: Bytes, offsets: Offsets, table: Bytes, lower: npt.NDArray[np.uint16], labels: npt.NDArray[np.float64],
-    order: npt.NDArray[np.int64], rate: float, weights: Weights, squares: Weights,
-) -> float:  # fmt: skip
+    data: Bytes,
+    offsets: Offsets,
+    table: Bytes,
+    lower: npt.NDArray[np.uint16],
+    labels: npt.NDArray[np.float64],
+    order: npt.NDArray[np.int64],
+    rate: float,
+    weights: Weights,
+    squares: Weights,
+) -> float:
     """Adagrad over the documents in the given order (Duchi et al. 2011); gives the bias."""
     room = most_units(offsets)
     hashes = np.empty(room, np.uint64)
@@ -110,9 +122,7 @@ class Scorer:
         return Scorer(np.load(folder / "weights.npy"), float(np.load(folder / "bias.npy")[0]))
 
 
-def train_scorer(
-    data: Bytes, offsets: Offsets, labels: npt.NDArray[np.float64], epochs: int, rate: float, seed: int
-) -> Scorer:
+def train_scorer(data: Bytes, offsets: Offsets, labels: npt.NDArray[np.float64], epochs: int, rate: float, seed: int) -> Scorer:
     """Learns from documents with labels 0 and 1; each epoch in an order drawn from `seed`."""
     weights, squares = np.zeros(BUCKETS, np.float32), np.full(BUCKETS, 1e-8, np.float32)
     generator = np.random.Generator(np.random.PCG64(seed))

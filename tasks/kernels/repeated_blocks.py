@@ -13,9 +13,15 @@ SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 @numba.njit(cache=True, nogil=True)
 def _blocks(
-    data: Bytes, offsets: Offsets, by_paragraph: bool, min_chars: int, rows: Offsets, starts: Offsets, ends: Offsets,
+    data: Bytes,
+    offsets: Offsets,
+    by_paragraph: bool,
+    min_chars: int,
+    rows: Offsets,
+    starts: Offsets,
+    ends: Offsets,
     hashes: Hashes,
-) -> int:  # fmt: skip
+) -> int:
     """Fills row, byte range and hash of each block that is long enough; gives their number. Blank ends are left out."""
     count = 0
     for doc in range(len(offsets) - 1):
@@ -23,9 +29,7 @@ def _blocks(
         place = begin
         while place < end:
             stop = place
-            while stop < end and not (
-                data[stop] == 10 and (not by_paragraph or stop + 1 == end or data[stop + 1] == 10)
-            ):
+            while stop < end and not (data[stop] == 10 and (not by_paragraph or stop + 1 == end or data[stop + 1] == 10)):
                 stop += 1
             first, last = place, stop
             while first < last and data[first] <= 32:
@@ -48,9 +52,7 @@ def _blocks(
     return count
 
 
-def find_blocks(
-    data: Bytes, offsets: Offsets, by_paragraph: bool, min_chars: int
-) -> tuple[Offsets, Offsets, Offsets, Hashes]:
+def find_blocks(data: Bytes, offsets: Offsets, by_paragraph: bool, min_chars: int) -> tuple[Offsets, Offsets, Offsets, Hashes]:
     """Document row, start and end in bytes of the document, and hash, of each line or paragraph of `min_chars` or more."""
     size = int(offsets[-1] - offsets[0]) if len(offsets) else 0
     room = size // max(1, min_chars) + 1

@@ -134,9 +134,7 @@ def _sign(
 
 
 @numba.njit(cache=True, nogil=True)
-def _keys(
-    data: Bytes, offsets: Offsets, table: Bytes, lower: npt.NDArray[np.uint16], keys: Hashes, units: Offsets
-) -> None:
+def _keys(data: Bytes, offsets: Offsets, table: Bytes, lower: npt.NDArray[np.uint16], keys: Hashes, units: Offsets) -> None:
     room = most_units(offsets)
     hashes = np.empty(room, np.uint64)
     starts = np.empty(room, np.int64)

@@ -65,9 +65,24 @@ def _reached(start: str, edges: Mapping[str, Iterable[str]]) -> set[str]:
 
 
 ORDER = (
-    "ingest", "quality", "annotate", "select", "deduplicate", "examples", "decontaminate", "tokenizer", "shards", "pretrain",
-    "champion", "base", "finetune", "head", "evaluate", "report", "register",
-)  # fmt: skip
+    "ingest",
+    "quality",
+    "annotate",
+    "select",
+    "deduplicate",
+    "examples",
+    "decontaminate",
+    "tokenizer",
+    "shards",
+    "pretrain",
+    "champion",
+    "base",
+    "finetune",
+    "head",
+    "evaluate",
+    "report",
+    "register",
+)
 
 
 def read_graph(workspace: Workspace) -> Graph:
@@ -76,9 +91,7 @@ def read_graph(workspace: Workspace) -> Graph:
         raise UserError(f"no workspace {workspace.root}. Fix: name it with --workspace DIR, or run a recipe first.")
     nodes = [node for path in sorted(workspace.root.glob("*/*/manifest.json")) if (node := _node(path.parent))]
     nodes += [
-        node
-        for path in sorted(workspace.root.glob(f"pretrain/*.partial/{TRAINING}"))
-        if (node := _unfinished(workspace, path.parent))
+        node for path in sorted(workspace.root.glob(f"pretrain/*.partial/{TRAINING}")) if (node := _unfinished(workspace, path.parent))
     ]
     rank = {stage: place for place, stage in enumerate(ORDER)}
     nodes.sort(key=lambda node: (rank.get(node.stage, len(rank)), node.finished or "~", node.fingerprint))
@@ -89,16 +102,18 @@ def _node(folder: Path) -> Node | None:
     manifest = None if folder.suffix == ".partial" else read_manifest(folder)
     if manifest is None:
         return None
-    inputs = {
-        name: mark
-        for name, mark in manifest.inputs.items()
-        if not name.startswith("file ") and FINGERPRINT.fullmatch(mark)
-    }
+    inputs = {name: mark for name, mark in manifest.inputs.items() if not name.startswith("file ") and FINGERPRINT.fullmatch(mark)}
     config = manifest.config if isinstance(manifest.config, dict) else {}
     return Node(
-        manifest.stage, manifest.fingerprint, folder, inputs, manifest.finished, config, manifest.notes,
+        manifest.stage,
+        manifest.fingerprint,
+        folder,
+        inputs,
+        manifest.finished,
+        config,
+        manifest.notes,
         frozenset(manifest.inputs) - inputs.keys(),
-    )  # fmt: skip
+    )
 
 
 def _unfinished(workspace: Workspace, folder: Path) -> Node | None:

@@ -94,9 +94,7 @@ class Whereabouts:
         return sum(len(station.seen) for station in self.stations)
 
 
-def whereabouts(
-    workspace: Workspace, graph: Graph, ids: Collection[str], among: Collection[str] | None = None
-) -> dict[str, Whereabouts]:
+def whereabouts(workspace: Workspace, graph: Graph, ids: Collection[str], among: Collection[str] | None = None) -> dict[str, Whereabouts]:
     """The stations of each document; `among` are the fingerprints that are looked at, all when None."""
     walk = _Walk(workspace, graph, ids, None if among is None else frozenset(among))
     walk.corpus()
@@ -171,9 +169,7 @@ class _Walk:
     def shards(self) -> None:
         for node in self.nodes("shards"):
             for split in ("train", "validation"):
-                numbers = {
-                    row: mark for mark, _, row in self.finder.find_all(node.folder, f"documents-{split}.parquet")
-                }
+                numbers = {row: mark for mark, _, row in self.finder.find_all(node.folder, f"documents-{split}.parquet")}
                 pieces = dict[str, list[ShardPiece]]()
                 for number, piece in pieces_of(node.folder, split, numbers):
                     pieces.setdefault(numbers[number], []).append(piece)
@@ -233,8 +229,7 @@ class _Walk:
     def orphans(self) -> dict[str, str]:
         """What has something among all that it was made from that is not in the workspace: fingerprint -> name."""
         return {
-            node.fingerprint: f"{node.stage} {node.fingerprint}"
-            + (f" ({registered_name(node)})" if node.stage == "register" else "")
+            node.fingerprint: f"{node.stage} {node.fingerprint}" + (f" ({registered_name(node)})" if node.stage == "register" else "")
             for node in self.nodes("shards", "pretrain", *MADE_FROM, "register")
             if self.graph.sources(node.fingerprint) - self.graph.nodes.keys()
         }
@@ -261,14 +256,10 @@ def _packed(station: Station, split: str, pieces: tuple[ShardPiece, ...]) -> Sta
         return replace(station, told=f"{rows:,} {'row' if rows == 1 else 'rows'} of {split}", pieces=pieces)
     if not any(path.is_dir() for path in (Path(station.folder) / split).glob("*")):
         return replace(station, told=f"rows of {split}; an earlier version wrote them, they do not tell which")
-    return replace(
-        station, role="dropped", told=f"in no row of {split}: no token of text, or behind the last whole row"
-    )
+    return replace(station, role="dropped", told=f"in no row of {split}: no token of text, or behind the last whole row")
 
 
-def _trained(
-    workspace: Workspace, node: Node, pieces: Mapping[str, tuple[ShardPiece, ...]]
-) -> Iterator[tuple[str, Station]]:
+def _trained(workspace: Workspace, node: Node, pieces: Mapping[str, tuple[ShardPiece, ...]]) -> Iterator[tuple[str, Station]]:
     """What a pretraining has to do with documents of its shards."""
     if not pieces:
         return
@@ -343,9 +334,8 @@ def parts_that_hold(workspace: Workspace, ids: Collection[str]) -> list[Path]:
     return [
         folder
         for folder in folders
-        if folder.is_dir() and not folder.suffix
-        and any(_has_text(path, row) for _, path, row in finder.find_all(folder, *kinds))
-    ]  # fmt: skip
+        if folder.is_dir() and not folder.suffix and any(_has_text(path, row) for _, path, row in finder.find_all(folder, *kinds))
+    ]
 
 
 def _has_text(path: Path, row: int) -> bool:

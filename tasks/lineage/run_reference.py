@@ -53,9 +53,7 @@ def _folder(reference: str, workspace: Workspace, tracking_uri: str, tried: list
         return _by_fingerprint(reference, mark, workspace)
     path = Path(reference).expanduser()
     if path.is_dir():
-        marked = [
-            place for place in (path, path.parent) if any((place / n).exists() for n in ("manifest.json", TRAINING))
-        ]
+        marked = [place for place in (path, path.parent) if any((place / n).exists() for n in ("manifest.json", TRAINING))]
         if not marked:
             raise UserError(f"RUN {path}: a folder without manifest.json and {TRAINING}, expected {FORMS}.")
         return marked[0].absolute()
@@ -101,9 +99,7 @@ def _upward(reference: str, manifest: Manifest, workspace: Workspace) -> Path:
     """The folder of what an artifact was made from. UserError where that took no steps, or is gone."""
     names = [name for name in manifest.inputs if name in UPWARD or name.startswith("models:/")]
     if not names:
-        raise UserError(
-            f"RUN {reference!r}: {manifest.stage} {manifest.fingerprint} is no model, so it took no steps. Expected {FORMS}."
-        )
+        raise UserError(f"RUN {reference!r}: {manifest.stage} {manifest.fingerprint} is no model, so it took no steps. Expected {FORMS}.")
     mark = manifest.inputs[names[0]]
     found = _by_fingerprint(reference, mark, workspace)
     if found is None:

@@ -34,17 +34,22 @@ def pieces_of(folder: Path, split: str, numbers: Collection[int]) -> Iterator[tu
                 start = 0
                 for number in range(file.num_row_groups):
                     for document, row, place in _matches(file, number, wanted):
-                        yield document, ShardPiece(
-                            split, group.name, first_row + start + row, path.relative_to(folder).as_posix(), start + row,
-                            *place,
-                        )  # fmt: skip
+                        yield (
+                            document,
+                            ShardPiece(
+                                split,
+                                group.name,
+                                first_row + start + row,
+                                path.relative_to(folder).as_posix(),
+                                start + row,
+                                *place,
+                            ),
+                        )
                     start += file.metadata.row_group(number).num_rows
                 first_row += start
 
 
-def _matches(
-    file: pq.ParquetFile, group: int, wanted: npt.NDArray[np.int64]
-) -> list[tuple[int, int, tuple[int, int, int]]]:
+def _matches(file: pq.ParquetFile, group: int, wanted: npt.NDArray[np.int64]) -> list[tuple[int, int, tuple[int, int, int]]]:
     """(document, row, (start, end, first)) in a row group."""
     column = _lists(file.read_row_group(group, columns=["documents"]))
     values: npt.NDArray[np.int64] = column.flatten().to_numpy()

@@ -90,9 +90,7 @@ def step_documents(workspace: Workspace, pretrain_folder: Path, step: int) -> li
 def documents_at(run: TracedRun, step: int) -> list[StepDocument]:
     """The same, of a run that was read."""
     if not 1 <= step <= run.steps:
-        raise UserError(
-            f"trace: step {step} of {run.folder.name}: it has {run.steps} steps. Fix: give a step from 1 to {run.steps}."
-        )
+        raise UserError(f"trace: step {step} of {run.folder.name}: it has {run.steps} steps. Fix: give a step from 1 to {run.steps}.")
     stream = open_run(run)
     tokenizer = load_tokenizer(finished(run.tokenizer, "to spell the tokens"))
     tokens = stream.take(stream.rows_at(step - 1))  # [rows, context + 1]
@@ -107,11 +105,23 @@ def documents_at(run: TracedRun, step: int) -> list[StepDocument]:
             facts = known[number]
             found.append(
                 StepDocument(
-                    row, start, end, group, shard_row, facts.id, facts.source, facts.path, facts.url, facts.language,
-                    number, first, first + end - start, facts.tokens,
+                    row,
+                    start,
+                    end,
+                    group,
+                    shard_row,
+                    facts.id,
+                    facts.source,
+                    facts.path,
+                    facts.url,
+                    facts.language,
+                    number,
+                    first,
+                    first + end - start,
+                    facts.tokens,
                     decode_text(tokenizer, tokens[row, start:end].tolist()),
                 )
-            )  # fmt: skip
+            )
     return found
 
 
@@ -121,8 +131,7 @@ def read_run(workspace: Workspace, folder: Path) -> TracedRun:
         job = read_job(folder)
     except FileNotFoundError as error:
         raise UserError(
-            f"trace: {folder} has no {TRAINING}: no pretraining, or one made before they could be traced. "
-            "Fix: run the recipe again."
+            f"trace: {folder} has no {TRAINING}: no pretraining, or one made before they could be traced. Fix: run the recipe again."
         ) from error
     except ValueError as error:
         raise UserError(f"trace: {folder / TRAINING} was altered ({error}). Fix: run the recipe again.") from error
@@ -170,22 +179,20 @@ def document_facts(run: TracedRun, numbers: Collection[int]) -> dict[int, Docume
     corpus = run.workspace.folder("decontaminate", "none" if shards is None else shards.inputs.get("corpus", "none"))
     tables = sorted(finished(corpus, "to know where documents came from").glob("train-*.parquet"))
     try:
-        packed = numbered_rows(
-            [run.shards / "documents-train.parquet"], numbers, ["id", "source", "language", "tokens"]
-        )
+        packed = numbered_rows([run.shards / "documents-train.parquet"], numbers, ["id", "source", "language", "tokens"])
         told = numbered_rows(tables, numbers, ["id", "path", "meta"])
     except (OSError, IndexError, KeyError) as error:
-        raise UserError(
-            f"trace: {run.shards} and {corpus} do not fit together ({error}). Fix: wordmill verify, then run again."
-        ) from error
+        raise UserError(f"trace: {run.shards} and {corpus} do not fit together ({error}). Fix: wordmill verify, then run again.") from error
     facts: dict[int, DocumentFacts] = {}
     for number, row in packed.items():
-        assert row["id"] == told[number]["id"], (
-            f"document {number}: {row['id']} packed, {told[number]['id']} in the corpus"
-        )
+        assert row["id"] == told[number]["id"], f"document {number}: {row['id']} packed, {told[number]['id']} in the corpus"
         meta: list[tuple[str, str]] = told[number]["meta"] or []  # type: ignore[assignment]
         facts[number] = DocumentFacts(
-            str(row["id"]), str(row["source"]), str(told[number]["path"]), dict(meta).get("url"), str(row["language"]),
+            str(row["id"]),
+            str(row["source"]),
+            str(told[number]["path"]),
+            dict(meta).get("url"),
+            str(row["language"]),
             int(str(row["tokens"])),
-        )  # fmt: skip
+        )
     return facts

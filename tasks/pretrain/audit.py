@@ -75,13 +75,8 @@ def read_audit(path: Path) -> Audit:
         spread = share.pop("spread")
         shares.append(Share(**share, spread=None if spread is None else Spread(**spread)))
     repeats, shared = Repeats(**raw.pop("repeats")), SharedDocuments(**raw.pop("shared"))
-    lengths, pieces = (
-        Histogram(tuple(one["edges"]), tuple(one["counts"]))
-        for one in (raw.pop("document_tokens"), raw.pop("row_pieces"))
-    )
-    return Audit(
-        **raw, shares=tuple(shares), repeats=repeats, shared=shared, document_tokens=lengths, row_pieces=pieces
-    )
+    lengths, pieces = (Histogram(tuple(one["edges"]), tuple(one["counts"])) for one in (raw.pop("document_tokens"), raw.pop("row_pieces")))
+    return Audit(**raw, shares=tuple(shares), repeats=repeats, shared=shared, document_tokens=lengths, row_pieces=pieces)
 
 
 def audit_stream(stream: "RowStream", steps: int, documents: Path) -> Audit:
@@ -112,9 +107,7 @@ def audit_stream(stream: "RowStream", steps: int, documents: Path) -> Audit:
     )
 
 
-def group_shares(
-    stream: "RowStream", sample: Sample, pools: Pools, group_rows: Numbers, counted: int
-) -> tuple[Share, ...]:
+def group_shares(stream: "RowStream", sample: Sample, pools: Pools, group_rows: Numbers, counted: int) -> tuple[Share, ...]:
     """Shares of the groups; none where there is only one."""
     if len(stream.names) < 2:
         return ()
@@ -125,11 +118,16 @@ def group_shares(
     found = spreads(Parts(rows, groups, np.ones(len(rows)), len(stream.names)), pools)
     return tuple(
         Share(
-            "group", name, float(asked[at]), float(group_rows[at] / group_rows.sum()), int(group_rows[at]), int(tokens[at]),
+            "group",
+            name,
+            float(asked[at]),
+            float(group_rows[at] / group_rows.sum()),
+            int(group_rows[at]),
+            int(tokens[at]),
             found[at],
         )
         for at, name in enumerate(stream.names)
-    )  # fmt: skip
+    )
 
 
 def text_shares(kind: Kind, stream: "RowStream", sample: Sample, table: Documents, pools: Pools) -> tuple[Share, ...]:

@@ -59,9 +59,7 @@ class _Sums:
         sources, languages = (_encoded(batch.column(name)) for name in ("source", "language"))
         local = sources[1] * len(languages[0]) + languages[1]
         found, inverse = np.unique(local, return_inverse=True)
-        known = np.array(
-            [self._pair(sources[0][c // len(languages[0])], languages[0][c % len(languages[0])]) for c in found]
-        )
+        known = np.array([self._pair(sources[0][c // len(languages[0])], languages[0][c % len(languages[0])]) for c in found])
         return known[inverse]
 
     def _pair(self, source: str, language: str) -> int:

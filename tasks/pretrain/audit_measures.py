@@ -79,16 +79,11 @@ def spreads(parts: Parts, pools: Pools) -> list[Spread | None]:
     shares = shares.reshape(steps, parts.names) / batch_rows
     drawn = np.maximum(np.bincount(pools.of_row.ravel(), minlength=pool_count), 1)[:, None]
     keys = pools.of_row.ravel()[parts.rows] * parts.names + parts.codes
-    mean, square = (
-        np.bincount(keys, parts.parts**power, pool_count * parts.names).reshape(pool_count, -1) / drawn
-        for power in (1, 2)
-    )
+    mean, square = (np.bincount(keys, parts.parts**power, pool_count * parts.names).reshape(pool_count, -1) / drawn for power in (1, 2))
     expected = pools.weights @ mean
     variance = np.maximum(pools.weights @ square - expected**2, 0).sum(axis=0) / batch_rows
     wandered = ((shares - expected) ** 2).sum(axis=0) * steps / (steps - 1)
-    deviation = np.sqrt(
-        2 / (steps - 1) + np.maximum(_excess_kurtosis(parts, steps * batch_rows), 0) / (batch_rows * steps)
-    )
+    deviation = np.sqrt(2 / (steps - 1) + np.maximum(_excess_kurtosis(parts, steps * batch_rows), 0) / (batch_rows * steps))
     return [
         Spread(
             float(wandered[at] / variance[at]),
@@ -103,9 +98,7 @@ def spreads(parts: Parts, pools: Pools) -> list[Spread | None]:
 
 def _excess_kurtosis(parts: Parts, rows: int) -> Shares:
     """Of x over all rows: [names]; 0 where x never changes."""
-    first, second, third, fourth = (
-        np.bincount(parts.codes, parts.parts**power, parts.names) / rows for power in (1, 2, 3, 4)
-    )
+    first, second, third, fourth = (np.bincount(parts.codes, parts.parts**power, parts.names) / rows for power in (1, 2, 3, 4))
     variance = second - first**2
     central = fourth - 4 * first * third + 6 * first**2 * second - 3 * first**4
     return np.where(variance > 1e-12, central / np.maximum(variance, 1e-12) ** 2 - 3, 0.0)

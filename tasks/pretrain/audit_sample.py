@@ -48,9 +48,7 @@ def read_sample(stream: "RowStream", steps: Numbers) -> Sample:
     of_row = counts[places]
     before = np.cumsum(of_row) - of_row
     taken = np.arange(of_row.sum()) + np.repeat(firsts[places] - before, of_row)
-    return Sample(
-        steps, numbers, np.repeat(np.arange(len(places)), of_row), np.concatenate(documents)[taken], lengths[taken]
-    )
+    return Sample(steps, numbers, np.repeat(np.arange(len(places)), of_row), np.concatenate(documents)[taken], lengths[taken])
 
 
 def _segments(stream: "RowStream", numbers: Numbers) -> tuple[list[Numbers], list[Numbers]]:

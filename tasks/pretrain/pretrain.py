@@ -67,21 +67,15 @@ class PretrainConfig(Section):
     checkpoint_every: int = Field(default=200, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints kept")
     log_every: int = Field(default=10, ge=1, description="steps between figures")
-    precision: Precision = Field(
-        default="auto", description="of matrix products; auto probes the processor; weights: float32"
-    )
+    precision: Precision = Field(default="auto", description="of matrix products; auto probes the processor; weights: float32")
     compile: bool = Field(
         default=False,
         description="torch.compile: takes a minute, faster on GPUs; shapes must not change with each batch",
     )
     seed: int = Field(default=1, ge=0, description="of weights, row order and dropout")
-    workers: Annotated[int, Placement()] = Field(
-        default=0, ge=0, description="Ray Train workers; 0: this machine, without Ray"
-    )
+    workers: Annotated[int, Placement()] = Field(default=0, ge=0, description="Ray Train workers; 0: this machine, without Ray")
     gpus_per_worker: Annotated[float, Placement()] = Field(default=0, ge=0, description="1 on GPU machines")
-    threads: Annotated[int, Placement()] = Field(
-        default=0, ge=0, description="CPU threads per worker; 0: torch's choice"
-    )
+    threads: Annotated[int, Placement()] = Field(default=0, ge=0, description="CPU threads per worker; 0: torch's choice")
 
     @property
     def placement(self) -> Workers:
@@ -122,11 +116,18 @@ def check_objective(config: Pretraining, context: int) -> None:
 def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
     """The loop's settings: the batch in rows of `context` tokens."""
     return TrainingConfig(
-        steps=config.steps, batch_rows=max(1, config.batch_tokens // context), micro_rows=config.micro_rows,
-        evaluate_every=config.evaluate_every, evaluate_batches=config.evaluate_batches,
-        checkpoint_every=config.checkpoint_every, keep_checkpoints=config.keep_checkpoints,
-        log_every=config.log_every, seed=config.seed, precision=config.precision, compile=config.compile,
-    )  # fmt: skip
+        steps=config.steps,
+        batch_rows=max(1, config.batch_tokens // context),
+        micro_rows=config.micro_rows,
+        evaluate_every=config.evaluate_every,
+        evaluate_batches=config.evaluate_batches,
+        checkpoint_every=config.checkpoint_every,
+        keep_checkpoints=config.keep_checkpoints,
+        log_every=config.log_every,
+        seed=config.seed,
+        precision=config.precision,
+        compile=config.compile,
+    )
 
 
 def pretraining_digests(config: Pretraining) -> dict[str, str]:
@@ -149,9 +150,7 @@ def pretraining_digests(config: Pretraining) -> dict[str, str]:
     return digests | {"word_vectors": file_digest(path)}
 
 
-def pretrain_model(
-    config: Pretraining, shards: TokenShards, tokenizer: Tokenizer, out: Path, launch: Launch
-) -> StageOutcome:
+def pretrain_model(config: Pretraining, shards: TokenShards, tokenizer: Tokenizer, out: Path, launch: Launch) -> StageOutcome:
     """Train on the shards; a build that was killed goes on from its last whole checkpoint in `out`."""
     job = pretrain_job(config, shards, tokenizer, out)
     _check_before(config, open_stream(job, "train", shards.path), load_tokenizer(tokenizer.path))
@@ -159,10 +158,13 @@ def pretrain_model(
     launch(Training(train_pretrain, job.to_json(), out, config.pretrain.placement))
     result = json.loads((out / "result.json").read_text())
     figures = {
-        "loss": float(result["loss"]), "validation_loss": float(result["validation_loss"]),
-        "parameters": float(result["parameters"]), "tokens": float(result["tokens"]), "steps": float(result["step"]),
+        "loss": float(result["loss"]),
+        "validation_loss": float(result["validation_loss"]),
+        "parameters": float(result["parameters"]),
+        "tokens": float(result["tokens"]),
+        "steps": float(result["step"]),
         "tokens_per_second": max(point.tokens_per_second for point in read_curve(out)),
-    }  # fmt: skip
+    }
     if config.pretrain.objective.kind == "causal" and result["validation_bytes"]:  # else the targets are not the text
         figures["validation_bits_per_byte"] = bits_per_byte(
             figures["validation_loss"] * result["validation_targets"], result["validation_bytes"]
@@ -187,13 +189,22 @@ def pretrain_job(config: Pretraining, shards: TokenShards, tokenizer: Tokenizer,
         "document_mask": config.masks_documents,
     }
     return PretrainJob(
-        shards.path, shards.fingerprint, tokenizer.path, tokenizer.fingerprint,
-        f"{shards.fingerprint} {canonical(drawn)}", out,
-        None if vectors is None else Path(vectors).expanduser().absolute(), config.model, config.pretrain.optimizer,
-        training_config(config.pretrain, int(shards.figures["context"])), config.pretrain.mixture,
-        config.pretrain.curriculum, config.pretrain.window_groups, _placed(config.pretrain.objective),
+        shards.path,
+        shards.fingerprint,
+        tokenizer.path,
+        tokenizer.fingerprint,
+        f"{shards.fingerprint} {canonical(drawn)}",
+        out,
+        None if vectors is None else Path(vectors).expanduser().absolute(),
+        config.model,
+        config.pretrain.optimizer,
+        training_config(config.pretrain, int(shards.figures["context"])),
+        config.pretrain.mixture,
+        config.pretrain.curriculum,
+        config.pretrain.window_groups,
+        _placed(config.pretrain.objective),
         config.masks_documents,
-    )  # fmt: skip
+    )
 
 
 def train_pretrain(told: dict[str, Json]) -> None:
@@ -213,9 +224,15 @@ def train_pretrain(told: dict[str, Json]) -> None:
     model = new_model(job.model, rows.header.vocab_size, job.objective)
     filled = 0 if job.word_vectors is None else use_word_vectors(model, tokenizer, job.word_vectors)
     result = train(
-        model, open_batches(job, rows, tokenizer), open_batches(job, held, tokenizer), training, job.optimizer,
-        out / "checkpoints", job.identity, partial(append_point, out),
-    )  # fmt: skip
+        model,
+        open_batches(job, rows, tokenizer),
+        open_batches(job, held, tokenizer),
+        training,
+        job.optimizer,
+        out / "checkpoints",
+        job.identity,
+        partial(append_point, out),
+    )
     if process_rank()[0] == 0:
         special = special_ids(tokenizer, "pretrain")
         ids = {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}
@@ -226,11 +243,17 @@ def train_pretrain(told: dict[str, Json]) -> None:
         write_audit(audit_stream(rows, training.steps, job.shards / "documents-train.parquet"), out / "audit.json")
         targets, size = validation_text(held, training.evaluate_batches, tokenizer)
         figures = {
-            "step": result.step, "loss": result.loss, "validation_loss": result.validation_loss, "tokens": result.tokens,
-            "parameters": sum(p.numel() for p in model.parameters()), "embeddings_from_vectors": filled,
-            "precision": training.precision, "device": str(next(model.parameters()).device),
-            "validation_targets": targets, "validation_bytes": size,
-        }  # fmt: skip
+            "step": result.step,
+            "loss": result.loss,
+            "validation_loss": result.validation_loss,
+            "tokens": result.tokens,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "embeddings_from_vectors": filled,
+            "precision": training.precision,
+            "device": str(next(model.parameters()).device),
+            "validation_targets": targets,
+            "validation_bytes": size,
+        }
         (out / "result.json").write_text(json.dumps(figures) + "\n")
 
 
@@ -239,9 +262,7 @@ def validation_text(stream: "RowStream", batches: int, tokenizer: "tokenizers.To
     from model.config.heads import IGNORED
     from model.data.batches import PretrainBatches
 
-    rows = [
-        row[row != IGNORED].tolist() for batch in PretrainBatches(stream).evaluation(batches) for row in batch.targets
-    ]
+    rows = [row[row != IGNORED].tolist() for batch in PretrainBatches(stream).evaluation(batches) for row in batch.targets]
     return sum(map(len, rows)), sum(len(decode_text(tokenizer, row).encode()) for row in rows)
 
 
@@ -291,7 +312,5 @@ def use_word_vectors(model: "PretrainableModel", tokenizer: "tokenizers.Tokenize
         raise UserError(f"pretrain.word_vectors: {error}") from error
     filled = initialize_embeddings(model.trunk.embedding.weight, spellings, vectors)
     if not filled:
-        raise UserError(
-            f"pretrain.word_vectors: {path} has none of the tokenizer's {len(spellings)} tokens. Fix: name others."
-        )
+        raise UserError(f"pretrain.word_vectors: {path} has none of the tokenizer's {len(spellings)} tokens. Fix: name others.")
     return filled

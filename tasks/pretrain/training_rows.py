@@ -21,8 +21,7 @@ def open_stream(job: PretrainJob, split: str, shards: Path) -> "RowStream":
     is_training = split == "train"
     try:
         groups = {
-            name: TokenRows.open(paths, tokenizer=job.tokenizer_fingerprint)
-            for name, paths in artifact_shards(shards, split).items()
+            name: TokenRows.open(paths, tokenizer=job.tokenizer_fingerprint) for name, paths in artifact_shards(shards, split).items()
         }
         return RowStream(
             groups,

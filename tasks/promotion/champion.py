@@ -46,9 +46,7 @@ class ChampionConfig(Section):
     """The registered model that a fine-tuning starts from."""
 
     revision: Literal[1] = 1
-    uri: str = Field(
-        default="models:/wordmill@champion", pattern=r"^models:/", description="registry name with alias or version"
-    )
+    uri: str = Field(default="models:/wordmill@champion", pattern=r"^models:/", description="registry name with alias or version")
 
 
 def fetch_champion(config: ChampionConfig, out: Path, registry: Registry) -> StageOutcome:
@@ -59,9 +57,7 @@ def fetch_champion(config: ChampionConfig, out: Path, registry: Registry) -> Sta
     mlflow.set_tracking_uri(registry.uri)
     with registry.lock:
         local = Path(download_artifacts(artifact_uri=config.uri))
-    folder = next(
-        path.parent for path in sorted(local.rglob("config.json")) if (path.parent / "model.safetensors").exists()
-    )
+    folder = next(path.parent for path in sorted(local.rglob("config.json")) if (path.parent / "model.safetensors").exists())
     shutil.copytree(folder, out / "model")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(folder / name, out / name)

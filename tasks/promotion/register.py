@@ -33,9 +33,14 @@ class Registration:
 
 
 def register_model(
-    config: Registration, model: PretrainedModel | FinetunedModel, scores: Scores, report: Report, out: Path,
-    registry: Registry, rival: Scores | None = None,
-) -> StageOutcome:  # fmt: skip
+    config: Registration,
+    model: PretrainedModel | FinetunedModel,
+    scores: Scores,
+    report: Report,
+    out: Path,
+    registry: Registry,
+    rival: Scores | None = None,
+) -> StageOutcome:
     """Log the model to its run, register a version with tags that lead back, move the alias if it is better.
 
     `rival` holds the champion's scores on the same suite, where the flow measured them; else the champion's tags do.
@@ -51,9 +56,7 @@ def register_model(
             champion = find_champion(client, config.name)
             known = standing(rival, config.metric) if rival is not None else read_standing(champion)
             promoted, why = decide(config.config, config.metric, mine, known)
-            version = find_version(client, config.name, model.fingerprint) or log_version(
-                client, config, model, registry
-            )
+            version = find_version(client, config.name, model.fingerprint) or log_version(client, config, model, registry)
             for key, value in version_tags(model, scores, report, config.metric, mine, registry).items():
                 client.set_model_version_tag(config.name, version, key, value)
             if promoted:
@@ -63,9 +66,7 @@ def register_model(
     alias = f"models:/{config.name}@{CHAMPION}" if promoted else f"models:/{config.name}/{version}"
     notes = {"name": config.name, "version": version, "uri": alias, "promoted": str(promoted).lower(), "why": why}
     (out / "registered.json").write_text(json.dumps(notes, indent=1, ensure_ascii=False) + "\n")
-    return StageOutcome(
-        Ledger(rows_out=1), figures={config.metric: mine.value, "promoted": float(promoted)}, notes=notes
-    )
+    return StageOutcome(Ledger(rows_out=1), figures={config.metric: mine.value, "promoted": float(promoted)}, notes=notes)
 
 
 def read_standing(champion: "ModelVersion | None") -> Standing | None:
@@ -81,9 +82,7 @@ def find_version(client: "MlflowClient", name: str, mark: str) -> str | None:
     return str(found[0].version) if found else None
 
 
-def log_version(
-    client: "MlflowClient", config: Registration, model: PretrainedModel | FinetunedModel, registry: Registry
-) -> str:
+def log_version(client: "MlflowClient", config: Registration, model: PretrainedModel | FinetunedModel, registry: Registry) -> str:
     """Log the folder as an MLflow model that answers generate requests, and register it; returns the version."""
     import mlflow
     import pandas
@@ -92,25 +91,35 @@ def log_version(
 
     root = Path(__file__).parents[2]
     signature = ModelSignature(
-        Schema([ColSpec(DataType.string, "prompt")]), Schema([ColSpec(DataType.string, "text")]),
-        ParamSchema([
-            ParamSpec("temperature", DataType.double, 0.7), ParamSpec("max_tokens", DataType.long, 50),
-            ParamSpec("count", DataType.long, 1), ParamSpec("top_k", DataType.long, 0), ParamSpec("top_p", DataType.double, 1.0),
-            ParamSpec("min_p", DataType.double, 0.0), ParamSpec("repetition_penalty", DataType.double, 1.0),
-            ParamSpec("seed", DataType.long, 1),
-        ]),
-    )  # fmt: skip
+        Schema([ColSpec(DataType.string, "prompt")]),
+        Schema([ColSpec(DataType.string, "text")]),
+        ParamSchema(
+            [
+                ParamSpec("temperature", DataType.double, 0.7),
+                ParamSpec("max_tokens", DataType.long, 50),
+                ParamSpec("count", DataType.long, 1),
+                ParamSpec("top_k", DataType.long, 0),
+                ParamSpec("top_p", DataType.double, 1.0),
+                ParamSpec("min_p", DataType.double, 0.0),
+                ParamSpec("repetition_penalty", DataType.double, 1.0),
+                ParamSpec("seed", DataType.long, 1),
+            ]
+        ),
+    )
     mlflow.set_tracking_uri(registry.uri)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     prompt = example_prompt(model.path / "model")
     example = None if prompt is None else pandas.DataFrame({"prompt": [prompt]})
     with mlflow.start_run(run_id=registry.run):
         info = mlflow.pyfunc.log_model(
-            name=config.name, python_model=str(root / "tasks" / "inference" / "serving.py"), artifacts={"model": str(model.path / "model")},
-            code_paths=[str(root / "model"), str(root / "tasks")], signature=signature,
+            name=config.name,
+            python_model=str(root / "tasks" / "inference" / "serving.py"),
+            artifacts={"model": str(model.path / "model")},
+            code_paths=[str(root / "model"), str(root / "tasks")],
+            signature=signature,
             input_example=example,  # pyright: ignore[reportArgumentType]  (it may be None)
             pip_requirements=["mlflow", "torch", "tokenizers", "safetensors", "pyarrow"],
-        )  # fmt: skip
+        )
     try:
         client.create_registered_model(config.name)
     except mlflow.MlflowException as error:
@@ -130,7 +139,11 @@ def version_tags(
     """Tags that lead back to the artifacts, the run and the score."""
     score = {"value": mine.value, "low": mine.low, "high": mine.high, "measured_on": mine.measured_on}
     return {
-        "wordmill.fingerprint": model.fingerprint, "wordmill.artifact": model.folder, "wordmill.scores": scores.folder,
-        "wordmill.report": report.folder, "wordmill.metric": metric, "wordmill.score": json.dumps(score),
+        "wordmill.fingerprint": model.fingerprint,
+        "wordmill.artifact": model.folder,
+        "wordmill.scores": scores.folder,
+        "wordmill.report": report.folder,
+        "wordmill.metric": metric,
+        "wordmill.score": json.dumps(score),
         **registry.tags,
-    }  # fmt: skip
+    }

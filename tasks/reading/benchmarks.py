@@ -18,9 +18,7 @@ class Benchmark(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="shown in the evidence")
     kind: Literal["jsonl", "json", "csv", "parquet"]
     paths: Annotated[list[Annotated[str, Field(min_length=1)]], Placement()] = Field(min_length=1)
-    fields: list[str] | None = Field(
-        default=None, min_length=1, description="those that hold text, lists of it too; null: all"
-    )
+    fields: list[str] | None = Field(default=None, min_length=1, description="those that hold text, lists of it too; null: all")
 
 
 def benchmark_digests(benchmark: Benchmark) -> dict[str, str]:
@@ -38,9 +36,7 @@ def read_benchmark(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
     for file in find_files(_place(benchmark), benchmark.paths):
         for record in read_records(file, Layout(benchmark.kind)):
             if isinstance(record, Fault):
-                raise UserError(
-                    f"{_place(benchmark)}: {file.url}: {record.reason}: {record.evidence[:80]!r}. Fix the file."
-                )
+                raise UserError(f"{_place(benchmark)}: {file.url}: {record.reason}: {record.evidence[:80]!r}. Fix the file.")
             names = benchmark.fields or list(record.fields)
             missing = [name for name in names if name not in record.fields]
             if missing:

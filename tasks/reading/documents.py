@@ -51,9 +51,7 @@ class Origin:
 PLAIN = Origin()
 
 
-def document(
-    source: Source, path: str, text: str, meta: Mapping[str, str], key: Iterable[str], origin: Origin = PLAIN
-) -> Found | Refused:
+def document(source: Source, path: str, text: str, meta: Mapping[str, str], key: Iterable[str], origin: Origin = PLAIN) -> Found | Refused:
     """A document, unless too little of its text could be read. `key` is what its id is made of, beside the source's name."""
     mark = stable_id(source.name, *map(mend_surrogates, key))
     repairs = list(dict.fromkeys(origin.repairs)) if origin.repairs else []
@@ -117,9 +115,7 @@ class RowReader:
 
     def _meta(self, fields: Mapping[str, object]) -> dict[str, str]:
         values = {name: fields.get(name) for name in self.source.meta_fields}
-        return {
-            name: mend_surrogates(str(value)[:MAX_META_CHARS]) for name, value in values.items() if value is not None
-        }
+        return {name: mend_surrogates(str(value)[:MAX_META_CHARS]) for name, value in values.items() if value is not None}
 
 
 def _id_of(value: object) -> str | None:
@@ -136,9 +132,7 @@ def field_fault(fields: Mapping[str, object], text_field: str) -> Fault | None:
         return None if value.strip() else Fault("empty_text", len(value.encode("utf-8", "replace")), "")
     if isinstance(value, Fault):
         return value
-    shown = shown_text(
-        str({name: str(entry)[:256] if isinstance(entry, str) else entry for name, entry in fields.items()})[:256]
-    )
+    shown = shown_text(str({name: str(entry)[:256] if isinstance(entry, str) else entry for name, entry in fields.items()})[:256])
     return Fault("missing_field" if value is None else "not_text", 0, shown)
 
 

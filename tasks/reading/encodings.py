@@ -36,9 +36,7 @@ STATEFUL = (
     "iso2022",
     "hz",
 )  # families in which a byte alone, such as a line end, says nothing
-MIN_UTF8_SHARE = (
-    0.15  # of the bytes beyond ASCII; lines of one or two Han characters in GBK are UTF-8 by chance more rarely
-)
+MIN_UTF8_SHARE = 0.15  # of the bytes beyond ASCII; lines of one or two Han characters in GBK are UTF-8 by chance more rarely
 ABOVE_ASCII = bytes(range(128, 256))
 READ_AS = {  # what a label means in practice: the larger set of the same bytes
     "ascii": "utf-8",
@@ -179,9 +177,7 @@ def is_rather_utf8(raw: bytes, codec: str) -> bool:
 def _decode_marked(raw: bytes, mark: bytes, codec: str, declared: str | None) -> Decoded | None:
     """What follows a byte order mark; None when it is no mark but the first bytes of something else."""
     body = raw[len(mark) :]
-    lied = (
-        declared is not None and known_codec(declared) != codec and not (known_codec(declared) or "").startswith("utf")
-    )
+    lied = declared is not None and known_codec(declared) != codec and not (known_codec(declared) or "").startswith("utf")
     repairs = (*(("bom",) if codec == "utf-8" else ()), *(("wrong_charset",) if lied else ()))
     text = _strict(body, codec)
     if text is not None:
@@ -329,9 +325,7 @@ def _has_utf8_lines(raw: bytes) -> bool:
     good = b"".join(line for line in lines if _strict(line, "utf-8") is not None)
     if _wide_bytes(good) < MIN_UTF8_SHARE * _wide_bytes(b"".join(lines)) or not good:
         return False
-    return _reading(good, "utf-8", CERTAIN_UTF8_MARGIN).score >= max(
-        _reading(good, codec, 0.0).score for codec in LEGACY
-    )
+    return _reading(good, "utf-8", CERTAIN_UTF8_MARGIN).score >= max(_reading(good, codec, 0.0).score for codec in LEGACY)
 
 
 def _wide_bytes(raw: bytes) -> int:

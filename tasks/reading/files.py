@@ -54,10 +54,7 @@ def find_files(place: str, patterns: Sequence[str]) -> list[SourceFile]:
         once.setdefault(match.real, match)
     shared = _shared_depth(patterns)
     files = sorted(once.values(), key=lambda match: match.url)
-    return [
-        SourceFile(_storable("/".join(file.url.split("/")[shared:])), file.url, file.bytes, file.state)
-        for file in files
-    ]
+    return [SourceFile(_storable("/".join(file.url.split("/")[shared:])), file.url, file.bytes, file.state) for file in files]
 
 
 def _storable(name: str) -> str:
@@ -151,9 +148,7 @@ def _remote_place(pattern: str) -> tuple[str, bool]:
     import fsspec
 
     files, path = fsspec.core.url_to_fs(pattern)
-    return str(files.unstrip_protocol(path)).rstrip("/"), not GLOB_CHARACTERS.search(pattern) and bool(
-        files.isdir(path)
-    )
+    return str(files.unstrip_protocol(path)).rstrip("/"), not GLOB_CHARACTERS.search(pattern) and bool(files.isdir(path))
 
 
 def _matches(place: str, pattern: str) -> list[Match]:
@@ -162,9 +157,7 @@ def _matches(place: str, pattern: str) -> list[Match]:
     except OSError as error:
         raise UserError(f"{place}: {pattern[:200]!r}: {error.strerror or error}. Fix: correct the path.") from error
     if not found:
-        raise UserError(
-            f"{place}: {pattern!r} matches no file. {_beside(pattern)}Fix: correct the path or the pattern."
-        )
+        raise UserError(f"{place}: {pattern!r} matches no file. {_beside(pattern)}Fix: correct the path or the pattern.")
     return found
 
 
@@ -228,13 +221,9 @@ def _remote_matches(place: str, pattern: str) -> list[Match]:
         names = files.find(path, maxdepth=1) if files.isdir(path) else files.glob(path)
         urls = [(files.unstrip_protocol(name), files.info(name)) for name in names if files.isfile(name)]
     except (ImportError, ValueError) as error:
-        raise UserError(
-            f"{place}: {pattern!r}: {error}. Fix: install the package that reads this kind of address."
-        ) from error
+        raise UserError(f"{place}: {pattern!r}: {error}. Fix: install the package that reads this kind of address.") from error
     except OSError as error:
-        raise UserError(
-            f"{place}: {pattern!r}: {error}. Fix: check the address, the network and the credentials."
-        ) from error
+        raise UserError(f"{place}: {pattern!r}: {error}. Fix: check the address, the network and the credentials.") from error
     return [Match(url, url, int(info.get("size") or 0)) for url, info in urls]
 
 

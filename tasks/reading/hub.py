@@ -57,7 +57,5 @@ def _rows(source: HubSource) -> Iterable[Mapping[str, object]]:
             data_files=source.data_files,
         )
     except (OSError, ValueError, DatasetsError) as error:  # no network, no such set, subset or split
-        raise UserError(
-            f"{place_of(source)}: {error}. Fix: check path, subset, split, revision and the network."
-        ) from error
+        raise UserError(f"{place_of(source)}: {error}. Fix: check path, subset, split, revision and the network.") from error
     return cast("Iterable[Mapping[str, object]]", rows)

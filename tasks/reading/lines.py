@@ -236,9 +236,7 @@ class LineDecoder:
         if not found.is_text or "replaced" in found.repairs or other in ("utf-8", self.codec):
             repairs = found.repairs if found.is_text and other == "utf-8" and found.repairs else ("replaced",)
             mended = repairs == found.repairs
-            return Line(
-                found.text if mended else raw.decode(self.codec or "utf-8", "replace"), self._name("utf-8"), repairs
-            )
+            return Line(found.text if mended else raw.decode(self.codec or "utf-8", "replace"), self._name("utf-8"), repairs)
         if self.codec is None:
             self.codec = other
             return Line(found.text, self._name(other), found.repairs)

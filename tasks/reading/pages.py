@@ -31,9 +31,7 @@ def html_page(raw: bytes, declared: str | None = None) -> Page:
     if "wrong_charset" in found.repairs and declared is not None and inside is not None and not _is_marked(raw):
         second = decode(raw, inside)
         if "wrong_charset" not in second.repairs:
-            return Page(
-                Decoded(second.text, second.charset, ("wrong_charset", *second.repairs), second.is_text), True, len(raw)
-            )
+            return Page(Decoded(second.text, second.charset, ("wrong_charset", *second.repairs), second.is_text), True, len(raw))
     return Page(found, True, len(raw))
 
 

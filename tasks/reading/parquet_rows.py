@@ -36,9 +36,7 @@ def read_parquet(file: SourceFile, fields: Sequence[str], max_bytes: int) -> Ite
     check_unchanged(file, before)
 
 
-def _row_groups(
-    table: pq.ParquetFile, kept: Sequence[str], names: Sequence[str], max_bytes: int
-) -> Iterator[Record | Fault]:
+def _row_groups(table: pq.ParquetFile, kept: Sequence[str], names: Sequence[str], max_bytes: int) -> Iterator[Record | Fault]:
     number = 0
     absent = dict.fromkeys(name for name in names if name not in kept)
     for group in range(table.num_row_groups):
@@ -63,9 +61,7 @@ def _records(batch: pa.RecordBatch, number: int, absent: dict[str, None], max_by
     for row, entries in enumerate(zip(*values, strict=True)):
         fault = next((entry for entry in entries if isinstance(entry, Fault)), None)
         charset, repairs = mended.get(row, (None, ()))
-        fields = (
-            {**dict(zip(names, entries, strict=True)), **absent} if absent else dict(zip(names, entries, strict=True))
-        )
+        fields = {**dict(zip(names, entries, strict=True)), **absent} if absent else dict(zip(names, entries, strict=True))
         yield fault or Record(number + row + 1, fields, charset, repairs)
 
 
@@ -82,9 +78,7 @@ def _values(column: pa.Array, max_bytes: int) -> tuple[Iterable[object], Mended]
     if not (is_text or is_bytes):
         return column.to_pylist(), {}
     raw = column.cast(pa.large_binary()) if not pa.types.is_large_string(kind) else column.view(pa.large_binary())
-    longest = int(
-        np.diff(np.frombuffer(raw.buffers()[1], np.int64)[raw.offset : raw.offset + len(raw) + 1]).max(initial=0)
-    )
+    longest = int(np.diff(np.frombuffer(raw.buffers()[1], np.int64)[raw.offset : raw.offset + len(raw) + 1]).max(initial=0))
     if is_text and longest <= max_bytes and _is_utf8(column):
         return column.to_pylist(), {}
     return _decoded(raw, max_bytes)

@@ -47,9 +47,7 @@ class FileSource(Source):
 class EncodedSource(FileSource):
     """Files whose charset is not fixed by their format."""
 
-    encoding: Encoding = Field(
-        default="auto", description="charset of all files, such as gb18030; auto: detected, file by file"
-    )
+    encoding: Encoding = Field(default="auto", description="charset of all files, such as gb18030; auto: detected, file by file")
 
 
 class CutSource(EncodedSource):
@@ -95,12 +93,8 @@ class RowSource(FileSource):
     """Files of rows; one of their fields holds the text."""
 
     text_field: str = Field(default="text", min_length=1, description="the field that holds a document's text")
-    id_field: str | None = Field(
-        default=None, description="a field that names a row for good; without one its position does"
-    )
-    meta_fields: list[str] = Field(
-        default=[], description="fields kept in meta; one called group is never split over train and validation"
-    )
+    id_field: str | None = Field(default=None, description="a field that names a row for good; without one its position does")
+    meta_fields: list[str] = Field(default=[], description="fields kept in meta; one called group is never split over train and validation")
 
 
 class JsonLinesSource(RowSource):
@@ -122,9 +116,7 @@ class CsvSource(RowSource):
 
     kind: Literal["csv"]
     encoding: Encoding = Field(default="auto", description="charset of all files; auto: detected, file by file")
-    delimiter: str | None = Field(
-        default=None, min_length=1, max_length=1, description="by the ending when absent: tab for .tsv"
-    )
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1, description="by the ending when absent: tab for .tsv")
     header: bool = Field(default=True, description="without a header, fields are named 0, 1, 2")
 
 
@@ -150,21 +142,13 @@ class HubSource(Source):
     """A data set that `datasets.load_dataset` opens: from the Hugging Face hub, or a local folder or data files."""
 
     kind: Literal["hub"]
-    path: Annotated[str, Placement()] = Field(
-        min_length=1, description="name on the hub, a folder, or a format such as json"
-    )
-    data_files: Annotated[list[str] | None, Placement()] = Field(
-        default=None, min_length=1, description="files of a format"
-    )
+    path: Annotated[str, Placement()] = Field(min_length=1, description="name on the hub, a folder, or a format such as json")
+    data_files: Annotated[list[str] | None, Placement()] = Field(default=None, min_length=1, description="files of a format")
     subset: str | None = Field(default=None, description="the data set's configuration")
     split: str = Field(default="train", min_length=1)
-    revision: str | None = Field(
-        default=None, description="commit or tag; give one, or a changed data set goes unnoticed"
-    )
+    revision: str | None = Field(default=None, description="commit or tag; give one, or a changed data set goes unnoticed")
     text_field: str = Field(default="text", min_length=1)
-    streaming: Annotated[bool, Placement()] = Field(
-        default=False, description="read over the network without a copy on disk"
-    )
+    streaming: Annotated[bool, Placement()] = Field(default=False, description="read over the network without a copy on disk")
     limit: int | None = Field(default=None, ge=1, description="documents taken from the start")
 
 

@@ -53,8 +53,7 @@ def share_bars(shares: Sequence[Share]) -> Chart:
     farthest = max(shares, key=lambda share: abs(share.realised - share.requested))
     apart = abs(farthest.realised - farthest.requested)
     caption = (
-        f"Shares of the {OF[kind]} that the training read. Largest difference: "
-        f"{100 * apart:.2f} percentage points ({_named(farthest)})."
+        f"Shares of the {OF[kind]} that the training read. Largest difference: {100 * apart:.2f} percentage points ({_named(farthest)})."
         if apart >= 5e-5
         else f"Shares of the {OF[kind]} that the training read: as asked for, to a hundredth of a percentage point."
     )

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def learning_curve(
-    key: str, name: str, points: Sequence[CurvePoint], limit: int, spikes: Sequence[SpikeStory] = ()
-) -> Chart:
+def learning_curve(key: str, name: str, points: Sequence[CurvePoint], limit: int, spikes: Sequence[SpikeStory] = ()) -> Chart:
     """Loss above, learning rate below, over the same steps; spikes as single points."""
     import plotly.graph_objects as go
 
@@ -112,9 +110,7 @@ def _curve_layout() -> dict[str, object]:
     }
 
 
-def _curve_caption(
-    points: Sequence[CurvePoint], training: Sequence[CurvePoint], validation: Sequence[CurvePoint]
-) -> str:
+def _curve_caption(points: Sequence[CurvePoint], training: Sequence[CurvePoint], validation: Sequence[CurvePoint]) -> str:
     parts: list[str] = []
     if training:
         parts.append(f"Training loss from {score_text(training[0].loss)} to {score_text(training[-1].loss)}")

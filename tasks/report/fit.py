@@ -46,18 +46,12 @@ def fit_dots(rows: Sequence[FitRow]) -> Chart:
     """A line a language and source, a dot a tokenizer: this run's filled, the others hollow."""
     places = ranked_places(rows)[:MOST_ROWS]
     names = [THIS, *references(rows)]
-    values = {
-        (row.tokenizer, row.language, row.domain): row.bytes_per_token
-        for row in rows
-        if row.bytes_per_token is not None
-    }
+    values = {(row.tokenizer, row.language, row.domain): row.bytes_per_token for row in rows if row.bytes_per_token is not None}
     wide, narrow = (_dot_figure(places, names, values, chars) for chars in (LABEL_CHARS, NARROW_CHARS))
     return Chart("fit", "Bytes per token", _caption(places, names, values), wide, narrow, narrow_below=400)
 
 
-def _dot_figure(
-    places: Sequence[Place], names: Sequence[str], values: Mapping[tuple[str, str, str], float], chars: int
-) -> go.Figure:
+def _dot_figure(places: Sequence[Place], names: Sequence[str], values: Mapping[tuple[str, str, str], float], chars: int) -> go.Figure:
     import plotly.graph_objects as go
 
     layout = plain_layout(BAR_PIXELS * len(places) + 92) | {
@@ -98,9 +92,7 @@ def _place_label(place: Place, places: Sequence[Place]) -> str:
     return language if len({other for _, other in places}) == 1 else f"{language} · {domain}"
 
 
-def _dots(
-    name: str, at: int, places: Sequence[Place], values: Mapping[tuple[str, str, str], float], chars: int
-) -> go.Scatter:
+def _dots(name: str, at: int, places: Sequence[Place], values: Mapping[tuple[str, str, str], float], chars: int) -> go.Scatter:
     import plotly.graph_objects as go
 
     symbol, color = ("circle", ACCENT) if name == THIS else REFERENCE_MARKS[(at - 1) % len(REFERENCE_MARKS)]

@@ -143,11 +143,13 @@ def _bars(inside: Inside, shown: Sequence[int]) -> tuple[Bar, ...]:
     most = max((abs(value) for _, value in moved), default=0.0) or 1.0
     return tuple(
         Bar(
-            _label(_shown(text)), _signed(value),
-            round(100 * max(-value, 0.0) / most, 1), round(100 * max(value, 0.0) / most, 1),
+            _label(_shown(text)),
+            _signed(value),
+            round(100 * max(-value, 0.0) / most, 1),
+            round(100 * max(value, 0.0) / most, 1),
         )
         for text, value in moved
-    )  # fmt: skip
+    )
 
 
 def _rest(inside: Inside, shown: Sequence[int]) -> str:
@@ -163,11 +165,7 @@ def _maps_sentence(inside: Inside) -> str:
     small, heads = len(inside.layers[0].maps) - 1, inside.heads_in_all
     if not small:
         return f"{layers}, of one head."
-    told = (
-        f"each of the {heads} heads"
-        if small == heads
-        else f"the {small} of {heads} heads that differ most from the mean"
-    )
+    told = f"each of the {heads} heads" if small == heads else f"the {small} of {heads} heads that differ most from the mean"
     return f"{layers}, the mean of the heads; small, {told}."
 
 

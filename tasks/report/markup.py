@@ -32,16 +32,13 @@ def _visible(character: str) -> str:
     code = ord(character)
     if character in "\n\t" or code >= 0xA0 or 0x20 <= code < 0x7F:
         return "\N{REPLACEMENT CHARACTER}" if 0xD800 <= code < 0xE000 else character
-    return (
-        chr(0x2400 + code) if code < 0x20 else "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
-    )
+    return chr(0x2400 + code) if code < 0x20 else "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
 
 
 def traced(text: str) -> str:
     """Visible text in which characters that nobody sees, or that turn the direction, stand as their numbers."""
     return "".join(
-        f"⟨{ord(character):04X}⟩" if unicodedata.category(character) in ("Cf", "Zl", "Zp") else character
-        for character in visible(text)
+        f"⟨{ord(character):04X}⟩" if unicodedata.category(character) in ("Cf", "Zl", "Zp") else character for character in visible(text)
     )
 
 

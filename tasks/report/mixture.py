@@ -62,9 +62,7 @@ def _colored(languages: dict[str, int]) -> list[tuple[str, str]]:
     return [*zip(names, COLORS, strict=False), (OTHERS, MUTED)]
 
 
-def _bytes_of(
-    rows: Sequence[MixtureRow], source: str, named: Sequence[str], language: str, languages: dict[str, int]
-) -> int:
+def _bytes_of(rows: Sequence[MixtureRow], source: str, named: Sequence[str], language: str, languages: dict[str, int]) -> int:
     shown = list(languages)[: len(COLORS)]
     return sum(
         row.bytes
@@ -111,8 +109,13 @@ def mixture_table(rows: Sequence[MixtureRow]) -> list[MixtureLine]:
         totals[row.split] = totals.get(row.split, 0) + row.bytes
     return [
         MixtureLine(
-            row.split, row.source, row.language, row.documents, row.bytes,
-            round(100 * row.bytes / max(1, totals[row.split]), 2), share_text(row.bytes, totals[row.split]),
+            row.split,
+            row.source,
+            row.language,
+            row.documents,
+            row.bytes,
+            round(100 * row.bytes / max(1, totals[row.split]), 2),
+            share_text(row.bytes, totals[row.split]),
         )
         for row in sorted(rows, key=lambda row: (order.get(row.split, 3), -row.bytes, row.source, row.language))
-    ]  # fmt: skip
+    ]

@@ -38,20 +38,14 @@ class ReportConfig(Section):
     """What the page shows, and how much of it."""
 
     revision: Literal[3] = 3
-    currency_per_hour: float = Field(
-        default=0.0, ge=0, description="Price of an hour of this machine, wall time; 0: no cost shown"
-    )
+    currency_per_hour: float = Field(default=0.0, ge=0, description="Price of an hour of this machine, wall time; 0: no cost shown")
     currency: str = Field(default="USD", min_length=1, max_length=8, description="Unit of currency_per_hour, as shown")
     samples: int = Field(default=12, ge=0, le=200, description="Generations shown at most")
     sample_chars: int = Field(default=1_200, ge=40, le=100_000, description="Characters of a generation shown at most")
     insides: int = Field(default=8, ge=0, le=100, description="Texts shown token by token, at most")
-    excerpts: int = Field(
-        default=3, ge=0, le=20, description="Excerpts of dropped text for a stage and reason, at most"
-    )
+    excerpts: int = Field(default=3, ge=0, le=20, description="Excerpts of dropped text for a stage and reason, at most")
     excerpt_chars: int = Field(default=280, ge=40, le=10_000, description="Characters of such an excerpt, at most")
-    curve_points: int = Field(
-        default=500, ge=10, le=20_000, description="Points of a curve at most; more are thinned evenly"
-    )
+    curve_points: int = Field(default=500, ge=10, le=20_000, description="Points of a curve at most; more are thinned evenly")
     score_panels: int = Field(default=12, ge=1, le=100, description="Scores drawn at most; the table has all of them")
 
 
@@ -152,9 +146,7 @@ def _mixture_tiles(story: RunStory) -> Iterator[Tile]:
     if not story.mixture or story.model:
         return
     languages = share_by(story.mixture, "language")
-    largest = [
-        f"{name} {wording.share_text(size, sum(languages.values()))}" for name, size in list(languages.items())[:3]
-    ]
+    largest = [f"{name} {wording.share_text(size, sum(languages.values()))}" for name, size in list(languages.items())[:3]]
     yield Tile("languages", wording.count_text(len(languages)), ", ".join(largest))
     training = [row for row in story.mixture if row.split == "train"]
     note = f"{wording.count_text(sum(row.documents for row in training))} documents; the rest is to judge on"
@@ -186,9 +178,7 @@ def _compared(panel: tuple[ScoreRow, ...]) -> str:
 
 def _time_tiles(config: ReportConfig, story: RunStory) -> Iterator[Tile]:
     saved = sum(stage.seconds for stage in story.stages if stage.status == "cached")
-    yield Tile(
-        "wall time", wording.seconds_text(story.seconds), f"reuse saved {wording.seconds_text(saved)}" if saved else ""
-    )
+    yield Tile("wall time", wording.seconds_text(story.seconds), f"reuse saved {wording.seconds_text(saved)}" if saved else "")
     if config.currency_per_hour > 0:
         rate = f"{config.currency_per_hour:g} {config.currency} per hour"
         yield Tile("cost", _cost(config, story), rate)

@@ -18,9 +18,7 @@ LIGHT_AND_DARK = {
     "green": ("#0b7a5b", "#45c79f"),
     "purple": ("#9a4a86", "#d993c4"),
 }
-GROUND, CARD, INK, MUTED, LINE, SOFT, ACCENT, TINT, LOSS, LOST, GREEN, PURPLE = (
-    light for light, _ in LIGHT_AND_DARK.values()
-)
+GROUND, CARD, INK, MUTED, LINE, SOFT, ACCENT, TINT, LOSS, LOST, GREEN, PURPLE = (light for light, _ in LIGHT_AND_DARK.values())
 
 
 def mixed(ground: str, color: str, share: float) -> str:

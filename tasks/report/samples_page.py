@@ -14,9 +14,7 @@ def render_samples(manifest: Manifest, groups: tuple[Group, ...]) -> str:
     return template("samples.html.jinja").render(
         manifest=manifest,
         ledger=ledger,
-        reasons=[
-            (reason, count, ledger.dropped_bytes.get(reason, 0), round(100 * count / most, 2)) for reason, count in rows
-        ],
+        reasons=[(reason, count, ledger.dropped_bytes.get(reason, 0), round(100 * count / most, 2)) for reason, count in rows],
         groups=groups,
         verdict=_verdict(manifest),
         style=style(),

@@ -63,9 +63,7 @@ def _known_inputs(stage: StageStory, stages: tuple[StageStory, ...]) -> tuple[st
     return tuple(name for name in dict.fromkeys(stage.inputs) if name in names and name != stage.name)
 
 
-def _wanted_lanes(
-    column: list[str], inputs: Mapping[str, tuple[str, ...]], placed: Mapping[str, Place]
-) -> dict[str, float]:
+def _wanted_lanes(column: list[str], inputs: Mapping[str, tuple[str, ...]], placed: Mapping[str, Place]) -> dict[str, float]:
     """The lane nearest the middle among a stage's latest inputs; stages without any go beside: -1, 1, -2, 2."""
     wanted: dict[str, float] = {}
     for name in sorted(column, key=lambda name: not inputs[name]):
@@ -207,9 +205,7 @@ def _follows(source: str, sources: tuple[str, ...], inputs: Mapping[str, tuple[s
     return False
 
 
-def _bend(
-    start: Place, end: Place, placed: Mapping[str, Place], turn: tuple[float, float]
-) -> list[tuple[float, float]]:
+def _bend(start: Place, end: Place, placed: Mapping[str, Place], turn: tuple[float, float]) -> list[tuple[float, float]]:
     """Straight along the first lane, an S in part `turn` of the last column; an arch if a stage is in the way."""
     between = [place for place in placed.values() if start.depth < place.depth < end.depth]
     lift = 0.45 if any(abs(place.lane - start.lane) < 0.5 for place in between) else 0.0

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 REPORT = "../report.html"  # from a step's page beside a report
 
 
-def render_step(
-    run: str, step: int, steps: int, documents: Sequence["StepDocument"], spike: SpikeStory | None = None
-) -> str:
+def render_step(run: str, step: int, steps: int, documents: Sequence["StepDocument"], spike: SpikeStory | None = None) -> str:
     """The page of step `step` (from 1) of a pretraining called `run`. All text in it is escaped: it may be anything.
 
     With a `spike` the page lies beside a report and says what made the step stand out.

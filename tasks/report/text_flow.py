@@ -109,11 +109,7 @@ def _pad(nodes: list[Node]) -> float:
     """Least distance of nodes in a column, by which Plotly fits its scale: with this one a byte is as wide as in `_pixels`."""
     columns = [[node for node in nodes if node.column == at] for at in range(max(node.column for node in nodes) + 1)]
     return min(
-        (
-            (_height(nodes) - sum(_pixels(nodes, node) for node in column)) / (len(column) - 1)
-            for column in columns
-            if len(column) > 1
-        ),
+        ((_height(nodes) - sum(_pixels(nodes, node) for node in column)) / (len(column) - 1) for column in columns if len(column) > 1),
         default=0.0,
     )
 

@@ -202,9 +202,7 @@ def _corpus_made(story: RunStory) -> str:
     documents: dict[bool, int] = {True: 0, False: 0}
     for row in story.mixture:
         documents[row.split == "train"] += row.documents
-    return (
-        f"It has {count_text(documents[True])} documents to learn from and {count_text(documents[False])} to judge on."
-    )
+    return f"It has {count_text(documents[True])} documents to learn from and {count_text(documents[False])} to judge on."
 
 
 def _bits_per_byte(panels: list[tuple[ScoreRow, ...]]) -> str:

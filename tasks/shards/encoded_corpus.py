@@ -42,10 +42,15 @@ TOKEN_DOCUMENTS = pa.schema(
 )
 INDEX = np.dtype(
     [
-        ("key", "<u8"), ("row", "<i8"), ("start", "<i8"), ("tokens", "<i8"), ("bytes", "<i8"),
-        ("source", "<i4"), ("language", "<i4"),
+        ("key", "<u8"),
+        ("row", "<i8"),
+        ("start", "<i8"),
+        ("tokens", "<i8"),
+        ("bytes", "<i8"),
+        ("source", "<i4"),
+        ("language", "<i4"),
     ]
-)  # fmt: skip
+)
 ORDERED = np.dtype([*INDEX.descr, ("part", "<i8"), ("number", "<i8")])
 
 Index = NDArray[np.void]  # of INDEX or ORDERED
@@ -134,10 +139,15 @@ def _write_sorted(index: Index, kind: "np.dtype[np.uint16] | np.dtype[np.uint32]
     kept_bytes = int(index["bytes"].sum())
     return StageOutcome(
         Ledger(
-            rows_in=len(index) + len(empty), rows_out=len(index), bytes_in=kept_bytes + sum(lost.values()),
-            bytes_out=kept_bytes, tokens_out=int(ends[-1]) if len(ends) else 0, dropped=reasons, dropped_bytes=lost,
+            rows_in=len(index) + len(empty),
+            rows_out=len(index),
+            bytes_in=kept_bytes + sum(lost.values()),
+            bytes_out=kept_bytes,
+            tokens_out=int(ends[-1]) if len(ends) else 0,
+            dropped=reasons,
+            dropped_bytes=lost,
         )
-    )  # fmt: skip
+    )
 
 
 def map_tokens(path: Path, kind: "np.dtype[np.uint16] | np.dtype[np.uint32]") -> NDArray[np.unsignedinteger]:
@@ -185,9 +195,11 @@ class EncodedCorpus:
                 if (by is not None and codes[number] < 0) or start[number] == stop[number]:
                     continue
                 here = np.fromfile(
-                    part.folder / "index.bin", INDEX, int(stop[number] - start[number]),
+                    part.folder / "index.bin",
+                    INDEX,
+                    int(stop[number] - start[number]),
                     offset=int(start[number]) * INDEX.itemsize,
-                )  # fmt: skip
+                )
                 if by is not None:
                     here = here[here[by] == codes[number]]
                 found.append(self._numbered(here, number))

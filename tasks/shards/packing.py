@@ -14,14 +14,10 @@ from model.data.permutation import permute
 
 Numbers = NDArray[np.int64]
 Packing = Literal["best_fit", "concatenate", "documents"]
-PACKING = (
-    -2
-)  # part of the shuffle's key: with the key of an epoch (model/data/row_stream.py) the loader would undo the shuffle
+PACKING = -2  # part of the shuffle's key: with the key of an epoch (model/data/row_stream.py) the loader would undo the shuffle
 
 WINDOW_PIECES = 2**17  # packed at a time
-WINDOW_TOKENS = (
-    2**23
-)  # 17 MB of 16-bit ids; 2^25 would fill rows to 99.99 % instead of 99.97 %, for four times the memory
+WINDOW_TOKENS = 2**23  # 17 MB of 16-bit ids; 2^25 would fill rows to 99.99 % instead of 99.97 %, for four times the memory
 
 
 @dataclass(frozen=True)
@@ -48,9 +44,13 @@ class Pieces:
         """Those of rows [start, stop), which then count from 0."""
         here = slice(int(self.begins[start]), int(self.begins[stop]))
         return Pieces(
-            self.rows[here] - start, self.starts[here], self.documents[here], self.offsets[here], self.lengths[here],
+            self.rows[here] - start,
+            self.starts[here],
+            self.documents[here],
+            self.offsets[here],
+            self.lengths[here],
             self.begins[start : stop + 1] - self.begins[start],
-        )  # fmt: skip
+        )
 
 
 def piece_counts(lengths: Numbers, width: int) -> Numbers:

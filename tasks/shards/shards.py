@@ -56,12 +56,8 @@ class ShardsConfig(Section):
 
     stage: ClassVar[str] = "shards"
     revision: Literal[2] = 2
-    context: int = Field(
-        default=256, ge=8, le=2**20, description="Tokens per row that a model reads; at most its own context"
-    )
-    rows_per_shard: int = Field(
-        default=16_384, ge=1, le=2**24, description="Rows per file; 16,384 rows of 256 tokens are 8 MB"
-    )
+    context: int = Field(default=256, ge=8, le=2**20, description="Tokens per row that a model reads; at most its own context")
+    rows_per_shard: int = Field(default=16_384, ge=1, le=2**24, description="Rows per file; 16,384 rows of 256 tokens are 8 MB")
     seed: int = Field(default=1, ge=0, lt=2**63, description="Shuffles the documents, and the rows they make")
     packing: Packing = Field(
         default="best_fit",
@@ -71,9 +67,7 @@ class ShardsConfig(Section):
     group_by: Literal["none", "source", "language"] = Field(
         default="none", description="what training rows are kept apart by, so that training can mix them by weights"
     )
-    codec: Codec = Field(
-        default="none", description="zstd: an archive of about two thirds the size, whose rows are decoded when read"
-    )
+    codec: Codec = Field(default="none", description="zstd: an archive of about two thirds the size, whose rows are decoded when read")
 
 
 @dataclass(frozen=True)
@@ -96,9 +90,15 @@ class RowKind:
     def metadata(self) -> dict[str, int | str | None]:
         """For `TokenShardWriter`."""
         return {
-            "vocab_size": self.vocab_size, "tokenizer": self.tokenizer, "packing": self.config.packing, "bos": self.bos,
-            "eos": self.eos, "pad": self.pad, "seed": self.config.seed, "parent": self.parent,
-        }  # fmt: skip
+            "vocab_size": self.vocab_size,
+            "tokenizer": self.tokenizer,
+            "packing": self.config.packing,
+            "bos": self.bos,
+            "eos": self.eos,
+            "pad": self.pad,
+            "seed": self.config.seed,
+            "parent": self.parent,
+        }
 
 
 @dataclass
@@ -153,9 +153,18 @@ class Packed:
         last = int(self.lengths.nonzero()[0].max(initial=0)) + 1
         lengths = Histogram(tuple(2**i for i in range(last + 1)), tuple(self.lengths[:last].tolist()))
         return PackingRow(
-            self.split, self.group, self.documents, self.pieces, self.rows, self.tokens, self.padding,
-            self.documents - self.uncut, self.short - self.uncut, lengths, self.rows * self.width,
-        )  # fmt: skip
+            self.split,
+            self.group,
+            self.documents,
+            self.pieces,
+            self.rows,
+            self.tokens,
+            self.padding,
+            self.documents - self.uncut,
+            self.short - self.uncut,
+            lengths,
+            self.rows * self.width,
+        )
 
 
 def group_folder(name: str) -> str:
@@ -246,23 +255,17 @@ class ShardWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.paths.append(self.folder / f"shard-{len(self.paths):05d}.parquet")
         self._room = self.kind.config.rows_per_shard
-        writer = TokenShardWriter(
-            self.paths[-1], self.kind.width, item_bytes, SEGMENT_FIELDS, self.kind.metadata(), self.kind.config.codec
-        )
+        writer = TokenShardWriter(self.paths[-1], self.kind.width, item_bytes, SEGMENT_FIELDS, self.kind.metadata(), self.kind.config.codec)
         return self._open.enter_context(writer)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._open.__exit__(kind, error, trace)
 
 
-def pack_group(
-    kind: RowKind, corpus: EncodedCorpus, split: str, group: str | None, out: Path
-) -> tuple[Packed, list[Receipt]]:
+def pack_group(kind: RowKind, corpus: EncodedCorpus, split: str, group: str | None, out: Path) -> tuple[Packed, list[Receipt]]:
     """Write one group of a split; without a group, all of it."""
     name = ALL if group is None else group_folder(group)
     packed = Packed(split, name, kind.width)
@@ -295,15 +298,12 @@ def check_rows(packed: Sequence[Packed], split: str, config: ShardsConfig) -> No
     more = "add text" if split == "corpus" else "keep more documents for validation"
     if config.packing == "concatenate":
         raise UserError(
-            f"shards: {split} gives {tokens} tokens, fewer than one row of {config.context + 1}. "
-            f"Fix: lower shards.context or {more}."
+            f"shards: {split} gives {tokens} tokens, fewer than one row of {config.context + 1}. Fix: lower shards.context or {more}."
         )
     raise UserError(f"shards: {split} gives no document with a token of text, expected at least one. Fix: {more}.")
 
 
-def write_shards(
-    config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, out: Path, files: FileTasks
-) -> StageOutcome:
+def write_shards(config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, out: Path, files: FileTasks) -> StageOutcome:
     """Writes token rows in `train/<group>/` and `validation/all/`, `documents-<split>.parquet` and `packing.json`."""
     encoder = load_tokenizer(tokenizer.path)
     special = special_ids(encoder, f"tokenizer {tokenizer.fingerprint}")
@@ -317,11 +317,7 @@ def write_shards(
         corpus.fingerprint,
     )
     splits = {"train": tables_of(corpus, "train-*.parquet"), "validation": tables_of(corpus, "validation.parquet")}
-    works = [
-        EncodeWork(table, tokenizer.folder, tokenizer.fingerprint, config.seed)
-        for tables in splits.values()
-        for table in tables
-    ]
+    works = [EncodeWork(table, tokenizer.folder, tokenizer.fingerprint, config.seed) for tables in splits.values() for table in tables]
     encoded = files.run("encode", REVISION, encode_table, works)
     files.close()  # no later stage has work for the pool, and training wants its memory
     made: list[Packed] = []

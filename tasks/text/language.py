@@ -96,9 +96,7 @@ class Detected(NamedTuple):
     is_mixed: bool
 
 
-def detect_languages(
-    texts: Sequence[str], scripts: ScriptCounts | None = None, config: LanguageConfig | None = None
-) -> list[Detected]:
+def detect_languages(texts: Sequence[str], scripts: ScriptCounts | None = None, config: LanguageConfig | None = None) -> list[Detected]:
     """One result a text. Chinese is `zh` in any script and age; `scripts` saves counting them again."""
     config = config or LanguageConfig()
     counts = count_scripts(texts) if scripts is None else scripts

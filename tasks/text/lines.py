@@ -13,9 +13,7 @@ from tasks.settings import Section
 
 TERMINAL_PUNCTUATION = frozenset('.!?"”…。！？；」』')  # what C4 takes, and what ends a Chinese sentence
 AFTER_TERMINAL = " \t)）]】'’*_"  # may stand behind it
-UNIT = re.compile(
-    "[\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af]|[^\\s\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af]+"
-)
+UNIT = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af]|[^\\s\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af]+")
 BOILERPLATE: Mapping[str, tuple[str, ...]] = {
     "javascript": ("javascript",),
     "lorem_ipsum": ("lorem ipsum",),
@@ -48,9 +46,7 @@ class LineConfig(Section):
     policy: bool = Field(default=False, description="drop lines on cookies, privacy, terms of use, copyright (en, zh)")
     lorem_ipsum: bool = Field(default=False, description="drop lines of filler text")
     patterns: list[str] = Field(default=[], description="RE2 expressions; a line that contains a match goes")
-    duplicates: bool = Field(
-        default=False, description="drop a line equal to the one above, blank lines between or not"
-    )
+    duplicates: bool = Field(default=False, description="drop a line equal to the one above, blank lines between or not")
 
     @field_validator("patterns")
     @classmethod

@@ -30,9 +30,7 @@ class PiiConfig(Section):
     """
 
     email: Treatment = Field(default="mask", description="mail addresses, full-width ones too")
-    phone: Treatment = Field(
-        default="mask", description="international, North American, Chinese and other national forms"
-    )
+    phone: Treatment = Field(default="mask", description="international, North American, Chinese and other national forms")
     id_card: Treatment = Field(default="mask", description="Chinese resident identity and US social security numbers")
     bank_card: Treatment = Field(default="mask", description="12 to 19 digits, issuer's prefix and Luhn checksum")
     ip: Treatment = Field(default="mask", description="public IPv4 and IPv6 addresses")
@@ -69,9 +67,7 @@ def find_pii(text: str) -> list[Match]:
 
 def find_pii_plainly(text: str) -> list[Match]:
     """The same by Python's `re` over the whole text: the reference, some fifty times slower."""
-    return _without_overlaps(
-        [(rank, match) for rank, form in enumerate(forms()) for match in _matches(form, text, 0, len(text))]
-    )
+    return _without_overlaps([(rank, match) for rank, form in enumerate(forms()) for match in _matches(form, text, 0, len(text))])
 
 
 class PiiMasker:

@@ -40,23 +40,17 @@ BANK_CARD = f"{ALONE_BEFORE}[2-69１２３４５６９1](?:[ -]?{D}){{11,18}}{AL
 INTERNATIONAL = f"(?<![0-9０-９A-Za-z_+＋])[+＋]{D}{{1,3}}(?:[ .\\-\xa0]{{0,2}}[(（]?{D}{{1,11}}[)）]?){{1,6}}{EXTENSION}{ALONE_AFTER}"
 DIALLED = f"{ALONE_BEFORE}00[1-9][0-9]{{0,2}}[ -](?:[0-9]{{2,5}}[ -]){{1,4}}[0-9]{{3,5}}{EXTENSION}{ALONE_AFTER}"
 NORTH_AMERICAN = (
-    f"{ALONE_BEFORE}(?:1[ .-])?(?:\\([2-9][0-9]{{2}}\\)[ ]?|[2-9][0-9]{{2}}[.-])[2-9][0-9]{{2}}[.-][0-9]{{4}}"
-    f"{EXTENSION}{ALONE_AFTER}"
+    f"{ALONE_BEFORE}(?:1[ .-])?(?:\\([2-9][0-9]{{2}}\\)[ ]?|[2-9][0-9]{{2}}[.-])[2-9][0-9]{{2}}[.-][0-9]{{4}}{EXTENSION}{ALONE_AFTER}"
 )
-TRUNK = (
-    f"{ALONE_BEFORE}(?<!{D} )0[1-9][0-9]{{0,3}}(?P<sep>[ .-])[0-9]{{2,4}}(?:(?P=sep)[0-9]{{2,4}}){{1,3}}{ALONE_AFTER}"
-)
+TRUNK = f"{ALONE_BEFORE}(?<!{D} )0[1-9][0-9]{{0,3}}(?P<sep>[ .-])[0-9]{{2,4}}(?:(?P=sep)[0-9]{{2,4}}){{1,3}}{ALONE_AFTER}"
 CHINESE_MOBILE = (
-    f"(?<![0-9０-９A-Za-z_])(?<!{D}[.,])(?:[+＋]?[8８][6６][ -]?)?[1１][3-9３-９]{D}(?:[ -]?{D}{{4}}){{2}}"
-    f"(?![0-9０-９A-Za-z_%])(?![.,]{D})"
+    f"(?<![0-9０-９A-Za-z_])(?<!{D}[.,])(?:[+＋]?[8８][6６][ -]?)?[1１][3-9３-９]{D}(?:[ -]?{D}{{4}}){{2}}(?![0-9０-９A-Za-z_%])(?![.,]{D})"
 )
 CHINESE_LANDLINE = (
     f"{ALONE_BEFORE}(?:[(（]0[0-9]{{2,3}}[)）][ -]?|0[0-9]{{2,3}}[- ]|400-?[0-9])[2-9][0-9]{{2,3}}-?[0-9]{{3,4}}"
     f"(?:[-转]{{1,2}}[0-9]{{1,5}})?{ALONE_AFTER}"
 )
-NAMED_NUMBER = (
-    f"(?<![0-9０-９A-Za-z_#$])(?<!{D}[.,-])[(（]?{D}(?:[ .()（）\\-]{{0,2}}{D}){{6,14}}{EXTENSION}{ALONE_AFTER}"
-)
+NAMED_NUMBER = f"(?<![0-9０-９A-Za-z_#$])(?<!{D}[.,-])[(（]?{D}(?:[ .()（）\\-]{{0,2}}{D}){{6,14}}{EXTENSION}{ALONE_AFTER}"
 
 TOKEN_BEFORE = "(?<![A-Za-z0-9_-])"
 PRIVATE_KEY = (
@@ -180,9 +174,7 @@ def _is_public_ipv4(text: str, start: int, end: int) -> bool:
     octets = [int(part) for part in parts]
     if max(octets) > 255 or max(octets) < 32 or any(len(part) > 1 and part[0] == "0" for part in parts):
         return False
-    return ipaddress.ip_address(text[start:end]).is_global and not VERSION_BEFORE.search(
-        text[max(0, start - 12) : start]
-    )
+    return ipaddress.ip_address(text[start:end]).is_global and not VERSION_BEFORE.search(text[max(0, start - 12) : start])
 
 
 def _is_public_ipv6(text: str, start: int, end: int) -> bool:

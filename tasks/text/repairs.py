@@ -45,9 +45,7 @@ class RepairConfig(Section):
     max_marks: int | None = Field(default=4, ge=1, description="combining marks on one character; scripts need three")
     trailing_spaces: bool = Field(default=True, description="white space before a line end is removed")
     ideographic_indent: bool = Field(default=False, description="U+3000 at the start of a line is removed")
-    max_blank_lines: int | None = Field(
-        default=2, ge=0, le=100, description="blank lines in a row; none at a text's two ends"
-    )
+    max_blank_lines: int | None = Field(default=2, ge=0, le=100, description="blank lines in a row; none at a text's two ends")
     words: WordConfig = WordConfig()
     lines: LineConfig = LineConfig()
 

@@ -45,9 +45,7 @@ def _last_merge(token: bytes, limit: int, ranks: dict[bytes, int]) -> tuple[byte
     return parts[0], parts[1]
 
 
-def learn_products(
-    pattern: str, texts: Callable[[], Iterator[str]], most: int, least_count: int
-) -> list[tuple[bytes, bytes]]:
+def learn_products(pattern: str, texts: Callable[[], Iterator[str]], most: int, least_count: int) -> list[tuple[bytes, bytes]]:
     """At most `most` merges, in order, over the pieces of `texts`; none that occurs fewer than `least_count` times.
 
     Equal texts give equal merges, whatever the number of threads: counts are sums, ties go to the lower pair of ids.

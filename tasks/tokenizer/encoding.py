@@ -22,8 +22,14 @@ CHAT_TOKENS = (USER, ASSISTANT, END)
 SPECIAL_TOKENS = (BOS, EOS, PAD, *CHAT_TOKENS)
 # What begins, ends and pads a text: ours, then as BERT, Llama 3, DeepSeek, Yi, Llama 2 and GPT-2 spell it.
 START_TOKENS = (
-    BOS, "[CLS]", "<|begin_of_text|>", "<｜begin▁of▁sentence｜>", "<|startoftext|>", "<s>", "<|endoftext|>",
-)  # fmt: skip
+    BOS,
+    "[CLS]",
+    "<|begin_of_text|>",
+    "<｜begin▁of▁sentence｜>",
+    "<|startoftext|>",
+    "<s>",
+    "<|endoftext|>",
+)
 END_TOKENS = (EOS, "[SEP]", "<|end_of_text|>", "<｜end▁of▁sentence｜>", "</s>", "<|endoftext|>")
 PAD_TOKENS = (PAD, "[PAD]", "<|finetune_right_pad_id|>", "<pad>")
 UNKNOWN = "<|unk|>"  # of tokenizers that cannot spell every text
@@ -111,9 +117,7 @@ def load_tokenizer(folder: Path) -> "tokenizers.Tokenizer":
 
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise UserError(
-            f"{folder}: no tokenizer.json, expected a Hugging Face tokenizer. Fix: name the folder that holds it."
-        )
+        raise UserError(f"{folder}: no tokenizer.json, expected a Hugging Face tokenizer. Fix: name the folder that holds it.")
     try:
         return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the Rust side raises plain Exception

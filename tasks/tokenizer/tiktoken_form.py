@@ -17,9 +17,7 @@ BYTE_LEVEL = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(
 CLASS = re.compile(r"\\[pP]\{\^?\w+\}|\\[sSdD]")
 # What means the same in both regular expression engines, classes aside: escaped signs, groups that look ahead, letters.
 PLAIN = re.compile(r"(?:\\[pP]\{\^?\w+\}|\\[sSdDrnt]|\\[^\w\s]|\(\?(?:[:=!>]|i:)|\((?!\?)|\[\^|[^\\^$(])*")
-UNLIKE = re.compile(
-    r"\[:|--|~~|\{,|\{[\d,]+\}\+|\{\d+\}\?"
-)  # POSIX classes, set differences, quantifiers of quantifiers
+UNLIKE = re.compile(r"\[:|--|~~|\{,|\{[\d,]+\}\+|\{\d+\}\?")  # POSIX classes, set differences, quantifiers of quantifiers
 # Letters, marks, digits and spaces are assigned here alone; what stands beyond is of one kind.
 ASSIGNED = (range(0xD800), range(0xE000, 0x40000), range(0xE0000, 0xE0200), range(0x10FF00, 0x110000))
 
@@ -37,9 +35,7 @@ def fast_encoding(form: ByteForm) -> "tiktoken.Encoding":
     """The tiktoken encoder."""
     import tiktoken
 
-    return tiktoken.Encoding(
-        "tokenizer.json", pat_str=form.pattern, mergeable_ranks=form.ranks, special_tokens=form.specials
-    )
+    return tiktoken.Encoding("tokenizer.json", pat_str=form.pattern, mergeable_ranks=form.ranks, special_tokens=form.specials)
 
 
 def byte_form(tokenizer: "tokenizers.Tokenizer") -> ByteForm | str:
@@ -56,9 +52,7 @@ def byte_form(tokenizer: "tokenizers.Tokenizer") -> ByteForm | str:
     unlike = [token["content"] for token in added if not token["special"]]
     if unlike:
         return f"it looks for added tokens in a text, such as {unlike[0]!r}"
-    if model["dropout"] or any(
-        model[key] for key in ("byte_fallback", "continuing_subword_prefix", "end_of_word_suffix")
-    ):
+    if model["dropout"] or any(model[key] for key in ("byte_fallback", "continuing_subword_prefix", "end_of_word_suffix")):
         return "its merges depend on chance, or on where in a word they stand"
     specials = {token["content"]: token["id"] for token in added}
     values = {letter: byte for byte, letter in enumerate(byte_letters())}

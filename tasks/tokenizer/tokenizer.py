@@ -110,19 +110,14 @@ class TokenizerConfig(Section):
         if self.existing is not None:
             useless = [name for name in OF_TRAINING if name in self.model_fields_set]
             if useless:
-                raise ValueError(
-                    f"existing takes a finished tokenizer, so {' and '.join(useless)} would change nothing; leave out"
-                )
+                raise ValueError(f"existing takes a finished tokenizer, so {' and '.join(useless)} would change nothing; leave out")
             return self
         allowed = ALLOWED[self.algorithm]
         if self.pieces != "auto" and self.pieces not in allowed:
-            raise ValueError(
-                f"pieces {self.pieces} do not go with algorithm {self.algorithm}; take {' or '.join(allowed)}"
-            )
+            raise ValueError(f"pieces {self.pieces} do not go with algorithm {self.algorithm}; take {' or '.join(allowed)}")
         if self.normalization == "bert" and self.algorithm not in ("wordpiece", "word"):
             raise ValueError(
-                f"normalization bert loses case and accents: it goes with wordpiece or word, not {self.algorithm}; "
-                "take nfc, nfkc or none"
+                f"normalization bert loses case and accents: it goes with wordpiece or word, not {self.algorithm}; take nfc, nfkc or none"
             )
         if self.trainer != "auto" and self.algorithm != "bpe":
             raise ValueError(f"trainer is for algorithm bpe; {self.algorithm} has but one, so leave trainer out")
@@ -130,8 +125,7 @@ class TokenizerConfig(Section):
         if self.vocab_size < least:
             alphabet = f"the byte alphabet ({BYTE_ALPHABET})" if least - len(specials) > 1 else "one token"
             raise ValueError(
-                f"vocab_size {self.vocab_size} is smaller than {alphabet} plus "
-                f"{len(specials)} special tokens; make it {least} or more"
+                f"vocab_size {self.vocab_size} is smaller than {alphabet} plus {len(specials)} special tokens; make it {least} or more"
             )
         return self
 
@@ -139,9 +133,7 @@ class TokenizerConfig(Section):
         ours = special_names("character")  # <|unk|> included
         for place, name in enumerate(self.reserve):
             if not SPECIAL_FORM.fullmatch(name):
-                raise ValueError(
-                    f"reserve holds {name!r}, expected a name such as <|mask|>: a letter, letters, digits, _"
-                )
+                raise ValueError(f"reserve holds {name!r}, expected a name such as <|mask|>: a letter, letters, digits, _")
             if name in ours:
                 raise ValueError(f"reserve holds {name}, which every tokenizer here has or may have; leave it out")
             if name in self.reserve[:place]:
@@ -262,9 +254,7 @@ def train_tokenizer(config: TokenizerConfig, corpus: Corpus, out: Path) -> Stage
     specials = special_names(config.algorithm, config.reserve)
     sample = partial(sample_documents, corpus.path, seed=config.seed)
     validation = list(sample("validation.parquet", budget_bytes=QUALITY_BYTES))
-    tried = chain(
-        sample("validation.parquet", budget_bytes=CHECK_BYTES), sample("train-*.parquet", budget_bytes=CHECK_BYTES)
-    )
+    tried = chain(sample("validation.parquet", budget_bytes=CHECK_BYTES), sample("train-*.parquet", budget_bytes=CHECK_BYTES))
     encoder, check = check_encoder(tokenizer, (document.text for document in tried))
     unknown = unknown_token(tokenizer)
     quality = measure(encoder, _id(tokenizer, unknown), validation)

@@ -86,11 +86,18 @@ class Counts:
         """Tokens go by words or by Han characters, whichever the text has more of."""
         by_word, by_han = self.words > self.han, self.han > 0 and self.han >= self.words
         return FitRow(
-            tokenizer, language, domain, self.documents, self.bytes, self.tokens,
+            tokenizer,
+            language,
+            domain,
+            self.documents,
+            self.bytes,
+            self.tokens,
             round(self.bytes / self.tokens, 4) if self.tokens else None,
             round(self.tokens / self.words, 4) if by_word else None,
-            round(self.tokens / self.han, 4) if by_han else None, self.unknown, self.inexact,
-        )  # fmt: skip
+            round(self.tokens / self.han, 4) if by_han else None,
+            self.unknown,
+            self.inexact,
+        )
 
 
 @dataclass

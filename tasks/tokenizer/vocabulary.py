@@ -141,16 +141,12 @@ def learn_vocabulary(
         "word": lambda: trainers.WordLevelTrainer(
             vocab_size=vocab_size, min_frequency=MIN_COUNT, special_tokens=names, show_progress=False
         ),
-        "character": lambda: trainers.WordLevelTrainer(
-            vocab_size=vocab_size, min_frequency=1, special_tokens=names, show_progress=False
-        ),
+        "character": lambda: trainers.WordLevelTrainer(vocab_size=vocab_size, min_frequency=1, special_tokens=names, show_progress=False),
     }[algorithm]()
     tokenizer.train_from_iterator(cut_texts(texts()), trainer)
 
 
-def _learn_unigram(
-    tokenizer: "tokenizers.Tokenizer", texts: Callable[[], Iterator[str]], pieces: int, specials: list[str]
-) -> None:
+def _learn_unigram(tokenizer: "tokenizers.Tokenizer", texts: Callable[[], Iterator[str]], pieces: int, specials: list[str]) -> None:
     """Pieces by likelihood; the rarest fall to the size, and what has no piece is spelled in bytes.
 
     The trainer keeps every character, as if nothing could be spelled: it is given room for them beside the pieces, and
@@ -204,9 +200,7 @@ def complete(tokenizer: "tokenizers.Tokenizer", specials: Sequence[str] = SPECIA
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
     bos = tokenizer.token_to_id(BOS)
     assert bos is not None
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, bos)]
-    )
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, bos)])
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return missing

@@ -73,9 +73,7 @@ def segmenter(words: str | None) -> Segmenter | None:
         raise UserError(f"{KEY}: {path} is not UTF-8 ({error}). Fix: save it as UTF-8, a word a line.") from error
     found = frozenset(word for line in lines for word in line.split()[:1] if len(word) > 1)
     if not any(_is_han(word) for word in found):
-        raise UserError(
-            f"{KEY}: {path} has no word of two or more Han characters. Fix: name a file with a word a line."
-        )
+        raise UserError(f"{KEY}: {path} has no word of two or more Han characters. Fix: name a file with a word a line.")
     return longest_match(found)
 
 

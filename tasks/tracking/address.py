@@ -72,9 +72,7 @@ def basic(pair: str) -> str:
 def silent(url: str, authorization: str | None = None) -> str | None:
     """Why `url` does not answer, or None when it does; a page that is not there is an answer."""
     try:
-        urlopen(
-            Request(url, headers={} if authorization is None else {"Authorization": authorization}), timeout=5
-        ).close()
+        urlopen(Request(url, headers={} if authorization is None else {"Authorization": authorization}), timeout=5).close()
     except HTTPError as error:
         if error.code in (401, 403):
             return f"refuses {'us without a password' if authorization is None else 'this password'} ({error.code} {error.reason})"

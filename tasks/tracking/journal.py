@@ -149,9 +149,7 @@ def start_sender(folder: Path, uri: str, artifacts: Path) -> Sender:
     log = (folder / "sender.log").open("ab")
     command = [sys.executable, "-m", "tasks.tracking.sender", str(folder), uri, str(artifacts)]
     root = Path(__file__).parents[2]
-    process = subprocess.Popen(
-        command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=root, start_new_session=True
-    )
+    process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=root, start_new_session=True)
     log.close()
     return Sender(process, folder)
 

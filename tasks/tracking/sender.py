@@ -75,9 +75,7 @@ def send_all(folder: Path, client: "MlflowClient", artifacts: Path | None, paren
                 left |= not send(journal, client, artifacts)
                 waits.pop(journal, None)
             except (MlflowException, OSError) as error:
-                print(
-                    f"{time.strftime('%F %T')} {journal.name} not sent, will try again: {str(error)[:300]}", flush=True
-                )
+                print(f"{time.strftime('%F %T')} {journal.name} not sent, will try again: {str(error)[:300]}", flush=True)
                 left = True
                 waits[journal] = min(2 * waits.get(journal, POLL_SECONDS), MOST_SECONDS)
                 due[journal] = time.monotonic() + waits[journal]

@@ -130,9 +130,15 @@ class Mill:
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         """In a process group of its own, as a shell starts a job."""
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", *arguments], cwd=ROOT, env={**self.environment, **variables}, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "flows.cli", *arguments],
+            cwd=ROOT,
+            env={**self.environment, **variables},
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     def __call__(self, *arguments: str, **variables: str) -> Done:
         process = self.start(*arguments, **variables)
@@ -208,9 +214,14 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
     home = tmp_path_factory.mktemp("prefect")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "RAY_"))}
     return {
-        **kept, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1",
-        "NO_COLOR": "1", "COLUMNS": "160", "PWD": str(ROOT),
-    }  # fmt: skip
+        **kept,
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "NO_COLOR": "1",
+        "COLUMNS": "160",
+        "PWD": str(ROOT),
+    }
 
 
 @pytest.fixture(scope="session")
@@ -218,18 +229,23 @@ def prefect_api(clean_environment: dict[str, str]) -> Iterator[str]:
     """The API address of one Prefect server for all tests."""
     port, home = free_port(), clean_environment["PREFECT_HOME"]
     environment = {
-        **clean_environment, "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/server.db",
-        "PREFECT_SERVER_LOGGING_LEVEL": "ERROR", "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
-    }  # fmt: skip
+        **clean_environment,
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/server.db",
+        "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+    }
     with (Path(home) / "server.log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-            cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-    try:
-        wait_for(
-            lambda: answers(f"http://127.0.0.1:{port}/api/health") or server.poll() is not None, "Prefect's server"
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
+    try:
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/api/health") or server.poll() is not None, "Prefect's server")
         assert server.poll() is None, (Path(home) / "server.log").read_text()[-2000:]
         yield f"http://127.0.0.1:{port}/api"
     finally:

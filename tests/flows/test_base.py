@@ -30,20 +30,14 @@ register: {name: foreign}
 def foreign(tmp_path: Path) -> Path:
     """The recipe, beside its examples and the folder it starts from."""
     write_gpt2(tmp_path / "gpt2")
-    rows = [
-        f'{{"prompt": "is {word} a fruit? {n}", "response": "yes"}}\n'
-        for n in range(8)
-        for word in ("apple", "pear", "plum")
-    ]
+    rows = [f'{{"prompt": "is {word} a fruit? {n}", "response": "yes"}}\n' for n in range(8) for word in ("apple", "pear", "plum")]
     (tmp_path / "answers.jsonl").write_text("".join(rows))
     recipe = tmp_path / "foreign.yaml"
     recipe.write_text(RECIPE.replace("BASE", str(tmp_path / "gpt2")).replace("INPUT", str(tmp_path)))
     return recipe
 
 
-def test_model_from_elsewhere_is_tuned_registered_and_answers(
-    mill: "Mill", command: Command, foreign: Path, tmp_path: Path
-) -> None:
+def test_model_from_elsewhere_is_tuned_registered_and_answers(mill: "Mill", command: Command, foreign: Path, tmp_path: Path) -> None:
     done = mill.run(foreign, tmp_path / "workspace")
     stages = {stage["stage"]: stage for stage in done.document()["stages"]}
     assert list(stages) == [
@@ -57,15 +51,11 @@ def test_model_from_elsewhere_is_tuned_registered_and_answers(
     assert "finetune answers: what learned\npart " in done.err
     tuned = tmp_path / "workspace" / "finetune" / stages["finetune: answers"]["fingerprint"]
     assert (tuned / "adapter" / "adapter_model.safetensors").is_file()
-    said = command(
-        "generate", str(tuned), "is plum a fruit? 3", "--temperature", "0", "--workspace", str(tmp_path / "workspace")
-    )
+    said = command("generate", str(tuned), "is plum a fruit? 3", "--temperature", "0", "--workspace", str(tmp_path / "workspace"))
     assert said.out == "yes\n"
 
 
-def test_folder_that_moved_is_the_same_base_and_one_that_changed_is_another(
-    command: Command, foreign: Path, tmp_path: Path
-) -> None:
+def test_folder_that_moved_is_the_same_base_and_one_that_changed_is_another(command: Command, foreign: Path, tmp_path: Path) -> None:
     def mark(*overrides: str) -> str:
         done = command("plan", str(foreign), "--workspace", str(tmp_path / "workspace"), "--json", *overrides)
         return next(row["fingerprint"] for row in done.document()["stages"] if row["label"] == "base")
@@ -89,6 +79,6 @@ def test_folder_that_moved_is_the_same_base_and_one_that_changed_is_another(
         ("finetune.0.lora.rank=0", "finetune.0.lora: rank 0: expected 1 or more"),
         ("finetune.0={name: a, examples: answers, freeze: head}", "freeze 'head': expected none, trunk, all but embeddings"),
     ],
-)  # fmt: skip
+)
 def test_fault_of_a_fine_tuning_is_named(command: Command, foreign: Path, override: str, message: str) -> None:
     assert message in command("plan", str(foreign), "--set", override).refusal()

@@ -50,9 +50,7 @@ def test_verify_passes_a_sound_workspace(command: Command, built: "Built") -> No
     assert (done.code, done.out) == (0, "19 artifacts, 0 with faults\n")
 
 
-def test_verify_finds_an_altered_byte_under_an_unchanged_time(
-    command: Command, workspace: Path, documents: Path
-) -> None:
+def test_verify_finds_an_altered_byte_under_an_unchanged_time(command: Command, workspace: Path, documents: Path) -> None:
     before = documents.stat()
     alter(documents)
     os.utime(documents, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -68,9 +66,7 @@ def test_verify_names_a_deleted_file(command: Command, workspace: Path, vocabula
     assert f"{vocabulary} is missing" in done.out
 
 
-def test_workspace_that_was_moved_is_used_where_it_is_now(
-    mill: "Mill", recipe: Path, workspace: Path, tmp_path: Path
-) -> None:
+def test_workspace_that_was_moved_is_used_where_it_is_now(mill: "Mill", recipe: Path, workspace: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.move(workspace, moved)
     workspace.mkdir()

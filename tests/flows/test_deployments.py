@@ -34,9 +34,14 @@ def prefect(mill: "Mill") -> Callable[..., str]:
 
     def call(*arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "prefect", *arguments], cwd=ROOT, env=mill.environment, capture_output=True, text=True,
-            stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", "prefect", *arguments],
+            cwd=ROOT,
+            env=mill.environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -64,10 +69,14 @@ def worker(mill: "Mill", tmp_path: Path, deployments: dict[str, DeploymentRespon
     log = tmp_path / "worker.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"], cwd=ROOT,
-            env={**mill.environment, "PREFECT_WORKER_QUERY_SECONDS": "1"}, stdin=subprocess.DEVNULL, stdout=output,
-            stderr=output, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"],
+            cwd=ROOT,
+            env={**mill.environment, "PREFECT_WORKER_QUERY_SECONDS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
     yield log
     family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
     for member in family:
@@ -102,9 +111,13 @@ def test_only_the_nightly_deployment_is_scheduled(deployments: dict[str, Deploym
 
 
 def test_worker_runs_a_deployment_and_leaves_ledgers_summary_and_report(
-    deployments: dict[str, DeploymentResponse], worker: Path, client: SyncPrefectClient, recipe: Path, workspace: Path,
+    deployments: dict[str, DeploymentResponse],
+    worker: Path,
+    client: SyncPrefectClient,
+    recipe: Path,
+    workspace: Path,
     wait_until: Callable[..., None],
-) -> None:  # fmt: skip
+) -> None:
     overrides = [f"workspace={workspace}", "register.min_improvement=0.5"]
     parameters = {"recipe": os.fspath(recipe), "overrides": overrides}
     started = client.create_flow_run_from_deployment(deployments["pretrain/demo"].id, parameters=parameters)
@@ -117,14 +130,15 @@ def test_worker_runs_a_deployment_and_leaves_ledgers_summary_and_report(
     flow_run = client.read_flow_run(started.id)
     assert flow_run.state is not None
     assert flow_run.state.is_completed(), worker.read_text()[-4000:]
-    found = client.read_artifacts(
-        artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[started.id]))
-    )
+    found = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[started.id])))
     kinds = {artifact.key: artifact.type for artifact in found if artifact.key}
     assert kinds == {
-        "report": "markdown", "summary": "markdown", "ledger-register-base": "table", "ledger-register-topics": "table",
+        "report": "markdown",
+        "summary": "markdown",
+        "ledger-register-base": "table",
+        "ledger-register-topics": "table",
         "ledger-register-answers": "table",
-    }  # fmt: skip
+    }
 
 
 def runs_of(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[FlowRun]:
@@ -143,9 +157,13 @@ def test_nightly_runs_are_scheduled_ahead(
 
 
 def test_scheduled_run_starts_when_it_is_due_and_completes(
-    deployments: dict[str, DeploymentResponse], worker: Path, client: SyncPrefectClient, recipe: Path, workspace: Path,
+    deployments: dict[str, DeploymentResponse],
+    worker: Path,
+    client: SyncPrefectClient,
+    recipe: Path,
+    workspace: Path,
     wait_until: Callable[..., None],
-) -> None:  # fmt: skip
+) -> None:
     demo = deployments["pretrain/demo"]
     every_minute = CronSchedule(cron="* * * * *")
     parameters = {"recipe": os.fspath(recipe), "overrides": [f"workspace={workspace}"]}

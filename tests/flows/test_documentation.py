@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-RECIPES = sorted(
-    path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "suites"
-)
+RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "suites")
 SUITES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs" / "suites").glob("*.yaml"))
 
 

@@ -63,24 +63,18 @@ def run_statuses(workspace: Path) -> list[str]:
 
 def running_in(workspace: Path) -> list[psutil.Process]:
     """Processes with the workspace on their command line: the run, its trainings, its sender."""
-    return [
-        p for p in psutil.process_iter(["cmdline"]) if any(str(workspace) in part for part in p.info["cmdline"] or ())
-    ]
+    return [p for p in psutil.process_iter(["cmdline"]) if any(str(workspace) in part for part in p.info["cmdline"] or ())]
 
 
 @pytest.fixture(scope="module")
-def whole(
-    mill: "Mill", recipe: Path, built: "Built", tmp_path_factory: pytest.TempPathFactory
-) -> list[tuple[float | None, ...]]:
+def whole(mill: "Mill", recipe: Path, built: "Built", tmp_path_factory: pytest.TempPathFactory) -> list[tuple[float | None, ...]]:
     """The losses of the same training, left alone."""
     workspace = Path(shutil.copytree(built.workspace, tmp_path_factory.mktemp("whole") / "workspace"))
     return losses(model_folder(mill(*arguments(recipe, workspace)).document(), workspace))
 
 
 @pytest.fixture
-def training(
-    mill: "Mill", recipe: Path, workspace: Path, wait_until: Callable[..., None]
-) -> tuple[subprocess.Popen[str], Path]:
+def training(mill: "Mill", recipe: Path, workspace: Path, wait_until: Callable[..., None]) -> tuple[subprocess.Popen[str], Path]:
     """A run whose training has written its first checkpoint, and the folder that it builds in."""
     process = mill.start(*arguments(recipe, workspace))
     wait_until(lambda: any(workspace.glob("pretrain/*.partial/checkpoints/step-*")), "the first checkpoint", process)
@@ -89,9 +83,13 @@ def training(
 
 
 def test_killed_training_goes_on_with_the_losses_of_an_uninterrupted_one(
-    mill: "Mill", recipe: Path, workspace: Path, whole: list[tuple[float | None, ...]],
-    training: tuple[subprocess.Popen[str], Path], wait_until: Callable[..., None],
-) -> None:  # fmt: skip
+    mill: "Mill",
+    recipe: Path,
+    workspace: Path,
+    whole: list[tuple[float | None, ...]],
+    training: tuple[subprocess.Popen[str], Path],
+    wait_until: Callable[..., None],
+) -> None:
     process, folder = training
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
@@ -110,9 +108,13 @@ def test_killed_training_goes_on_with_the_losses_of_an_uninterrupted_one(
 
 
 def test_ctrl_c_ends_a_run_with_130_and_leaves_no_process(
-    mill: "Mill", recipe: Path, workspace: Path, whole: list[tuple[float | None, ...]],
-    training: tuple[subprocess.Popen[str], Path], wait_until: Callable[..., None],
-) -> None:  # fmt: skip
+    mill: "Mill",
+    recipe: Path,
+    workspace: Path,
+    whole: list[tuple[float | None, ...]],
+    training: tuple[subprocess.Popen[str], Path],
+    wait_until: Callable[..., None],
+) -> None:
     process, _ = training
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
@@ -125,13 +127,15 @@ def test_ctrl_c_ends_a_run_with_130_and_leaves_no_process(
     assert run_statuses(workspace) == ["FINISHED", "KILLED", "FINISHED"]
 
 
-@pytest.mark.parametrize(
-    ("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)], ids=["ctrl-c", "SIGTERM"]
-)  # fmt: skip
+@pytest.mark.parametrize(("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)], ids=["ctrl-c", "SIGTERM"])
 def test_run_that_has_its_own_server_and_has_used_polars_ends_in_seconds_with_a_word_and_leaves_no_process(
-    mill: "Mill", recipe: Path, workspace: Path, wait_until: Callable[..., None],
-    send: Callable[[int, signal.Signals], None], number: signal.Signals,
-) -> None:  # fmt: skip
+    mill: "Mill",
+    recipe: Path,
+    workspace: Path,
+    wait_until: Callable[..., None],
+    send: Callable[[int, signal.Signals], None],
+    number: signal.Signals,
+) -> None:
     """Polars installs a handler of SIGINT that restarts waits; the stage `examples` loads it in the run's own process.
 
     A terminal sends Ctrl-C to the temporary server too, whose clients then wait for it.
@@ -179,9 +183,7 @@ def test_two_runs_at_once_build_each_artifact_once(mill: "Mill", recipe: Path, t
     ]
     with ThreadPoolExecutor(2) as pool:
         documents = [done.document() for done in pool.map(lambda _: mill(*command), range(2))]
-    first, second = (
-        {stage["stage"]: (stage["status"], stage["fingerprint"]) for stage in d["stages"]} for d in documents
-    )
+    first, second = ({stage["stage"]: (stage["status"], stage["fingerprint"]) for stage in d["stages"]} for d in documents)
     assert {label: mark for label, (_, mark) in first.items()} == {label: mark for label, (_, mark) in second.items()}
     both = {label: sorted((first[label][0], second[label][0])) for label in first}
     assert [label for label, found in both.items() if found != ["cached", "ran"]] == []

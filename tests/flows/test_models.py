@@ -23,9 +23,10 @@ def model(request: pytest.FixtureRequest, built: "Built") -> str:
         (version,) = client.search_model_versions("name = 'tiny'")
         return str(version.run_id)
     names = {
-        "folder": str(built.folder("pretrain")), "registry": "models:/tiny@champion",
+        "folder": str(built.folder("pretrain")),
+        "registry": "models:/tiny@champion",
         "fingerprint": built.stage("pretrain")["fingerprint"][:8],
-    }  # fmt: skip
+    }
     return names[request.param]
 
 
@@ -49,19 +50,13 @@ def test_classifier_labels_the_prompt(command: Command, built: "Built") -> None:
     done = command("generate", folder, "The")
     assert done.code == 0, done.err
     assert all("%  " in line for line in done.out.splitlines())
-    assert (
-        "--seed: a SequenceClassifier has no use for it" in command("generate", folder, "The", "--seed", "2").refusal()
-    )
+    assert "--seed: a SequenceClassifier has no use for it" in command("generate", folder, "The", "--seed", "2").refusal()
 
 
 def test_evaluate_scores_a_model_on_a_suite(command: Command, built: "Built", workspace: Path, tmp_path: Path) -> None:
     suite = tmp_path / "suite.yaml"
-    suite.write_text(
-        "suite: small\ndocuments: python\ntasks: [bits_per_byte]\nmax_documents: 2\ndocument_bytes: 64\nresamples: 100\n"
-    )
-    done = command(
-        "evaluate", str(built.folder("pretrain")), "--suite", str(suite), "--workspace", str(workspace), "--json"
-    )
+    suite.write_text("suite: small\ndocuments: python\ntasks: [bits_per_byte]\nmax_documents: 2\ndocument_bytes: 64\nresamples: 100\n")
+    done = command("evaluate", str(built.folder("pretrain")), "--suite", str(suite), "--workspace", str(workspace), "--json")
     rows = {row["model"]: row for row in done.document()["scores"]}
     assert set(rows) == {"model", "unigram"}
     row = rows["model"]

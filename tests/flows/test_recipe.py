@@ -79,10 +79,18 @@ def test_recipe_with_a_source_pretrains_and_one_without_fine_tunes(recipe: Path,
 
 
 PLACEMENT = [
-    "workspace=elsewhere", "concurrency=1", "cluster.address=auto", "tracking.uri=http://other", "pretrain.workers=2",
-    "pretrain.threads=2", "pretrain.gpus_per_worker=1", "finetune.0.workers=2", "finetune.0.threads=2",
-    "ingest.sources.0.paths=[elsewhere]", "examples.0.source.paths=[elsewhere]",
-]  # fmt: skip
+    "workspace=elsewhere",
+    "concurrency=1",
+    "cluster.address=auto",
+    "tracking.uri=http://other",
+    "pretrain.workers=2",
+    "pretrain.threads=2",
+    "pretrain.gpus_per_worker=1",
+    "finetune.0.workers=2",
+    "finetune.0.threads=2",
+    "ingest.sources.0.paths=[elsewhere]",
+    "examples.0.source.paths=[elsewhere]",
+]
 
 
 @pytest.mark.parametrize("override", PLACEMENT)
@@ -124,7 +132,7 @@ def test_holdout_is_set_once_for_all_sections(recipe: Path) -> None:
         ("evaluate.heldout_share=0.1", "evaluate holds out by share 0.1, but heldout.share is 0.3"),
         ("heldout.share=2", r"heldout\.share: found 2; input should be less than 1"),
     ],
-)  # fmt: skip
+)
 def test_recipe_whose_sections_hold_out_differently_is_refused(recipe: Path, override: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         load_recipe(Recipe, str(recipe), [override])
@@ -165,9 +173,7 @@ RESERVED = 'tokenizer.reserve=["<|mask|>"]'
         ),
     ],
 )
-def test_objective_that_cannot_be_is_refused_when_the_recipe_is_read(
-    recipe: Path, overrides: list[str], said: str
-) -> None:
+def test_objective_that_cannot_be_is_refused_when_the_recipe_is_read(recipe: Path, overrides: list[str], said: str) -> None:
     with pytest.raises(UserError, match=said):
         load_recipe(Recipe, str(recipe), overrides)
 

@@ -66,7 +66,7 @@ def closed_port() -> int:
         ("shards: {context: 32}", "shards: {context: 32", 9, "not YAML: "),
         ("tokenizer:", "name: twice\ntokenizer:", 7, "name stands twice (first in line 2). Keep one."),
     ],
-)  # fmt: skip
+)
 def test_fault_in_a_recipe_is_named_with_its_line(
     command: Command,
     edited: Callable[[str, str], Path],
@@ -96,7 +96,7 @@ def test_fault_in_a_recipe_is_named_with_its_line(
         ("model.layer=4", "--set model.layer=4: model.layer: unknown key. Did you mean layers?"),
         ("pretrain.seed=-1", "--set pretrain.seed=-1: pretrain.seed: found -1; input should be greater than or equal to 0."),
     ],
-)  # fmt: skip
+)
 def test_fault_in_an_override_is_named(command: Command, recipe: Path, override: str, message: str) -> None:
     assert command("plan", str(recipe), "--set", override).refusal().startswith(f"error: {message}")
 
@@ -120,8 +120,7 @@ def test_empty_recipe_is_refused(command: Command, tmp_path: Path) -> None:
 def test_recipe_without_source_or_model_is_refused(command: Command, tmp_path: Path) -> None:
     (tmp_path / "idle.yaml").write_text("name: idle\n")
     assert (
-        "found neither ingest (to pretrain) nor champion or base (to fine-tune)"
-        in command("plan", str(tmp_path / "idle.yaml")).refusal()
+        "found neither ingest (to pretrain) nor champion or base (to fine-tune)" in command("plan", str(tmp_path / "idle.yaml")).refusal()
     )
 
 
@@ -146,9 +145,7 @@ def test_corpus_that_cleaning_empties_names_the_rule_to_loosen(mill: "Mill", rec
 
 
 def test_source_that_vanished_is_refused_by_a_run_in_one_message(mill: "Mill", recipe: Path, workspace: Path) -> None:
-    said = mill.run(
-        recipe, workspace, "ingest.sources.0.paths=[/absent/stories.jsonl]", "examples=[]", "finetune=[]"
-    ).refusal()
+    said = mill.run(recipe, workspace, "ingest.sources.0.paths=[/absent/stories.jsonl]", "examples=[]", "finetune=[]").refusal()
     assert "/absent/stories.jsonl" in said
 
 
@@ -171,10 +168,7 @@ def test_manifest_of_another_format_is_refused(
     manifest = workspace / "annotate" / built.stage("annotate")["fingerprint"] / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 99}))
     called = [str(recipe) if part == "RECIPE" else part for part in arguments]
-    assert (
-        f"{manifest}: written by another version of Wordmill"
-        in command(*called, "--workspace", str(workspace)).refusal()
-    )
+    assert f"{manifest}: written by another version of Wordmill" in command(*called, "--workspace", str(workspace)).refusal()
 
 
 def test_mlflow_that_does_not_answer_is_named(
@@ -192,9 +186,7 @@ def test_prefect_that_does_not_answer_is_named(mill: "Mill", recipe: Path, tmp_p
 
 
 @pytest.mark.parametrize("service", ["prefect", "mlflow", "worker"])
-def test_taken_port_is_named_with_the_option_that_chooses_another(
-    command: Command, tmp_path: Path, taken_port: int, service: str
-) -> None:
+def test_taken_port_is_named_with_the_option_that_chooses_another(command: Command, tmp_path: Path, taken_port: int, service: str) -> None:
     ports = dict.fromkeys(("prefect", "mlflow", "worker"), "0") | {service: str(taken_port)}
     options = [part for name, port in ports.items() for part in (f"--{name}-port", port)]
     said = command("up", "--workspace", str(tmp_path), *options).refusal()
@@ -220,9 +212,7 @@ def test_unknown_model_is_refused_with_what_was_tried(command: Command, built: "
 def test_suite_with_an_unknown_key_is_refused(command: Command, built: "Built", tmp_path: Path) -> None:
     suite = tmp_path / "suite.yaml"
     suite.write_text("suite: small\nmax_document: 3\n")
-    said = command(
-        "evaluate", str(built.folder("pretrain")), "--suite", str(suite), "--workspace", str(tmp_path)
-    ).refusal()
+    said = command("evaluate", str(built.folder("pretrain")), "--suite", str(suite), "--workspace", str(tmp_path)).refusal()
     assert f"{suite}:2: max_document: unknown key. Did you mean max_documents?" in said
 
 

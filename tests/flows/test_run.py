@@ -16,10 +16,26 @@ if TYPE_CHECKING:
     from tests.flows.conftest import Built, Mill
 
 STAGES = [
-    "ingest", "annotate", "select", "deduplicate", "examples: topics", "examples: answers", "decontaminate", "tokenizer", "shards",
-    "pretrain", "evaluate: base", "finetune: topics", "finetune: answers", "evaluate: topics", "evaluate: answers",
-    "report", "register: base", "register: topics", "register: answers",
-]  # fmt: skip
+    "ingest",
+    "annotate",
+    "select",
+    "deduplicate",
+    "examples: topics",
+    "examples: answers",
+    "decontaminate",
+    "tokenizer",
+    "shards",
+    "pretrain",
+    "evaluate: base",
+    "finetune: topics",
+    "finetune: answers",
+    "evaluate: topics",
+    "evaluate: answers",
+    "report",
+    "register: base",
+    "register: topics",
+    "register: answers",
+]
 CORPUS_STAGES = [
     "ingest",
     "annotate",
@@ -42,9 +58,7 @@ def parent(client: MlflowClient) -> Run:
     """The MLflow run of the flow run."""
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
-    (found,) = [
-        run for run in client.search_runs([experiment.experiment_id]) if "mlflow.parentRunId" not in run.data.tags
-    ]
+    (found,) = [run for run in client.search_runs([experiment.experiment_id]) if "mlflow.parentRunId" not in run.data.tags]
     return found
 
 
@@ -57,9 +71,7 @@ def children(client: MlflowClient, parent: Run) -> dict[str, Run]:
 
 
 def test_every_stage_of_the_recipe_runs(built: "Built") -> None:
-    assert [(stage["stage"], stage["status"]) for stage in built.document["stages"]] == [
-        (name, "ran") for name in STAGES
-    ]
+    assert [(stage["stage"], stage["status"]) for stage in built.document["stages"]] == [(name, "ran") for name in STAGES]
 
 
 @pytest.mark.parametrize("label", CORPUS_STAGES)
@@ -128,10 +140,7 @@ def test_recipe_is_logged_as_flat_parameters(parent: Run, children: dict[str, Ru
 
 def test_stages_are_logged_with_the_fingerprints_of_what_they_read(built: "Built", children: dict[str, Run]) -> None:
     inputs = {entry.dataset.name: entry.dataset.digest for entry in children["shards"].inputs.dataset_inputs}
-    assert inputs == {
-        name: built.stage(label)["fingerprint"]
-        for name, label in (("corpus", "decontaminate"), ("tokenizer", "tokenizer"))
-    }
+    assert inputs == {name: built.stage(label)["fingerprint"] for name, label in (("corpus", "decontaminate"), ("tokenizer", "tokenizer"))}
 
 
 def test_sources_are_logged_with_their_content_digest(children: dict[str, Run]) -> None:
@@ -148,6 +157,4 @@ def test_ledger_is_logged_as_metrics(children: dict[str, Run]) -> None:
 def test_second_run_of_a_recipe_builds_nothing(mill: "Mill", recipe: Path, workspace: Path, built: "Built") -> None:
     again = mill.run(recipe, workspace).document()
     assert [(stage["stage"], stage["status"]) for stage in again["stages"]] == [(name, "cached") for name in STAGES]
-    assert [stage["fingerprint"] for stage in again["stages"]] == [
-        stage["fingerprint"] for stage in built.document["stages"]
-    ]
+    assert [stage["fingerprint"] for stage in again["stages"]] == [stage["fingerprint"] for stage in built.document["stages"]]

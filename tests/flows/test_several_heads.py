@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 Command = Callable[..., "Done"]
 BOTH = "{name: both, examples: [topics, answers], steps: 6, optimizer: {learning_rate: 1.0e-3}, log_every: 1, batch_rows: 4, threads: 1}"
 STAGES = [
-    "finetune: both", "head: both, topics", "head: both, answers", "evaluate: both, topics", "evaluate: both, answers", "report",
-]  # fmt: skip
+    "finetune: both",
+    "head: both, topics",
+    "head: both, answers",
+    "evaluate: both, topics",
+    "evaluate: both, answers",
+    "report",
+]
 FOREIGN = """
 name: foreign
 heldout: {share: 0.3}
@@ -28,9 +33,7 @@ finetune:
 """
 
 
-def test_each_head_is_scored_registered_and_asked(
-    mill: "Mill", command: Command, recipe: Path, workspace: Path
-) -> None:
+def test_each_head_is_scored_registered_and_asked(mill: "Mill", command: Command, recipe: Path, workspace: Path) -> None:
     document = mill.run(recipe, workspace, f"finetune=[{BOTH}]").document()
     ran = [stage["stage"] for stage in document["stages"] if stage["status"] == "ran"]
     assert ran == [*STAGES, "register: both, topics", "register: both, answers"]
@@ -54,9 +57,7 @@ def test_plan_of_a_foreign_base_names_the_heads(command: Command, recipe: Path, 
     path.write_text(text.replace("FINETUNE", BOTH))
     done = command("plan", str(path), "--workspace", str(tmp_path / "workspace"), "--json")
     labels = [row["label"] for row in done.document()["stages"]]
-    assert labels == [
-        "base", "examples: topics", "examples: answers", *STAGES, "register: both, topics", "register: both, answers"
-    ]  # fmt: skip
+    assert labels == ["base", "examples: topics", "examples: answers", *STAGES, "register: both, topics", "register: both, answers"]
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,7 @@ def blocks(language: str) -> list[str]:
     return [text for name, text in found if name == language]
 
 
-COMMANDS = [
-    shlex.split(line)[1:] for block in blocks("") for line in block.splitlines() if line.startswith("wordmill ")
-]
+COMMANDS = [shlex.split(line)[1:] for block in blocks("") for line in block.splitlines() if line.startswith("wordmill ")]
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)

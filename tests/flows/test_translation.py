@@ -24,16 +24,9 @@ register: {name: translator}
 """
 
 
-def test_translator_from_elsewhere_is_tuned_registered_and_answers(
-    mill: "Mill", command: Command, tmp_path: Path
-) -> None:
+def test_translator_from_elsewhere_is_tuned_registered_and_answers(mill: "Mill", command: Command, tmp_path: Path) -> None:
     write_marian(tmp_path / "marian")
-    rows = [
-        f'{{"prompt": "{a} {b} {c}", "response": "{b}"}}\n'
-        for a in MARIAN_WORDS
-        for b in MARIAN_WORDS
-        for c in MARIAN_WORDS
-    ]
+    rows = [f'{{"prompt": "{a} {b} {c}", "response": "{b}"}}\n' for a in MARIAN_WORDS for b in MARIAN_WORDS for c in MARIAN_WORDS]
     (tmp_path / "swaps.jsonl").write_text("".join(rows))
     recipe = tmp_path / "translator.yaml"
     recipe.write_text(RECIPE.replace("INPUT", str(tmp_path)))

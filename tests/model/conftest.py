@@ -19,8 +19,13 @@ VOCAB = 61
 CONTEXT = 16
 BOS, EOS, PAD = 0, 1, 2
 METADATA: dict[str, int | str | None] = {
-    "vocab_size": VOCAB, "tokenizer": "t1", "packing": "documents", "bos": BOS, "eos": EOS, "pad": PAD,
-}  # fmt: skip
+    "vocab_size": VOCAB,
+    "tokenizer": "t1",
+    "packing": "documents",
+    "bos": BOS,
+    "eos": EOS,
+    "pad": PAD,
+}
 
 
 @pytest.fixture(autouse=True, scope="session")

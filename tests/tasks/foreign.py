@@ -20,9 +20,7 @@ def gpt2_tokenizer() -> transformers.PreTrainedTokenizerFast:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(TEXTS, trainer)
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=END, eos_token=END, unk_token=END, pad_token=None
-    )
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END, unk_token=END, pad_token=None)
 
 
 def bert_tokenizer() -> transformers.PreTrainedTokenizerFast:
@@ -63,9 +61,15 @@ def write_bert(folder: Path, kind: type[transformers.PreTrainedModel] = transfor
     """A BERT with random weights, with the head of `kind`."""
     tokenizer = bert_tokenizer()
     config = transformers.BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=32,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
     torch.manual_seed(0)
     kind(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -89,15 +93,26 @@ def write_marian(folder: Path) -> Path:
     tokenizer = marian_tokenizer()
     end, pad = tokenizer.token_to_id("</s>"), tokenizer.token_to_id("<pad>")
     config = transformers.MarianConfig(
-        vocab_size=tokenizer.get_vocab_size(), d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=16, dropout=0.0,
-        scale_embedding=True, activation_function="relu", pad_token_id=pad, eos_token_id=end, decoder_start_token_id=pad,
-        forced_eos_token_id=None, init_std=0.1,
-    )  # fmt: skip
+        vocab_size=tokenizer.get_vocab_size(),
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_position_embeddings=16,
+        dropout=0.0,
+        scale_embedding=True,
+        activation_function="relu",
+        pad_token_id=pad,
+        eos_token_id=end,
+        decoder_start_token_id=pad,
+        forced_eos_token_id=None,
+        init_std=0.1,
+    )
     torch.manual_seed(0)
     transformers.MarianMTModel(config).save_pretrained(folder)
-    wrapped = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
-    )
+    wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>", pad_token="<pad>")
     wrapped.save_pretrained(folder)
     return folder

@@ -24,6 +24,4 @@ def no_training(training: Training) -> None:
 
 def tools(root: Path, files: FileTasks, launch: Launch = no_training) -> Tools:
     """Those of a workspace at `root`."""
-    return Tools(
-        files, launch, partial(unwanted, "the registry"), partial(unwanted, "the story"), partial(read_forgotten, root)
-    )
+    return Tools(files, launch, partial(unwanted, "the registry"), partial(unwanted, "the story"), partial(read_forgotten, root))

@@ -29,9 +29,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-OUTCOME = StageOutcome(
-    Ledger(rows_in=5, rows_out=3, dropped={"short": 2}), figures={"share": 0.6}, notes={"device": "cpu"}
-)
+OUTCOME = StageOutcome(Ledger(rows_in=5, rows_out=3, dropped={"short": 2}), figures={"share": 0.6}, notes={"device": "cpu"})
 
 
 @pytest.fixture
@@ -60,11 +58,7 @@ def test_canonical_json_reads_back_as_the_same_value(value: object) -> None:
 
 
 def test_canonical_json_does_not_depend_on_the_order_of_keys() -> None:
-    assert (
-        canonical({"b": 1, "a": {"d": 2, "c": 3}})
-        == canonical({"a": {"c": 3, "d": 2}, "b": 1})
-        == '{"a":{"c":3,"d":2},"b":1}'
-    )
+    assert canonical({"b": 1, "a": {"d": 2, "c": 3}}) == canonical({"a": {"c": 3, "d": 2}, "b": 1}) == '{"a":{"c":3,"d":2},"b":1}'
 
 
 def test_canonical_json_refuses_nan() -> None:
@@ -74,11 +68,14 @@ def test_canonical_json_refuses_nan() -> None:
 
 def test_fingerprint_depends_on_stage_config_and_inputs() -> None:
     marks = {
-        fingerprint("clean", {"min": 1}, {"raw": "a"}), fingerprint("other", {"min": 1}, {"raw": "a"}),
-        fingerprint("clean", {"min": 2}, {"raw": "a"}), fingerprint("clean", {"min": 1.0}, {"raw": "a"}),
-        fingerprint("clean", {"min": 1}, {"raw": "b"}), fingerprint("clean", {"min": 1}, {"raw": "a", "more": "a"}),
+        fingerprint("clean", {"min": 1}, {"raw": "a"}),
+        fingerprint("other", {"min": 1}, {"raw": "a"}),
+        fingerprint("clean", {"min": 2}, {"raw": "a"}),
+        fingerprint("clean", {"min": 1.0}, {"raw": "a"}),
+        fingerprint("clean", {"min": 1}, {"raw": "b"}),
+        fingerprint("clean", {"min": 1}, {"raw": "a", "more": "a"}),
         fingerprint("clean", {"min": 1, "new": None}, {"raw": "a"}),
-    }  # fmt: skip
+    }
     assert len(marks) == 7
     assert all(len(mark) == 16 for mark in marks)
 
@@ -196,9 +193,7 @@ def test_workspace_opens_again_and_keeps_what_it_holds(workspace: Workspace) -> 
     assert Workspace(workspace.root).open().find(RawCorpus, "clean", "f" * 16) is not None
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [('{"format": 2}', "format 2, expected 1"), ("{", "not JSON"), ("[]", "workspace.json")]
-)
+@pytest.mark.parametrize(("text", "message"), [('{"format": 2}', "format 2, expected 1"), ("{", "not JSON"), ("[]", "workspace.json")])
 def test_workspace_that_is_not_ours_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "workspace.json").write_text(text)
     with pytest.raises(UserError, match=message):

@@ -68,9 +68,11 @@ def out(tmp_path: Path) -> Path:
 
 
 def launch(
-    launcher: Launcher, entry: Callable[[dict[str, object]], None], out: Path,
+    launcher: Launcher,
+    entry: Callable[[dict[str, object]], None],
+    out: Path,
     follow: Callable[[CurvePoint], None] = lambda _: None,
-) -> None:  # fmt: skip
+) -> None:
     launcher.launch(Training(entry, {"out": str(out), "name": "x"}, out, Workers(0, 0, 0)), follow)
 
 
@@ -155,10 +157,19 @@ def train_on_two_workers(
     config = Pretraining(
         ModelConfig(layers=2, width=32, heads=2, context=CONTEXT, dropout=0.1),
         PretrainConfig(
-            steps=STEPS, batch_tokens=64 * CONTEXT, micro_rows=1, log_every=1, evaluate_every=8, evaluate_batches=1,
-            checkpoint_every=CHECKPOINTS, optimizer=OptimizerConfig(warmup_steps=2), precision="float32", workers=2, threads=1,
+            steps=STEPS,
+            batch_tokens=64 * CONTEXT,
+            micro_rows=1,
+            log_every=1,
+            evaluate_every=8,
+            evaluate_batches=1,
+            checkpoint_every=CHECKPOINTS,
+            optimizer=OptimizerConfig(warmup_steps=2),
+            precision="float32",
+            workers=2,
+            threads=1,
         ),
-    )  # fmt: skip
+    )
     out = tmp_path / name / "0123.partial"
     out.mkdir(parents=True)
     launcher = Launcher(ClusterConfig(), tmp_path / "logs" / name)
@@ -168,9 +179,7 @@ def train_on_two_workers(
 
 
 def ray_workers() -> list[psutil.Process]:
-    return [
-        child for child in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())
-    ]
+    return [child for child in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())]
 
 
 def kill_one_worker(killed: list[int], figures: CurvePoint) -> None:

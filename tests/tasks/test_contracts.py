@@ -20,9 +20,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "Dropped": DROPPED,
     "InstructionExamples": pa.schema([(name, pa.string()) for name in ("id", "group", "prompt", "response")]),
     "ClassificationExamples": pa.schema([(name, pa.string()) for name in ("id", "group", "text", "label")]),
-    "TokenLabelExamples": pa.schema(
-        [("id", pa.string()), ("group", pa.string()), ("tokens", TEXTS), ("labels", TEXTS)]
-    ),
+    "TokenLabelExamples": pa.schema([("id", pa.string()), ("group", pa.string()), ("tokens", TEXTS), ("labels", TEXTS)]),
     "Scores": pa.schema(
         [(name, pa.string()) for name in ("model", "suite", "task", "metric")]
         + [(name, pa.float64()) for name in ("value", "ci_low", "ci_high")]
@@ -164,10 +162,13 @@ def statistics(**changed: object) -> pa.Table:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"words": -1}, "counts of 0 or more"), ({"han_share": 1.5}, "shares in 0..1"), ({"language": "English"}, "ISO 639"),
-        ({"quality": float("nan")}, "finite numbers"), ({"hash_share": -0.5}, "figures per word of 0 or more"),
+        ({"words": -1}, "counts of 0 or more"),
+        ({"han_share": 1.5}, "shares in 0..1"),
+        ({"language": "English"}, "ISO 639"),
+        ({"quality": float("nan")}, "finite numbers"),
+        ({"hash_share": -0.5}, "figures per word of 0 or more"),
     ],
-)  # fmt: skip
+)
 def test_statistics_out_of_their_bounds_are_refused(tmp_path: Path, changed: dict[str, object], message: str):
     path = tmp_path / "statistics.parquet"
     pq.write_table(statistics(), path)

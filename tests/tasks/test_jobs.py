@@ -15,11 +15,22 @@ from tasks.finetune.job import FinetuneJob
 from tasks.pretrain.job import TRAINING, PretrainJob, read_job, write_job
 
 JOB = PretrainJob(
-    Path("/w/shards/1"), "1", Path("/w/tokenizer/2"), "2", "1 {}", Path("/w/pretrain/3.partial"), Path("/v.txt"),
-    ModelConfig(layers=1, width=32, heads=2), OptimizerConfig(warmup_steps=3), TrainingConfig(steps=7),
-    (MixturePhase(0, {"en": 1.0, "zh": 3.0}),), (ContextPhase(0, 4), ContextPhase(3, 16)), 5,
-    ObjectiveConfig("masked", unit="word", words="/words.txt"), True,
-)  # fmt: skip
+    Path("/w/shards/1"),
+    "1",
+    Path("/w/tokenizer/2"),
+    "2",
+    "1 {}",
+    Path("/w/pretrain/3.partial"),
+    Path("/v.txt"),
+    ModelConfig(layers=1, width=32, heads=2),
+    OptimizerConfig(warmup_steps=3),
+    TrainingConfig(steps=7),
+    (MixturePhase(0, {"en": 1.0, "zh": 3.0}),),
+    (ContextPhase(0, 4), ContextPhase(3, 16)),
+    5,
+    ObjectiveConfig("masked", unit="word", words="/words.txt"),
+    True,
+)
 
 
 def test_pretraining_job_keeps_every_field_placement_too() -> None:
@@ -41,9 +52,14 @@ def test_altered_job_is_refused_by_key(tmp_path: Path) -> None:
 
 def test_finetuning_job_keeps_every_field_placement_too() -> None:
     config = FinetuneConfig(
-        name="both", examples=["areas", "kinds"], weights={"areas": 2, "kinds": 1}, lora=LoraConfig(rank=4), workers=3,
-        gpus_per_worker=0.5, threads=2,
-    )  # fmt: skip
+        name="both",
+        examples=["areas", "kinds"],
+        weights={"areas": 2, "kinds": 1},
+        lora=LoraConfig(rank=4),
+        workers=3,
+        gpus_per_worker=0.5,
+        threads=2,
+    )
     job = FinetuneJob(config, Path("/b"), Path("/t"), (Path("/e1"), Path("/e2")), ("1", "2"), "[]", Path("/out"))
     found = FinetuneJob.from_json(json.loads(json.dumps(job.to_json())))
     assert found == job

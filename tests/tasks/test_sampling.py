@@ -40,9 +40,7 @@ def test_last_document_is_cut_at_a_character(tmp_path: Path) -> None:
     st.integers(0, 9_000),
     st.integers(1, 200),
 )
-def test_long_documents_are_cut_only_as_far_as_their_language_has_other_text(
-    rows: list[tuple[str, int]], budget: int, most: int
-) -> None:
+def test_long_documents_are_cut_only_as_far_as_their_language_has_other_text(rows: list[tuple[str, int]], budget: int, most: int) -> None:
     languages = np.array([language for language, _ in rows], dtype=np.str_)
     sizes = np.array([size for _, size in rows], dtype=np.int64)
     levelled = level_sizes(languages, sizes, budget, most)

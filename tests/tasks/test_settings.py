@@ -38,8 +38,10 @@ def test_placement_fields_are_left_out_at_every_depth() -> None:
 
 def test_dataclasses_enums_and_tuples_become_plain_json() -> None:
     assert identity((Pair(Inner(), 2), Colour.RED, {"b": 1, "a": None})) == [
-        {"left": {"rate": 0.5}, "right": 2}, "red", {"a": None, "b": 1},
-    ]  # fmt: skip
+        {"left": {"rate": 0.5}, "right": 2},
+        "red",
+        {"a": None, "b": 1},
+    ]
 
 
 @pytest.mark.parametrize("number", [0.1, 1e-300, -0.0, 1.7976931348623157e308, 2**80])

@@ -184,9 +184,7 @@ def refusals(journal: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("status", ["INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"])
-def test_run_that_mlflow_refuses_holds_up_no_other_and_its_entries_are_kept(
-    tmp_path: Path, uri: str, status: str
-) -> None:
+def test_run_that_mlflow_refuses_holds_up_no_other_and_its_entries_are_kept(tmp_path: Path, uri: str, status: str) -> None:
     folder = tmp_path / "journal"
     first, second = Journal(folder, "experiment", "first", {}), Journal(folder, "experiment", "second", {})
     for journal in (first, second):
@@ -205,9 +203,7 @@ def test_run_that_mlflow_refuses_holds_up_no_other_and_its_entries_are_kept(
 
 
 @pytest.mark.parametrize("status", ["UNAUTHENTICATED", "PERMISSION_DENIED"])
-def test_run_that_is_not_taken_without_a_password_waits_and_is_sent_with_one(
-    tmp_path: Path, uri: str, status: str
-) -> None:
+def test_run_that_is_not_taken_without_a_password_waits_and_is_sent_with_one(tmp_path: Path, uri: str, status: str) -> None:
     folder = tmp_path / "journal"
     first, second = Journal(folder, "experiment", "first", {}), Journal(folder, "experiment", "second", {})
     for journal in (first, second):
@@ -233,13 +229,17 @@ def test_journal_that_an_earlier_version_poisoned_is_set_aside(tmp_path: Path, u
 @pytest.mark.parametrize(
     "line",
     [
-        b"{}", b"[1]", b"\xff\xfe", b"null", b"3 4", b'{"kind": "metrics", "run": "a"}',
-        b'{"kind": "metrics", "run": "RUN", "time": 1, "values": {"a": [1]}}', b'{"kind": "later", "run": "RUN", "time": 1}',
+        b"{}",
+        b"[1]",
+        b"\xff\xfe",
+        b"null",
+        b"3 4",
+        b'{"kind": "metrics", "run": "a"}',
+        b'{"kind": "metrics", "run": "RUN", "time": 1, "values": {"a": [1]}}',
+        b'{"kind": "later", "run": "RUN", "time": 1}',
     ],
-)  # fmt: skip
-def test_line_that_is_no_entry_is_set_aside(
-    journal: Journal, client: MlflowClient, tmp_path: Path, line: bytes
-) -> None:
+)
+def test_line_that_is_no_entry_is_set_aside(journal: Journal, client: MlflowClient, tmp_path: Path, line: bytes) -> None:
     with journal.path.open("ab") as file:
         file.write(line.replace(b"RUN", journal.run.encode()) + b"\n")
     journal.metrics(journal.run, {"loss": 1.0})
@@ -250,9 +250,7 @@ def test_line_that_is_no_entry_is_set_aside(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"offset": 0}', '{"offset": 0, "runs": {}, "later": 1}'])
-def test_mark_that_cannot_be_read_costs_nothing(
-    journal: Journal, client: MlflowClient, tmp_path: Path, text: str
-) -> None:
+def test_mark_that_cannot_be_read_costs_nothing(journal: Journal, client: MlflowClient, tmp_path: Path, text: str) -> None:
     journal.metrics(journal.run, {"loss": 1.0})
     journal.close()
     send(journal.path, client, tmp_path)
@@ -311,10 +309,27 @@ class Server:
     def start(self) -> None:
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-                 "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--default-artifact-root", str(self.folder)],
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "mlflow",
+                    "server",
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    str(self.port),
+                    "--workers",
+                    "1",
+                    "--backend-store-uri",
+                    f"sqlite:///{self.folder}/mlflow.db",
+                    "--default-artifact-root",
+                    str(self.folder),
+                ],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            )
         while True:
             assert self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
             try:

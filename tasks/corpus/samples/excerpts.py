@@ -41,9 +41,17 @@ def excerpt(document: Document, chars: int, around: int = 0, marked: int = 0, va
     text = document.text[start : start + chars]
     span = (around - start, min(around - start + marked, len(text))) if marked else None
     return Shown(
-        document.id, document.source, document.path, document.language, document.bytes, text, start > 0,
-        start + chars < len(document.text), value, span,
-    )  # fmt: skip
+        document.id,
+        document.source,
+        document.path,
+        document.language,
+        document.bytes,
+        text,
+        start > 0,
+        start + chars < len(document.text),
+        value,
+        span,
+    )
 
 
 def difference(one: str, other: str) -> int:

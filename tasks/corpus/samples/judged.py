@@ -60,14 +60,8 @@ def select_groups(asked: Asked) -> list[Group]:
         samples = [_shown(asked, row, documents) for row in lowest.rows(reason)]
         pairs = [Pair(sample, other) for sample, other in zip(samples, kept, strict=False) if sample is not None]
         bound = bounds.get(reason)
-        rule = (
-            ""
-            if bound is None
-            else f"{bound.rule.column} {'at least' if bound.is_minimum else 'at most'} {bound.threshold:g}"
-        )
-        groups.append(
-            group_of(asked, reason, pairs, bound.rule.column if bound else "", rule, "kept, nearest to the bound")
-        )
+        rule = "" if bound is None else f"{bound.rule.column} {'at least' if bound.is_minimum else 'at most'} {bound.threshold:g}"
+        groups.append(group_of(asked, reason, pairs, bound.rule.column if bound else "", rule, "kept, nearest to the bound"))
     return groups
 
 
@@ -113,8 +107,9 @@ def nearest_kept(asked: Asked, clean: Path, bounds: dict[str, Bound]) -> dict[st
             numbers = _smallest(distances, asked.count)
             found = [
                 Near(float(distances[n]), Row(_texts(clean, path), int(n), table["id"][int(n)].as_py(), reason, float(values[n])))
-                for n in numbers if np.isfinite(distances[n])
-            ]  # fmt: skip
+                for n in numbers
+                if np.isfinite(distances[n])
+            ]
             best[reason] = sorted([*best[reason], *found], key=lambda near: (near.distance, near.row.id))[: asked.count]
     return {reason: [near.row for near in found] for reason, found in best.items()}
 
@@ -141,8 +136,9 @@ def deduplicate_groups(asked: Asked) -> list[Group]:
     for reason in lowest.reasons():
         pairs = [
             _copies(asked, row, documents[row], documents.get(roots[row.cluster]) if row.cluster in roots else None)
-            for row in lowest.rows(reason) if row in documents
-        ]  # fmt: skip
+            for row in lowest.rows(reason)
+            if row in documents
+        ]
         is_copy = reason in COPIES
         rule = f"near copies: similarity at least {threshold}" if reason == "near_copy" else ""
         groups.append(group_of(asked, reason, pairs, "similarity" if is_copy else "", rule, "kept in its place"))
@@ -156,9 +152,7 @@ def _listings(asked: Asked, clean: Path) -> Iterable[tuple[Path, Path]]:
         if name.startswith("file against."):
             earlier = asked.workspace.folder("deduplicate", mark)
             folders.append((earlier, input_of(earlier, "clean", "annotate", asked.workspace)))
-    return [
-        (path, _texts(texts, path)) for folder, texts in folders for path in sorted(folder.glob("verdicts-*.parquet"))
-    ]
+    return [(path, _texts(texts, path)) for folder, texts in folders for path in sorted(folder.glob("verdicts-*.parquet"))]
 
 
 def _copies(asked: Asked, row: Row, copy: Document, first: Document | None) -> Pair:
@@ -180,10 +174,11 @@ def decontaminate_groups(asked: Asked) -> list[Group]:
     groups: list[Group] = []
     for reason in lowest.reasons():
         pairs = [
-            _contaminated(asked, row, documents[row], matches[row.id], items) if row.id in matches
+            _contaminated(asked, row, documents[row], matches[row.id], items)
+            if row.id in matches
             else Pair(excerpt(documents[row], asked.chars, value=row.value))
             for row in lowest.rows(reason)
-        ]  # fmt: skip
+        ]
         figure, rule = {
             "contaminated": ("overlap", f"overlap below {asked.config.get('max_overlap')}"),
             "mixture": ("share", "the share of such documents that is learnt from"),

@@ -38,9 +38,7 @@ PAGE_FIGURES = {
 def ingest_groups(asked: Asked) -> list[Group]:
     """How a refused record begins, and a document that the same file, or group of small ones, did give."""
     lowest = lowest_dropped(asked.tables("rejects-*.parquet"), asked.only, asked.count)
-    neighbours = {
-        row: None if asked.alone else _neighbour(row) for reason in lowest.reasons() for row in lowest.rows(reason)
-    }
+    neighbours = {row: None if asked.alone else _neighbour(row) for reason in lowest.reasons() for row in lowest.rows(reason)}
     documents = read_documents([*neighbours, *(row for row in neighbours.values() if row is not None)])
     groups: list[Group] = []
     for reason in lowest.reasons():
@@ -124,9 +122,7 @@ def mendings(path: Path, raw_path: Path) -> Iterator[tuple[str, npt.NDArray[np.o
     if is_page.any():
         yield PAGE, named_where(is_page, PAGE)
     changed = np.not_equal(flags, earlier)
-    new = [
-        set(now.split(",")) - set(then.split(",")) for now, then in zip(flags[changed], earlier[changed], strict=True)
-    ]
+    new = [set(now.split(",")) - set(then.split(",")) for now, then in zip(flags[changed], earlier[changed], strict=True)]
     for flag in sorted({flag for found in new for flag in found if flag}):
         has_flag = changed.copy()
         has_flag[changed] = [flag in found for found in new]

@@ -113,9 +113,7 @@ def _read_table(path: Path, rows: list[Row]) -> Iterator[tuple[Row, Document]]:
         starts = np.cumsum([0, *sizes])
         groups = (np.searchsorted(starts, [row.number for row in rows], "right") - 1).tolist()
         for group in sorted(set(groups)):
-            here = {
-                row: row.number - int(starts[group]) for row, place in zip(rows, groups, strict=True) if place == group
-            }
+            here = {row: row.number - int(starts[group]) for row, place in zip(rows, groups, strict=True) if place == group}
             yield from _read_group(file, group, here)
 
 

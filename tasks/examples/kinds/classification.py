@@ -48,9 +48,7 @@ def contract(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
     return example_schema("ClassificationExamples", {"text": text_column(), "label": label_column(labels)})
 
 
-def encode(
-    examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None
-) -> EncodedExamples:
+def encode(examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None) -> EncodedExamples:
     """`label`: the number of each text's class."""
     numbers = {name: number for number, name in enumerate(examples.labels)}
     classes = pa.array([numbers[name] for name in examples.table["label"].to_pylist()], pa.int32())

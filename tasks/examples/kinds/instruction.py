@@ -31,9 +31,7 @@ class InstructionRows(RowExamples):
     """Rows with a prompt, perhaps an input to it, and a response."""
 
     prompt_field: str = Field(default="prompt", min_length=1)
-    input_field: str | None = Field(
-        default=None, min_length=1, description="put below the prompt where it is not empty"
-    )
+    input_field: str | None = Field(default=None, min_length=1, description="put below the prompt where it is not empty")
     response_field: str = Field(default="response", min_length=1)
 
     def pick(self, row: Mapping[str, object]) -> dict[str, object]:
@@ -61,9 +59,7 @@ def prompt_ids(prompt: Sequence[int], special: SpecialIds) -> list[int]:
     return [special.bos, special.user, *prompt, special.assistant]
 
 
-def instruction_row(
-    prompt: Sequence[int], response: Sequence[int], special: SpecialIds, context: int
-) -> tuple[list[int], list[int]]:
+def instruction_row(prompt: Sequence[int], response: Sequence[int], special: SpecialIds, context: int) -> tuple[list[int], list[int]]:
     """(ids, targets), at most context + 1 each: the last id is a target alone. Scored are the response and <|end|>.
 
     Of what does not fit, the beginning of the prompt and the end of the response go, each down to half of the room;
@@ -77,9 +73,7 @@ def instruction_row(
     return given + answer, [IGNORED] * len(given) + answer
 
 
-def encode(
-    examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None
-) -> EncodedExamples:
+def encode(examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None) -> EncodedExamples:
     """To an encoder-decoder the prompt is the source, the response the target; else one row holds both."""
     if shape.family == "seq2seq":
         return _encode_pairs(examples.table, tokenizer, shape.context, start)
@@ -92,9 +86,7 @@ def encode(
     return EncodedExamples(pa.table({"ids": ids, "targets": targets}), cut)
 
 
-def _encode_pairs(
-    table: pa.Table, tokenizer: "tokenizers.Tokenizer", context: int, start: int | None
-) -> EncodedExamples:
+def _encode_pairs(table: pa.Table, tokenizer: "tokenizers.Tokenizer", context: int, start: int | None) -> EncodedExamples:
     special = text_ids(tokenizer, "fine-tuning", start)
     rows = pair_rows(table["prompt"].to_pylist(), table["response"].to_pylist(), tokenizer, special, context)
     columns = {

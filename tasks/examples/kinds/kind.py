@@ -114,9 +114,7 @@ class Kind:
         return [self.output] if self.output else list(labels)
 
 
-def example_schema(
-    name: str, columns: "Mapping[str, pandera.Column]", *checks: "pandera.Check"
-) -> "pandera.DataFrameSchema":
+def example_schema(name: str, columns: "Mapping[str, pandera.Column]", *checks: "pandera.Check") -> "pandera.DataFrameSchema":
     """The contract of a kind's table: id and group, and these columns."""
     own = {"id": text_column("a non-empty id"), "group": text_column("a non-empty group")}
     return table_schema(name, {**own, **columns}, *checks)

@@ -81,9 +81,7 @@ def own_labels(values: Values) -> Sequence[str]:
     return labels
 
 
-def encode(
-    examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None
-) -> EncodedExamples:
+def encode(examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None) -> EncodedExamples:
     """`flags`: 1 for each label that a text has, else 0, in the order of the labels."""
     flags = [[int(name in own) for name in examples.labels] for own in examples.table["labels"].to_pylist()]
     return encode_texts(examples.table, tokenizer, shape, "flags", id_lists(flags))

@@ -36,9 +36,7 @@ class ChoiceRows(RowExamples):
 
     question_field: str = Field(default="question", min_length=1)
     choices_field: str = Field(default="choices", min_length=1, description="a list of answers, as many in every row")
-    answer_field: str = Field(
-        default="answer", min_length=1, description="the right one: its number from 0, or the answer itself"
-    )
+    answer_field: str = Field(default="answer", min_length=1, description="the right one: its number from 0, or the answer itself")
 
     def pick(self, row: Mapping[str, object]) -> dict[str, object]:
         """Question, choices and answer."""
@@ -84,9 +82,7 @@ def contract(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
     return example_schema(
         "ChoiceExamples",
         {"question": text_column(), "choices": column(pl.List(pl.String)), "answer": column(pl.Int64)},
-        row_rule(
-            (choices.len() > 1) & (choices.len() == choices.len().first()), "as many choices in every row, 2 or more"
-        ),
+        row_rule((choices.len() > 1) & (choices.len() == choices.len().first()), "as many choices in every row, 2 or more"),
         row_rule((answer >= 0) & (answer < choices.len()), "the number of a choice, from 0"),
     )
 
@@ -110,9 +106,7 @@ def choice_row(question: Sequence[int], choice: Sequence[int], special: TextIds,
     return [special.bos, *asked, special.eos, *kept, *end]
 
 
-def encode(
-    examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None
-) -> EncodedExamples:
+def encode(examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None) -> EncodedExamples:
     """`ids`: a row for each choice of each question; `label`: the number of the right one."""
     special, context = text_ids(tokenizer, "fine-tuning"), shape.context
     around = len(choice_row([], [], special, context))

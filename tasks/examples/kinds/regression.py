@@ -54,9 +54,7 @@ def contract(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
     return example_schema("RegressionExamples", {"text": text_column(), "value": number_column()})
 
 
-def encode(
-    examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None
-) -> EncodedExamples:
+def encode(examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None) -> EncodedExamples:
     """`value`: the number of each text."""
     return encode_texts(examples.table, tokenizer, shape, "value", examples.table["value"])
 

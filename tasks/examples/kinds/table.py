@@ -14,9 +14,7 @@ from tasks.examples.kinds.multiple_choice import MULTIPLE_CHOICE, ChoiceConfig
 from tasks.examples.kinds.regression import REGRESSION, RegressionConfig
 from tasks.examples.kinds.token_labels import TOKEN_LABELS, TokenLabelConfig
 
-KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (INSTRUCTION, CLASSIFICATION, MULTI_LABEL, REGRESSION, TOKEN_LABELS, MULTIPLE_CHOICE)
-}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (INSTRUCTION, CLASSIFICATION, MULTI_LABEL, REGRESSION, TOKEN_LABELS, MULTIPLE_CHOICE)}
 AnyExamples = Annotated[
     InstructionConfig | ClassificationConfig | MultiLabelConfig | RegressionConfig | TokenLabelConfig | ChoiceConfig,
     Field(discriminator="kind"),

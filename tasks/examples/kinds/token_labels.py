@@ -60,10 +60,7 @@ def spaced(tokens: Sequence[str]) -> list[str]:
     """
     if all(len(token) == 1 for token in tokens):  # tagged by character: the digits of a year are no words
         return list(tokens)
-    return [
-        token if at == 0 or _is_wide(token[0]) or _is_wide(tokens[at - 1][-1]) else " " + token
-        for at, token in enumerate(tokens)
-    ]
+    return [token if at == 0 or _is_wide(token[0]) or _is_wide(tokens[at - 1][-1]) else " " + token for at, token in enumerate(tokens)]
 
 
 def _is_wide(character: str) -> bool:
@@ -109,9 +106,7 @@ def token_label_row(
     return [*ids[:room], special.eos], [*targets[:room], IGNORED]
 
 
-def encode(
-    examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None
-) -> EncodedExamples:
+def encode(examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None) -> EncodedExamples:
     """`targets`: a class for each id, IGNORED but for the first of a token."""
     special = text_ids(tokenizer, "fine-tuning")
     numbers = {name: number for number, name in enumerate(examples.labels)}

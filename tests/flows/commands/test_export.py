@@ -34,7 +34,7 @@ def test_export_says_what_the_model_says_and_its_card_where_it_comes_from(
     said = [
         command("generate", one, "The mill", "--temperature", "0", "--max-tokens", "12", "--workspace", str(built.workspace))
         for one in (model, str(out))
-    ]  # fmt: skip
+    ]
     assert said[0].out == said[1].out != ""
     _, front, card = (out / "README.md").read_text().split("---\n", 2)
     assert set(yaml.safe_load(front)["language"]) == {"en", "zh"}

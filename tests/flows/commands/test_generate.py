@@ -208,7 +208,7 @@ def test_foreign_classifier_is_labelled_by_its_config(generate: Generate, tmp_pa
         ("bert", (), "PROMPT has no [MASK]"),
         ("classifier", ("--count", "3"), "--count: a SequenceClassifier has no use for it"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_suit_the_model_is_refused_by_name(
     generate: Generate, request: pytest.FixtureRequest, kind: str, options: tuple[str, ...], message: str
 ) -> None:

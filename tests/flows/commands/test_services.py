@@ -42,17 +42,20 @@ class Up:
     def call(self, *arguments: str) -> str:
         """A command typed in the folder, with nothing in its environment that names a server."""
         done = subprocess.run(
-            [sys.executable, "-m", *arguments], cwd=self.folder, env=self.environment, capture_output=True, text=True,
-            stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
 
 @pytest.fixture(scope="module")
-def up(
-    mill: "Mill", clean_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory, free: Callable[[], int]
-) -> Iterator[Up]:
+def up(mill: "Mill", clean_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory, free: Callable[[], int]) -> Iterator[Up]:
     """In a checkout of links, for it writes prefect.toml where it is typed; a umask that lets everybody read."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("flows", "tasks", "model", "configs", "prefect.yaml"):
@@ -60,9 +63,7 @@ def up(
     workspace, prefect, mlflow, worker = folder / "workspace", free(), free(), free()
     environment = {**clean_environment, "PWD": str(folder)}
     ports = ("--prefect-port", str(prefect), "--mlflow-port", str(mlflow), "--worker-port", str(worker))
-    found = Up(
-        folder, workspace, environment, f"http://127.0.0.1:{prefect}/api", f"http://127.0.0.1:{mlflow}", ports, ""
-    )
+    found = Up(folder, workspace, environment, f"http://127.0.0.1:{prefect}/api", f"http://127.0.0.1:{mlflow}", ports, "")
     before = os.umask(0o022)
     try:
         out = found.call("flows.cli", "up", "--workspace", str(workspace), *ports)
@@ -72,9 +73,7 @@ def up(
         found.call("flows.cli", "down", "--workspace", str(workspace))
 
 
-def answer(
-    url: str, body: bytes | None = None, method: str | None = None, **headers: str
-) -> tuple[int, dict[str, str]]:
+def answer(url: str, body: bytes | None = None, method: str | None = None, **headers: str) -> tuple[int, dict[str, str]]:
     """Status and headers of an answer, as a browser would see them."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
@@ -112,9 +111,7 @@ def test_page_of_another_origin_may_read_no_answer_even_with_the_password(up: Up
 
 def test_request_that_names_another_host_is_refused_even_with_the_password(up: Up) -> None:
     for url, body in orders(up):
-        status, _ = answer(
-            url, body, Content_Type="application/json", Authorization=basic(up.pair), Host="evil.example"
-        )
+        status, _ = answer(url, body, Content_Type="application/json", Authorization=basic(up.pair), Host="evil.example")
         assert status in (400, 403), url
 
 
@@ -145,15 +142,17 @@ def test_password_and_workspace_are_their_owners_alone(up: Up) -> None:
     assert up.pair.partition(":")[2] not in up.out
 
 
-def test_commands_typed_in_the_folder_have_the_password_and_the_worker_runs_what_they_ask_for(
-    up: Up, recipe: Path
-) -> None:
+def test_commands_typed_in_the_folder_have_the_password_and_the_worker_runs_what_they_ask_for(up: Up, recipe: Path) -> None:
     assert "finetune/nightly" in up.call("prefect", "deployment", "ls")
     set_to = [f"recipe={recipe}", f'overrides=["workspace={up.workspace}", "finetune=[]", "examples=[]"]']
     said = up.call(
-        "prefect", "deployment", "run", "pretrain/demo", "--watch",
+        "prefect",
+        "deployment",
+        "run",
+        "pretrain/demo",
+        "--watch",
         *(part for value in set_to for part in ("--param", value)),
-    )  # fmt: skip
+    )
     assert "Completed" in said
     client = MlflowClient(f"sqlite:///{up.workspace}/mlflow.db")
     assert int(client.get_model_version_by_alias("tiny", "champion").version) == 1
@@ -165,9 +164,13 @@ def test_doctor_says_which_server_answers_and_which_wants_a_password(up: Up, tmp
 
     def said(folder: Path, workspace: Path) -> str:
         return subprocess.run(
-            [sys.executable, "-m", "flows.cli", "doctor", "--workspace", str(workspace)], cwd=folder, text=True,
-            env={**up.environment, **named, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False,
-        ).stdout  # fmt: skip
+            [sys.executable, "-m", "flows.cli", "doctor", "--workspace", str(workspace)],
+            cwd=folder,
+            text=True,
+            env={**up.environment, **named, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            check=False,
+        ).stdout
 
     known, unknown = said(up.folder, up.workspace), said(tmp_path, tmp_path / "other")
     for url in servers:
@@ -201,8 +204,12 @@ def test_temporary_server_of_a_run_takes_orders_from_that_run_alone(
 ) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "run", str(recipe), "--workspace", str(workspace), "--set", "pretrain.steps=400"],
-        cwd=ROOT, env=clean_environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=clean_environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
     def server() -> str | None:
         for child in psutil.Process(process.pid).children():

@@ -31,15 +31,11 @@ def pretrained(built: "Built") -> str:
 
 
 def training_documents(built: "Built") -> list[dict]:
-    return [
-        row for path in sorted(built.folder("decontaminate").glob("train-*")) for row in pq.read_table(path).to_pylist()
-    ]
+    return [row for path in sorted(built.folder("decontaminate").glob("train-*")) for row in pq.read_table(path).to_pylist()]
 
 
 def raw_documents(built: "Built") -> list[dict]:
-    return [
-        row for path in sorted(built.folder("ingest").glob("documents-*")) for row in pq.read_table(path).to_pylist()
-    ]
+    return [row for path in sorted(built.folder("ingest").glob("documents-*")) for row in pq.read_table(path).to_pylist()]
 
 
 def document_seen(trace: Command, built: "Built") -> dict:
@@ -54,9 +50,13 @@ def test_a_run_is_known_by_each_of_its_names(trace: Command, built: "Built") -> 
 
     (version,) = MlflowClient(f"sqlite:///{built.workspace}/mlflow.db").search_model_versions("name = 'tiny'")
     names = [
-        pretrained(built)[:8], str(built.folder("pretrain")), str(built.folder("pretrain") / "model"), "models:/tiny@champion",
-        str(version.run_id), f"runs:/{version.run_id}/model",
-    ]  # fmt: skip
+        pretrained(built)[:8],
+        str(built.folder("pretrain")),
+        str(built.folder("pretrain") / "model"),
+        "models:/tiny@champion",
+        str(version.run_id),
+        f"runs:/{version.run_id}/model",
+    ]
     found = [trace(name, "--step", "3", "--json").document() for name in names]
     assert all(step == found[0] for step in found)
     assert (found[0]["run"]["fingerprint"], found[0]["run"]["steps"], found[0]["run"]["done"]) == (
@@ -97,9 +97,24 @@ def test_a_document_is_told_from_its_source_to_the_registered_models(trace: Comm
     found = trace("--document", document["id"][:12], "--json").document()
     assert (found["document"]["id"], found["document"]["path"]) == (document["id"], document["path"])
     assert [station["stage"] for station in found["artifacts"]] == [
-        "ingest", "annotate", "select", "deduplicate", "decontaminate", "tokenizer", "shards", "pretrain", "finetune", "finetune",
-        "evaluate", "evaluate", "evaluate", "report", "register", "register", "register",
-    ]  # fmt: skip
+        "ingest",
+        "annotate",
+        "select",
+        "deduplicate",
+        "decontaminate",
+        "tokenizer",
+        "shards",
+        "pretrain",
+        "finetune",
+        "finetune",
+        "evaluate",
+        "evaluate",
+        "evaluate",
+        "report",
+        "register",
+        "register",
+        "register",
+    ]
     assert set(found["registered"]) == {"models:/tiny/1", "models:/tiny-answers/1", "models:/tiny-topics/1"}
     seen = next(station for station in found["artifacts"] if station["stage"] == "pretrain")["seen"]
     for step in range(1, STEPS + 1):
@@ -142,7 +157,7 @@ def test_a_text_is_found_with_the_way_of_its_document(trace: Command, built: "Bu
         (["--document", "zz"], "no document with id zz"),
         (["--text", " "], "--text is empty"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_traced_is_refused(trace: Command, built: "Built", arguments: list[str], told: str) -> None:
     given = [pretrained(built) if argument == "RUN" else argument for argument in arguments]
     assert told in trace(*given).refusal()
@@ -173,9 +188,7 @@ def test_what_cannot_be_forgotten_is_refused_and_nothing_is_marked(
 def notes_recipe(recipe: Path, folder: Path) -> Path:
     """A recipe that has one of the two sources, and only makes a corpus."""
     path = folder / "notes.yaml"
-    path.write_text(
-        f"name: notes\nmakes: corpus\ningest:\n  sources:\n    - {{name: notes, kind: text, paths: [{recipe.parent}/notes]}}\n"
-    )
+    path.write_text(f"name: notes\nmakes: corpus\ningest:\n  sources:\n    - {{name: notes, kind: text, paths: [{recipe.parent}/notes]}}\n")
     return path
 
 
@@ -223,17 +236,13 @@ def test_a_forgotten_document_is_gone_after_the_next_run_and_only_what_it_touche
 
     done = mill.run(recipe, workspace).document()
     stages = {stage["stage"]: stage for stage in done["stages"]}
-    assert {label: stage["fingerprint"] for label, stage in stages.items()} == {
-        label: row["fingerprint"] for label, row in planned.items()
-    }
+    assert {label: stage["fingerprint"] for label, stage in stages.items()} == {label: row["fingerprint"] for label, row in planned.items()}
     same_text = sum(row["text"] == document["text"] for row in raw_documents(built))  # a copy in the same file goes too
     assert stages["ingest"]["rows_in"] == built.stage("ingest")["rows_in"]
     assert stages["ingest"]["dropped"] == {"forgotten": same_text}
     assert {stage: len(parts(workspace, stage) - known[stage]) for stage in known} == {"ingest": 1, "annotate": 1}
     shards = workspace / "shards" / stages["shards"]["fingerprint"]
-    assert document["id"] not in {
-        mark for path in shards.glob("documents-*.parquet") for mark in pq.read_table(path)["id"].to_pylist()
-    }
+    assert document["id"] not in {mark for path in shards.glob("documents-*.parquet") for mark in pq.read_table(path)["id"].to_pylist()}
     new = {str(workspace / label.partition(":")[0] / stage["fingerprint"]) for label, stage in stages.items()}
     left = forget(document["id"], "--json").document()
     assert not new & set(left["delete"])

@@ -43,10 +43,18 @@ def test_everything_waits_in_a_new_workspace_and_none_is_made(plan: Planner, tmp
 @pytest.mark.parametrize(
     "override",
     [
-        "concurrency=1", "pretrain.workers=2", "pretrain.threads=3", "pretrain.gpus_per_worker=1", "finetune.0.threads=2",
-        "finetune.1.workers=2", "cluster.address=auto", "cluster.object_store_bytes=99999999", "files.workers=1", "files.place=ray",
+        "concurrency=1",
+        "pretrain.workers=2",
+        "pretrain.threads=3",
+        "pretrain.gpus_per_worker=1",
+        "finetune.0.threads=2",
+        "finetune.1.workers=2",
+        "cluster.address=auto",
+        "cluster.object_store_bytes=99999999",
+        "files.workers=1",
+        "files.place=ray",
     ],
-)  # fmt: skip
+)
 def test_where_and_how_fast_a_stage_runs_makes_nothing_run_again(plan: Planner, built: "Built", override: str) -> None:
     assert waiting(plan(built.workspace, override)) == set()
 
@@ -72,9 +80,7 @@ def test_where_and_how_fast_a_stage_runs_makes_nothing_run_again(plan: Planner, 
         ("name=other", set()),
     ],
 )
-def test_change_makes_its_stage_and_those_behind_it_run(
-    plan: Planner, built: "Built", override: str, expected: set[str]
-) -> None:
+def test_change_makes_its_stage_and_those_behind_it_run(plan: Planner, built: "Built", override: str, expected: set[str]) -> None:
     assert waiting(plan(built.workspace, override)) == expected
 
 
@@ -90,9 +96,7 @@ def test_sources_that_moved_are_the_same_sources(plan: Planner, built: "Built", 
     assert waiting(plan(built.workspace, of=moved_input(recipe, tmp_path / "elsewhere"))) == set()
 
 
-def test_one_changed_byte_of_a_source_makes_all_that_reads_it_run(
-    plan: Planner, built: "Built", recipe: Path, tmp_path: Path
-) -> None:
+def test_one_changed_byte_of_a_source_makes_all_that_reads_it_run(plan: Planner, built: "Built", recipe: Path, tmp_path: Path) -> None:
     copy = moved_input(recipe, tmp_path / "elsewhere")
     note = tmp_path / "elsewhere" / "notes" / "2.txt"
     note.write_bytes(note.read_bytes().replace(b".", b"!", 1))
@@ -110,9 +114,7 @@ def test_one_changed_byte_of_a_source_makes_all_that_reads_it_run(
         ("evaluate", {"evaluate: base", "evaluate: topics", "evaluate: answers", *ENDS}),
     ],
 )
-def test_raised_revision_voids_a_stage_and_those_behind_it(
-    built: "Built", recipe: Path, section: str, expected: set[str]
-) -> None:
+def test_raised_revision_voids_a_stage_and_those_behind_it(built: "Built", recipe: Path, section: str, expected: set[str]) -> None:
     loaded = load_recipe(Recipe, str(recipe))
     config = getattr(loaded, section)
     raised = loaded.model_copy(update={section: config.model_copy(update={"revision": config.revision + 1})})

@@ -39,12 +39,8 @@ def random_ids(rows: int, tokens: int) -> torch.Tensor:
     ],
     ids=["Llama 3.2", "DeepSeek-Coder"],
 )
-def test_angles_of_published_models_are_those_of_transformers_to_the_bit(
-    scaling: RopeScaling, theta: float, parameters: dict[str, object]
-):
-    config = transformers.LlamaConfig(
-        hidden_size=256, num_attention_heads=2, rope_parameters={"rope_theta": theta, **parameters}
-    )
+def test_angles_of_published_models_are_those_of_transformers_to_the_bit(scaling: RopeScaling, theta: float, parameters: dict[str, object]):
+    config = transformers.LlamaConfig(hidden_size=256, num_attention_heads=2, rope_parameters={"rope_theta": theta, **parameters})
     expected, factor = ROPE_INIT_FUNCTIONS[str(parameters["rope_type"])](config, "cpu")
     assert factor == 1.0
     assert torch.equal(turning_speeds(128, theta, scaling), expected)

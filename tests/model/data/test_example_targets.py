@@ -51,9 +51,7 @@ def test_choices_of_a_question_stay_together() -> None:
         ("labels", IDS, {"flags": pa.array([[1], [1, 0]], pa.list_(pa.int32()))}, "rows have 1 to 2 flags"),
         ("value", IDS, {"label": pa.array([1, 2])}, "no column 'value'"),
     ],
-)  # fmt: skip
-def test_tables_of_another_form_are_refused(
-    targets: str, ids: pa.Array, answers: dict[str, pa.Array], message: str
-) -> None:
+)
+def test_tables_of_another_form_are_refused(targets: str, ids: pa.Array, answers: dict[str, pa.Array], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         batches(targets, ids, **answers)

@@ -68,9 +68,7 @@ def test_group_without_a_weight_never_comes():
     assert mixture.sample_of(1, 0) is None
 
 
-@pytest.mark.parametrize(
-    ("given", "whole"), [({"books": 0.7, "code": 0.3}, [7, 3, 0, 0]), ({"wiki": 12.5, "code": 50.0}, [0, 4, 0, 1])]
-)
+@pytest.mark.parametrize(("given", "whole"), [({"books": 0.7, "code": 0.3}, [7, 3, 0, 0]), ({"wiki": 12.5, "code": 50.0}, [0, 4, 0, 1])])
 def test_weights_are_exact_decimals(given: dict[str, float], whole: list[int]):
     assert whole_weights(GROUPS, MixturePhase(0, given)) == whole
 

@@ -29,9 +29,7 @@ def test_one_position_does_not_depend_on_the_others():
     assert [int(permute(np.array([k]), 777, 9, 4)[0]) for k in (0, 400, 776)] == [int(order[k]) for k in (0, 400, 776)]
 
 
-@given(
-    size=st.integers(1, 3000), seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 10**6), window=st.integers(0, 99)
-)
+@given(size=st.integers(1, 3000), seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 10**6), window=st.integers(0, 99))
 def test_the_way_back_leads_to_the_position(size: int, seed: int, epoch: int, window: int):
     positions = np.arange(size)
     images = permute(positions, size, seed, epoch, window)

@@ -46,8 +46,7 @@ def test_fault_of_the_thread_is_raised_where_the_batch_is_taken(pretrain_batches
 @pytest.mark.parametrize("workers", [0, 2])
 def test_data_loader_of_torch_gives_the_same_batches(pretrain_batches: PretrainBatches, workers: int):
     shares = [
-        DataLoader(StepDataset(pretrain_batches, 9, rank, 2), batch_size=None, sampler=range(4, 9), num_workers=workers)
-        for rank in (0, 1)
+        DataLoader(StepDataset(pretrain_batches, 9, rank, 2), batch_size=None, sampler=range(4, 9), num_workers=workers) for rank in (0, 1)
     ]
     for step, parts in zip(range(4, 9), zip(*shares, strict=True), strict=True):
         whole = pretrain_batches.batch(step, 0, 8)

@@ -90,9 +90,7 @@ def test_many_readers_of_one_small_cache_get_whole_files(tmp_path: Path):
     assert not list((tmp_path / "cache").glob("*.tmp"))
 
 
-def test_rows_of_remote_shards_equal_those_of_local_ones(
-    remote: MemoryFileSystem, make_shard: MakeShard, tmp_path: Path
-):
+def test_rows_of_remote_shards_equal_those_of_local_ones(remote: MemoryFileSystem, make_shard: MakeShard, tmp_path: Path):
     paths = [make_shard(f"{rows}.parquet", rows) for rows in (ROW_GROUP_ROWS + 30, 200, 300)]
     urls = [upload(remote, path.name, path.read_bytes()) for path in paths]
     most = sum(path.stat().st_size for path in paths) - 1
@@ -103,9 +101,7 @@ def test_rows_of_remote_shards_equal_those_of_local_ones(
     numbers = np.random.default_rng(1).integers(0, local.rows, 500)
     for _ in range(3):
         assert np.array_equal(far.take(numbers), local.take(numbers))
-    assert [list(found.documents) for found in far.segments(numbers)] == [
-        list(found.documents) for found in local.segments(numbers)
-    ]
+    assert [list(found.documents) for found in far.segments(numbers)] == [list(found.documents) for found in local.segments(numbers)]
     assert sum(path.stat().st_size for path in (tmp_path / "cache").iterdir()) <= most
 
 

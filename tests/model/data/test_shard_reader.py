@@ -81,9 +81,7 @@ def test_missing_shard_is_refused_by_name(tmp_path: Path):
 
 def test_shards_of_two_tokenizers_are_refused(make_shard: MakeShard, tmp_path: Path):
     tokens = np.zeros((3, 17), dtype=np.uint16)
-    write_token_shard(
-        tmp_path / "b.parquet", tokens, None, {**METADATA, "tokenizer": "t2", "bos": 0, "eos": 1, "pad": 2}
-    )
+    write_token_shard(tmp_path / "b.parquet", tokens, None, {**METADATA, "tokenizer": "t2", "bos": 0, "eos": 1, "pad": 2})
     with pytest.raises(ValueError, match=r"b\.parquet: tokenizer is t2, but the first shard has t1"):
         TokenRows.open([make_shard("a.parquet", 3), tmp_path / "b.parquet"])
 
@@ -91,13 +89,9 @@ def test_shards_of_two_tokenizers_are_refused(make_shard: MakeShard, tmp_path: P
 def test_shards_of_another_tokenizer_or_vocabulary_than_wanted_are_refused_with_the_fix(make_shard: MakeShard):
     path = make_shard("a.parquet", 3)
     assert TokenRows.open([path], tokenizer="t1", vocab_size=61).rows == 3
-    with pytest.raises(
-        ValueError, match=r"a\.parquet: .*tokenizer t1, but this run's is t2; write the shards again with that one, or"
-    ):
+    with pytest.raises(ValueError, match=r"a\.parquet: .*tokenizer t1, but this run's is t2; write the shards again with that one, or"):
         TokenRows.open([path], tokenizer="t2")
-    with pytest.raises(
-        ValueError, match=r"a\.parquet: .*vocabulary of 61, but this run's has 70; write the shards again"
-    ):
+    with pytest.raises(ValueError, match=r"a\.parquet: .*vocabulary of 61, but this run's has 70; write the shards again"):
         TokenRows.open([path], vocab_size=70)
 
 
@@ -225,9 +219,7 @@ def test_row_outside_of_the_shards_is_refused(make_shard: MakeShard):
         (np.zeros((2, 5), np.uint16), {**METADATA, "context": 5}, "metadata says context 5, but the rows have 4"),
     ],
 )
-def test_shard_that_does_not_fit_is_not_written(
-    tmp_path: Path, tokens: np.ndarray, metadata: dict[str, int | str], message: str
-):
+def test_shard_that_does_not_fit_is_not_written(tmp_path: Path, tokens: np.ndarray, metadata: dict[str, int | str], message: str):
     with pytest.raises(ValueError, match=message):
         write_token_shard(tmp_path / "a.parquet", tokens, None, metadata)
     assert not (tmp_path / "a.parquet").exists()

@@ -49,8 +49,6 @@ def test_one_trunk_learns_several_tasks_in_the_loop(tmp_path: Path):
     tasks = TaskBatches({"topics": topics(), "names": names()}, {"topics": 1, "names": 1})
     training = TrainingConfig(steps=120, batch_rows=4, log_every=20, evaluate_every=120, precision="float32")
     optimizer = OptimizerConfig(learning_rate=1e-2, warmup_steps=5, final_learning_rate=1e-3)
-    result = train(
-        model, tasks, tasks, training, optimizer, tmp_path, "data", lambda _: None
-    )  # fmt: skip
+    result = train(model, tasks, tasks, training, optimizer, tmp_path, "data", lambda _: None)
     assert result.validation_loss is not None
     assert result.validation_loss < 0.1

@@ -7,9 +7,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(("has_avx512", "has_amx"), [(False, False), (True, False), (False, True)])
-def test_auto_takes_bfloat16_only_on_a_cpu_that_has_it(
-    monkeypatch: pytest.MonkeyPatch, has_avx512: bool, has_amx: bool
-):
+def test_auto_takes_bfloat16_only_on_a_cpu_that_has_it(monkeypatch: pytest.MonkeyPatch, has_avx512: bool, has_amx: bool):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_avx512)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
     assert choose_precision("auto", CPU) == (torch.bfloat16 if has_avx512 or has_amx else torch.float32)

@@ -47,9 +47,7 @@ def train_small(folder: Path) -> tuple[list[float], list[tuple[int, int]]]:
     model = LanguageModel(ModelConfig(layers=1, width=32, heads=4, context=16), 61)
     batches = Recorded()
     losses: list[float] = []
-    training = TrainingConfig(
-        steps=4, batch_rows=8, micro_rows=2, evaluate_every=2, evaluate_batches=3, log_every=1, precision="float32"
-    )
+    training = TrainingConfig(steps=4, batch_rows=8, micro_rows=2, evaluate_every=2, evaluate_batches=3, log_every=1, precision="float32")
     optimizer = OptimizerConfig(learning_rate=1e-2, warmup_steps=1)
     result = train(
         model,
@@ -76,9 +74,7 @@ def train_heads(folder: Path) -> list[float]:
     losses: list[float] = []
     training = TrainingConfig(steps=6, batch_rows=8, micro_rows=2, log_every=1, evaluate_every=6, precision="float32")
     optimizer = OptimizerConfig(learning_rate=1e-2, warmup_steps=1)
-    result = train(
-        model, batches, batches, training, optimizer, folder, "data", lambda figures: losses.append(figures.loss)
-    )
+    result = train(model, batches, batches, training, optimizer, folder, "data", lambda figures: losses.append(figures.loss))
     assert result.validation_loss is not None
     return [*losses, result.validation_loss]
 

@@ -95,8 +95,11 @@ def check_equality(theirs: torch.nn.Module, kind: Any, case: Case) -> None:
         theirs.save_pretrained(folder)
         ours = load_folder(folder)
         described = read_folder(folder)
-        tokens = {key: getattr(theirs.config, key) for key in ("pad_token_id", "decoder_start_token_id")
-                  if getattr(theirs.config, key, None) is not None}  # fmt: skip
+        tokens = {
+            key: getattr(theirs.config, key)
+            for key in ("pad_token_id", "decoder_start_token_id")
+            if getattr(theirs.config, key, None) is not None
+        }
         save_folder(back, ours, tokens)
         again, loading = kind.from_pretrained(back, output_loading_info=True)
         again = again.eval()
@@ -217,9 +220,7 @@ def test_sequence_classifier_equals_transformers(configs: st.SearchStrategy[Any]
         elif problem == "regression":
             labels = torch.randn(ROWS, generator=generator)
         batch = Batch(case.batch.ids, labels, LENGTHS, token_types=case.batch.token_types)
-        check_equality(
-            random_model(kind, config, seed), kind, Case(case.inputs, labels, batch, torch.ones(ROWS, dtype=torch.bool))
-        )
+        check_equality(random_model(kind, config, seed), kind, Case(case.inputs, labels, batch, torch.ones(ROWS, dtype=torch.bool)))
 
     check()
 
@@ -247,10 +248,21 @@ def test_positions_far_into_a_row_equal_transformers():
     generator = torch.Generator().manual_seed(3)
     ids = torch.randint(PAD, (1, tokens), generator=generator)
     config = transformers.MarianConfig(
-        vocab_size=VOCAB, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=tokens,
-        scale_embedding=True, dropout=0.0, pad_token_id=PAD, decoder_start_token_id=PAD, eos_token_id=0,
-    )  # fmt: skip
+        vocab_size=VOCAB,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        max_position_embeddings=tokens,
+        scale_embedding=True,
+        dropout=0.0,
+        pad_token_id=PAD,
+        decoder_start_token_id=PAD,
+        eos_token_id=0,
+    )
     everything = torch.ones(1, tokens, dtype=torch.bool)
     batch = Batch(ids, ids, torch.tensor([tokens]), decoder_ids=ids)
     inputs = {"input_ids": ids, "decoder_input_ids": ids}

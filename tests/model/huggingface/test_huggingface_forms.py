@@ -64,9 +64,7 @@ def scramble(model: nn.Module) -> None:
         (config_of("llama", bias="qkv", rope_scaling=LLAMA3), "Qwen2ForCausalLM"),
     ],
 )
-def test_plainest_architecture_that_computes_the_config_is_written(
-    config: ModelConfig, architecture: str, tmp_path: Path
-):
+def test_plainest_architecture_that_computes_the_config_is_written(config: ModelConfig, architecture: str, tmp_path: Path):
     model = LanguageModel(config, VOCAB).eval()
     scramble(model)
     assert foreign_architecture(model) == architecture
@@ -99,12 +97,13 @@ OWN: list[tuple[Model, str]] = [
     (Seq2SeqModel(config_of("seq2seq", norm_epsilon=1e-6), VOCAB), "Marian's norm_epsilon is 1e-05, not 1e-06"),
     (
         MultiTask(
-            config_of("bert"), VOCAB,
+            config_of("bert"),
+            VOCAB,
             {"guess": HeadSpec("masked"), "topic": HeadSpec("sequence", 4, "multi"), "names": HeadSpec("tokens", 5)},
         ),
         "transformers has no multi task head on a bert trunk",
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("model", "reason"), OWN, ids=[reason[:25] for _, reason in OWN])
@@ -177,9 +176,7 @@ def test_model_comes_back_unchanged_from_hugging_face_form(model: Model, tmp_pat
         ({}, 3, (160000.0, 10000.0)),
     ],
 )
-def test_modernbert_of_transformers_4_is_read(
-    keys: dict[str, object], every: int, thetas: tuple[float, float], tmp_path: Path
-):
+def test_modernbert_of_transformers_4_is_read(keys: dict[str, object], every: int, thetas: tuple[float, float], tmp_path: Path):
     model = MaskedLanguageModel(config_of("modernbert", window=8), VOCAB)
     save_folder(tmp_path, model, {})
     values = json.loads((tmp_path / "config.json").read_text())
@@ -208,9 +205,13 @@ def test_llama_of_transformers_4_is_read(tmp_path: Path):
 
 def save_bert(kind: type, folder: Path) -> nn.Module:
     config = transformers.BertConfig(
-        vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40,
+        vocab_size=VOCAB,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=40,
         max_position_embeddings=16,
-    )  # fmt: skip
+    )
     theirs = kind(config).eval()
     scramble(theirs)
     theirs.save_pretrained(folder)
@@ -256,11 +257,13 @@ def test_bare_bert_without_a_head_is_refused_by_the_names_of_its_tensors(tmp_pat
 
 
 def test_padding_of_the_vocabulary_is_sliced_off(tmp_path: Path):
-    for number, model in enumerate((
-        LanguageModel(config_of("llama", tie_embeddings=False), VOCAB),
-        MaskedLanguageModel(config_of("modernbert"), VOCAB),
-        LanguageModel(config_of("gru"), VOCAB),
-    )):  # fmt: skip
+    for number, model in enumerate(
+        (
+            LanguageModel(config_of("llama", tie_embeddings=False), VOCAB),
+            MaskedLanguageModel(config_of("modernbert"), VOCAB),
+            LanguageModel(config_of("gru"), VOCAB),
+        )
+    ):
         scramble(model)
         save_folder(tmp_path / str(number), model, {}, vocab_size=50)
         again = load_folder(tmp_path / str(number))

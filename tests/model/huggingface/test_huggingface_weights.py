@@ -292,9 +292,7 @@ def test_static_tensors_of_marian_are_accepted_where_they_say_nothing(marian: Pa
         ),
     ],
 )
-def test_setting_of_another_family_that_is_not_computed_is_refused(
-    model: Model, changes: dict[str, object], message: str, tmp_path: Path
-):
+def test_setting_of_another_family_that_is_not_computed_is_refused(model: Model, changes: dict[str, object], message: str, tmp_path: Path):
     save_folder(tmp_path, model, {})
     values = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(values | changes))

@@ -51,9 +51,7 @@ def theirs_of(folder: Path, config: ModelConfig) -> transformers.PreTrainedModel
 
 @pytest.mark.parametrize("config", [GPT2, LLAMA, BERT])
 @pytest.mark.parametrize("targets", [("trunk.*",), ("*.qkv", "!*.1.*"), ("*.mlp.output",)])
-def test_peft_reads_our_adapter_to_the_same_logits(
-    config: ModelConfig, targets: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_peft_reads_our_adapter_to_the_same_logits(config: ModelConfig, targets: tuple[str, ...], tmp_path: Path) -> None:
     model = build(config)
     save_folder(tmp_path / "base", model, {})
     lora = LoraConfig(rank=3, alpha=6, targets=targets)
@@ -71,14 +69,11 @@ def test_peft_reads_our_adapter_to_the_same_logits(
         (GPT2, TheirConfig(r=3, lora_alpha=6, target_modules=["c_attn", "c_proj", "c_fc"], fan_in_fan_out=True)),
         (LLAMA, TheirConfig(r=3, lora_alpha=6, target_modules="all-linear")),
         (LLAMA, TheirConfig(r=3, lora_alpha=6, target_modules=["q_proj", "v_proj"], use_rslora=True)),
-        (LLAMA, TheirConfig(r=3, target_modules=["q_proj", "v_proj", "up_proj"],
-                            rank_pattern={"v_proj": 5}, alpha_pattern={"v_proj": 1})),
+        (LLAMA, TheirConfig(r=3, target_modules=["q_proj", "v_proj", "up_proj"], rank_pattern={"v_proj": 5}, alpha_pattern={"v_proj": 1})),
         (BERT, TheirConfig(r=3, lora_alpha=6, target_modules=["query", "value", "dense"])),
     ],
-)  # fmt: skip
-def test_peft_adapter_is_read_to_the_same_logits_and_merges(
-    config: ModelConfig, settings: TheirConfig, tmp_path: Path
-) -> None:
+)
+def test_peft_adapter_is_read_to_the_same_logits_and_merges(config: ModelConfig, settings: TheirConfig, tmp_path: Path) -> None:
     model = build(config)
     save_folder(tmp_path / "base", model, {})
     theirs = get_peft_model(theirs_of(tmp_path / "base", config), settings).eval()
@@ -154,9 +149,7 @@ def broken(tmp_path: Path, **settings: object) -> tuple[Path, Model]:
         ({"lora_alpha": "much"}, "lora_alpha is 'much', expected a number"),
     ],
 )
-def test_settings_that_mean_another_computation_are_refused(
-    tmp_path: Path, settings: dict[str, object], message: str
-) -> None:
+def test_settings_that_mean_another_computation_are_refused(tmp_path: Path, settings: dict[str, object], message: str) -> None:
     folder, model = broken(tmp_path, **settings)
     with pytest.raises(ValueError, match=message):
         load_adapter(folder, model)

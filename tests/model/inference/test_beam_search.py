@@ -27,9 +27,7 @@ def marian(seed: int) -> transformers.MarianMTModel:
         eos_token_id=END, decoder_start_token_id=START, forced_eos_token_id=None,
     )  # fmt: skip
     model = transformers.MarianMTModel(config).eval()
-    model.generation_config = transformers.GenerationConfig(
-        pad_token_id=START, eos_token_id=END, decoder_start_token_id=START
-    )
+    model.generation_config = transformers.GenerationConfig(pad_token_id=START, eos_token_id=END, decoder_start_token_id=START)
     return model
 
 
@@ -83,9 +81,7 @@ def cut(row: list[int], ends: frozenset[int]) -> tuple[int, ...]:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("stops_early", [False, True])
 @pytest.mark.parametrize("length_penalty", [1.0, 0.0, 2.5, -0.5])
-def test_beams_are_those_of_transformers(
-    seed: int, stops_early: bool, length_penalty: float, ends: frozenset[int]
-) -> None:
+def test_beams_are_those_of_transformers(seed: int, stops_early: bool, length_penalty: float, ends: frozenset[int]) -> None:
     theirs = marian(seed)
     beams = Beams(4, 12, length_penalty, stops_early, ends)
     found = search(ours_of(theirs), SOURCES, START, beams)

@@ -16,9 +16,7 @@ from model.nn.models import LanguageModel
 VOCAB = 61
 GPT2 = ModelConfig(family="gpt2", layers=2, width=32, heads=4, context=16, initial_std=0.3)
 LLAMA = ModelConfig(layers=2, width=32, heads=4, kv_heads=2, context=16, initial_std=0.3)
-WINDOW = ModelConfig(
-    layers=3, width=32, heads=4, kv_heads=2, context=16, window=4, global_every=2, qk_norm=True, initial_std=0.3
-)
+WINDOW = ModelConfig(layers=3, width=32, heads=4, kv_heads=2, context=16, window=4, global_every=2, qk_norm=True, initial_std=0.3)
 LSTM = ModelConfig(family="lstm", layers=2, width=32, context=16, initial_std=0.3)
 GREEDY = Sampling(max_tokens=9, temperature=0)
 
@@ -279,9 +277,7 @@ def test_greedy_tokens_are_those_of_transformers_with_left_padding(family: str, 
         ([], "no prompts"),
     ],
 )
-def test_prompt_that_cannot_be_continued_is_refused_at_once(
-    gpt2: LanguageModel, prompts: list[list[int]], message: str
-) -> None:
+def test_prompt_that_cannot_be_continued_is_refused_at_once(gpt2: LanguageModel, prompts: list[list[int]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         generate(gpt2, prompts, GREEDY)
 

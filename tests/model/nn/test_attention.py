@@ -33,12 +33,13 @@ def output_of(attention: Attention, x: Tensor, mask: Tensor) -> Tensor:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    tokens=st.integers(1, 40), window=st.integers(1, 24), is_causal=st.booleans(), kv_heads=st.sampled_from([1, 2, 4]),
+    tokens=st.integers(1, 40),
+    window=st.integers(1, 24),
+    is_causal=st.booleans(),
+    kv_heads=st.sampled_from([1, 2, 4]),
     is_padded=st.booleans(),
-)  # fmt: skip
-def test_local_attention_is_the_formula_within_the_window(
-    tokens: int, window: int, is_causal: bool, kv_heads: int, is_padded: bool
-):
+)
+def test_local_attention_is_the_formula_within_the_window(tokens: int, window: int, is_causal: bool, kv_heads: int, is_padded: bool):
     q, k, v = normal(2, 4, tokens, 8), normal(2, kv_heads, tokens, 8), normal(2, kv_heads, tokens, 9)[..., :8]
     lengths = torch.tensor([tokens, max(1, tokens // 2)])
     keys = key_mask(lengths, tokens) if is_padded and not is_causal else None

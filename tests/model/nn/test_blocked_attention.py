@@ -26,9 +26,7 @@ def test_attention_in_blocks_equals_the_stock_kernel_in_value_and_gradient(token
     qkv, slope = make_qkv(tokens, heads, kv_heads)
     found, expected = (attend(qkv, heads, kv_heads) for attend in (attend_in_blocks, reference))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    for ours, theirs in zip(
-        torch.autograd.grad(found, qkv, slope), torch.autograd.grad(expected, qkv, slope), strict=True
-    ):
+    for ours, theirs in zip(torch.autograd.grad(found, qkv, slope), torch.autograd.grad(expected, qkv, slope), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 

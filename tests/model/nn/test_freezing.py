@@ -79,8 +79,11 @@ def test_last_rule_that_matches_wins() -> None:
     model = classifier(LLAMA)
     apply_rules(model, [Rule("*", False), Rule("*.blocks.1.*", True), Rule("*.mlp.*", False)])
     assert {name.split(".blocks.1.")[1] for name in learning(model)} == {
-        "attention_norm.weight", "attention.qkv.weight", "attention.output.weight", "mlp_norm.weight",
-    }  # fmt: skip
+        "attention_norm.weight",
+        "attention.qkv.weight",
+        "attention.output.weight",
+        "mlp_norm.weight",
+    }
 
 
 def test_parameters_that_no_rule_names_stay_as_they_are() -> None:
@@ -115,8 +118,13 @@ def test_table_says_what_happened() -> None:
     changed, _ = changed_by(model, 1)
     table = freezing_table(model)
     assert [row.name for row in table] == [
-        "trunk.embedding", "trunk.stack.blocks.0", "trunk.stack.blocks.1", "trunk.stack.blocks.2", "trunk.stack.norm", "head.score",
-    ]  # fmt: skip
+        "trunk.embedding",
+        "trunk.stack.blocks.0",
+        "trunk.stack.blocks.1",
+        "trunk.stack.blocks.2",
+        "trunk.stack.norm",
+        "head.score",
+    ]
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     for row in table:
         inside = [name for name in sizes if name.startswith(f"{row.name}.")]

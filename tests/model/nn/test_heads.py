@@ -67,9 +67,7 @@ def test_padding_changes_nothing_in_an_encoder(config: ModelConfig):
 def test_padding_of_the_source_changes_nothing_in_a_seq2seq_model():
     model = Seq2SeqModel(ModelConfig("seq2seq", layers=2, width=32, heads=4, context=32), VOCAB).eval()
     ids, lengths, target = random_ids(2, 20), torch.tensor([20, 11]), random_ids(2, 7)
-    torch.testing.assert_close(
-        model(ids, lengths, target)[1:], model(ids[1:, :11], lengths[1:], target[1:]), atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(model(ids, lengths, target)[1:], model(ids[1:, :11], lengths[1:], target[1:]), atol=1e-5, rtol=1e-5)
 
 
 def test_later_targets_do_not_change_earlier_logits_of_a_seq2seq_model():

@@ -12,9 +12,7 @@ VOCAB, LONG = 61, 200  # longer than a cache is made at first
 SHAPES = {
     "gpt2": ModelConfig("gpt2", layers=2, width=32, heads=4, context=LONG),
     "grouped": ModelConfig(layers=2, width=32, heads=4, kv_heads=2, context=LONG),
-    "scaled": ModelConfig(
-        layers=2, width=32, heads=4, context=LONG, rope_scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 50)
-    ),
+    "scaled": ModelConfig(layers=2, width=32, heads=4, context=LONG, rope_scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 50)),
     "window": ModelConfig(layers=3, width=32, heads=4, kv_heads=1, context=LONG, window=7, global_every=2),
 }
 
@@ -30,9 +28,7 @@ def random_ids(rows: int, tokens: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("pieces", [[1] * LONG, [90, 1, 1, 5, 100, 1, 2], [3, 60, 137]])
-def test_pieces_give_the_hidden_states_of_the_whole_while_the_cache_grows(
-    trunk: Transformer, pieces: list[int]
-) -> None:
+def test_pieces_give_the_hidden_states_of_the_whole_while_the_cache_grows(trunk: Transformer, pieces: list[int]) -> None:
     assert sum(pieces) == LONG > SPARE_POSITIONS
     ids, cache = random_ids(2, LONG), trunk.new_cache(2)
     with torch.no_grad():

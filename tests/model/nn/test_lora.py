@@ -27,9 +27,11 @@ def _seeded() -> None:
 
 def models() -> list[Model]:
     return [
-        LanguageModel(GPT2, VOCABULARY), LanguageModel(LLAMA, VOCABULARY),
-        SequenceClassifier(BERT, VOCABULARY, 3), TokenClassifier(MODERN, VOCABULARY, 3),
-    ]  # fmt: skip
+        LanguageModel(GPT2, VOCABULARY),
+        LanguageModel(LLAMA, VOCABULARY),
+        SequenceClassifier(BERT, VOCABULARY, 3),
+        TokenClassifier(MODERN, VOCABULARY, 3),
+    ]
 
 
 def batch_for(model: Model) -> Batch:
@@ -151,10 +153,8 @@ def test_last_pattern_that_matches_decides() -> None:
         (SequenceClassifier(GPT2, VOCABULARY, 2), ("head.score",), "'head.score' matches nothing"),
         (LanguageModel(ModelConfig("lstm", layers=1, width=8), VOCABULARY), ("*",), "names near it: there are none"),
     ],
-)  # fmt: skip
-def test_targets_that_name_no_layer_of_the_trunk_are_refused(
-    model: Model, targets: tuple[str, ...], message: str
-) -> None:
+)
+def test_targets_that_name_no_layer_of_the_trunk_are_refused(model: Model, targets: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         apply_lora(model, LoraConfig(targets=targets))
 

@@ -34,10 +34,7 @@ def test_short_gradients_leave_the_loss_as_it_is():
     batch = Batch(ids, ids.roll(-1, 1), torch.tensor([32, 32]))
     losses = [model.loss(batch).nats for model in (whole, short)]
     torch.testing.assert_close(losses[0], losses[1])
-    gradients = [
-        torch.autograd.grad(loss, model.trunk.cells.weight_hh_l0)[0]
-        for loss, model in zip(losses, (whole, short), strict=True)
-    ]
+    gradients = [torch.autograd.grad(loss, model.trunk.cells.weight_hh_l0)[0] for loss, model in zip(losses, (whole, short), strict=True)]
     assert not torch.allclose(*gradients)
 
 

@@ -74,9 +74,7 @@ def test_empty_file_is_refused(tmp_path: Path):
 def test_embeddings_take_the_directions_and_keep_their_scale():
     weight = torch.randn(4, 8, generator=torch.Generator().manual_seed(1)) * 0.02
     before, deviation = weight.clone(), float(weight.std())
-    vectors = {
-        word: np.random.default_rng(n).normal(3.0, 2.0, 8).astype(np.float32) for n, word in enumerate(["mill", "水"])
-    }
+    vectors = {word: np.random.default_rng(n).normal(3.0, 2.0, 8).astype(np.float32) for n, word in enumerate(["mill", "水"])}
     assert initialize_embeddings(weight, [" Mill", "<|bos|>", "水", "ing"], vectors) == 2
     assert torch.equal(weight[[1, 3]], before[[1, 3]])
     stacked = np.stack([vectors["mill"], vectors["水"]])

@@ -28,8 +28,12 @@ DECODER, ENCODER = ModelConfig(context=512), ModelConfig("bert", context=512)
 SEQ2SEQ = ModelConfig("seq2seq", context=512)
 WORDS = WordTable(np.arange(VOCAB) % 3 == 0, np.ones(VOCAB, np.bool_), np.arange(VOCAB) % 7 == 0)
 KINDS: list[tuple[str, ModelConfig]] = [
-    ("masked", ENCODER), ("restore", DECODER), ("restore", SEQ2SEQ), ("spans", DECODER), ("spans", SEQ2SEQ),
-]  # fmt: skip
+    ("masked", ENCODER),
+    ("restore", DECODER),
+    ("restore", SEQ2SEQ),
+    ("spans", DECODER),
+    ("spans", SEQ2SEQ),
+]
 Ids = NDArray[np.int64]
 
 
@@ -92,9 +96,7 @@ def test_slices_of_a_step_are_what_one_process_reads(kind: str, model: ModelConf
         arrays = [getattr(part, field) for part in slices]
         if arrays[0] is not None:
             joined = [row for array in arrays for row in array.numpy()]
-            assert [trimmed(row, padding) for row in joined] == [
-                trimmed(row, padding) for row in getattr(whole, field).numpy()
-            ]
+            assert [trimmed(row, padding) for row in joined] == [trimmed(row, padding) for row in getattr(whole, field).numpy()]
     assert torch.equal(torch.cat([part.lengths for part in slices]), whole.lengths)
 
 
@@ -134,9 +136,7 @@ def test_evaluation_gives_a_row_the_same_noise_whatever_the_batches():
 def test_masks_cover_the_share_of_the_text_and_nothing_else(seed: int, rate: float, is_words: bool):
     plain = MadeRows(seed).batch(0, 0, 6)
     ids = plain.ids.numpy()
-    made = corruption("masked", ENCODER, "word" if is_words else "token", rate=rate).apply(
-        plain, row_keys(np.arange(6), 1)
-    )
+    made = corruption("masked", ENCODER, "word" if is_words else "token", rate=rate).apply(plain, row_keys(np.arange(6), 1))
     targets, inputs = made.targets.numpy(), made.ids.numpy()
     is_text, is_hidden = ids >= FIRST, targets != IGNORED
     assert not (is_hidden & ~is_text).any()
@@ -201,9 +201,7 @@ def test_every_place_is_hidden_as_often_as_another():
 def test_shuffling_moves_whole_units_within_their_document_alone(seed: int, rate: float, unit: str):
     ids = MadeRows(seed).batch(0, 0, 6).ids.numpy()
     units = number_units(WORDS.starts(ids, unit), ids >= FIRST)  # type: ignore[arg-type]
-    tagged = np.where(
-        ids >= FIRST, np.arange(ids.size).reshape(ids.shape) + FIRST, ids
-    )  # so that tokens can be followed
+    tagged = np.where(ids >= FIRST, np.arange(ids.size).reshape(ids.shape) + FIRST, ids)  # so that tokens can be followed
     shuffled = shuffle(tagged, units, ObjectiveConfig("restore", rate=rate, unit=unit), row_keys(np.arange(6), seed))  # type: ignore[arg-type]
     assert (shuffled[ids < FIRST] == ids[ids < FIRST]).all()
     for before, after, row in zip(tagged, shuffled, units, strict=True):
@@ -293,9 +291,7 @@ def test_spans_without_a_sentinel_left_stay_in_the_text():
 
 def test_documents_of_a_decoders_rows_are_a_text_with_its_answer():
     config = ObjectiveConfig("restore")
-    made = Corruption(config, DECODER, SYMBOLS, masks_documents=True).apply(
-        MadeRows(2).batch(0, 0, 6), row_keys(np.arange(6), 1)
-    )
+    made = Corruption(config, DECODER, SYMBOLS, masks_documents=True).apply(MadeRows(2).batch(0, 0, 6), row_keys(np.arange(6), 1))
     assert made.documents is not None
     starts = (made.documents.positions == 0) & (made.ids != PAD)
     assert torch.equal(starts, made.ids == BOS)

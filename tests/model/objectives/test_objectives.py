@@ -128,9 +128,7 @@ def test_portions_of_a_batch_with_unequal_counts_of_masks_change_nothing(tmp_pat
             assert figures.validation_loss is not None
             losses.append(figures.validation_loss)
 
-        training = TrainingConfig(
-            steps=5, batch_rows=8, micro_rows=micro_rows, log_every=1, evaluate_every=1, precision="float32"
-        )
+        training = TrainingConfig(steps=5, batch_rows=8, micro_rows=micro_rows, log_every=1, evaluate_every=1, precision="float32")
         out = tmp_path / str(micro_rows)
         train(model, batches, batches, training, OptimizerConfig(warmup_steps=1), out, "data", report)
         found.append((losses, torch.cat([weight.flatten() for weight in model.parameters()]).detach()))

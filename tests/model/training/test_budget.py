@@ -126,9 +126,7 @@ MIXED = "bfloat16" if choose_precision("auto", CPU) == torch.bfloat16 else "floa
     ],
     ids=lambda value: f"{value.family}" if isinstance(value, ModelConfig) else str(value),
 )
-def test_memory_estimate_is_within_15_percent_of_the_measured_peak(
-    config: ModelConfig, vocab_size: int, rows: int, precision: str
-):
+def test_memory_estimate_is_within_15_percent_of_the_measured_peak(config: ModelConfig, vocab_size: int, rows: int, precision: str):
     command = [
         sys.executable,
         "-m",

@@ -52,9 +52,7 @@ def save(folder: Path, model: LanguageModel, optimizer: torch.optim.AdamW, step:
     return save_checkpoint(folder, model, optimizer, dataclasses.replace(STATE, step=step), keep)
 
 
-def test_saved_state_comes_back_whole(
-    tmp_path: Path, tiny: ModelConfig, model: LanguageModel, optimizer: torch.optim.AdamW
-):
+def test_saved_state_comes_back_whole(tmp_path: Path, tiny: ModelConfig, model: LanguageModel, optimizer: torch.optim.AdamW):
     path = save(tmp_path, model, optimizer, 7)
     expected_draws = torch.rand(3)
     other = LanguageModel(tiny, 61)
@@ -112,9 +110,7 @@ def test_checkpoint_of_the_same_step_is_replaced(tmp_path: Path, model: Language
     assert newest_checkpoint(tmp_path) == path
 
 
-def test_leftovers_of_an_interrupted_save_are_removed(
-    tmp_path: Path, model: LanguageModel, optimizer: torch.optim.AdamW
-):
+def test_leftovers_of_an_interrupted_save_are_removed(tmp_path: Path, model: LanguageModel, optimizer: torch.optim.AdamW):
     whole = save(tmp_path, model, optimizer, 5)
     (tmp_path / ".unfinished-step-00000010").mkdir()
     remove_unfinished(tmp_path)
@@ -144,9 +140,7 @@ def test_run_on_another_machine_is_warned_of(caplog: pytest.LogCaptureFixture):
     assert [record.message.split()[1] for record in caplog.records] == ["processes", "threads", "torch"]
 
 
-def test_checkpoint_of_another_model_is_refused(
-    tmp_path: Path, tiny: ModelConfig, model: LanguageModel, optimizer: torch.optim.AdamW
-):
+def test_checkpoint_of_another_model_is_refused(tmp_path: Path, tiny: ModelConfig, model: LanguageModel, optimizer: torch.optim.AdamW):
     path = save(tmp_path, model, optimizer, 5)
     other = LanguageModel(dataclasses.replace(tiny, layers=1), 61)
     with pytest.raises(ValueError, match=r"not this model's: trunk\.stack\.blocks\.1"):

@@ -77,9 +77,7 @@ def test_accumulation_does_not_change_the_loss(tmp_path: Path, tiny: ModelConfig
 def test_one_batch_is_learned_by_heart(tmp_path: Path, tiny: ModelConfig, make_shard: MakeShard):
     batches = PretrainBatches(RowStream({"all": TokenRows.open([make_shard("four.parquet", 4)])}, 4, seed=1))
     _, figures, _ = run_training(tmp_path, tiny, batches, steps=200, log_every=50)
-    unknowable = (
-        math.log(4) / 16
-    )  # nats per token: each row begins with <|bos|>, which does not tell which of four it is
+    unknowable = math.log(4) / 16  # nats per token: each row begins with <|bos|>, which does not tell which of four it is
     assert figures[-1].loss - unknowable < 0.1
 
 
@@ -88,9 +86,7 @@ def test_first_loss_is_that_of_guessing(tmp_path: Path, tiny: ModelConfig, pretr
     assert figures[0].loss == pytest.approx(math.log(61), abs=0.1)
 
 
-def test_finished_run_returns_at_once_with_its_model(
-    tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches
-):
+def test_finished_run_returns_at_once_with_its_model(tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches):
     first, figures, model = run_training(tmp_path, tiny, pretrain_batches, pretrain_batches)
     again, no_figures, loaded = run_training(tmp_path, tiny, pretrain_batches, pretrain_batches)
     assert no_figures == []
@@ -118,9 +114,7 @@ def test_evaluation_does_not_change_training(tmp_path: Path, tiny: ModelConfig, 
     assert [figure.loss for figure in with_it] == [figure.loss for figure in without]
 
 
-def test_stopped_run_leaves_a_checkpoint_to_go_on_from(
-    tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches
-):
+def test_stopped_run_leaves_a_checkpoint_to_go_on_from(tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches):
     stopped, _, _ = run_training(tmp_path, tiny, pretrain_batches, stop=lambda: True, log_every=2)
     assert (stopped.step, stopped.finished, stopped.checkpoint.name) == (2, False, "step-00000002")
     assert stopped.checkpoint.exists()
@@ -193,9 +187,7 @@ def test_frozen_trunk_is_not_changed_and_its_run_resumes(tmp_path: Path, tiny: M
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-def test_compiled_training_has_about_the_losses_of_a_plain_one(
-    tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches
-):
+def test_compiled_training_has_about_the_losses_of_a_plain_one(tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches):
     _, plain, _ = run_training(tmp_path / "plain", tiny, pretrain_batches, steps=4)
     _, compiled, _ = run_training(tmp_path / "compiled", tiny, pretrain_batches, steps=4, compile=True)
     assert [figures.loss for figures in compiled] == pytest.approx([figures.loss for figures in plain], rel=1e-4)

@@ -82,10 +82,7 @@ def test_personal_data_is_masked_kept_or_costs_the_document(tmp_path: Path):
     masked = annotated(tmp_path / "mask", document("a", text))
     assert "jane" not in str(rows(masked, "documents-*.parquet")[0]["text"])
     assert rows(masked, "statistics-*.parquet")[0]["pii_email"] == 1
-    assert (
-        rows(annotated(tmp_path / "keep", document("a", text), pii={"email": "keep"}), "documents-*.parquet")[0]["text"]
-        == text
-    )
+    assert rows(annotated(tmp_path / "keep", document("a", text), pii={"email": "keep"}), "documents-*.parquet")[0]["text"] == text
     dropped = annotated(tmp_path / "drop", document("a", text), document("b", PROSE), pii={"email": "drop"})
     assert dropped.ledger.dropped == {"pii_email": 1}
     assert "jane" not in str(rows(dropped, "dropped-*.parquet")[0]["text"])
@@ -142,10 +139,6 @@ def test_a_second_run_gives_the_same_bytes(tmp_path: Path):
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=60), min_size=1, max_size=6))
 def test_what_comes_in_comes_out_or_is_dropped(tmp_path_factory: pytest.TempPathFactory, texts: list[str]):
-    clean = annotated(
-        tmp_path_factory.mktemp("w"), *(document(str(n), text or "x", language="und") for n, text in enumerate(texts))
-    )
-    assert sorted(ids(clean, "documents-*.parquet") + ids(clean, "dropped-*.parquet")) == [
-        str(n) for n in range(len(texts))
-    ]
+    clean = annotated(tmp_path_factory.mktemp("w"), *(document(str(n), text or "x", language="und") for n, text in enumerate(texts)))
+    assert sorted(ids(clean, "documents-*.parquet") + ids(clean, "dropped-*.parquet")) == [str(n) for n in range(len(texts))]
     clean.ledger.check("annotate")

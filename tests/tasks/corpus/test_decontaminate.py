@@ -35,9 +35,7 @@ def examples(folder: Path, *texts: str) -> Examples:
     return Examples(str(folder), "e")
 
 
-def run(
-    folder: Path, found: list[Row], judged: tuple[Examples, ...] = (), keep: str = "first", **settings: object
-) -> Corpus:
+def run(folder: Path, found: list[Row], judged: tuple[Examples, ...] = (), keep: str = "first", **settings: object) -> Corpus:
     bench = Bench.open(folder)
     clean = bench.annotate(bench.raw(found[: len(found) // 2], found[len(found) // 2 :]))
     unique = bench.deduplicate(clean, bench.select(clean), keep=keep)
@@ -79,9 +77,7 @@ def test_no_near_copy_crosses_the_split(tmp_path: Path):
     base = [words(n, 60) for n in range(40)]
     found = [document(f"{n}-{copy}", text + f" {copy}") for n, text in enumerate(base) for copy in range(3)]
     corpus = run(tmp_path, found, keep="all", validation_share=0.3, max_overlap=None)
-    train, validation = (
-        {mark.split("-")[0] for mark in ids(corpus, name)} for name in ("train-*.parquet", "validation.parquet")
-    )
+    train, validation = ({mark.split("-")[0] for mark in ids(corpus, name)} for name in ("train-*.parquet", "validation.parquet"))
     assert validation
     assert not train & validation
     assert corpus.ledger.rows_out == 120
@@ -193,9 +189,7 @@ def test_a_training_document_made_of_validation_text_is_dropped(tmp_path: Path):
 
 
 def test_the_mixture_takes_its_share_of_a_language(tmp_path: Path):
-    found = [document(f"e{n}", words(n, 30)) for n in range(100)] + [
-        document(f"z{n}", han(n, 60), language="zh") for n in range(100)
-    ]
+    found = [document(f"e{n}", words(n, 30)) for n in range(100)] + [document(f"z{n}", han(n, 60), language="zh") for n in range(100)]
     corpus = run(tmp_path, found, mixture=[{"language": "zh", "share": 0.25}])
     train = ids(corpus, "train-*.parquet")
     assert corpus.ledger.dropped == {"mixture": 200 - corpus.ledger.rows_out}

@@ -47,12 +47,16 @@ def test_near_copies_go_in_english_and_chinese_and_the_first_stays(tmp_path: Pat
     )
     assert kept(unique) == ["0", "1", "2", "5"]
     assert {(row["id"], row["root_id"], row["size"]) for row in rows(unique, "clusters.parquet")} == {
-        ("1", "1", 2), ("3", "1", 2), ("2", "2", 2), ("4", "2", 2),
-    }  # fmt: skip
+        ("1", "1", 2),
+        ("3", "1", 2),
+        ("2", "2", 2),
+        ("4", "2", 2),
+    }
     gone = [row for row in rows(unique, "verdicts-*.parquet") if not row["kept"]]
     assert [(row["id"], row["cluster"], row["stage"], row["reason"]) for row in gone] == [
-        ("3", "1", "deduplicate", "near_copy"), ("4", "2", "deduplicate", "near_copy"),
-    ]  # fmt: skip
+        ("3", "1", "deduplicate", "near_copy"),
+        ("4", "2", "deduplicate", "near_copy"),
+    ]
     assert all(0.9 <= float(str(row["value"])) < 1 for row in gone)
     assert unique.figures == {"clusters": 2, "largest_cluster": 2}
 

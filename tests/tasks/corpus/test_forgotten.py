@@ -69,9 +69,7 @@ def test_a_damaged_line_is_refused_by_its_number_and_never_passed_over(tmp_path:
 
 
 def test_writers_at_once_lose_no_line(tmp_path: Path):
-    threads = [
-        threading.Thread(target=mark_forgotten, args=(tmp_path, f"{n:04d}", "s", "p" * 200, "r")) for n in range(40)
-    ]
+    threads = [threading.Thread(target=mark_forgotten, args=(tmp_path, f"{n:04d}", "s", "p" * 200, "r")) for n in range(40)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -123,9 +121,7 @@ def test_a_forgotten_text_that_moves_in_its_file_does_not_come_back(tmp_path: Pa
 def test_a_line_without_a_digest_closes_its_place_alone(tmp_path: Path):
     mark_forgotten(tmp_path, "a", "s", "p:1", "")
     path = tmp_path / FILE
-    path.write_text(
-        json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "digest"})
-    )
+    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "digest"}))
     assert bearing_on(read_forgotten(tmp_path), "s", {"p"}) == ("a",)
 
 

@@ -41,9 +41,7 @@ def test_sources_come_in_the_order_of_the_recipe_and_files_by_name(tmp_path: Pat
     for name in ("b", "a"):
         write_rows(tmp_path / "later" / f"{name}.jsonl", {"text": f"{name} one"}, {"text": f"{name} two"})
     write_rows(tmp_path / "first" / "z.jsonl", {"text": "z"})
-    raw = Bench.open(tmp_path / "w").ingest(
-        source("jsonl", tmp_path / "later", "later"), source("jsonl", tmp_path / "first", "first")
-    )
+    raw = Bench.open(tmp_path / "w").ingest(source("jsonl", tmp_path / "later", "later"), source("jsonl", tmp_path / "first", "first"))
     found = rows(raw, "documents-*.parquet")
     assert [row["text"] for row in found] == ["a one", "a two", "b one", "b two", "z"]
     assert [row["source"] for row in found] == ["later"] * 4 + ["first"]
@@ -57,9 +55,7 @@ def test_documents_and_rejects_keep_their_contracts_and_together_are_what_was_re
     assert (check_table("Documents", documents).rows, check_table("Dropped", rejects).rows) == (2, 2)
     assert (pq.read_schema(documents), pq.read_schema(rejects)) == (DOCUMENTS, DROPPED)
     assert [row["bytes"] for row in rows(raw, "documents-*.parquet")] == [len("Größe".encode()), 1]
-    assert {(row["stage"], row["reason"]) for row in rows(raw, "rejects-*.parquet")} == {
-        ("ingest", "empty_text"), ("ingest", "not_text")
-    }  # fmt: skip
+    assert {(row["stage"], row["reason"]) for row in rows(raw, "rejects-*.parquet")} == {("ingest", "empty_text"), ("ingest", "not_text")}
     raw.ledger.check("ingest")
     assert (raw.ledger.rows_in, raw.ledger.rows_out) == (4, 2)
 

@@ -41,9 +41,7 @@ def table(*rows: Mapping[str, Value]) -> pa.Table:
     """Statistics of documents; figures that are not named are those of a harmless text, or null where they may be."""
     whole: list[dict[str, Value]] = []
     for number, row in enumerate(rows):
-        harmless: dict[str, Value] = {
-            name: 1_000 if name in COUNTS else 0 if name in SHARES else None for name in COLUMNS
-        }
+        harmless: dict[str, Value] = {name: 1_000 if name in COUNTS else 0 if name in SHARES else None for name in COLUMNS}
         harmless |= {"letter_share": 1.0, "word_chars": 5.0}
         whole.append({"id": str(number), "source": "web", "language": "en", **harmless, **row})
     return pa.Table.from_pylist(whole, schema=STATISTICS)

@@ -63,9 +63,7 @@ def table(folder: Path) -> dict[tuple[str, str], dict[str, float]]:
     return {(row["model"], row["metric"]): row for row in pq.read_table(folder / "scores.parquet").to_pylist()}
 
 
-def test_uniform_model_and_unigram_model_score_what_a_hand_computes(
-    uniform: PretrainedModel, corpus: Corpus, tmp_path: Path
-) -> None:
+def test_uniform_model_and_unigram_model_score_what_a_hand_computes(uniform: PretrainedModel, corpus: Corpus, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(uniform.path / "model")
     size = tokenizer.get_vocab_size()
     train = [token for ids in encode_documents(tokenizer, [TEXTS["t1"], TEXTS["t2"]]) for token in ids]
@@ -104,9 +102,7 @@ def test_add_one_smoothing_by_hand() -> None:
     assert np.exp(-unigram_nats(np.array([3, 0, 1]))) == pytest.approx([4 / 7, 1 / 7, 2 / 7])
 
 
-def test_same_suite_gives_the_same_bytes_and_limits_hold(
-    uniform: PretrainedModel, corpus: Corpus, tmp_path: Path
-) -> None:
+def test_same_suite_gives_the_same_bytes_and_limits_hold(uniform: PretrainedModel, corpus: Corpus, tmp_path: Path) -> None:
     config = EvaluateConfig(max_documents=1, document_bytes=64, samples=2, sample_tokens=5, prompts=["rain"])
     digests = []
     for name in ("first", "second"):

@@ -74,9 +74,7 @@ def test_heads_that_are_shown_lie_farthest_from_the_mean(model: LanguageModel, t
     assert [view.head for view in view.layers[0].maps] == [None, *sorted(farthest)]
 
 
-def test_what_is_written_is_bounded_and_read_back(
-    model: LanguageModel, tokenizer: tokenizers.Tokenizer, tmp_path: Path
-) -> None:
+def test_what_is_written_is_bounded_and_read_back(model: LanguageModel, tokenizer: tokenizers.Tokenizer, tmp_path: Path) -> None:
     views = look_at_samples(Subject(model, tokenizer), model, [(PROMPT, TEXT * 9)] * 7, is_chat=False)
     assert (len(views), len(views[0].tokens), len(views[0].layers)) == (TEXTS, TOKENS, LAYERS)
     assert [views[0].layers[0].layer, views[0].layers[-1].layer, views[0].layers_in_all] == [0, 10, 11]
@@ -93,16 +91,12 @@ def test_recurrent_model_has_losses_and_no_maps(tokenizer: tokenizers.Tokenizer)
     assert all(token.nats for token in view.tokens[1:])
 
 
-def test_sample_is_shown_up_to_bytes_that_are_no_character(
-    model: LanguageModel, tokenizer: tokenizers.Tokenizer
-) -> None:
+def test_sample_is_shown_up_to_bytes_that_are_no_character(model: LanguageModel, tokenizer: tokenizers.Tokenizer) -> None:
     (view,) = look_at_samples(Subject(model, tokenizer), model, [("rain", " on\ufffd\ufffd stone")], is_chat=False)
     assert "".join(token.text for token in view.tokens) == "<|bos|>rain on"
 
 
-def test_question_to_a_tuned_model_stands_between_its_marks(
-    model: LanguageModel, tokenizer: tokenizers.Tokenizer
-) -> None:
+def test_question_to_a_tuned_model_stands_between_its_marks(model: LanguageModel, tokenizer: tokenizers.Tokenizer) -> None:
     (view,) = look_at_samples(Subject(model, tokenizer), model, [("rain", "stone")], is_chat=True)
     texts = [token.text for token in view.tokens]
     assert texts[:2] == ["<|bos|>", "<|user|>"]

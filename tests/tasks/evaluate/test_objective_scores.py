@@ -33,8 +33,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     folder = tmp_path_factory.mktemp("corpus")
     for name, texts in (("train-00000", TRAIN), ("validation", HELD)):
         rows = [
-            {"id": f"{name}{n}", "text": text, "source": "s", "path": "p", "language": "en", "meta": []}
-            | {"bytes": len(text.encode())}
+            {"id": f"{name}{n}", "text": text, "source": "s", "path": "p", "language": "en", "meta": []} | {"bytes": len(text.encode())}
             for n, text in enumerate(texts)
         ]
         with TableWriter(folder / f"{name}.parquet", DOCUMENTS) as writer:

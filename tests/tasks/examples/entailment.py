@@ -46,9 +46,7 @@ def contract(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
     return example_schema("EntailmentExamples", columns)
 
 
-def encode(
-    examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None
-) -> EncodedExamples:
+def encode(examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None) -> EncodedExamples:
     """Both texts in one row."""
     numbers = {name: number for number, name in enumerate(examples.labels)}
     rows = examples.table.to_pylist()

@@ -157,9 +157,7 @@ def test_bad_rows_are_counted_by_reason(tmp_path: Path):
 
 def test_a_wrong_field_name_is_the_users_error(tmp_path: Path):
     path = jsonl(tmp_path / "a.jsonl", *labelled(4))
-    with pytest.raises(
-        UserError, match=r"a\.jsonl:1: 4 of 4 rows lack one of text, sentiment; this row has text, label"
-    ):
+    with pytest.raises(UserError, match=r"a\.jsonl:1: 4 of 4 rows lack one of text, sentiment; this row has text, label"):
         run(tmp_path, "classification", {"kind": "jsonl", "paths": [path], "label_field": "sentiment"})
 
 
@@ -182,9 +180,7 @@ def test_conll_sentences_keep_their_tokens_and_broken_ones_are_counted(tmp_path:
     sentences = [f"Anna{n}\tB-PER\nsees\tO\nYork\tB-LOC\n" for n in range(30)] + ["lonely\n", "-DOCSTART- O\n"]
     path = tmp_path / "a.conll.gz"
     path.write_bytes(gzip.compress("\n".join(sentences).encode()))
-    outcome, train, heldout, labels = run(
-        tmp_path, "token_labels", {"kind": "conll", "paths": [str(path)]}, heldout_share=0.3
-    )
+    outcome, train, heldout, labels = run(tmp_path, "token_labels", {"kind": "conll", "paths": [str(path)]}, heldout_share=0.3)
     assert labels == ["B-LOC", "B-PER", "O"]
     assert len(train) + len(heldout) == 30
     assert outcome.ledger.dropped == {"malformed": 2}
@@ -237,9 +233,7 @@ def test_identity_is_the_content_of_the_files_not_their_place(tmp_path: Path):
         (tmp_path / place).mkdir()
         path = jsonl(tmp_path / place / "x.jsonl", *labelled(3))
         configs.append(
-            TypeAdapter(AnyExamples).validate_python(
-                {"name": "t", "kind": "classification", "source": {"kind": "jsonl", "paths": [path]}}
-            )
+            TypeAdapter(AnyExamples).validate_python({"name": "t", "kind": "classification", "source": {"kind": "jsonl", "paths": [path]}})
         )
     assert identity(configs[0]) == identity(configs[1])
     assert example_digests(configs[0]) == example_digests(configs[1])

@@ -101,9 +101,7 @@ def test_what_a_killed_run_left_is_removed_after_a_day(tmp_path: Path):
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_a_file_whose_worker_dies_twice_fails_the_stage_by_name_once_the_others_are_done(
-    tmp_path: Path, pool: FileTasks
-):
+def test_a_file_whose_worker_dies_twice_fails_the_stage_by_name_once_the_others_are_done(tmp_path: Path, pool: FileTasks):
     log = tmp_path / "log"
     works = [Count(n, "dies" if n == 2 else "lives", str(log)) for n in range(5)]
     with pytest.raises(UserError, match=r"count: 1 of 5 files lost .*twice.*\n  number 2: .*exit code -9\n.*Fix: "):
@@ -184,9 +182,7 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, by
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
-def test_any_number_of_workers_writes_the_same_bytes(
-    tmp_path: Path, serial: tuple[Path, dict[str, bytes]], workers: int
-):
+def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path, serial: tuple[Path, dict[str, bytes]], workers: int):
     sources, expected = serial
     assert len(expected) > 12
     assert corpus_bytes(tmp_path, sources, workers) == expected
@@ -254,9 +250,7 @@ def test_a_run_that_is_killed_goes_on_with_what_is_left(tmp_path: Path):
     (tmp_path / "run.py").write_text(SCRIPT)
     parts = tmp_path / "w" / "parts" / "annotate"
     root = str(Path(__file__).parents[3])
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "run.py"), str(tmp_path / "w"), str(sources), root], start_new_session=True
-    )
+    process = subprocess.Popen([sys.executable, str(tmp_path / "run.py"), str(tmp_path / "w"), str(sources), root], start_new_session=True)
     deadline = time.monotonic() + 120
     while len(list(parts.glob("*/part.json"))) < 3:
         assert process.poll() is None, "it ended before it could be killed"

@@ -136,9 +136,7 @@ def llama(tmp_path: Path) -> Path:
         "choice",
     ],
 )
-def test_every_kind_of_model_comes_back_bit_for_bit_and_opens_in_transformers(
-    make, opens: type, tmp_path: Path
-) -> None:
+def test_every_kind_of_model_comes_back_bit_for_bit_and_opens_in_transformers(make, opens: type, tmp_path: Path) -> None:
     torch.manual_seed(0)
     source = save(tmp_path / "source", make(tokenizer_size()))
     exported = export_model(source, tmp_path / "out", "float32", allow_pickle=False)
@@ -159,9 +157,7 @@ def test_wordmill_and_transformers_write_the_same_text_from_an_export(llama: Pat
     ours = continue_text(model, tokenizer, "the mill", 1, Sampling(20, temperature=0))
     opened = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     inputs = opened("the mill", return_tensors="pt")
-    written = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").generate(
-        **inputs, max_new_tokens=20, do_sample=False
-    )
+    written = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").generate(**inputs, max_new_tokens=20, do_sample=False)
     assert opened.model_max_length == LLAMA.context
     text = opened.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     assert text.rstrip("\ufffd") == ours[0]
@@ -212,8 +208,15 @@ def test_manifest_holds_every_file_and_what_the_certificate_found(llama: Path, t
         digest = hashlib.sha256((tmp_path / "out" / entry["path"]).read_bytes()).hexdigest()
         assert digest == entry["sha256"], entry["path"]
     names = {entry["path"] for entry in manifest["files"]}
-    assert names >= {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "README.md",
-                     "tokenizer_config.json", "certificate.json"}  # fmt: skip
+    assert names >= {
+        "model.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "README.md",
+        "tokenizer_config.json",
+        "certificate.json",
+    }
     assert manifest["figures"]["loaded anew: logits"] == 0.0
     assert manifest["notes"]["certificate"] == "passed"
     told = json.loads((tmp_path / "out" / "certificate.json").read_text())
@@ -226,8 +229,10 @@ def test_card_opens_with_what_the_hub_reads_and_its_four_lines_run(
     export_model(llama, tmp_path / "out", "float32", allow_pickle=False)
     _, front, _ = (tmp_path / "out" / "README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(front) == {
-        "library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["wordmill"],
-    }  # fmt: skip
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["wordmill"],
+    }
     assert run_card(tmp_path / "out", monkeypatch, capsys).startswith("<|bos|>The mill")
 
 
@@ -250,9 +255,7 @@ def test_four_lines_of_a_chat_model_ask_a_question(
     assert said.startswith("<|bos|><|user|>What is a mill?<|assistant|>")
 
 
-def test_four_lines_of_a_choosing_model_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_four_lines_of_a_choosing_model_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     source = save(tmp_path / "source", MultipleChoice(BERT, tokenizer_size()))
     export_model(source, tmp_path / "out", "float32", allow_pickle=False)
@@ -309,9 +312,7 @@ def test_artifact_is_known_by_its_place_or_its_weights(is_copy: bool, adapted: P
     assert "| finetune | `0123456789abcdef` |" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_without_transformers_the_certificate_says_so(
-    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_transformers_the_certificate_says_so(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_module, "is_installed", lambda: False)
     exported = export_model(llama, tmp_path / "out", "float32", allow_pickle=False)
     assert found(exported.checks, "transformers") is None
@@ -344,9 +345,7 @@ def test_target_that_cannot_be_made_is_refused(llama: Path, tmp_path: Path) -> N
     ],
     ids=["lstm", "cap"],
 )
-def test_model_that_transformers_cannot_compute_is_refused_with_the_reason(
-    config: ModelConfig, reason: str, tmp_path: Path
-) -> None:
+def test_model_that_transformers_cannot_compute_is_refused_with_the_reason(config: ModelConfig, reason: str, tmp_path: Path) -> None:
     source = save(tmp_path / "source", LanguageModel(config, tokenizer_size()))
     with pytest.raises(UserError, match=rf"{reason}.*wordmill generate and evaluate go on using it"):
         export_model(source, tmp_path / "out", "float32", allow_pickle=False)
@@ -356,18 +355,14 @@ def test_model_that_transformers_cannot_compute_is_refused_with_the_reason(
 @pytest.mark.parametrize("rows", [100, 9_000])
 def test_tokenizer_of_another_model_is_refused(rows: int, tmp_path: Path) -> None:
     source = save(tmp_path / "source", LanguageModel(ModelConfig(layers=1, width=16, heads=2, context=16), rows))
-    with pytest.raises(
-        UserError, match=rf"tokenizer.json has {tokenizer_size()} tokens, but the weights are for {rows}"
-    ):
+    with pytest.raises(UserError, match=rf"tokenizer.json has {tokenizer_size()} tokens, but the weights are for {rows}"):
         export_model(source, tmp_path / "out", "float32", allow_pickle=False)
 
 
 def test_ids_of_the_source_that_lie_outside_of_the_vocabulary_are_replaced(llama: Path, tmp_path: Path) -> None:
     config = json.loads((llama / "config.json").read_text()) | {"bos_token_id": 50_256, "eos_token_id": [1, 50_256]}
     (llama / "config.json").write_text(json.dumps(config))
-    (llama / "generation_config.json").write_text(
-        json.dumps({"temperature": 0.6, "do_sample": True, "eos_token_id": 1})
-    )
+    (llama / "generation_config.json").write_text(json.dumps({"temperature": 0.6, "do_sample": True, "eos_token_id": 1}))
     export_model(llama, tmp_path / "out", "float32", allow_pickle=False)
     generation = json.loads((tmp_path / "out" / "generation_config.json").read_text())
     assert (generation["bos_token_id"], generation["eos_token_id"], generation["temperature"]) == (0, 1, 0.6)

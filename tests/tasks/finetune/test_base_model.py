@@ -109,9 +109,7 @@ def test_missing_tokens_of_a_conversation_are_added_behind_all_others(gpt2: Pret
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8, "targets": ["trunk.*"]}])
-def test_gpt2_learns_instructions_with_new_tokens(
-    gpt2: PretrainedModel, lora: dict[str, object] | None, tmp_path: Path
-) -> None:
+def test_gpt2_learns_instructions_with_new_tokens(gpt2: PretrainedModel, lora: dict[str, object] | None, tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [{"prompt": f"is {word} a fruit?", "response": "yes"} for word in FRUIT]
     examples = examples_of(tmp_path, rows * 4, [], heldout=2)
     config = FinetuneConfig.model_validate(
@@ -155,9 +153,7 @@ def test_gpt2_learns_classes_and_transformers_finds_the_same(gpt2: PretrainedMod
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8, "targets": ["trunk.*"]}])
-def test_bert_learns_classes_and_transformers_finds_the_same(
-    bert: PretrainedModel, lora: dict[str, object] | None, tmp_path: Path
-) -> None:
+def test_bert_learns_classes_and_transformers_finds_the_same(bert: PretrainedModel, lora: dict[str, object] | None, tmp_path: Path) -> None:
     examples = examples_of(tmp_path, things(60), ["fruit", "tool"], heldout=12)
     config = FinetuneConfig.model_validate(
         {
@@ -198,9 +194,7 @@ def test_masked_language_model_takes_no_instructions(bert: PretrainedModel, tmp_
 
 
 @pytest.mark.parametrize("kind", [transformers.BertModel, transformers.BertForPreTraining])
-def test_trunk_and_pooler_of_a_bert_stay_under_a_new_head(
-    kind: type[transformers.PreTrainedModel], tmp_path: Path
-) -> None:
+def test_trunk_and_pooler_of_a_bert_stay_under_a_new_head(kind: type[transformers.PreTrainedModel], tmp_path: Path) -> None:
     base = taken(write_bert(tmp_path / "bare", kind))
     examples = examples_of(tmp_path, things(12), ["fruit", "tool"], heldout=0)
     config = FinetuneConfig(name="things", examples="things", steps=2, freeze=("trunk.*", "head.pooler.*"))
@@ -257,9 +251,7 @@ def test_pickle_beside_other_safetensors_is_not_read_unasked(tmp_path: Path) -> 
 def their_adapter(folder: Path, out: Path) -> PeftModel:
     """An adapter as PEFT saves it, with random weights."""
     base = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    theirs = get_peft_model(
-        base, LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False)
-    )
+    theirs = get_peft_model(base, LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False))
     theirs.save_pretrained(str(out))
     return theirs.eval()
 

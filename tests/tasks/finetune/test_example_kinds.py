@@ -60,7 +60,7 @@ def rows_of(kind: str) -> list[Row]:
             "multi_label": {"text": text, "labels": labels},
             "regression": {"text": text, "value": value},
             "multiple_choice": {"question": f"fruit {number}", "choices": first, "answer": fruit if i % 3 else first.index(fruit)},
-        }  # fmt: skip
+        }
         rows.append(kinds[kind])
     return rows
 
@@ -71,9 +71,7 @@ def prepared(kind: str, rows: list[Row], folder: Path, **settings: object) -> Ex
     out.mkdir()
     source = {"kind": "jsonl", "paths": [str(folder / "rows.jsonl")]}
     outcome = prepare_examples(
-        TypeAdapter(AnyExamples).validate_python(
-            {"name": "task", "kind": kind, "source": source, "heldout_share": 0.3, **settings}
-        ),
+        TypeAdapter(AnyExamples).validate_python({"name": "task", "kind": kind, "source": source, "heldout_share": 0.3, **settings}),
         out,
     )
     outcome.ledger.check("examples")
@@ -101,9 +99,7 @@ def theirs_say(model: PretrainedModel, text: str) -> torch.Tensor:
         return network(**opened(text, return_tensors="pt")).logits[0]
 
 
-def test_several_labels_are_learned_scored_and_told_alike_by_transformers(
-    base: PretrainedModel, tmp_path: Path
-) -> None:
+def test_several_labels_are_learned_scored_and_told_alike_by_transformers(base: PretrainedModel, tmp_path: Path) -> None:
     examples = prepared("multi_label", rows_of("multi_label"), tmp_path)
     model = tuned(base, examples, tmp_path / "model")
     scores = scores_of(model, examples, tmp_path)
@@ -171,7 +167,7 @@ def test_kind_of_a_table_is_read_from_its_columns(kind: str, tmp_path: Path) -> 
         ("multiple_choice", {"question": "x", "choices": ["a", "b"], "answer": "c"}, "no_such_choice"),
         ("multiple_choice", {"question": "x", "choices": ["a", "b", "c"], "answer": 0}, "other_number_of_choices"),
     ],
-)  # fmt: skip
+)
 def test_row_that_is_no_example_is_dropped_for_a_reason(kind: str, row: Row, reason: str, tmp_path: Path) -> None:
     examples = prepared(kind, [*rows_of(kind), row], tmp_path)
     assert examples.ledger.dropped == {reason: 1}
@@ -182,9 +178,7 @@ def test_numbers_that_csv_spells_are_figures(tmp_path: Path) -> None:
     source = {"kind": "csv", "paths": [str(tmp_path / "rows.csv")]}
     out = tmp_path / "out"
     out.mkdir()
-    config = TypeAdapter(AnyExamples).validate_python(
-        {"name": "task", "kind": "regression", "source": source, "heldout_share": 0.3}
-    )
+    config = TypeAdapter(AnyExamples).validate_python({"name": "task", "kind": "regression", "source": source, "heldout_share": 0.3})
     prepare_examples(config, out)
     for row in pq.read_table(out / "train.parquet").to_pylist():
         assert row["value"] == int(row["text"].split()[1]) / 2
@@ -206,9 +200,7 @@ def test_model_of_another_kind_is_not_scored(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(8, 24), st.booleans())
-def test_row_of_a_choice_fits_and_keeps_the_nearest_parts(
-    question: int, choice: int, context: int, shared: bool
-) -> None:
+def test_row_of_a_choice_fits_and_keeps_the_nearest_parts(question: int, choice: int, context: int, shared: bool) -> None:
     special = TextIds(0, 1, 1 if shared else 2)
     ids = choice_row([100 + i for i in range(question)], [200 + i for i in range(choice)], special, context)
     assert len(ids) <= context

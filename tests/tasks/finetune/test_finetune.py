@@ -77,9 +77,7 @@ def classification_rows(count: int) -> list[dict[str, object]]:
     return [{"text": f"a {random.choice(sides[i % 3][1])} here", "label": sides[i % 3][0]} for i in range(count)]
 
 
-def run(
-    config: FinetuneConfig, base: PretrainedModel, tokenizer: Tokenizer, examples: Examples, out: Path
-) -> FinetunedModel:
+def run(config: FinetuneConfig, base: PretrainedModel, tokenizer: Tokenizer, examples: Examples, out: Path) -> FinetunedModel:
     out.mkdir()
     outcome = finetune(config, base, tokenizer, (examples,), out, here)
     return FinetunedModel(str(out), "f17e", figures=outcome.figures, notes=outcome.notes)
@@ -89,9 +87,7 @@ def scores_of(folder: Path) -> dict[tuple[str, str], float]:
     return {(row["model"], row["metric"]): row["value"] for row in pq.read_table(folder / "scores.parquet").to_pylist()}
 
 
-def test_classifier_learns_a_separable_task_and_beats_the_majority(
-    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path
-) -> None:
+def test_classifier_learns_a_separable_task_and_beats_the_majority(base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
     examples = write_examples(tmp_path, classification_rows(120), ["fruit", "tool"], heldout=30)
     config = FinetuneConfig(name="things", examples="things", epochs=5, optimizer={"learning_rate": 3e-3}, batch_rows=8)
     model = run(config, base, tokenizer, examples, tmp_path / "model")
@@ -122,9 +118,7 @@ def test_transformers_classifies_a_text_like_we_do(base: PretrainedModel, tokeni
     assert theirs.config.id2label == {0: "fruit", 1: "tool"}
 
 
-def test_token_labels_are_learned_and_scored_by_token(
-    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path
-) -> None:
+def test_token_labels_are_learned_and_scored_by_token(base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     rows: list[dict[str, object]] = []
     for _ in range(100):
@@ -137,9 +131,7 @@ def test_token_labels_are_learned_and_scored_by_token(
         picked = [words[i] for i in random.permutation(4)]
         rows.append({"tokens": [w for w, _ in picked], "labels": [label for _, label in picked]})
     examples = write_examples(tmp_path, rows, ["FRUIT", "O", "TOOL"], heldout=20)
-    config = FinetuneConfig(
-        name="kinds", examples="kinds", epochs=8, optimizer={"learning_rate": 5e-3, "warmup_steps": 0}, batch_rows=8
-    )
+    config = FinetuneConfig(name="kinds", examples="kinds", epochs=8, optimizer={"learning_rate": 5e-3, "warmup_steps": 0}, batch_rows=8)
     model = run(config, base, tokenizer, examples, tmp_path / "model")
     evaluate(EvaluateConfig(), model, None, examples, tmp_path)
     scores = scores_of(tmp_path)
@@ -149,14 +141,10 @@ def test_token_labels_are_learned_and_scored_by_token(
 
 def test_instructions_are_learned_and_scored(base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [
-        {"prompt": f"{number} {word}", "response": "fruit" if word in FRUIT else "tool"}
-        for number in range(15)
-        for word in FRUIT + TOOLS
+        {"prompt": f"{number} {word}", "response": "fruit" if word in FRUIT else "tool"} for number in range(15) for word in FRUIT + TOOLS
     ]
     examples = write_examples(tmp_path, rows, [], heldout=16)
-    config = FinetuneConfig(
-        name="asks", examples="asks", steps=100, optimizer={"learning_rate": 5e-3, "warmup_steps": 0}, batch_rows=8
-    )
+    config = FinetuneConfig(name="asks", examples="asks", steps=100, optimizer={"learning_rate": 5e-3, "warmup_steps": 0}, batch_rows=8)
     model = run(config, base, tokenizer, examples, tmp_path / "model")
     evaluate(EvaluateConfig(prompts=["1 saw"]), model, None, examples, tmp_path)
     scores = scores_of(tmp_path)
@@ -170,17 +158,13 @@ def test_instructions_are_learned_and_scored(base: PretrainedModel, tokenizer: T
 
 def test_frozen_trunk_stays_as_it_was(base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
     examples = write_examples(tmp_path, classification_rows(40), ["fruit", "tool"], heldout=10)
-    config = FinetuneConfig(
-        name="things", examples="things", steps=4, freeze=("trunk",), optimizer={"learning_rate": 0.1}
-    )
+    config = FinetuneConfig(name="things", examples="things", steps=4, freeze=("trunk",), optimizer={"learning_rate": 0.1})
     model = run(config, base, tokenizer, examples, tmp_path / "model")
     before, after = load_folder(base.path / "model"), load_folder(model.path / "model")
     assert all(torch.equal(a, b) for a, b in zip(before.trunk.parameters(), after.trunk.parameters(), strict=True))
 
 
-def test_killed_training_goes_on_to_the_same_weights(
-    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path
-) -> None:
+def test_killed_training_goes_on_to_the_same_weights(base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
     examples = write_examples(tmp_path, classification_rows(40), ["fruit", "tool"], heldout=10)
     config = FinetuneConfig(name="things", examples="things", steps=8, checkpoint_every=4)
     whole = run(config, base, tokenizer, examples, tmp_path / "whole")
@@ -225,17 +209,13 @@ def test_adapters_are_merged_in_the_model_and_apart_in_the_form_of_peft(
     config = FinetuneConfig(name="asks", examples="asks", steps=10, optimizer={"learning_rate": 1e-2}, lora=LORA)
     model = run(config, base, tokenizer, examples, tmp_path / "model")
     assert model.figures["parameters_trained"] == 2 * ((32 + 96) + (32 + 32))
-    theirs = PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(base.path / "model"), str(model.path / "adapter")
-    ).eval()
+    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base.path / "model"), str(model.path / "adapter")).eval()
     before, after = load_folder(base.path / "model"), load_folder(model.path / "model")
     assert isinstance(after, LanguageModel)
     ids = torch.arange(8)[None]
     with torch.no_grad():
         assert torch.allclose(theirs(input_ids=ids).logits, after(ids), atol=1e-5)
-    changed = {
-        name for name, tensor in after.state_dict().items() if not torch.equal(tensor, before.state_dict()[name])
-    }
+    changed = {name for name, tensor in after.state_dict().items() if not torch.equal(tensor, before.state_dict()[name])}
     assert changed == {f"trunk.stack.blocks.0.attention.{name}.weight" for name in ("qkv", "output")}
 
 
@@ -291,9 +271,7 @@ def test_settings_of_what_learns_are_checked_with_the_recipe(settings: dict[str,
         FinetuneConfig.model_validate({"name": "x", "examples": "x", **settings})
 
 
-def test_frozen_trunk_of_a_tied_language_model_is_refused(
-    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path
-) -> None:
+def test_frozen_trunk_of_a_tied_language_model_is_refused(base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
     examples = write_examples(tmp_path, [{"prompt": "a", "response": "b"}] * 1, [], heldout=0)
     config = FinetuneConfig(name="asks", examples="asks", freeze=("trunk",))
     with pytest.raises(UserError, match="nothing could learn. Fix: set freeze to none"):

@@ -83,21 +83,20 @@ def written(kind: str, folder: Path, count: int = 24) -> Examples:
     return Examples(str(place), f"e4a3{kind}")
 
 
-def tuned(
-    base: PretrainedModel, kinds: list[str], folder: Path, out: str = "model", **settings: object
-) -> FinetunedModel:
+def tuned(base: PretrainedModel, kinds: list[str], folder: Path, out: str = "model", **settings: object) -> FinetunedModel:
     place = folder / out
     place.mkdir(exist_ok=True)
     given = {"name": "both", "examples": kinds, "batch_rows": 4, "steps": 12, "log_every": 1, **settings}
     examples = [folder / f"examples-{kind}" for kind in kinds]
-    made = tuple(
-        Examples(str(one), one.name) if one.exists() else written(kind, folder)
-        for kind, one in zip(kinds, examples, strict=True)
-    )
+    made = tuple(Examples(str(one), one.name) if one.exists() else written(kind, folder) for kind, one in zip(kinds, examples, strict=True))
     outcome = finetune(
-        FinetuneConfig.model_validate(given), base, Tokenizer(base.folder, "facade"), made, place,
+        FinetuneConfig.model_validate(given),
+        base,
+        Tokenizer(base.folder, "facade"),
+        made,
+        place,
         here,
-    )  # fmt: skip
+    )
     return FinetunedModel(str(place), "f17e", figures=outcome.figures, notes=outcome.notes)
 
 
@@ -108,17 +107,13 @@ def head_of(model: FinetunedModel, name: str, folder: Path) -> FinetunedModel:
     return FinetunedModel(str(out), "4ead")
 
 
-def test_each_head_is_an_ordinary_model_that_says_what_the_model_of_all_heads_says(
-    base: PretrainedModel, tmp_path: Path
-) -> None:
+def test_each_head_is_an_ordinary_model_that_says_what_the_model_of_all_heads_says(base: PretrainedModel, tmp_path: Path) -> None:
     kinds = ["classification", "multi_label", "regression", "token_labels", "multiple_choice"]
     kinds += ["instruction"] if "gpt2" in base.folder else []
     model = tuned(base, kinds, tmp_path)
     several = load_folder(model.path / "model")
     assert isinstance(several, MultiTask)
-    theirs = {
-        "token_labels": transformers.AutoModelForTokenClassification, "instruction": transformers.AutoModelForCausalLM
-    }  # fmt: skip
+    theirs = {"token_labels": transformers.AutoModelForTokenClassification, "instruction": transformers.AutoModelForCausalLM}
     ids, lengths = torch.tensor([[4, 5, 6, 7]]), torch.tensor([4])
     for kind in kinds:
         folder = head_of(model, kind, tmp_path).path / "model"
@@ -186,9 +181,7 @@ def test_killed_training_of_several_heads_goes_on_to_the_same_weights(
         assert (whole.path / name).read_bytes() == (killed.path / name).read_bytes()
 
 
-def test_adapters_are_merged_in_every_head_and_apart_beside_each_in_the_form_of_peft(
-    gpt2: PretrainedModel, tmp_path: Path
-) -> None:
+def test_adapters_are_merged_in_every_head_and_apart_beside_each_in_the_form_of_peft(gpt2: PretrainedModel, tmp_path: Path) -> None:
     model = tuned(gpt2, ["classification", "multi_label"], tmp_path, optimizer={"learning_rate": 1e-2}, lora=LORA)
     ids = torch.tensor([[4, 5, 6, 7]])
     for kind in ("classification", "multi_label"):
@@ -203,9 +196,7 @@ def test_adapters_are_merged_in_every_head_and_apart_beside_each_in_the_form_of_
 
 
 @pytest.mark.parametrize(("freeze", "learned"), [("trunk", set()), ("all but top 1", {"stack.blocks.1", "stack.norm"})])
-def test_trunk_is_frozen_as_under_one_head(
-    gpt2: PretrainedModel, tmp_path: Path, freeze: str, learned: set[str]
-) -> None:
+def test_trunk_is_frozen_as_under_one_head(gpt2: PretrainedModel, tmp_path: Path, freeze: str, learned: set[str]) -> None:
     model = tuned(gpt2, ["classification", "regression"], tmp_path, freeze=freeze)
     before, after = (load_folder(one.path / "model").trunk.state_dict() for one in (gpt2, model))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -214,9 +205,7 @@ def test_trunk_is_frozen_as_under_one_head(
 
 
 def test_head_that_could_not_learn_is_refused(gpt2: PretrainedModel, tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match="freeze is trunk, which is all that heads.instruction has .*: nothing could learn"
-    ):
+    with pytest.raises(UserError, match="freeze is trunk, which is all that heads.instruction has .*: nothing could learn"):
         tuned(gpt2, ["classification", "instruction"], tmp_path, freeze="trunk")
 
 
@@ -229,16 +218,12 @@ def test_names_that_no_module_may_have_are_no_trouble(gpt2: PretrainedModel, tmp
 
 
 def test_task_without_a_turn_is_refused(gpt2: PretrainedModel, tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match="finetune both: of 1 steps none is for .* Fix: raise steps, or its share by weights"
-    ):
+    with pytest.raises(UserError, match="finetune both: of 1 steps none is for .* Fix: raise steps, or its share by weights"):
         tuned(gpt2, ["classification", "regression"], tmp_path, steps=1)
 
 
 def test_several_heads_on_an_encoder_decoder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match="an encoder-decoder has two stacks. Fix: give each of the examples instruction, "
-    ):
+    with pytest.raises(UserError, match="an encoder-decoder has two stacks. Fix: give each of the examples instruction, "):
         tuned(taken(tmp_path, "marian"), ["instruction", "regression"], tmp_path)
 
 

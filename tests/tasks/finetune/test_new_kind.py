@@ -41,12 +41,10 @@ def prepared(folder: Path) -> Examples:
     rows = [
         {"premise": f"a {fruit[n % 2]} {n}", "hypothesis": f"a {fruit[n // 2 % 2]}", "label": "yes" if n % 2 == n // 2 % 2 else "no"}
         for n in numbers
-    ]  # fmt: skip
+    ]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"premise": "a"}]))
     source = {"kind": "jsonl", "paths": [str(folder / "rows.jsonl")]}
-    config = ENTAILMENT.config.model_validate(
-        {"name": "nli", "kind": "entailment", "source": source, "heldout_share": 0.3}
-    )
+    config = ENTAILMENT.config.model_validate({"name": "nli", "kind": "entailment", "source": source, "heldout_share": 0.3})
     out = folder / "examples"
     out.mkdir()
     outcome = prepare_examples(config, out)  # type: ignore[arg-type]
@@ -69,9 +67,7 @@ def test_new_kind_is_prepared_learned_scored_and_competes(tmp_path: Path) -> Non
     assert (task.kind, task.labels, task.is_chat) == ("entailment", ("no", "yes"), False)
     evaluate(EvaluateConfig(resamples=100), PretrainedModel(str(tuned), "f17e"), None, examples, tmp_path)
     rows = pq.read_table(tmp_path / "scores.parquet").to_pylist()
-    scores = {
-        row["model"]: row["value"] for row in rows if (row["task"], row["metric"]) == ("entailment", ENTAILMENT.metric)
-    }
+    scores = {row["model"]: row["value"] for row in rows if (row["task"], row["metric"]) == ("entailment", ENTAILMENT.metric)}
     assert scores["model"] > 0.9 > scores["majority"]
     assert challenger_name("mill", "nli", ENTAILMENT) == "mill-nli"
 
@@ -90,9 +86,7 @@ def test_every_kind_has_its_scorer_and_columns_of_its_own() -> None:
 
 def test_unknown_kind_is_an_error_that_names_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="'entailment'.*'instruction', 'classification'"):
-        TypeAdapter(AnyExamples).validate_python(
-            {"name": "nli", "kind": "entailment", "source": {"kind": "jsonl", "paths": ["x"]}}
-        )
+        TypeAdapter(AnyExamples).validate_python({"name": "nli", "kind": "entailment", "source": {"kind": "jsonl", "paths": ["x"]}})
     with pytest.raises(UserError, match="columns hypothesis, label, premise are of no kind of examples"):
         kind_of(["id", "group", *ENTAILMENT.columns], "t.parquet")
     (tmp_path / "task.json").write_text(json.dumps({"name": "nli", "kind": "entailment", "labels": []}))

@@ -67,9 +67,7 @@ def test_schedule_that_the_section_asks_for_is_followed(tmp_path: Path) -> None:
     take_base(BaseConfig(folder=str(write_bert(tmp_path / "theirs"))), base)
     write_examples(examples)
     asked = config(steps=4, log_every=1, optimizer={"learning_rate": 1e-3, "decay": "constant", "warmup_steps": 2})
-    finetune(
-        asked, PretrainedModel(str(base), "0"), Tokenizer(str(base), "0"), (Examples(str(examples), "1"),), out, here
-    )
+    finetune(asked, PretrainedModel(str(base), "0"), Tokenizer(str(base), "0"), (Examples(str(examples), "1"),), out, here)
     assert [point.learning_rate for point in read_curve(out)] == pytest.approx([5e-4, 1e-3, 1e-3, 1e-3])
 
 

@@ -91,9 +91,13 @@ def tuned(base: PretrainedModel, examples: Examples, out: Path, **changes: objec
         **changes,
     }
     outcome = finetune(
-        FinetuneConfig.model_validate(given_config), base, Tokenizer(base.folder, "facade"), (examples,), out,
+        FinetuneConfig.model_validate(given_config),
+        base,
+        Tokenizer(base.folder, "facade"),
+        (examples,),
+        out,
         here,
-    )  # fmt: skip
+    )
     return PretrainedModel(str(out), "f17e", figures=outcome.figures, notes=outcome.notes)
 
 
@@ -138,9 +142,7 @@ def test_transformers_and_beams_write_what_it_answers(learned: PretrainedModel) 
     assert search_translation(loaded, tokenizer, " rain mill", start, Beams(4, 8))[0][0] == " mill rain"
 
 
-def test_samples_of_an_encoder_decoder_answer_the_prompts(
-    learned: PretrainedModel, swaps: Examples, tmp_path: Path
-) -> None:
+def test_samples_of_an_encoder_decoder_answer_the_prompts(learned: PretrainedModel, swaps: Examples, tmp_path: Path) -> None:
     config = EvaluateConfig(tasks=["samples"], prompts=[" rain mill"], temperature=0, sample_tokens=8)
     evaluate(config, learned, None, swaps, tmp_path)
     (sample,) = json.loads((tmp_path / "samples.json").read_text())
@@ -193,8 +195,10 @@ def test_prompt_is_the_source_and_the_response_alone_is_scored(ours: PretrainedM
     assert encode_examples(read_examples(swaps.path, "train"), tokenizer, replace(SHAPE, context=3), bos).cut == 25
     row = encoded.table.slice(1, 1).to_pylist()[0]
     assert row == {
-        "ids": [bos, *source, eos], "decoder_ids": [bos, *response], "targets": [*response, eos],
-    }  # fmt: skip
+        "ids": [bos, *source, eos],
+        "decoder_ids": [bos, *response],
+        "targets": [*response, eos],
+    }
     batch = ExampleBatches(encoded.table, "next_token", 2, 0, context=16, pad_id=7).batch(0, 0, 2)
     assert batch.decoder_ids is not None
     assert batch.decoder_ids.shape == batch.targets.shape
@@ -227,9 +231,13 @@ def test_source_without_an_end_in_the_template_gets_one() -> None:
 
 def test_pairs_of_unlike_length_are_refused() -> None:
     lists = pa.list_(pa.int32())
-    table = pa.table({
-        "ids": pa.array([[1, 2]], lists), "decoder_ids": pa.array([[1, 2]], lists), "targets": pa.array([[3]], lists),
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "ids": pa.array([[1, 2]], lists),
+            "decoder_ids": pa.array([[1, 2]], lists),
+            "targets": pa.array([[3]], lists),
+        }
+    )
     with pytest.raises(ValueError, match="example 0: 2 decoder_ids, but 1 targets"):
         ExampleBatches(table, "next_token", 1, 0, context=8, pad_id=0)
 

@@ -47,10 +47,17 @@ def test_blocks_are_lines_and_paragraphs_are_set_apart():
         "<table><tr><th>Port</th><th>Hour</th></tr><tr><td>Aland</td><td>5</td></tr></table>"
         f"<pre>x = 1\n  y = 2\n\nz</pre><p>{PROSE[2]}</p></article>"
     )
-    assert text == "\n\n".join([
-        f"{PROSE[0]}\nSecond line.", "The crossing", PROSE[1], "- a crate\n- hens\n  - white",
-        "Port | Hour\nAland | 5", "x = 1\n  y = 2\n\nz", PROSE[2],
-    ])  # fmt: skip
+    assert text == "\n\n".join(
+        [
+            f"{PROSE[0]}\nSecond line.",
+            "The crossing",
+            PROSE[1],
+            "- a crate\n- hens\n  - white",
+            "Port | Hour\nAland | 5",
+            "x = 1\n  y = 2\n\nz",
+            PROSE[2],
+        ]
+    )
 
 
 def test_furniture_of_the_page_is_dropped():
@@ -117,17 +124,11 @@ def test_any_text_is_read_without_fault(html: str):
     assert "\0" not in page.text
 
 
-TAGS = st.sampled_from(
-    ["p", "div", "b", "a", "table", "tr", "td", "li", "ul", "pre", "h1", "math", "form", "select", "br", "svg"]
-)
+TAGS = st.sampled_from(["p", "div", "b", "a", "table", "tr", "td", "li", "ul", "pre", "h1", "math", "form", "select", "br", "svg"])
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(["<{}>", "</{}>", "<{} class=nav>", "words in <{}>", "<{}/>"]), TAGS), max_size=60
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from(["<{}>", "</{}>", "<{} class=nav>", "words in <{}>", "<{}/>"]), TAGS), max_size=60))
 def test_any_nesting_leaves_no_markup(parts: list[tuple[str, str]]):
     text = main_text(around(*[form.format(tag) for form, tag in parts], ARTICLE)).text
     assert "<" not in text

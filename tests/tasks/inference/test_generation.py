@@ -87,12 +87,8 @@ def test_broken_last_character_is_left_out(tokenizer: tokenizers.Tokenizer) -> N
     assert "".join(grown(tokenizer, ids[:-1], [])) == "on "
 
 
-def test_same_seed_continues_alike_and_another_differently(
-    model: LanguageModel, tokenizer: tokenizers.Tokenizer
-) -> None:
-    first, again, other = (
-        continue_text(model, tokenizer, "rain", 2, Sampling(max_tokens=12, seed=seed)) for seed in (1, 1, 2)
-    )
+def test_same_seed_continues_alike_and_another_differently(model: LanguageModel, tokenizer: tokenizers.Tokenizer) -> None:
+    first, again, other = (continue_text(model, tokenizer, "rain", 2, Sampling(max_tokens=12, seed=seed)) for seed in (1, 1, 2))
     assert first == again != other
     assert first[0] != first[1]
 
@@ -164,9 +160,7 @@ def test_one_beam_that_stops_like_greedy_text_is_that_text(tokenizer: tokenizers
     from model.inference.beam_search import Beams
 
     torch.manual_seed(3)
-    model = Seq2SeqModel(
-        ModelConfig("seq2seq", layers=1, width=16, heads=2, context=16), tokenizer.get_vocab_size()
-    ).eval()
+    model = Seq2SeqModel(ModelConfig("seq2seq", layers=1, width=16, heads=2, context=16), tokenizer.get_vocab_size()).eval()
     start = start_id(tokenizer)
     greedy = translate_text(model, tokenizer, "rain", start, 2, Sampling(8, temperature=0))
     assert greedy[0] == greedy[1]
@@ -176,8 +170,6 @@ def test_one_beam_that_stops_like_greedy_text_is_that_text(tokenizer: tokenizers
 
 
 def test_source_that_does_not_fit_is_refused(tokenizer: tokenizers.Tokenizer) -> None:
-    model = Seq2SeqModel(
-        ModelConfig("seq2seq", layers=1, width=16, heads=2, context=16), tokenizer.get_vocab_size()
-    ).eval()
+    model = Seq2SeqModel(ModelConfig("seq2seq", layers=1, width=16, heads=2, context=16), tokenizer.get_vocab_size()).eval()
     with pytest.raises(UserError, match="generate: source 0 has .* leaves room for 16"):
         translate_text(model, tokenizer, "stone " * 40, start_id(tokenizer), 1, GREEDY)

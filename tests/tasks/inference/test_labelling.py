@@ -58,9 +58,7 @@ def test_probabilities_of_exclusive_labels_are_their_softmax(tokenizer: tokenize
 def test_labels_that_hold_together_are_told_by_their_own_probabilities(tokenizer: tokenizers.Tokenizer) -> None:
     model = biased("multi", [0.5, 3.0, -1.0], tokenizer)
     assert classify_text(model, tokenizer, ("a", "b", "c"), "rain") == "b, a"
-    assert label_text(model, tokenizer, ("a", "b", "c"), "rain")[1].probability == pytest.approx(
-        torch.tensor(0.5).sigmoid().item()
-    )
+    assert label_text(model, tokenizer, ("a", "b", "c"), "rain")[1].probability == pytest.approx(torch.tensor(0.5).sigmoid().item())
 
 
 def test_regression_tells_its_figure(tokenizer: tokenizers.Tokenizer) -> None:
@@ -78,15 +76,23 @@ def test_labels_that_are_not_as_many_as_classes_are_refused(tmp_path: Path) -> N
         (lambda size: SequenceClassifier(LLAMA, size, 2), "classification", {}, 1),
         (lambda size: TokenClassifier(LLAMA, size, 2), "token_labels", {}, 1),
         (lambda size: MaskedLanguageModel(BERT, size), "", {"count": 2}, 2),
-        (lambda size: Seq2SeqModel(ModelConfig("seq2seq", layers=1, width=16, heads=2, context=16), size), "",
-         {"count": 3, "max_tokens": 4, "min_p": 0.1, "repetition_penalty": 1.2}, 3),
+        (
+            lambda size: Seq2SeqModel(ModelConfig("seq2seq", layers=1, width=16, heads=2, context=16), size),
+            "",
+            {"count": 3, "max_tokens": 4, "min_p": 0.1, "repetition_penalty": 1.2},
+            3,
+        ),
     ],
     ids=["classes", "word labels", "masked", "encoder-decoder"],
-)  # fmt: skip
+)
 def test_every_kind_of_model_is_served(
-    make: Callable[[int], Model], task: str, params: dict[str, float], rows: int, tokenizer: tokenizers.Tokenizer,
+    make: Callable[[int], Model],
+    task: str,
+    params: dict[str, float],
+    rows: int,
+    tokenizer: tokenizers.Tokenizer,
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     served = open_served(make(tokenizer.get_vocab_size()), task, tokenizer, tmp_path)
     prompts = pandas.DataFrame({"prompt": ["rain <|mask|>", "stone <|mask|> by"]})
     answers = served.predict(PythonModelContext({}, {}), prompts, params)
@@ -112,9 +118,7 @@ def test_likeliest_of_the_choices_below_a_question_is_served(tokenizer: tokenize
 
 def test_question_without_choices_is_refused(tokenizer: tokenizers.Tokenizer, tmp_path: Path) -> None:
     served = open_served(MultipleChoice(BERT, tokenizer.get_vocab_size()), "", tokenizer, tmp_path)
-    with pytest.raises(
-        UserError, match="the prompt has 0 below its first line. Fix: give the question and two or more"
-    ):
+    with pytest.raises(UserError, match="the prompt has 0 below its first line. Fix: give the question and two or more"):
         served.predict(PythonModelContext({}, {}), pandas.DataFrame({"prompt": ["rain"]}))
 
 

@@ -59,9 +59,7 @@ def test_every_name_of_a_local_model_leads_to_its_folder(artifact: Path, workspa
 
 
 def test_unknown_name_lists_what_was_tried(workspace: Workspace) -> None:
-    with pytest.raises(
-        UserError, match=r"'feedface': no folder feedface; no model with fingerprint feedface… in .*models:/"
-    ):
+    with pytest.raises(UserError, match=r"'feedface': no folder feedface; no model with fingerprint feedface… in .*models:/"):
         resolve_model("feedface", workspace, "unused")
 
 
@@ -94,9 +92,7 @@ def test_pickled_weights_are_loaded_where_the_user_allows_it(trained: tokenizers
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_folder_that_lacks_a_file_is_refused_by_name(
-    missing: str, trained: tokenizers.Tokenizer, tmp_path: Path
-) -> None:
+def test_folder_that_lacks_a_file_is_refused_by_name(missing: str, trained: tokenizers.Tokenizer, tmp_path: Path) -> None:
     write_model(tmp_path, LanguageModel(TINY, trained.get_vocab_size()), trained)
     (tmp_path / missing).unlink()
     with pytest.raises(UserError, match=re.escape(f"no {missing}")):
@@ -120,16 +116,17 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     mlflow.set_tracking_uri(before)
 
 
-def test_registered_model_answers_and_is_found_by_alias_and_run(
-    artifact: Path, workspace: Workspace, tracking_uri: str
-) -> None:
+def test_registered_model_answers_and_is_found_by_alias_and_run(artifact: Path, workspace: Workspace, tracking_uri: str) -> None:
     code = str(tasks.inference.serving.__file__)
     with mlflow.start_run() as parent, mlflow.start_run(nested=True) as child:
         mlflow.set_tags({"wordmill.stage": "pretrain", "wordmill.fingerprint": artifact.name, "wordmill.key": "a" * 32})
         mlflow.pyfunc.log_model(
-            name="toy", python_model=code, artifacts={"model": str(artifact / "model")}, registered_model_name="toy",
+            name="toy",
+            python_model=code,
+            artifacts={"model": str(artifact / "model")},
+            registered_model_name="toy",
             pip_requirements=["torch"],
-        )  # fmt: skip
+        )
     mlflow.MlflowClient().set_registered_model_alias("toy", "champion", "1")
     for name in ("models:/toy@champion", "models:/toy/1"):
         found = resolve_model(name, workspace, tracking_uri)

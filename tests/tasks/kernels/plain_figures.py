@@ -10,9 +10,7 @@ STOP_WORDS_ZH = set("的一是不了在有我他这這个個们們中为為和�
 BULLETS = ("-", "•")
 POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 SENTENCE_END = ".?!。！？．؟۔।॥‼⁇⁈⁉｡"  # those of the living scripts that the tests use
-UNIT = re.compile(
-    r"[\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f]|[\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]"
-)
+UNIT = re.compile(r"[\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f]|[\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 
 
 def kind(character: str) -> str:

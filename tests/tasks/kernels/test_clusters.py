@@ -37,8 +37,7 @@ def random_signatures(count: int, seed: int) -> Signatures:
 def bands_of(signatures: Signatures) -> list[npt.NDArray[np.uint64]]:
     weights = np.array([3, 5, 7, 11], np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     return [
-        (signatures[:, start : start + ROWS].astype(np.uint64) * weights).sum(axis=1, dtype=np.uint64)
-        for start in range(0, SLOTS, ROWS)
+        (signatures[:, start : start + ROWS].astype(np.uint64) * weights).sum(axis=1, dtype=np.uint64) for start in range(0, SLOTS, ROWS)
     ]
 
 

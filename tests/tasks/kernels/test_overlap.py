@@ -15,9 +15,7 @@ ENGLISH = "which planet in our solar system has the most moons of all"  # twelve
 CHINESE = "太阳系里哪一颗行星的卫星最多呢"
 
 
-def evaluation(
-    *items: tuple[str, str, bool], allowed: tuple[str, ...] = (), words: int = 4, han: int = 6
-) -> Evaluation:
+def evaluation(*items: tuple[str, str, bool], allowed: tuple[str, ...] = (), words: int = 4, han: int = 6) -> Evaluation:
     builder = EvaluationBuilder(words, han)
     for name, text, is_chinese in items:
         builder.add(name, text, is_chinese)
@@ -68,9 +66,7 @@ def test_runs_in_both_languages_are_marked_in_one_document():
 
 
 def test_overlapping_runs_of_different_items_are_one_span():
-    found = finder(("a", "one two three four", False), ("b", "three four five six", False)).look(
-        "one two three four five six", False
-    )
+    found = finder(("a", "one two three four", False), ("b", "three four five six", False)).look("one two three four five six", False)
     assert found is not None
     assert found.spans == [(0, len("one two three four five six"))]
 
@@ -126,9 +122,7 @@ def test_what_is_saved_is_read_back(tmp_path: Path):
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    st.lists(st.sampled_from([*ENGLISH.split(), "x", "太阳系里哪一颗", "行星", "😀", ". "]), max_size=40).map(" ".join)
-)
+@given(st.lists(st.sampled_from([*ENGLISH.split(), "x", "太阳系里哪一颗", "行星", "😀", ". "]), max_size=40).map(" ".join))
 def test_spans_are_in_order_apart_and_cut_out_whole(text: str):
     found = finder(("quiz/1", ENGLISH, False), ("quiz/2", CHINESE, True)).look(text, False)
     if found is not None:

@@ -29,8 +29,7 @@ REPETITIVE = st.lists(st.sampled_from(["a", "bb", "a b ", "中", " ", "\n", "a b
 def measured(texts: Sequence[str]) -> list[dict[str, float]]:
     counts, shares = measure(*text_buffers(pa.array(texts, pa.large_string())))
     return [
-        dict(zip([*COUNTS, *SHARES], [*count.tolist(), *share.tolist()], strict=True))
-        for count, share in zip(counts, shares, strict=True)
+        dict(zip([*COUNTS, *SHARES], [*count.tolist(), *share.tolist()], strict=True)) for count, share in zip(counts, shares, strict=True)
     ]
 
 
@@ -44,9 +43,7 @@ def assert_equal(text: str, found: dict[str, float]) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 @example([""])
-@example(
-    ["def f(x):\n    return {'a': x[0] ** 2}  # no...\n\n\n    if x != 3:\n        f(x)\n", "", "\t\tx += 1;\n}\n}\n"]
-)
+@example(["def f(x):\n    return {'a': x[0] ** 2}  # no...\n\n\n    if x != 3:\n        f(x)\n", "", "\t\tx += 1;\n}\n}\n"])
 @example(["\n\n\n"])
 @example(["   \u3000"])
 @example(["a...."])
@@ -103,9 +100,7 @@ def test_an_english_text_by_hand():
     assert found["words"] == 6 + 4 + 7 + 3
     assert (found["lines"], found["paragraphs"]) == (4, 2)
     assert found["stop_words"] == 3  # the, to, be; "The" is none
-    assert found["word_chars"] == pytest.approx(
-        ((3 + 3 + 3 + 2 + 3 + 4) * 2 + (3 + 3 + 2 + 6) + (2 + 2)) / 18
-    )  # no dashes
+    assert found["word_chars"] == pytest.approx(((3 + 3 + 3 + 2 + 3 + 4) * 2 + (3 + 3 + 2 + 6) + (2 + 2)) / 18)  # no dashes
     assert found["hash_share"] == 1 / 20
     assert found["ellipsis_share"] == 1 / 20
     assert found["bullet_line_share"] == 2 / 4
@@ -174,9 +169,7 @@ def test_sentences_of_lines_that_c4_would_keep(line: str, sentences: int):
 def test_c4_looks_for_phrases_anywhere_in_a_line_and_for_brackets_before_policies():
     assert measured(["we say (lorem ipsum) to all."])[0]["c4_lorem"] == 1
     assert measured(["we say lorem ipsum to all"])[0]["c4_lorem"] == 0  # ends in no mark: C4 drops the line
-    assert (
-        measured(["run MyJavaScript { now }."])[0]["c4_brackets"] == 0
-    )  # the line goes before brackets are looked for
+    assert measured(["run MyJavaScript { now }."])[0]["c4_brackets"] == 0  # the line goes before brackets are looked for
     assert measured(["our Privacy Policy { is this }."])[0]["c4_brackets"] == 1
 
 

@@ -82,9 +82,20 @@ def build(bench: Bench, stage: Stage[Config, Artifact], config: Config, **inputs
 
     def no_training(training: Training) -> None:
         (built / "result.json").write_text(
-            json.dumps({"step": STEPS, "loss": 1, "validation_loss": 1, "tokens": 1, "parameters": 1, "precision": "", "device": "",
-                        "validation_targets": 1, "validation_bytes": 1})
-        )  # fmt: skip
+            json.dumps(
+                {
+                    "step": STEPS,
+                    "loss": 1,
+                    "validation_loss": 1,
+                    "tokens": 1,
+                    "parameters": 1,
+                    "precision": "",
+                    "device": "",
+                    "validation_targets": 1,
+                    "validation_bytes": 1,
+                }
+            )
+        )
         append_point(built, point(1))
 
     lent = tools(bench.workspace.root, bench.files, no_training)
@@ -101,13 +112,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def make(bench: Bench) -> Made:
     source = random.Random(3)
-    first: list[Row] = [
-        document(f"en{n:02d}", f"{english(source, 3 + 7 * (n % 9))} {n}", url=f"https://mill.test/{n}")
-        for n in range(30)
-    ]
+    first: list[Row] = [document(f"en{n:02d}", f"{english(source, 3 + 7 * (n % 9))} {n}", url=f"https://mill.test/{n}") for n in range(30)]
     second: list[Row] = [
-        {**document(f"zh{n:02d}", f"{chinese(source, 5 + 9 * (n % 7))}{n}", language="zh"), "source": "han"}
-        for n in range(20)
+        {**document(f"zh{n:02d}", f"{chinese(source, 5 + 9 * (n % 7))}{n}", language="zh"), "source": "han"} for n in range(20)
     ]
     second += [document("short", "Too short."), document("copy", str(first[5]["text"]))]
     clean = bench.annotate(bench.raw(first, second))
@@ -297,8 +304,11 @@ def test_a_document_that_was_dropped_says_where_and_why_and_goes_no_further(made
     made.shards()
     assert stations(made, "short") == {"ingest": ["kept"], "annotate": ["kept"], "select": ["dropped: min_chars (10)"]}
     assert stations(made, "copy") == {
-        "ingest": ["kept"], "annotate": ["kept"], "select": ["kept"], "deduplicate": ["dropped: exact_copy of en05 (1)"]
-    }  # fmt: skip
+        "ingest": ["kept"],
+        "annotate": ["kept"],
+        "select": ["kept"],
+        "deduplicate": ["dropped: exact_copy of en05 (1)"],
+    }
 
 
 def test_copies_name_one_another(made: Made):
@@ -331,9 +341,7 @@ def test_parts_that_keep_the_text_are_named(made: Made):
     made.shards()
     folders = parts_that_hold(made.workspace, ["en03"])
     assert {folder.parent.name for folder in folders} == {"annotate", "decontaminate", "encode"}
-    everything = {
-        folder for stage in ("annotate", "encode") for folder in (made.workspace.root / "parts" / stage).iterdir()
-    }
+    everything = {folder for stage in ("annotate", "encode") for folder in (made.workspace.root / "parts" / stage).iterdir()}
     assert everything - set(folders)  # those of the other table
 
 

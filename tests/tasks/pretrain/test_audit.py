@@ -198,9 +198,7 @@ def test_mixture_is_held_against_its_weights_and_more_even_than_draws(grouped: M
     audit = grouped.audit(steps, rows, mixture=MIXTURE)
     mixture = grouped.stream(rows, mixture=MIXTURE).mixture
     assert mixture is not None
-    for name, ideal, counted in zip(
-        mixture.groups, mixture.ideal(steps * rows), mixture.counts(steps * rows), strict=True
-    ):
+    for name, ideal, counted in zip(mixture.groups, mixture.ideal(steps * rows), mixture.counts(steps * rows), strict=True):
         found = share(audit, "group", name)
         assert found.requested == pytest.approx(float(ideal) / steps / rows)
         assert found.rows == counted
@@ -232,9 +230,7 @@ def test_groups_without_a_mixture_are_one_pool(grouped: Made) -> None:
 
 
 @pytest.mark.parametrize("mixture", [(), MIXTURE])
-def test_no_row_comes_twice_in_an_epoch_however_many_there_are(
-    grouped: Made, mixture: tuple[MixturePhase, ...]
-) -> None:
+def test_no_row_comes_twice_in_an_epoch_however_many_there_are(grouped: Made, mixture: tuple[MixturePhase, ...]) -> None:
     repeats = grouped.audit(300, 64, mixture=mixture).repeats
     assert max(repeats.epochs.values()) > 2
     assert (repeats.in_epoch, repeats.counted_rows, repeats.delivered_rows) == (0, 300 * 64, 300 * 64)
@@ -304,10 +300,7 @@ def test_rows_of_a_document_are_those_of_its_pieces(tokens: int, context: int) -
 def test_rows_of_a_document_in_a_stream_that_is_cut_are_the_mean_over_all_places(tokens: int, context: int) -> None:
     header = ShardHeader(context, 2, 9, "f", 1, packing="concatenate")
     counts = [
-        sum(
-            begin <= row * context + context and row * context <= begin + tokens - 1
-            for row in range(2 + (begin + tokens) // context)
-        )
+        sum(begin <= row * context + context and row * context <= begin + tokens - 1 for row in range(2 + (begin + tokens) // context))
         for begin in range(context, 2 * context)
     ]
     rows, crossings = (float(one[0]) for one in rows_of_documents(np.array([tokens]), header))
@@ -323,8 +316,9 @@ def test_histogram_has_every_value_in_the_bin_of_its_power_of_two(values: list[i
     assert sum(found.counts) == len(values)
 
 
-@pytest.mark.parametrize(("steps", "batch_rows", "seen"), [(1, 8, 1), (256, 8, 256), (100_000, 8, 256),
-                                                           (100_000, 2**14, 8), (100_000, 2**10, 128)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("steps", "batch_rows", "seen"), [(1, 8, 1), (256, 8, 256), (100_000, 8, 256), (100_000, 2**14, 8), (100_000, 2**10, 128)]
+)
 def test_sampled_steps_are_few_and_reach_both_ends(steps: int, batch_rows: int, seen: int) -> None:
     found = sampled_steps(steps, batch_rows)
     assert (len(found), found[0], found[-1]) == (seen, 0, steps - 1)

@@ -106,9 +106,7 @@ def test_without_a_dictionary_han_tokens_are_words_by_themselves():
 
 def test_jieba_that_is_not_installed_is_named_with_the_fix(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("importlib.metadata.version", missing)
-    with pytest.raises(
-        UserError, match="jieba needs the package rjieba, which is not installed. Fix: pip install rjieba"
-    ):
+    with pytest.raises(UserError, match="jieba needs the package rjieba, which is not installed. Fix: pip install rjieba"):
         words_digests(ObjectiveConfig("masked", unit="word", words=JIEBA))
 
 
@@ -142,8 +140,7 @@ def test_dictionary_in_another_charset_or_place_is_refused_by_its_path(tmp_path:
 def test_dictionary_counts_by_content_not_by_place(tmp_path: Path):
     (tmp_path / "other").mkdir()
     here, there = (
-        ObjectiveConfig("masked", unit="word", words=dictionary(folder, "南京市\n"))
-        for folder in (tmp_path, tmp_path / "other")
+        ObjectiveConfig("masked", unit="word", words=dictionary(folder, "南京市\n")) for folder in (tmp_path, tmp_path / "other")
     )
     assert identity(here) == identity(there)
     digests = words_digests(here)

@@ -62,24 +62,29 @@ def write_shards(folder: Path, tokenizer: str) -> TokenShards:
         columns = [[[CONTEXT + 1]] * rows, [[row + 12 * place.endswith("zh")] for row in range(rows)], [[0]] * rows]
         (folder / place).mkdir(parents=True)
         metadata = {
-            "vocab_size": VOCAB, "tokenizer": tokenizer, "packing": "documents", "bos": BOS, "eos": EOS, "pad": PAD,
-        }  # fmt: skip
+            "vocab_size": VOCAB,
+            "tokenizer": tokenizer,
+            "packing": "documents",
+            "bos": BOS,
+            "eos": EOS,
+            "pad": PAD,
+        }
         beside = pa.table(columns, schema=pa.schema(SEGMENT_FIELDS))
         write_token_shard(folder / place / "shard-00000.parquet", tokens, beside, metadata)
     documents = {
-        "id": [f"{n:020x}" for n in range(20)], "source": ["s"] * 20, "language": ["en"] * 12 + ["zh"] * 8,
-        "bytes": [60] * 20, "tokens": [CONTEXT + 1] * 20,
-    }  # fmt: skip
+        "id": [f"{n:020x}" for n in range(20)],
+        "source": ["s"] * 20,
+        "language": ["en"] * 12 + ["zh"] * 8,
+        "bytes": [60] * 20,
+        "tokens": [CONTEXT + 1] * 20,
+    }
     pq.write_table(pa.table(documents), folder / "documents-train.parquet")
     write_manifest(folder)
     return TokenShards(str(folder), "a" * 16, figures={"context": float(CONTEXT)})
 
 
 def write_manifest(folder: Path) -> None:
-    entries = [
-        {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size}
-        for path in sorted(folder.rglob("*.parquet"))
-    ]
+    entries = [{"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size} for path in sorted(folder.rglob("*.parquet"))]
     (folder / "manifest.json").write_text(json.dumps({"files": entries}))
 
 
@@ -95,10 +100,17 @@ def tokenizer(folder: Path) -> Tokenizer:
 CONFIG = Pretraining(
     ModelConfig(layers=1, width=16, heads=2, context=CONTEXT, rope_scaling=RopeScaling("linear", 2.0)),
     PretrainConfig(
-        steps=6, batch_tokens=4 * CONTEXT, micro_rows=2, log_every=2, evaluate_every=3, evaluate_batches=1, checkpoint_every=3,
-        optimizer=OptimizerConfig(warmup_steps=1), precision="float32",
+        steps=6,
+        batch_tokens=4 * CONTEXT,
+        micro_rows=2,
+        log_every=2,
+        evaluate_every=3,
+        evaluate_batches=1,
+        checkpoint_every=3,
+        optimizer=OptimizerConfig(warmup_steps=1),
+        precision="float32",
     ),
-)  # fmt: skip
+)
 
 
 def call_here(training: Training) -> None:
@@ -172,9 +184,7 @@ def test_what_a_step_read_can_be_told_afterwards(trained: tuple[Path, StageOutco
 
 
 def test_mixture_and_curriculum_are_followed(shards: TokenShards, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    config = changed(
-        mixture=(MixturePhase(0, {"en": 1.0, "zh": 3.0}),), curriculum=(ContextPhase(0, 4), ContextPhase(3, 16))
-    )
+    config = changed(mixture=(MixturePhase(0, {"en": 1.0, "zh": 3.0}),), curriculum=(ContextPhase(0, 4), ContextPhase(3, 16)))
     outcome = pretrain_model(config, shards, tokenizer, tmp_path, call_here)
     stream = open_stream(read_job(tmp_path), "train", shards.path)
     assert [group for group, _ in stream.places(2)].count("zh") == 3
@@ -218,9 +228,7 @@ def with_vectors(path: Path, width: int = 16) -> Pretraining:
     return changed(word_vectors=str(path))
 
 
-def test_word_vectors_start_the_embeddings_of_their_words(
-    shards: TokenShards, tokenizer: Tokenizer, tmp_path: Path
-) -> None:
+def test_word_vectors_start_the_embeddings_of_their_words(shards: TokenShards, tokenizer: Tokenizer, tmp_path: Path) -> None:
     config = with_vectors(tmp_path / "vectors.txt")
     assert list(pretraining_digests(config)) == ["word_vectors"]
     outcome = pretrain_model(config, shards, tokenizer, tmp_path, call_here)
@@ -266,9 +274,16 @@ def shaped(family: str, kind: str, context: int = 2 * CONTEXT, **changes: object
 
 
 PAIRS = [
-    ("gpt2", "causal"), ("lstm", "causal"), ("bert", "masked"), ("modernbert", "masked"), ("llama", "restore"), ("gru", "spans"),
-    ("seq2seq", "restore"), ("seq2seq", "spans"), ("rnn", "restore"),
-]  # fmt: skip
+    ("gpt2", "causal"),
+    ("lstm", "causal"),
+    ("bert", "masked"),
+    ("modernbert", "masked"),
+    ("llama", "restore"),
+    ("gru", "spans"),
+    ("seq2seq", "restore"),
+    ("seq2seq", "spans"),
+    ("rnn", "restore"),
+]
 
 
 @pytest.mark.parametrize(("family", "kind"), PAIRS)
@@ -283,9 +298,7 @@ def test_every_kind_of_model_is_pretrained_and_loads_again(
     assert read_objective(tmp_path / "model", model) == ObjectiveConfig(kind)  # type: ignore[arg-type]
 
 
-def test_pretraining_by_masks_goes_on_as_if_it_had_not_stopped(
-    shards: TokenShards, reserved: Tokenizer, tmp_path: Path
-) -> None:
+def test_pretraining_by_masks_goes_on_as_if_it_had_not_stopped(shards: TokenShards, reserved: Tokenizer, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
@@ -317,8 +330,13 @@ def write_packed_shards(folder: Path, tokenizer: str) -> TokenShards:
         tokens[:, 0] = tokens[:, 6] = BOS
         tokens[:, 5] = tokens[:, -1] = EOS
         metadata = {
-            "vocab_size": VOCAB, "tokenizer": tokenizer, "packing": "best_fit", "bos": BOS, "eos": EOS, "pad": PAD,
-        }  # fmt: skip
+            "vocab_size": VOCAB,
+            "tokenizer": tokenizer,
+            "packing": "best_fit",
+            "bos": BOS,
+            "eos": EOS,
+            "pad": PAD,
+        }
         columns = [[[6, CONTEXT + 1]] * rows, [[0, 1]] * rows, [[0, 0]] * rows]
         path.unlink()
         write_token_shard(path, tokens, pa.table(columns, schema=pa.schema(SEGMENT_FIELDS)), metadata)

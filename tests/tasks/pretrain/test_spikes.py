@@ -21,7 +21,7 @@ def curve(seed: int, noise: float = 0.05, spikes: dict[int, float] | None = None
         losses = {
             step: 2.5 + 5 * math.exp(-6 * step / (POINTS * EVERY)) + source.gauss(0, noise) + (spikes or {}).get(step, 0.0)
             for step in range(first + 1, first + EVERY + 1)
-        }  # fmt: skip
+        }
         worst = max(losses, key=lambda step: losses[step])
         mean = sum(losses.values()) / EVERY
         points.append(point(first + EVERY, mean, worst=(worst, losses[worst])))

@@ -89,9 +89,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 def without_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Versions point to the run alone: logging the model itself is the whole run's test."""
 
-    def version_of_nothing(
-        client: MlflowClient, config: Registration, model: PretrainedModel, registry: Registry
-    ) -> str:
+    def version_of_nothing(client: MlflowClient, config: Registration, model: PretrainedModel, registry: Registry) -> str:
         if not client.search_registered_models(f"name = '{config.name}'"):
             client.create_registered_model(config.name)
         return str(client.create_model_version(config.name, f"runs:/{registry.run}/model", registry.run).version)
@@ -122,9 +120,7 @@ def register(
     """Register one model with one score; returns the notes of the artifact."""
     model, report = PretrainedModel(f"/artifacts/{mark}", mark), Report("/report", "c" * 16)
     config = Registration(RegisterConfig(), name, "bits_per_byte")
-    return dict(
-        register_model(config, model, scores(tmp_path, mark, value, corpus), report, tmp_path, registry, rival).notes
-    )
+    return dict(register_model(config, model, scores(tmp_path, mark, value, corpus), report, tmp_path, registry, rival).notes)
 
 
 def champion(registry: Registry, name: str) -> str:
@@ -135,10 +131,7 @@ def test_alias_moves_to_a_better_version_only(tmp_path: Path, registry: Registry
     assert register(tmp_path, registry, "mill", "1111", 2.0)["uri"] == "models:/mill@champion"
     assert register(tmp_path, registry, "mill", "2222", 2.0)["uri"] == "models:/mill/2"
     assert champion(registry, "mill") == "1"
-    assert (
-        register(tmp_path, registry, "mill", "3333", 1.5)["why"]
-        == "better: bits_per_byte 1.5000 against the champion's 2.0000"
-    )
+    assert register(tmp_path, registry, "mill", "3333", 1.5)["why"] == "better: bits_per_byte 1.5000 against the champion's 2.0000"
     assert champion(registry, "mill") == "3"
 
 

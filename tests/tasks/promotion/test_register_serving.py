@@ -57,7 +57,7 @@ def write(folder: Path, make: Callable[[int], Model], mask: str = "<|mask|>") ->
         (lambda size: MultipleChoice(BERT, size), "what falls?\nrain\nstone"),
     ],
     ids=["masked", "encoder-decoder", "choice"],
-)  # fmt: skip
+)
 def test_registered_model_answers_and_its_example_is_accepted(
     make: Callable[[int], Model], prompt: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -70,9 +70,7 @@ def test_registered_model_answers_and_its_example_is_accepted(
     try:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            version = log_version(
-                client, Registration(RegisterConfig(), "mill", "loss"), write(tmp_path / "made", make), registry
-            )
+            version = log_version(client, Registration(RegisterConfig(), "mill", "loss"), write(tmp_path / "made", make), registry)
         served = mlflow.pyfunc.load_model(f"models:/mill/{version}")
     finally:
         logging.getLogger("mlflow").removeHandler(caplog.handler)
@@ -96,8 +94,6 @@ def test_registered_model_answers_and_its_example_is_accepted(
         (lambda size: MultiTask(BERT, size, {"tone": HeadSpec("sequence", 2)}), "", None),
     ],
     ids=["writes", "classes", "masked", "no mask token", "several heads"],
-)  # fmt: skip
-def test_example_is_a_prompt_that_the_model_answers(
-    make: Callable[[int], Model], mask: str, prompt: str | None, tmp_path: Path
-) -> None:
+)
+def test_example_is_a_prompt_that_the_model_answers(make: Callable[[int], Model], mask: str, prompt: str | None, tmp_path: Path) -> None:
     assert example_prompt(write(tmp_path, make, mask).path / "model") == prompt

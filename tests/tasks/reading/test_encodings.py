@@ -18,11 +18,27 @@ FRENCH = "Il était une fois une petite fille de village, la plus éclairée qu�
 GERMAN = "Die Würde des Menschen ist unantastbar. Sie zu achten und zu schützen ist Verpflichtung aller Gewalt. Größe."
 RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему."
 WRITTEN = [
-    (ENGLISH, "cp1252"), (ENGLISH, "utf-16-le"), (ENGLISH, "utf-16-be"), (ENGLISH, "utf-32-le"), (ENGLISH, "utf-8"),
-    (CHINESE, "gb18030"), (CHINESE, "utf-16-le"), (CHINESE, "utf-16-be"), (CHINESE, "utf-32-be"), (CHINESE, "utf-8"),
-    (TRADITIONAL, "big5"), (TRADITIONAL, "gb18030"), (JAPANESE, "cp932"), (JAPANESE, "euc_jp"), (KOREAN, "cp949"),
-    (JAPANESE, "iso2022_jp"), (FRENCH, "cp1252"), (GERMAN, "cp1252"), (RUSSIAN, "cp1251"), (RUSSIAN, "utf-8"),
-]  # fmt: skip
+    (ENGLISH, "cp1252"),
+    (ENGLISH, "utf-16-le"),
+    (ENGLISH, "utf-16-be"),
+    (ENGLISH, "utf-32-le"),
+    (ENGLISH, "utf-8"),
+    (CHINESE, "gb18030"),
+    (CHINESE, "utf-16-le"),
+    (CHINESE, "utf-16-be"),
+    (CHINESE, "utf-32-be"),
+    (CHINESE, "utf-8"),
+    (TRADITIONAL, "big5"),
+    (TRADITIONAL, "gb18030"),
+    (JAPANESE, "cp932"),
+    (JAPANESE, "euc_jp"),
+    (KOREAN, "cp949"),
+    (JAPANESE, "iso2022_jp"),
+    (FRENCH, "cp1252"),
+    (GERMAN, "cp1252"),
+    (RUSSIAN, "cp1251"),
+    (RUSSIAN, "utf-8"),
+]
 
 
 @pytest.mark.parametrize(("text", "codec"), WRITTEN)

@@ -65,23 +65,15 @@ def test_any_bytes_are_records_or_faults(raw: bytes, kind: RecordFormat):
 
 
 @given(st.lists(st.binary(max_size=20), max_size=20), st.integers(5, 40), st.integers(1, 30))
-def test_lines_do_not_depend_on_chunks_and_long_ones_are_faults_of_their_size(
-    parts: list[bytes], limit: int, size: int
-):
+def test_lines_do_not_depend_on_chunks_and_long_ones_are_faults_of_their_size(parts: list[bytes], limit: int, size: int):
     raw = b"\n".join(parts).replace(b"\x00", b"\r\n")
     chunks = [raw[start : start + size] for start in range(0, len(raw), size)]
     lines = list(split_lines(chunks, limit))
-    assert [line.bytes if isinstance(line, Fault) else len(line) for line in lines] == list(
-        map(len, raw.splitlines(keepends=True))
-    )
-    assert all(
-        isinstance(line, Fault) == (len(whole) > limit) for line, whole in zip(lines, raw.splitlines(True), strict=True)
-    )
+    assert [line.bytes if isinstance(line, Fault) else len(line) for line in lines] == list(map(len, raw.splitlines(keepends=True)))
+    assert all(isinstance(line, Fault) == (len(whole) > limit) for line, whole in zip(lines, raw.splitlines(True), strict=True))
 
 
-entries = st.recursive(
-    texts | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=5
-)
+entries = st.recursive(texts | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=5)
 
 
 @given(st.lists(entries, max_size=4), st.integers(1, 50))

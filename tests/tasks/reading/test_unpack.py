@@ -74,9 +74,7 @@ def test_streams_behind_a_damaged_one_are_read(form: str):
 def test_junk_behind_a_stream_is_one_fault_and_zeros_are_none(junk: bytes, form: str):
     packed = PACKERS[form](b"text")
     assert unpack(packed + bytes(len(junk))) == (b"text", [])
-    data, faults = unpack(
-        packed + b"junk" + junk.replace(b"\x1f", b"").replace(b"B", b"").replace(b"\xfd", b"").replace(b"\x28", b"")
-    )
+    data, faults = unpack(packed + b"junk" + junk.replace(b"\x1f", b"").replace(b"B", b"").replace(b"\xfd", b"").replace(b"\x28", b""))
     assert data == b"text"
     assert [fault.reason for fault in faults] == ["trailing_junk"]
 

@@ -25,9 +25,7 @@ def http(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
 
 
 def page(number: int, text: str = "", *headers: str) -> bytes:
-    return record(
-        number, http((text or f"<p>page {number}</p>").encode(), "Content-Type: text/html; charset=utf-8", *headers)
-    )
+    return record(number, http((text or f"<p>page {number}</p>").encode(), "Content-Type: text/html; charset=utf-8", *headers))
 
 
 def read(*chunks: bytes | Fault, limit: int = 1 << 20) -> tuple[list[Archived], list[str]]:

@@ -247,16 +247,12 @@ def make_story() -> RunStory:
 
 def make_corpus_story() -> RunStory:
     """A recipe that makes a corpus and no model; every stage of it, six languages, a source with a hostile name."""
-    ingest = Ledger(
-        1_993, 1_990, 27_777_088, 27_776_960, dropped={"not_text_type": 3}, dropped_bytes={"not_text_type": 128}
-    )
+    ingest = Ledger(1_993, 1_990, 27_777_088, 27_776_960, dropped={"not_text_type": 3}, dropped_bytes={"not_text_type": 128})
     annotate = Ledger(1_990, 1_989, 27_776_960, 19_568_286, repaired_bytes=8_200_000, dropped={"html_too_deep": 1},
                       dropped_bytes={"html_too_deep": 8_674})  # fmt: skip
     select = Ledger(1_989, 1_900, 19_568_286, 19_000_000, dropped={"gopher_words_min": 80, "min_chars": 9},
                     dropped_bytes={"gopher_words_min": 560_000, "min_chars": 8_286})  # fmt: skip
-    unique = Ledger(
-        1_900, 1_860, 19_000_000, 18_500_000, dropped={"near_copy": 40}, dropped_bytes={"near_copy": 500_000}
-    )
+    unique = Ledger(1_900, 1_860, 19_000_000, 18_500_000, dropped={"near_copy": 40}, dropped_bytes={"near_copy": 500_000})
     corpus = Ledger(1_860, 1_859, 18_500_000, 18_490_000, dropped={"contaminated": 1},
                     dropped_bytes={"contaminated": 10_000})  # fmt: skip
     made = (

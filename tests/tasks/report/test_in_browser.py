@@ -85,9 +85,7 @@ def test_print_is_light_and_fits_the_paper_even_from_a_dark_screen(page: Tab) ->
 
 def test_markup_in_text_is_shown_not_run(page: Tab) -> None:
     assert page.value("document.title") == "demo: a model of the standard library"
-    shown = (
-        "[...document.querySelectorAll('pre')].filter(pre => pre.textContent.includes('<script>document.title')).length"
-    )
+    shown = "[...document.querySelectorAll('pre')].filter(pre => pre.textContent.includes('<script>document.title')).length"
     assert page.value(shown) == 2  # in a sample and in an excerpt
     assert page.value("document.querySelectorAll('script').length") == 4
     assert page.value("document.querySelectorAll('pre script, pre img, code script').length") == 0
@@ -107,22 +105,25 @@ def test_verdict_and_tiles_name_the_figures_that_matter(page: Tab) -> None:
     assert "Of 2 scores that the previous run has too, 1 is clearly better and none is clearly worse" in text
     assert "86.6 % of 13.1 MB" in text
     assert page.value("[...document.querySelectorAll('.tile dt')].map(label => label.innerText)") == [
-        "text kept", "documents", "parameters", "training tokens", "base: bits per byte", "areas: accuracy",
-        "purity: accuracy", "wall time", "cost",
-    ]  # fmt: skip
+        "text kept",
+        "documents",
+        "parameters",
+        "training tokens",
+        "base: bits per byte",
+        "areas: accuracy",
+        "purity: accuracy",
+        "wall time",
+        "cost",
+    ]
 
 
 def test_tables_have_headers_and_sections_headings(page: Tab) -> None:
-    assert page.value(
-        "[...document.querySelectorAll('table')].every(table => table.querySelector('thead th[scope=col]'))"
-    )
+    assert page.value("[...document.querySelectorAll('table')].every(table => table.querySelector('thead th[scope=col]'))")
     assert page.value("[...document.querySelectorAll('section')].every(one => one.querySelector('h2'))")
     assert page.value("[...document.querySelectorAll('.chart')].every(chart => chart.getAttribute('aria-label'))")
 
 
-def test_run_with_everything_reused_and_nothing_trained_leaves_sections_out(
-    browser: Browser, story: RunStory, tmp_path: Path
-) -> None:
+def test_run_with_everything_reused_and_nothing_trained_leaves_sections_out(browser: Browser, story: RunStory, tmp_path: Path) -> None:
     stages = tuple(replace(stage, status="cached") for stage in story.stages[:4])
     small = RunStory(story.title, "demo", "", story.started, 0.8, stages)
     tab = browser.open(page_of(small, tmp_path / "out"))
@@ -134,9 +135,7 @@ def test_run_with_everything_reused_and_nothing_trained_leaves_sections_out(
     tab.close()
 
 
-def test_spike_is_marked_on_its_curve_and_leads_to_the_page_of_its_step_and_back(
-    browser: Browser, story: RunStory, tmp_path: Path
-) -> None:
+def test_spike_is_marked_on_its_curve_and_leads_to_the_page_of_its_step_and_back(browser: Browser, story: RunStory, tmp_path: Path) -> None:
     tab = browser.open(page_of(story, tmp_path / "out"))
     marks = "[...document.querySelectorAll('#curve-0 .textpoint text')].map(text => text.textContent)"
     assert tab.value(marks) == ["1,777", "2,401"]
@@ -155,19 +154,14 @@ def test_spike_is_marked_on_its_curve_and_leads_to_the_page_of_its_step_and_back
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_of_a_step_shows_text_that_it_does_not_run(
-    browser: Browser, story: RunStory, tmp_path: Path, scheme: str
-) -> None:
+def test_page_of_a_step_shows_text_that_it_does_not_run(browser: Browser, story: RunStory, tmp_path: Path, scheme: str) -> None:
     page = page_of(story, tmp_path / "out").parent / SPIKE.page
     tab = browser.open(page, width=390, scheme=scheme, drawn=False)
     assert tab.complaints() == []
     assert len(tab.requests()) == 1
     assert tab.value("document.querySelectorAll('script, img').length") == 0
     assert tab.value("[...document.links].map(link => link.protocol)") == ["file:"]
-    assert (
-        tab.value("[...document.querySelectorAll('pre')].filter(pre => pre.textContent.includes('<script>')).length")
-        == 1
-    )
+    assert tab.value("[...document.querySelectorAll('pre')].filter(pre => pre.textContent.includes('<script>')).length") == 1
     assert "⟨202E⟩" in tab.value("document.querySelector('main').textContent")
     assert tab.value("document.documentElement.scrollWidth") <= 390
     assert tab.value(SPILL) == []
@@ -177,9 +171,7 @@ def test_page_of_a_step_shows_text_that_it_does_not_run(
 
 def test_step_whose_documents_are_gone_says_why(browser: Browser, story: RunStory, tmp_path: Path) -> None:
     tab = browser.open(page_of(story, tmp_path / "out").parent / UNTOLD_SPIKE.page, drawn=False)
-    assert tab.value("document.querySelector('main').innerText").startswith(
-        "What it read is not known: the corpus is gone"
-    )
+    assert tab.value("document.querySelector('main').innerText").startswith("What it read is not known: the corpus is gone")
     assert tab.value("document.querySelectorAll('section, script').length") == 0
     tab.close()
 
@@ -192,16 +184,24 @@ def test_corpus_without_a_model_has_its_sections_and_no_empty_ones(browser: Brow
     tab = browser.open(page_of(make_corpus_story(), tmp_path / "out"), width=390)
     assert tab.complaints() == []
     assert tab.value("[...document.querySelectorAll('h2')].map(h => h.id)") == [
-        "run", "corpus", "mixture", "dropped", "checks", "origin",
-    ]  # fmt: skip
+        "run",
+        "corpus",
+        "mixture",
+        "dropped",
+        "checks",
+        "origin",
+    ]
     assert {chart["id"] for chart in tab.value(DRAWN) if chart["marks"]} == {"stages", "times", "flow", "mixture-chart"}
     assert tab.value("[...document.querySelectorAll('.tile dt')].map(label => label.innerText)") == [
-        "text kept", "documents", "languages", "text to learn from", "wall time", "cost",
-    ]  # fmt: skip
+        "text kept",
+        "documents",
+        "languages",
+        "text to learn from",
+        "wall time",
+        "cost",
+    ]
     verdict = tab.value("document.querySelector('.verdict').innerText").replace(wording.GAP, " ")
-    assert verdict.startswith(
-        "27.8 MB of text became a corpus of 15.4 MB in 46.8 s. It has 1,230 documents to learn from"
-    )
+    assert verdict.startswith("27.8 MB of text became a corpus of 15.4 MB in 46.8 s. It has 1,230 documents to learn from")
     assert tab.value("document.documentElement.scrollWidth") <= 390
     assert tab.value(SPILL) == []
     assert tab.value(FAINT) == []
@@ -222,9 +222,7 @@ def samples_page(folder: Path) -> Path:
     return path
 
 
-def test_page_of_samples_stands_side_by_side_and_on_a_phone_one_below_the_other(
-    browser: Browser, tmp_path: Path
-) -> None:
+def test_page_of_samples_stands_side_by_side_and_on_a_phone_one_below_the_other(browser: Browser, tmp_path: Path) -> None:
     tab = browser.open(samples_page(tmp_path), drawn=False)
     assert tab.complaints() == []
     columns = "getComputedStyle(document.querySelector('.pair')).gridTemplateColumns.split(' ').length"

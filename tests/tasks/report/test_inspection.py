@@ -35,9 +35,7 @@ def opacities(uri: str) -> list[list[int]]:
 
 
 @settings(deadline=None, max_examples=25)
-@given(
-    st.integers(1, 9).flatmap(lambda n: st.lists(st.lists(st.integers(0, 1000), min_size=n, max_size=n), min_size=1))
-)
+@given(st.integers(1, 9).flatmap(lambda n: st.lists(st.lists(st.integers(0, 1000), min_size=n, max_size=n), min_size=1)))
 def test_map_is_a_picture_as_opaque_as_the_root_of_each_share(rows: list[list[int]]) -> None:
     assert opacities(png(rows)) == [[round(255 * math.sqrt(part / 1000)) for part in row] for row in rows]
 
@@ -78,11 +76,10 @@ def test_recurrent_model_is_told_without_maps() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_section_is_readable_fits_a_phone_and_runs_nothing(
-    browser: Browser, story: RunStory, tmp_path: Path, scheme: str
-) -> None:
-    tab = browser.open(page_of(RunStory(story.title, "demo", "", story.started, 1.0, (), insides=INSIDES),
-                               tmp_path / "out"), width=390, scheme=scheme)  # fmt: skip
+def test_section_is_readable_fits_a_phone_and_runs_nothing(browser: Browser, story: RunStory, tmp_path: Path, scheme: str) -> None:
+    tab = browser.open(
+        page_of(RunStory(story.title, "demo", "", story.started, 1.0, (), insides=INSIDES), tmp_path / "out"), width=390, scheme=scheme
+    )
     tab.value("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert tab.complaints() == []
     assert tab.value("document.title") == story.title

@@ -34,9 +34,7 @@ def test_plotly_is_inside_once_and_the_story_is_json(story: RunStory, tmp_path: 
     assert json.loads(json.dumps(asdict(story)))["recipe_name"] == "demo"
 
 
-def test_each_spike_has_a_page_beside_the_report_and_a_run_without_one_says_nothing(
-    story: RunStory, tmp_path: Path
-) -> None:
+def test_each_spike_has_a_page_beside_the_report_and_a_run_without_one_says_nothing(story: RunStory, tmp_path: Path) -> None:
     path = page_of(story, tmp_path / "one")
     links = re.findall(r'<a href="(steps/[^"]+)">', path.read_text())
     assert links == ["steps/step-1777.html", "steps/step-2401.html"]

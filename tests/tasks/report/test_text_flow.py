@@ -54,14 +54,12 @@ def test_no_reason_of_the_flow_lies_over_another() -> None:
     assert chart is not None
     (flow,) = chart.figure.data
     height = chart.figure.layout.height - 16
-    sizes = [sum(size for size, to in zip(flow.link.value, flow.link.target, strict=True) if to == at)
-             for at in range(len(flow.node.label))]  # fmt: skip
-    scale = STREAM_PIXELS / sum(
-        size for size, start in zip(flow.link.value, flow.link.source, strict=True) if start == 0
-    )
+    sizes = [
+        sum(size for size, to in zip(flow.link.value, flow.link.target, strict=True) if to == at) for at in range(len(flow.node.label))
+    ]
+    scale = STREAM_PIXELS / sum(size for size, start in zip(flow.link.value, flow.link.source, strict=True) if start == 0)
     lost = [at for at, text in enumerate(flow.node.label) if "<br>" not in text]
-    spans = sorted((height * flow.node.y[at] - scale * sizes[at] / 2, height * flow.node.y[at] + scale * sizes[at] / 2)
-                   for at in lost)  # fmt: skip
+    spans = sorted((height * flow.node.y[at] - scale * sizes[at] / 2, height * flow.node.y[at] + scale * sizes[at] / 2) for at in lost)
     assert all(above[1] < below[0] for above, below in pairwise(spans))
     assert spans[0][0] > STREAM_PIXELS * 0.6
     assert spans[-1][1] < height
@@ -93,11 +91,14 @@ def test_the_mixture_is_drawn_whole_however_many_sources_and_languages_there_are
 
 
 def test_shares_of_the_mixture_are_of_their_set() -> None:
-    table = mixture_table([MixtureRow("validation", "a", "en", 1, 50), MixtureRow("train", "a", "en", 9, 300),
-                           MixtureRow("train", "b", "zh", 3, 100)])  # fmt: skip
+    table = mixture_table(
+        [MixtureRow("validation", "a", "en", 1, 50), MixtureRow("train", "a", "en", 9, 300), MixtureRow("train", "b", "zh", 3, 100)]
+    )
     assert [(line.split, line.source, line.percent) for line in table] == [
-        ("train", "a", 75.0), ("train", "b", 25.0), ("validation", "a", 100.0),
-    ]  # fmt: skip
+        ("train", "a", 75.0),
+        ("train", "b", 25.0),
+        ("validation", "a", 100.0),
+    ]
 
 
 def test_receipts_are_added_up_by_contract() -> None:

@@ -126,9 +126,7 @@ def test_largest_shares_are_drawn_and_the_difference_is_of_all() -> None:
     assert chart.caption.endswith("Largest difference: 2.00 percentage points (s0).")
 
 
-@pytest.mark.parametrize(
-    ("ratio", "word"), [(0.5, "more even than chance"), (1.0, "like chance"), (1.27, "like chance"), (1.3, "clumped")]
-)
+@pytest.mark.parametrize(("ratio", "word"), [(0.5, "more even than chance"), (1.0, "like chance"), (1.27, "like chance"), (1.3, "clumped")])
 def test_spread_in_words(ratio: float, word: str) -> None:
     assert evenness(replace(AUDIT.shares[0], spread=Spread(ratio, 0.73, 1.27))) == word
 
@@ -137,8 +135,7 @@ def test_audit_says_what_is_clumped() -> None:
     assert "Some batches have far more than others of: <script>" in batches_sentence(AUDIT)
     even = tuple(share for share in AUDIT.shares if evenness(share) != "clumped")
     assert batches_sentence(replace(AUDIT, shares=even)) == (
-        "Computed from the shards for 256 of 3,000 steps, evenly spread. No source or language is clumped in some of the "
-        "batches."
+        "Computed from the shards for 256 of 3,000 steps, evenly spread. No source or language is clumped in some of the batches."
     )
     short = replace(AUDIT, steps=5, sampled_steps=5, shares=tuple(replace(share, spread=None) for share in even))
     assert batches_sentence(short) == "Computed from the shards for all 5 steps."

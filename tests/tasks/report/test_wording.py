@@ -11,15 +11,16 @@ from tests.tasks.report.stories import SCORES
 def test_scores_of_two_evaluations_with_one_task_are_kept_apart() -> None:
     panels = wording.score_panels(SCORES)
     assert [wording.score_title(panel[0]) for panel in panels] == [
-        "base: bits per byte", "areas: accuracy", "areas: macro f1", "purity: accuracy",
-    ]  # fmt: skip
+        "base: bits per byte",
+        "areas: accuracy",
+        "areas: macro f1",
+        "purity: accuracy",
+    ]
     assert [row.model for row in panels[0]] == ["base", "unigram", "previous run"]
 
 
 @pytest.mark.parametrize(("low", "high", "expected"), [(0.7, 0.9, 1), (0.5, 0.7, 0), (0.3, 0.5, -1)])
-def test_a_model_is_better_only_when_its_interval_leaves_the_baseline_out(
-    low: float, high: float, expected: int
-) -> None:
+def test_a_model_is_better_only_when_its_interval_leaves_the_baseline_out(low: float, high: float, expected: int) -> None:
     row = replace(SCORES[2], value=(low + high) / 2, ci_low=low, ci_high=high)
     assert wording.advantage(row, replace(row, value=0.6)) == expected
     loss = replace(row, metric="bits_per_byte_en")

@@ -22,11 +22,16 @@ Texts = dict[str, str]
 def write_documents(path: Path, texts: Texts) -> None:
     rows = [
         {
-            "id": id, "text": text, "source": f"made-{len(text) % 2}", "path": id, "language": "zh" if "山" in text else "en",
-            "bytes": len(text.encode()), "meta": [],
+            "id": id,
+            "text": text,
+            "source": f"made-{len(text) % 2}",
+            "path": id,
+            "language": "zh" if "山" in text else "en",
+            "bytes": len(text.encode()),
+            "meta": [],
         }
         for id, text in texts.items()
-    ]  # fmt: skip
+    ]
     with TableWriter(path, DOCUMENTS) as writer:
         writer.write(pa.RecordBatch.from_pylist(rows, DOCUMENTS))
 
@@ -49,9 +54,7 @@ def make_corpus(root: Path, train: list[Texts], validation: Texts, mark: str = "
 TRAIN, VALIDATION = [make_texts(0, 70), make_texts(70, 120)], make_texts(120, 150)
 
 
-def run(
-    config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, out: Path, files: FileTasks
-) -> tuple[Path, StageOutcome]:
+def run(config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, out: Path, files: FileTasks) -> tuple[Path, StageOutcome]:
     out.mkdir(parents=True, exist_ok=True)
     outcome = write_shards(config, corpus, tokenizer, out, files)
     outcome.ledger.check("shards")

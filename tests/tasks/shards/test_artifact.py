@@ -44,9 +44,7 @@ def test_verify_finds_a_flipped_byte(published: TokenShards):
 
 
 def test_tokenizer_swapped_after_packing_is_refused(published: TokenShards):
-    with pytest.raises(
-        ValueError, match="made with tokenizer facade, but this run's is another; write the shards again"
-    ):
+    with pytest.raises(ValueError, match="made with tokenizer facade, but this run's is another; write the shards again"):
         TokenRows.open(artifact_shards(published.path, "train")["all"], tokenizer="another")
 
 
@@ -55,9 +53,7 @@ def test_two_writers_at_once_leave_whole_shards(corpus: Corpus, tokenizer: Token
     out = tmp_path / "out"
     out.mkdir()
     processes = [
-        multiprocessing.get_context("spawn").Process(
-            target=write_all, args=(config, corpus, tokenizer, out, tmp_path / "parts")
-        )
+        multiprocessing.get_context("spawn").Process(target=write_all, args=(config, corpus, tokenizer, out, tmp_path / "parts"))
         for _ in range(2)
     ]
     for process in processes:

@@ -76,9 +76,7 @@ def wide_tokenizer(folder: Path, words: int) -> Tokenizer:
 
 
 @pytest.mark.parametrize(("words", "item_bytes"), [(2**16 - 6, 2), (2**16 - 5, 4)])
-def test_vocabulary_over_65536_widens_rows_and_wraps_no_id(
-    tmp_path: Path, files: FileTasks, words: int, item_bytes: int
-):
+def test_vocabulary_over_65536_widens_rows_and_wraps_no_id(tmp_path: Path, files: FileTasks, words: int, item_bytes: int):
     tokenizer = wide_tokenizer(tmp_path / "tokenizer", words)
     corpus = make_corpus(tmp_path, [{"a": f"w0 w{words - 1} w17"}], {"b": "w1"})
     out, _ = run(ShardsConfig(context=8), corpus, tokenizer, tmp_path / "out", files)
@@ -107,13 +105,9 @@ def test_ids_that_a_tokenizer_leaves_out_count_as_vocabulary(tmp_path: Path, fil
     assert (rows.vocab_size, rows.take(np.array([0]))[0, 1]) == (100, 99)
 
 
-def test_corpus_smaller_than_a_row_is_refused_when_rows_are_not_padded(
-    tokenizer: Tokenizer, tmp_path: Path, files: FileTasks
-):
+def test_corpus_smaller_than_a_row_is_refused_when_rows_are_not_padded(tokenizer: Tokenizer, tmp_path: Path, files: FileTasks):
     corpus = make_corpus(tmp_path, [{"only": "river"}], {"only": "river"})
-    with pytest.raises(
-        UserError, match=r"corpus gives \d+ tokens, fewer than one row of 257. Fix: lower shards.context or add text"
-    ):
+    with pytest.raises(UserError, match=r"corpus gives \d+ tokens, fewer than one row of 257. Fix: lower shards.context or add text"):
         run(ShardsConfig(packing="concatenate"), corpus, tokenizer, tmp_path / "out", files)
 
 

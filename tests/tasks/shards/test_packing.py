@@ -72,21 +72,16 @@ def test_compiled_best_fit_places_pieces_as_the_plain_rule_does(lengths: list[in
     assert pieces.count == count
     shuffled = permute(np.arange(count), count, 7, 0, PACKING).tolist() if count else []
     expected = {
-        (d, o): (shuffled[r], s)
-        for d, o, r, s in zip(*cut_documents(np.array(lengths, np.int64), width)[:2], rows, starts, strict=True)
+        (d, o): (shuffled[r], s) for d, o, r, s in zip(*cut_documents(np.array(lengths, np.int64), width)[:2], rows, starts, strict=True)
     }
-    found = zip(
-        pieces.documents.tolist(), pieces.offsets.tolist(), pieces.rows.tolist(), pieces.starts.tolist(), strict=True
-    )
+    found = zip(pieces.documents.tolist(), pieces.offsets.tolist(), pieces.rows.tolist(), pieces.starts.tolist(), strict=True)
     assert {(d, o): (r, s) for d, o, r, s in found} == expected
 
 
 @pytest.mark.parametrize("pack", [lambda lengths, width: pack_best_fit(lengths, width, 1), pack_alone])
 @given(LENGTHS, WIDTHS)
 @settings(max_examples=200, deadline=None)
-def test_every_token_stands_in_rows_and_pieces_overlap_by_one(
-    pack: Callable[[np.ndarray, int], Pieces], lengths: list[int], width: int
-):
+def test_every_token_stands_in_rows_and_pieces_overlap_by_one(pack: Callable[[np.ndarray, int], Pieces], lengths: list[int], width: int):
     sizes = np.array(lengths, np.int64)
     pieces = pack(sizes, width)
     cells = sorted(cell for row in filled(pieces, sizes, width) for cell in row)
@@ -103,9 +98,7 @@ def test_documents_too_long_for_a_row_fill_rows_alone_but_for_their_end(lengths:
     pieces = pack_best_fit(sizes, width, 1)
     for row in filled(pieces, sizes, width):
         ends = [cell for cell, after in itertools.pairwise(row) if cell[0] != after[0]]
-        assert all(token == lengths[document] - 1 for document, token in ends), (
-            "only a row's last piece may go on elsewhere"
-        )
+        assert all(token == lengths[document] - 1 for document, token in ends), "only a row's last piece may go on elsewhere"
 
 
 @given(LENGTHS, WIDTHS)
@@ -138,9 +131,7 @@ def test_concatenation_goes_on_from_window_to_window(windows: list[list[int]], w
         skipped = more + (skipped if gone == 0 else 0)
         left, first = lengths[gone:], first + gone
     assert all(len(row) == width for row in rows)
-    assert rows == [
-        stream[k * (width - 1) : k * (width - 1) + width] for k in range(max(0, len(stream) - 1) // (width - 1))
-    ]
+    assert rows == [stream[k * (width - 1) : k * (width - 1) + width] for k in range(max(0, len(stream) - 1) // (width - 1))]
     assert uncut == sum(any({(d, t) for t in range(n)} <= set(row) for row in rows) for d, n in enumerate(whole))
 
 

@@ -46,9 +46,7 @@ def test_documents_come_out_of_the_rows_as_they_went_in(
     assert outcome.ledger.tokens_out == outcome.figures["train_tokens"] + outcome.figures["validation_tokens"]
 
 
-def test_best_fit_cuts_no_document_that_fits_a_row(
-    corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path, files: FileTasks
-):
+def test_best_fit_cuts_no_document_that_fits_a_row(corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path, files: FileTasks):
     out, _ = run(ShardsConfig(context=63), corpus, tokenizer, tmp_path / "out", files)
     rows = open_rows(out / "train/all")
     lengths = [len(tokens) for tokens in encoded(tokenizer, TRAIN)]
@@ -86,9 +84,7 @@ def test_bytes_of_concatenated_rows_are_those_of_the_tokens_they_ask_for(
     assert abs(outcome.figures["validation_bytes"] - len(text.encode())) <= 32
 
 
-def test_document_tables_give_each_number_its_document(
-    corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path, files: FileTasks
-):
+def test_document_tables_give_each_number_its_document(corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path, files: FileTasks):
     out, _ = run(ShardsConfig(context=32), corpus, tokenizer, tmp_path / "out", files)
     table = pq.read_table(out / "documents-train.parquet")
     assert table["id"].to_pylist() == [id for texts in TRAIN for id in texts]
@@ -96,9 +92,7 @@ def test_document_tables_give_each_number_its_document(
     assert table["bytes"].to_pylist() == [len(text.encode()) for texts in TRAIN for text in texts.values()]
 
 
-def test_packing_file_tells_fill_cuts_and_lengths(
-    corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path, files: FileTasks
-):
+def test_packing_file_tells_fill_cuts_and_lengths(corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path, files: FileTasks):
     out, outcome = run(ShardsConfig(context=32), corpus, tokenizer, tmp_path / "out", files)
     train, validation = json.loads((out / "packing.json").read_text())
     rows, lengths = open_rows(out / "train/all"), [len(tokens) for tokens in encoded(tokenizer, TRAIN)]
@@ -124,9 +118,7 @@ def test_header_says_what_rows_were_made_of(corpus: Corpus, tokenizer: Tokenizer
 def test_same_bytes_for_any_number_of_workers_and_whatever_is_read_at_a_time(
     corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: str
 ):
-    config = ShardsConfig.model_validate(
-        {"context": 32, "rows_per_shard": 50, "packing": packing, "group_by": "source"}
-    )
+    config = ShardsConfig.model_validate({"context": 32, "rows_per_shard": 50, "packing": packing, "group_by": "source"})
     found = []
     for workers, read_bytes, documents in ((0, 2**22, 2**16), (2, 2**22, 2**16), (0, 500, 7)):
         monkeypatch.setattr(tasks.shards.encoded_corpus, "ENCODE_BYTES", read_bytes)
@@ -153,9 +145,7 @@ def test_another_seed_is_another_order(corpus: Corpus, tokenizer: Tokenizer, tmp
     assert not np.array_equal(read_rows(one / "train/all"), read_rows(two / "train/all"))
 
 
-def test_tables_that_were_encoded_are_not_encoded_again(
-    corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path, files: FileTasks
-):
+def test_tables_that_were_encoded_are_not_encoded_again(corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path, files: FileTasks):
     run(ShardsConfig(context=32), corpus, tokenizer, tmp_path / "1", files)
     parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts/encode").glob("*/part.json")}
     assert len(parts) == 3
@@ -185,9 +175,7 @@ def test_groups_hold_the_documents_of_one_source_or_language(
     assert groups == [*sorted(set(named)), "all"]
 
 
-def test_archive_holds_the_same_rows_in_less_space(
-    corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path, files: FileTasks
-):
+def test_archive_holds_the_same_rows_in_less_space(corpus: Corpus, tokenizer: Tokenizer, tmp_path: Path, files: FileTasks):
     plain, _ = run(ShardsConfig(context=32), corpus, tokenizer, tmp_path / "plain", files)
     archive, _ = run(ShardsConfig(context=32, codec="zstd"), corpus, tokenizer, tmp_path / "archive", files)
     assert np.array_equal(read_rows(archive / "train/all"), read_rows(plain / "train/all"))
@@ -220,7 +208,5 @@ def test_ledger_of_windows_adds_up(lengths: list[int], packing: str, portion: in
             targets |= {(int(number), token) for token in asked}
     assert packed.targets == len(targets)
     assert packed.tokens == sum(lengths)
-    of_text = sum(
-        1 for number, length in enumerate(lengths) for token in range(1, length - 1) if (number, token) in targets
-    )
+    of_text = sum(1 for number, length in enumerate(lengths) for token in range(1, length - 1) if (number, token) in targets)
     assert packed.text_bytes - packed.tail_bytes == pytest.approx(of_text, abs=0.51)

@@ -84,9 +84,7 @@ def test_no_other_language_passes_as_english_by_its_words(language: str):
 
 
 def test_classical_and_traditional_chinese_are_zh():
-    assert [
-        d.language for d in detect_languages(["學而時習之，不亦說乎？", "人人生而自由，在尊嚴和權利上一律平等。"])
-    ] == ["zh", "zh"]
+    assert [d.language for d in detect_languages(["學而時習之，不亦說乎？", "人人生而自由，在尊嚴和權利上一律平等。"])] == ["zh", "zh"]
 
 
 def test_chinese_that_quotes_a_little_japanese_is_zh():
@@ -94,9 +92,7 @@ def test_chinese_that_quotes_a_little_japanese_is_zh():
 
 
 def test_english_front_matter_does_not_hide_a_chinese_book():
-    assert (
-        language_of("The Project. This book is free for all and you may copy it.\n" * 20 + RIGHTS["zh"] * 100) == "zh"
-    )
+    assert language_of("The Project. This book is free for all and you may copy it.\n" * 20 + RIGHTS["zh"] * 100) == "zh"
 
 
 def test_a_text_in_two_scripts_is_mixed():
@@ -150,9 +146,7 @@ def test_the_model_needs_no_network_and_writes_nothing(monkeypatch: pytest.Monke
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "text", [*(case.text for case in text_cases() if case.group == 8), "a == " * 200_000, "a@" * 999]
-)
+@pytest.mark.parametrize("text", [*(case.text for case in text_cases() if case.group == 8), "a == " * 200_000, "a@" * 999])
 def test_any_text_takes_linear_time(text: str):
     start = time.process_time()
     detect_languages([text, text + "\u4e00"])

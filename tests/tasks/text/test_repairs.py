@@ -104,15 +104,10 @@ def test_private_use_characters_go_when_asked():
 
 
 def test_ideographic_indents_go_when_asked():
-    assert (
-        Repairer(RepairConfig(ideographic_indent=True)).repair("\u3000\u3000一。\n\u3000二\u3000三。").text
-        == "一。\n二\u3000三。"
-    )
+    assert Repairer(RepairConfig(ideographic_indent=True)).repair("\u3000\u3000一。\n\u3000二\u3000三。").text == "一。\n二\u3000三。"
 
 
-@pytest.mark.parametrize(
-    "text", ["Ã" * 200_000, "e" + "\u0301" * 1_000_000, "\u200d" * 1_000_000, " \n" * 500_000, "Â " * 50_000]
-)
+@pytest.mark.parametrize("text", ["Ã" * 200_000, "e" + "\u0301" * 1_000_000, "\u200d" * 1_000_000, " \n" * 500_000, "Â " * 50_000])
 def test_repair_takes_linear_time(text: str):
     start = time.process_time()
     DEFAULT.repair(text)
@@ -146,9 +141,7 @@ def test_a_second_removal_of_words_changes_nothing(text: str):
     assert repairer.repair(once).text == once
 
 
-@pytest.mark.parametrize(
-    "line", ["Done.", "完了。", "真的？”", "“Why?”", "(It ended.)", "没说完……", "he said!'", "列表；"]
-)
+@pytest.mark.parametrize("line", ["Done.", "完了。", "真的？”", "“Why?”", "(It ended.)", "没说完……", "he said!'", "列表；"])
 def test_lines_that_end_a_sentence(line: str):
     assert ends_a_sentence(line)
 

@@ -239,9 +239,7 @@ def test_encoder_survives_a_trip_to_another_process() -> None:
 def test_folder_without_encoding_json_takes_the_slow_path(tmp_path: Path) -> None:
     byte_level().save(str(tmp_path / "tokenizer.json"))
     assert open_encoder(tmp_path).fast is None
-    (tmp_path / "encoding.json").write_text(
-        '{"path": "tiktoken", "why": "", "checked_documents": 1, "checked_bytes": 1}'
-    )
+    (tmp_path / "encoding.json").write_text('{"path": "tiktoken", "why": "", "checked_documents": 1, "checked_bytes": 1}')
     assert open_encoder(tmp_path).fast is not None
 
 

@@ -20,9 +20,7 @@ from tasks.documents import DOCUMENTS, TableWriter
 from tasks.sampling import is_heldout, unit_hash
 from tests.tasks.corpus_run import Bench, document, rows
 
-WORDS = (
-    "the a mill wheel turns grain into flour while old stones wait under water and children carry bread home".split()
-)
+WORDS = "the a mill wheel turns grain into flour while old stones wait under water and children carry bread home".split()
 DEFAULT = DecontaminateConfig()
 HELD = next(n for n in map(str, range(99)) if is_heldout(n, DEFAULT.heldout_share, DEFAULT.heldout_seed))
 FREE = next(n for n in map(str, range(99)) if not is_heldout(n, DEFAULT.heldout_share, DEFAULT.heldout_seed))
@@ -70,9 +68,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     selection = bench.select(clean, rules=[{"column": "words", "min": 30}])
     unique = bench.deduplicate(clean, selection)
     stages: dict[str, Artifact] = {
-        "ingest": raw, "annotate": clean, "select": selection, "deduplicate": unique,
+        "ingest": raw,
+        "annotate": clean,
+        "select": selection,
+        "deduplicate": unique,
         "decontaminate": contaminated(bench),
-    }  # fmt: skip
+    }
     return Corpus(bench.workspace, stages)
 
 
