@@ -1,4 +1,4 @@
-"""The `wordmill` command. Each command imports what it needs, so that `wordmill --help` answers at once."""
+"""Command line: the `wordmill` command. Each subcommand imports what it needs, so that `wordmill --help` answers at once."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The corpus part of the chain: raw text in, what models learn from and are judged on out."""
+"""Corpus DAG: raw text in, what models learn from and are judged on out."""
 
 from collections.abc import Mapping
 

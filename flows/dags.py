@@ -1,4 +1,4 @@
-"""Kinds of recipes: a line each, with the flow that runs it and the DAG that it stands for."""
+"""Recipe kinds: a line each, with the flow that runs it and the DAG that it stands for."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The flows that Prefect runs: a recipe's path and its overrides are the parameters, so the Prefect UI shows a form."""
+"""Prefect flows: a recipe's path and its overrides are the parameters, so the Prefect UI shows a form."""
 
 import secrets
 from collections.abc import Sequence

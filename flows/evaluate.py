@@ -1,4 +1,4 @@
-"""Score any model on a suite: a run id, a registry name, an artifact or a Hugging Face folder."""
+"""Evaluation of any model on a suite: a run id, a registry name, an artifact or a Hugging Face folder."""
 
 from collections.abc import Sequence
 from pathlib import Path

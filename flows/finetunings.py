@@ -1,4 +1,4 @@
-"""The fine-tunings of a recipe, up to the models that are scored and registered: the part of the DAGs that they share."""
+"""Fine-tunings of a recipe, up to the models that are scored and registered: the part of the DAGs that they share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

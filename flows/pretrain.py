@@ -1,4 +1,4 @@
-"""The whole chain of a recipe, as a table of contents: every line is a stage, its config and what it reads."""
+"""Pretraining DAG: the whole chain as a table of contents, where every line is a stage, its config and what it reads."""
 
 from flows.corpus import build_corpus
 from flows.finetunings import tune

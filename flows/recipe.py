@@ -1,4 +1,4 @@
-"""A recipe: one YAML, one section per stage, frozen, checked whole before any work."""
+"""Recipe: one YAML, one section per stage, frozen, checked whole before any work."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Reads a recipe's YAML and turns every fault into one message with file, line, key, what was found and the fix."""
+"""Recipe files: YAML that is read, overridden and checked; every fault is one message with file, line, key and fix."""
 
 import difflib
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a stage is: a name, the artifact it makes, the function that makes it; and what identifies its output."""
+"""Stages: each with its name, the artifact that it makes and the function that makes it; and what identifies its output."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Where training runs: a process of its own on this machine (`workers: 0`), or Ray Train workers, here or on a cluster.
+"""Training launcher: a process of its own on this machine (`workers: 0`), or Ray Train workers, here or on a cluster.
 
 Either way the caller's process stays free of torch and Ray. A child dies with its parent; it is stopped by SIGINT first,
 because Ray aborts cleanly on that and does not handle SIGTERM.

@@ -1,4 +1,4 @@
-"""The contract of every table that crosses a stage boundary: which columns, and what their values may be.
+"""Data contracts of every table that crosses a stage boundary: which columns, and what their values may be.
 
 Tables are read a batch at a time into eager Polars frames, for on lazy ones pandera would check dtypes alone.
 """

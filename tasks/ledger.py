@@ -1,4 +1,4 @@
-"""Conservation: what a stage read equals what it kept plus what it dropped, by reason."""
+"""Ledger: what a stage read equals what it kept plus what it dropped, by reason."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

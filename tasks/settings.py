@@ -1,4 +1,4 @@
-"""What every recipe section shares: frozen, unknown keys refused, placement kept apart from identity."""
+"""Recipe sections: frozen, unknown keys refused, placement kept apart from identity."""
 
 from dataclasses import fields, is_dataclass
 from enum import Enum

@@ -1,4 +1,4 @@
-"""What this machine has and lacks for a run, one line a check."""
+"""`wordmill doctor`: what this machine has and lacks for a run, one line a check."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""What `wordmill export` says: the certificate as a table, or as JSON."""
+"""`wordmill export`: what it prints, the certificate as a table or as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

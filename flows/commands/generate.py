@@ -1,4 +1,4 @@
-"""What `wordmill generate` prints, for every kind of model."""
+"""`wordmill generate`: what it prints, for every kind of model."""
 
 import sys
 from collections.abc import Collection, Iterator

@@ -1,4 +1,4 @@
-"""Samples of a finished artifact in the terminal: the ledger, then what was dropped beside what was kept."""
+"""`wordmill inspect`: samples of a finished artifact, the ledger first, then what was dropped beside what was kept."""
 
 import difflib
 from collections.abc import Iterator

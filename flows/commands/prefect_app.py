@@ -1,4 +1,4 @@
-"""Prefect's server as `make up` starts it: it answers only requests that name this machine as itself.
+"""Prefect server, as `make up` starts it: it answers only requests that name this machine as itself.
 
 Prefect looks at no Host header, so a page whose name was turned to 127.0.0.1 after it was loaded (DNS rebinding) would be one
 origin with the server. Its password and its CORS rule are settings (flows/commands/services.py).

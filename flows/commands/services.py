@@ -1,4 +1,4 @@
-"""`make up` and `make down`: a Prefect server, an MLflow server and a worker in the background, on this machine."""
+"""Local services: `make up` and `make down`, a Prefect server, an MLflow server and a worker in the background."""
 
 import json
 import os

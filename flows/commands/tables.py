@@ -1,4 +1,4 @@
-"""Tables for the terminal."""
+"""Terminal tables: of a run, a plan, scores."""
 
 import io
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""`wordmill trace` in the terminal and as JSON: what a step saw, and where a document went."""
+"""`wordmill trace`: what a step saw, and where a document went, in the terminal and as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

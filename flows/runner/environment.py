@@ -1,4 +1,4 @@
-"""Settings of the libraries we stand on that must be in place before they are imported: nothing phones home."""
+"""Environment: settings of libraries that must be in place before they are imported. Nothing phones home."""
 
 import os
 from pathlib import Path

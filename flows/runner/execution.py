@@ -1,4 +1,4 @@
-"""Runs a DAG with Prefect: every stage a task, its fingerprint the cache key, its result and lock in the workspace."""
+"""Execution of a DAG with Prefect: each stage a task, its fingerprint the cache key, its result and lock in the workspace."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Scores of a recipe's last run, kept in the workspace for the next one to be compared with."""
+"""Last scores: those of a recipe's last run, kept in the workspace for the next one to be compared with."""
 
 import json
 from collections.abc import Sequence

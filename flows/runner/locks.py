@@ -1,4 +1,4 @@
-"""Prefect's lock manager on the operating system's file locks.
+"""Artifact locks: Prefect's lock manager on the operating system's file locks.
 
 Prefect's own file-system manager keeps a lock for ever when its holder is killed, and the next run then waits for ever.
 A lock of the operating system (through the filelock library) ends with the process that held it.

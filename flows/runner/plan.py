@@ -1,4 +1,4 @@
-"""What a run would do, without doing it: each stage cached or not, and why, as a diff against the nearest artifact."""
+"""Plan: what a run would do, each stage cached or not, and why, as a diff against the nearest artifact."""
 
 from dataclasses import dataclass
 from typing import Generic

@@ -1,4 +1,4 @@
-"""Gathers what the report tells from the records of a run and the artifacts they point to."""
+"""Report facts: gathered from the records of a run and the artifacts that they point to."""
 
 import os
 import platform

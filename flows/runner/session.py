@@ -1,4 +1,4 @@
-"""One run of a flow: workspace, journal, launcher and DAG opened together, and closed in order whatever happens."""
+"""Session: one run of a flow; workspace, journal, launcher and DAG opened together, and closed in order whatever happens."""
 
 import logging
 import platform

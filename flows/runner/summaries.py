@@ -1,4 +1,4 @@
-"""What a run says of its stages: one line for people, figures for MLflow, tables for the Prefect UI."""
+"""Summaries of stages: one line for people, figures for MLflow, tables for the Prefect UI."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Checks of settings: each raises ValueError that names the setting, what was found and what is expected."""
+"""Validation of settings: each check raises ValueError that names the setting, what was found and what is expected."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The settings of low-rank adapters. Imports no torch: the command line reads this on every start."""
+"""LoRA settings. Imports no torch: the command line reads this on every start."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The shape of a model, of every kind. Imports no torch: the command line reads this on every start."""
+"""Model shapes, of every family, and presets. Imports no torch: the command line reads this on every start."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What a model is pretrained to do, and which models can. Imports no torch: the command line reads this on every start."""
+"""Pretraining objectives: what a model may be trained to do. Imports no torch: the command line reads this on every start."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

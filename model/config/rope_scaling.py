@@ -1,4 +1,4 @@
-"""Rotary angles that turn slower than they were first trained to, so that a model reads further. Imports no torch."""
+"""RoPE scaling: rotary angles that turn slower than in the first training, so that a model reads further. Imports no torch."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Shapes and settings of a model and its training. Imports no torch: the command line reads this on every start."""
+"""Training settings: optimizer, mixture, curriculum, loop. Imports no torch: the command line reads this on every start."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""Batches as a pure function of the step: whatever stopped a run, it goes on with the batch that comes next.
+"""Batches, a pure function of the step: whatever stopped a run, it goes on with the batch that comes next.
 
 B rows, T tokens. Which rows a step has: model/data/row_stream.py.
 """

@@ -1,4 +1,4 @@
-"""The same batches as a plain torch data set, for training loops of your own."""
+"""Torch data set: the same batches for training loops of your own."""
 
 from torch.utils.data import Dataset
 

@@ -1,4 +1,4 @@
-"""Mixtures of groups of rows: which group each sample of a run comes from, in closed form, never off by a whole sample.
+"""Data mixtures: which group each sample of a run comes from, in closed form, never off by a whole sample.
 
 The samples of a run are numbered g = 0, 1, 2, … A phase of a mixture has whole-number weights a_j that add up to a cycle of
 M samples. Within a cycle the groups take turns by Tijdeman's rule for the chairman assignment problem (Discrete

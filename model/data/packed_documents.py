@@ -1,4 +1,4 @@
-"""Documents that share rows: who attends to whom, without a mask of rows times tokens squared.
+"""Packed documents: who attends to whom in a row that several share, without a mask of rows times tokens squared.
 
 B rows, T tokens. A document is a run of positions of one row; every position belongs to one. For attention the documents
 are gathered, those of like length side by side and padded to the longest of them, so that a stock kernel takes each such

@@ -1,4 +1,4 @@
-"""A shuffled order that needs no memory: row number k of an epoch is computed, not stored, and so is the way back."""
+"""Stateless shuffle: row number k of an epoch is computed, not stored, and so is the way back."""
 
 import hashlib
 from collections.abc import Callable

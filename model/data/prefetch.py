@@ -1,4 +1,4 @@
-"""Batches made ahead by one thread while the device computes. Which batches does not depend on it: they are by step."""
+"""Prefetching: batches made by one thread while the device computes. Which ones does not depend on it: they go by step."""
 
 import queue
 import threading

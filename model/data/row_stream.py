@@ -1,4 +1,4 @@
-"""Which rows each step trains on: a pure function of (shards, seed, step), with no state but the step, and invertible.
+"""Row stream: which rows each step trains on, a pure function of (shards, seed, step), and invertible.
 
 Samples of a run are numbered g = step * batch_rows + place. A pool is what one order runs over: all rows, or with a mixture
 those of one group. Sample number k of a pool of n rows is row k mod n of its epoch k // n, shuffled by the seed.

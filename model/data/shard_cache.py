@@ -1,4 +1,4 @@
-"""A local folder of bounded size for shards that lie in object storage: whole files come, the least recently used go.
+"""Shard cache: a local folder of bounded size for shards in object storage; the least recently used files go.
 
 Any number of processes may share one folder. There is no lock: a file is written under a name of its own and renamed, and
 whoever has a file open keeps it, even when it is given up meanwhile.

@@ -1,4 +1,4 @@
-"""The format of token shards: what a file says of itself, and where its rows lie in it.
+"""Token shard format: what a file says of itself, and where its rows lie in it.
 
 Parquet that any tool reads, laid out so that it is also a memory map. The required column `tokens` is fixed_size_binary of
 (T + 1) * item_bytes: little-endian unsigned token ids, one more than the context, so that a row holds its own targets. It is

@@ -1,4 +1,4 @@
-"""Rows of tokens read from shards (model/data/shard_format.py), by number, from local files, archives and URLs."""
+"""Token shard reader: rows by number, from local files, archives and URLs. Layout: model/data/shard_format.py."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""Writing token shards (model/data/shard_format.py), a row group at a time."""
+"""Token shard writer, a row group at a time. Layout: model/data/shard_format.py."""
 
 import json
 import os

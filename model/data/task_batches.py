@@ -1,4 +1,4 @@
-"""Batches of several tasks for one trunk: each step trains one head, and tasks take turns by weight, in closed form."""
+"""Multi-task batches: each step trains one head on the shared trunk, and tasks take turns by weight, in closed form."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Where to compute and with which numbers; the only reader of torchrun's rank variables."""
+"""Device and precision: where to compute and with which numbers; the only reader of torchrun's rank variables."""
 
 import os
 

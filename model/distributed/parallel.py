@@ -1,4 +1,4 @@
-"""One model on several processes: how it is wrapped, when gradients are exchanged, and how rows are portioned."""
+"""Data parallelism: how a model is wrapped, when gradients are exchanged, and how rows are portioned."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar

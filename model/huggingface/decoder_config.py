@@ -1,4 +1,4 @@
-"""GPT-2 and the Llama family in Hugging Face's words: which class computes a config, and its keys. Imports no torch.
+"""Hugging Face configs of decoders, GPT-2 and the Llama family: which class computes a config, and its keys. Imports no torch.
 
 The Llama family is one code with options. Of the classes that Hugging Face has, the plainest that can compute a config is
 written: Llama; Mistral, every layer with a window; Ministral, some; Qwen2, biases of query, key and value; Qwen3, norms of

@@ -1,4 +1,4 @@
-"""BERT, ModernBERT and Marian in Hugging Face's words: what they cannot compute, and their keys. Imports no torch."""
+"""Hugging Face configs of BERT, ModernBERT and Marian: what they cannot compute, and their keys. Imports no torch."""
 
 from model.config.model_config import GATED, ModelConfig
 from model.huggingface.folder_config import GATE_ACTIVATIONS, PLAIN_ACTIVATIONS, Settings, foreign_activation

@@ -1,4 +1,4 @@
-"""What the config.json of a model folder says, and the reading of its keys. Imports no torch."""
+"""Reading config.json: what a model folder says, key by key. Imports no torch."""
 
 import json
 from collections.abc import Mapping, Sequence

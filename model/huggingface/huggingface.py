@@ -1,4 +1,4 @@
-"""A saved model is a folder: config.json and model.safetensors, under the names that Hugging Face's tools read.
+"""Hugging Face folders: a saved model is config.json and model.safetensors, under the names that Hugging Face's tools read.
 
 A model that none of Hugging Face's classes computes is saved in the same files under our own names (huggingface_config.py).
 """

@@ -1,4 +1,4 @@
-"""The config.json of a model folder, written from a ModelConfig and read into one. Imports no torch.
+"""Hugging Face config.json, written from a ModelConfig and read into one. Imports no torch.
 
 Where Hugging Face has a class that computes the model, the folder is in its words. Else it is in our own: the model_type is
 "wordmill", the ModelConfig lies under that name, and tensors have the names that they have here.

@@ -1,4 +1,4 @@
-"""Adapters on disk, in the form of PEFT: adapter_config.json and adapter_model.safetensors, under Hugging Face's names.
+"""LoRA files in the form of PEFT: adapter_config.json and adapter_model.safetensors, under Hugging Face's names.
 
 Some matrices that lie apart there are one here (queries, keys and values; gate and up). One adapter of ours is written as
 several that share A, with the rows of B shared out. Several of theirs are read as one: where their A differ, the A are

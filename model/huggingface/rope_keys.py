@@ -1,4 +1,4 @@
-"""Rotary positions in Hugging Face's words: `rope_parameters` of transformers 5, `rope_theta` and `rope_scaling` of 4. No torch."""
+"""RoPE keys of Hugging Face: `rope_parameters` of transformers 5, `rope_theta` and `rope_scaling` of 4. Imports no torch."""
 
 from dataclasses import dataclass
 

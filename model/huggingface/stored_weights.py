@@ -1,4 +1,4 @@
-"""From the tensors of a folder to those of a model, with everything that does not fit in one message."""
+"""Weight loading: from the tensors of a folder to those of a model; all that does not fit is told in one message."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which tensor of ours is which of a folder's, and how it lies there.
+"""Tensor names: which tensor of ours is which of a folder's, and how it lies there.
 
 C channels, H query heads, G key and value heads, D channels a head, M channels inside the MLP, V vocabulary, K classes.
 """

@@ -1,4 +1,4 @@
-"""The trunks' tensors in Hugging Face's folders, family by family.
+"""Tensor names of trunks in Hugging Face's folders, family by family.
 
 C channels, H query heads, G key and value heads, D channels a head, M channels inside the MLP, V vocabulary.
 """

@@ -1,4 +1,4 @@
-"""The tensors of a model folder: one safetensors file or several, or pickled ones where the caller allows them."""
+"""Weight files: one safetensors file or several, or pickled ones where the caller allows them."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""The likeliest targets of an encoder-decoder, by beam search. B rows, V vocabulary."""
+"""Beam search: the likeliest targets of an encoder-decoder. B rows, V vocabulary."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What writing needs of a model, whatever its kind: prompts or sources read, one more token, checks of what is given.
+"""Autoregressive decoding, step by step, whatever the kind of model: prompts read, one more token, checks of what is given.
 
 B rows, T tokens, C channels.
 """

@@ -1,4 +1,4 @@
-"""Text from a model: batched, cached, and reproducible from its seed. B rows, V vocabulary."""
+"""Text generation: batched, cached, and reproducible from its seed. B rows, V vocabulary."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

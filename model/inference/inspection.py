@@ -1,4 +1,4 @@
-"""Looking inside a model: where it attends, what each token cost it, which tokens moved a prediction. Arrays, no drawing.
+"""Interpretability: where a model attends, what each token cost it, which tokens moved a prediction. Arrays, no drawing.
 
 T tokens, H heads, C channels, V vocabulary, S source tokens.
 """

@@ -1,4 +1,4 @@
-"""A model made ready to write: weights cast and laid out once, not at each token. C channels, V vocabulary."""
+"""Prepared weights: cast and laid out once for decoding, not at each token. C channels, V vocabulary."""
 
 import copy
 from typing import TypeVar

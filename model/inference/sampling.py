@@ -1,4 +1,4 @@
-"""From logits to the next token: settings, what they leave of a distribution, and the draw. B rows, V vocabulary."""
+"""Sampling: temperature, top-k, top-p, min-p and repetition penalty, and the draw. B rows, V vocabulary."""
 
 import hashlib
 import math

@@ -1,4 +1,4 @@
-"""Causal attention in bfloat16 on a CPU, by blocks of queries: batched products that the processor's bfloat16 units do.
+"""Blocked attention, causal and in bfloat16 on a CPU: batched products of blocks of queries, which its bfloat16 units do.
 
 There the stock kernel is no faster than in float32: forward and backward of B 8, T 256, H 4 and D 64 took it 30 ms, this 15,
 which is an eighth of a training step (row `step-vs-nanogpt`); B 2, T 1024 66 and 45; B 64, T 32 21 and 7. AVX512-BF16, one

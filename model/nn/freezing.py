@@ -1,4 +1,4 @@
-"""Which parameters learn: ordered rules over their names, of which the last that matches decides; a table says what came of it."""
+"""Parameter freezing: ordered rules over names, of which the last that matches decides; a table says what came of it."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a model predicts, and what a miss costs. B rows, T tokens, C channels, V vocabulary, K classes."""
+"""Model heads: what a model predicts, and what a miss costs. B rows, T tokens, C channels, V vocabulary, K classes."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""What a transformer remembers while it writes. B rows, T new tokens, G key and value heads, D channels a head, S positions."""
+"""KV cache: what a transformer keeps while it writes. B rows, T new tokens, G key and value heads, D channels a head, S positions."""
 
 import torch
 import torch.nn.functional as F

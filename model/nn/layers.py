@@ -1,4 +1,4 @@
-"""Layers whose weights stay float32 while they compute in the dtype of their input.
+"""Linear layers, norms and activations: weights stay float32 while they compute in the dtype of their input.
 
 B rows, T tokens, C channels, M channels inside the MLP.
 """

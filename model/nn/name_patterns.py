@@ -1,4 +1,4 @@
-"""Ordered patterns over names, as in file names: `*.attention.*`, `trunk.stack.blocks.[01].*`. The last that matches decides."""
+"""Name patterns, ordered, as in file names: `*.attention.*`, `trunk.stack.blocks.[01].*`. The last that matches decides."""
 
 import difflib
 import fnmatch

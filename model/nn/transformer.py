@@ -1,4 +1,4 @@
-"""The transformer trunks: token ids in, hidden states out. B rows, T tokens, C channels, V vocabulary, S source tokens."""
+"""Transformer trunks: token ids in, hidden states out. B rows, T tokens, C channels, V vocabulary, S source tokens."""
 
 import math
 

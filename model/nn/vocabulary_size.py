@@ -1,4 +1,4 @@
-"""A model whose vocabulary grows, or loses its padding."""
+"""Vocabulary resizing: a model whose vocabulary grows, or loses its padding."""
 
 import torch
 from torch import Tensor, nn

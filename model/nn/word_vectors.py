@@ -1,4 +1,4 @@
-"""Word vectors from elsewhere as initial embeddings: the text formats of word2vec and GloVe, and word2vec's binary one.
+"""Word vectors as initial embeddings: the text formats of word2vec and GloVe, and word2vec's binary one.
 
 Source: arXiv 1301.3781 (word2vec), and its tool's file formats; GloVe's is word2vec's text without the first line.
 """

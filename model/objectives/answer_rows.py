@@ -1,4 +1,4 @@
-"""A changed text and what is to be answered, laid out as rows: for a decoder one behind the other, else side by side.
+"""Denoising rows: a changed text and its answer, for a decoder one behind the other, else side by side.
 
 B rows, T tokens. Several texts may share a row.
 """

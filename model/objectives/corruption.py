@@ -1,4 +1,4 @@
-"""Rows of tokens made harder: masked, shuffled, or with spans cut out. All functions of their arguments, in NumPy.
+"""Text corruption: rows of tokens masked, shuffled, or with spans cut out. All functions of their arguments, in NumPy.
 
 B rows, T tokens, V vocabulary. A unit is what changes whole: a token, a word or a sentence. Special tokens and padding are
 in none: they are never masked nor moved, and no unit or span reaches across one.

@@ -1,4 +1,4 @@
-"""Chance that is computed, not drawn: the same for a row wherever, whenever and beside whatever it is read."""
+"""Counter-based random numbers: the same for a row wherever, whenever and beside whatever it is read."""
 
 import hashlib
 

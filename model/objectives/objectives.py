@@ -1,4 +1,4 @@
-"""What a model is pretrained to do: the head that it needs, and batches whose noise is a function of where they stand."""
+"""Pretraining objectives at work: the head that each needs, and batches whose noise is a function of where they stand."""
 
 import dataclasses
 from collections.abc import Iterator

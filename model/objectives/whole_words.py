@@ -1,4 +1,4 @@
-"""Where words and sentences begin among the tokens of rows. B rows, T tokens, V vocabulary."""
+"""Whole-word masking: where words and sentences begin among the tokens of rows. B rows, T tokens, V vocabulary."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The learning rate of each optimizer step."""
+"""Learning rate schedule: warm-up, then cosine, linear or constant."""
 
 import math
 

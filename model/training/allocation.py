@@ -1,4 +1,4 @@
-"""Settings of the C library's allocator for processes that train on a CPU. Imports no torch."""
+"""Memory allocator: settings of the C library's for processes that train on a CPU. Imports no torch."""
 
 import sys
 

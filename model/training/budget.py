@@ -1,4 +1,4 @@
-"""What a pretraining costs, from its config alone: parameters, arithmetic, memory. Imports no torch.
+"""Compute budget: what a pretraining costs in parameters, arithmetic and memory, from its config alone. Imports no torch.
 
 C channels, V vocabulary, T tokens of a row, H query heads, G key and value heads, D channels a head, M channels inside the MLP.
 """

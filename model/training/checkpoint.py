@@ -1,4 +1,4 @@
-"""Training state on disk, such that a folder with a manifest is whole.
+"""Checkpoints: training state on disk, such that a folder with a manifest is whole.
 
 checkpoints/step-00000100/ holds model.safetensors, optimizer.safetensors, random-<rank>.safetensors, state.json and,
 written last, manifest.json. It is made under another name, flushed to the disk and renamed. Nothing is pickled.

@@ -1,4 +1,4 @@
-"""The training loop: one process or many, exactly resumable.
+"""Training loop: one process or many, exactly resumable.
 
 The learning rate, the batch and the share of each process are functions of the step, so the state is the step, the
 weights, the optimizer's moments and the random generators.

@@ -1,4 +1,4 @@
-"""Documents that someone asked to forget: WORKSPACE/forgotten.jsonl, one line each, which every later ingest leaves out.
+"""Right to be forgotten: WORKSPACE/forgotten.jsonl names documents, one line each, which every later ingest leaves out.
 
 An id is a place: source, file and record, or what the source's id_field says. So that a document does not come back when
 the records of its file move, its text is known by digest, and left out of that file wherever it stands. To undo one, delete

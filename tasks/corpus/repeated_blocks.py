@@ -1,4 +1,4 @@
-"""Lines and paragraphs that stood in an earlier document, as byte ranges to cut out of the later ones."""
+"""Repeated blocks: lines and paragraphs of an earlier document, as byte ranges to cut out of the later ones."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The split: which documents a model learns from, and which it is judged on."""
+"""Train, validation and test split: which documents a model learns from, and which it is judged on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

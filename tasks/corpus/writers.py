@@ -1,4 +1,4 @@
-"""What every corpus task writes: kept documents in files of bounded size, dropped rows beside them, and the count of both."""
+"""Corpus writers: kept documents in files of bounded size, dropped rows beside them, and the count of both."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What goes on in a model while it reads and writes the sample prompts: inspection.json, for the report.
+"""Model inspection: what goes on in a model while it reads and writes the sample prompts; inspection.json, for the report.
 
 Bounded whatever the model: TEXTS texts of TOKENS tokens, LAYERS layers with their mean and HEADS heads.
 """

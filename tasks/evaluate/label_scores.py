@@ -1,4 +1,4 @@
-"""Scoring a model that labels, rates or chooses on one task of a suite, beside baselines on the same items.
+"""Classifier scores: a model that labels, rates or chooses on one task of a suite, beside baselines on the same items.
 
 n items, K classes.
 """

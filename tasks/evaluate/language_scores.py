@@ -1,4 +1,4 @@
-"""Scoring a language model on one task of a suite, beside baselines on the same items."""
+"""Language model scores: bits per byte and answers on one task of a suite, beside baselines on the same items."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

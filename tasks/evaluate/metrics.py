@@ -1,4 +1,4 @@
-"""What is measured on a model: nats of given tokens, classes of given rows; and the baselines to hold them against.
+"""Evaluation metrics: nats of given tokens, classes of given rows; and the baselines to hold them against.
 
 B rows, T tokens, V vocabulary.
 """

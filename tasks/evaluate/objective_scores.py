@@ -1,4 +1,4 @@
-"""What a model was pretrained to do, kept beside its weights; and how well it does that on held-out documents."""
+"""Objective scores: how well a model does on held-out documents what it was pretrained to do."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A suite of evaluation: its settings, and which documents and examples they choose."""
+"""Evaluation suite: its settings, and which documents and examples they choose."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

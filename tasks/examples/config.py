@@ -1,4 +1,4 @@
-"""Settings of labelled examples: what all kinds have in common, and the sources that they are read from."""
+"""Example settings: what all kinds of labelled examples have in common, and the sources that they are read from."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal

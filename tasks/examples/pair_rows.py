@@ -1,4 +1,4 @@
-"""A text to read and the one to write, as an encoder-decoder has them: for learning, for being judged and for answering."""
+"""Source and target rows of an encoder-decoder: for learning, for being judged and for answering."""
 
 import json
 from collections.abc import Sequence

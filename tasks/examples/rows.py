@@ -1,4 +1,4 @@
-"""Examples as tables: one split of an artifact, as it was written and as token ids, by one rule for learning and for being judged."""
+"""Example tables: one split of an artifact, as written and as token ids, by one rule for learning and for being judged."""
 
 import json
 from pathlib import Path

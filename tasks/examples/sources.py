@@ -1,4 +1,4 @@
-"""Sources of labelled examples: the standard library, or files of the user, each row checked as it is read."""
+"""Example sources: the standard library, or files of the user, each row checked as it is read."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 

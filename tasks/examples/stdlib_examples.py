@@ -1,4 +1,4 @@
-"""Three labelled tasks that every machine with Python can make from its standard library."""
+"""Standard library examples: three labelled tasks that every machine with Python can make."""
 
 import io
 import keyword

@@ -1,4 +1,4 @@
-"""Places where file tasks are performed: this process, a pool of processes on this machine, Ray."""
+"""Task backends: this process, a pool of processes on this machine, or Ray performs the file tasks."""
 
 import logging
 import multiprocessing

@@ -1,4 +1,4 @@
-"""One task per file: the corpus stages hand files to a place (this process, a pool of processes, Ray) and get outcomes back.
+"""File tasks, one per file: the corpus stages hand files to a backend (this process, a pool, Ray) and get outcomes back.
 
 Whatever the place and the number of workers, the bytes written are the same. Each finished task is a part: a folder in the
 workspace under its fingerprint, which a later run, or another stage over the same file, takes as it is. So a killed stage

@@ -1,4 +1,4 @@
-"""Tables of an earlier stage as works: by place and content, one file task each."""
+"""Document tables as works of file tasks: by path and content, one task each."""
 
 from dataclasses import dataclass, field
 

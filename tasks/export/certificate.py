@@ -1,4 +1,4 @@
-"""The round-trip certificate: what a model says before and after, on fixed prompts, number by number and letter by letter.
+"""Round-trip certificate: what a model says before and after, on fixed prompts, number by number and letter by letter.
 
 T tokens, V vocabulary, K classes.
 """

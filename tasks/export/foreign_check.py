@@ -1,4 +1,4 @@
-"""The same prompts through `transformers`, where it is installed: whether others read of a folder what we wrote into it."""
+"""Transformers check: the same prompts through `transformers`, where it is installed, on the folder that we wrote."""
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec

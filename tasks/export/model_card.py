@@ -1,4 +1,4 @@
-"""The model card of an export: README.md, from what the manifests of its workspace say of the model."""
+"""Model card of an export: README.md, from what the manifests of its workspace say of the model."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A base model from outside: a Hugging Face folder, checked and copied into the workspace, so that what starts from it is traceable."""
+"""Base model from outside: a Hugging Face folder, checked and copied into the workspace, so that all that starts from it is traceable."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Sets of examples as a training takes them: encoded, a part kept for the curve, and whose turn it is at each step."""
+"""Example sets as a training takes them: encoded, a part kept for the curve, and whose turn it is at each step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Taking one head of a multi-task model: with the trunk it is a model like any other."""
+"""Head extraction: one head of a multi-task model, which with the trunk is a model like any other."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Several heads on one trunk, one for each set of examples: how they are put on it, saved together, and taken apart again."""
+"""Multi-task heads on one trunk, one for each set of examples: put on it, saved together, and taken apart again."""
 
 import json
 from collections.abc import Mapping

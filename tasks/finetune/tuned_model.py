@@ -1,4 +1,4 @@
-"""The model that a fine-tuning trains: a head on a base, what of the two learns, and how they are saved."""
+"""Tuned model: a head on a base, what of the two learns, and how they are saved."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""HTML pages read in a child process that can be killed: what a page can cost is bounded in time and memory."""
+"""HTML extraction in a child process that can be killed: what a page can cost is bounded in time and memory."""
 
 import fcntl
 import json

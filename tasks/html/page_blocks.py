@@ -1,4 +1,4 @@
-"""An HTML page as flat lists: its boxes (block elements, in document order) and the blocks of text inside them.
+"""HTML blocks: a page as flat lists, its boxes (block elements, in document order) and the blocks of text inside them.
 
 Flat, because every rule over a page is then one loop forwards (what a box inherits) or backwards (what it sums up), and
 no depth of nesting exhausts the stack.

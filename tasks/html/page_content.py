@@ -1,4 +1,4 @@
-"""Which blocks of a page are its main text.
+"""Main content detection: which blocks of a page are its main text.
 
 The rule: furniture is dropped box by box (by name, by share of links, as teasers of other pages); then the walk goes down
 from the page as long as one child holds most of what is left; then short lines are trimmed off both ends. The shares were

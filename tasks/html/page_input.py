@@ -1,4 +1,4 @@
-"""What an HTML page must be before it is parsed: text without impossible characters, not nested without end."""
+"""HTML input: what a page must be before it is parsed, without impossible characters and not nested without end."""
 
 import re
 from typing import Final

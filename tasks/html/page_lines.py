@@ -1,4 +1,4 @@
-"""Blocks of a page as lines of text."""
+"""HTML lines: the blocks of a page as lines of text."""
 
 from collections.abc import Sequence
 from itertools import groupby

@@ -1,4 +1,4 @@
-"""The child of a `PageReader`: pages in through standard input, answers out through standard output, batch by batch.
+"""HTML worker: the child of a `PageReader`; pages in through standard input, answers out through standard output, batch by batch.
 
     python -m tasks.html.page_process SECONDS MAX_DEPTH PARENT
 

@@ -1,4 +1,4 @@
-"""From an HTML page to its main text, in this process; `tasks.html.page` does it in one that can be killed."""
+"""HTML to text: from a page to its main text, in this process; `tasks.html.page` does it in one that can be killed."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a model's folder says beside the shape and the weights: token ids, labels, settings of generation."""
+"""Model folder settings beside shape and weights: token ids, labels, settings of generation."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Texts from a model: continued or translated, piece by piece, up to stop strings."""
+"""Text generation for users: texts continued or translated, as they come, up to stop strings."""
 
 import dataclasses
 import logging

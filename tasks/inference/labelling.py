@@ -1,4 +1,4 @@
-"""What a classifier says of a text: labels or choices with probabilities, or a figure. B rows, T tokens, K classes."""
+"""Classification of a text: labels or choices with probabilities, or a figure. B rows, T tokens, K classes."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Masked tokens of a text, filled in. T tokens, V vocabulary."""
+"""Mask filling: masked tokens of a text. T tokens, V vocabulary."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

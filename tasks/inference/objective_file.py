@@ -1,4 +1,4 @@
-"""What a model was pretrained to do, kept beside its weights, and the figure that it is judged by."""
+"""Objective file: what a model was pretrained to do, kept beside its weights, and the figure that it is judged by."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Trained models: from what a user calls one to its folder, from the folder to a model that answers."""
+"""Saved models: from what a user calls one to its folder, from the folder to a model that answers."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The registered model as MLflow runs it (models from code): prompts in, texts or labels out.
+"""Model serving: the registered model as MLflow runs it (models from code), prompts in, texts or labels out.
 
 curl -d '{"dataframe_split": {"columns": ["prompt"], "data": [["def "]]}, "params": {"max_tokens": 20}}' ...
 """

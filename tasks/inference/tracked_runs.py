@@ -1,4 +1,4 @@
-"""MLflow runs by the ids that a user may have, and the models that they made."""
+"""MLflow runs, by the ids that a user may have, and the models that they made."""
 
 from typing import TYPE_CHECKING
 

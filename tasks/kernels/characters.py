@@ -1,4 +1,4 @@
-"""What each character of a text is, as arrays: the ground that rules on text stand on."""
+"""Character properties of a text, as arrays: the ground that rules on text stand on."""
 
 import functools
 import unicodedata

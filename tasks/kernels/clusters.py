@@ -1,4 +1,4 @@
-"""Near copies among signed documents: candidates from bands, each pair verified, union to the smallest number.
+"""MinHash clusters: candidates from bands, each pair verified, union to the smallest number.
 
 Two documents that share a fraction s of their shingles meet in a band with probability 1 - (1 - s**rows)**bands. Source:
 Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3. Memory: 25 bytes a document, and the band that is

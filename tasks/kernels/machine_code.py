@@ -1,4 +1,4 @@
-"""numba, told to keep machine code by the content of all kernels.
+"""Compilation by numba, told to keep machine code by the content of all kernels.
 
 By itself numba looks only at the file of the function it compiled: a change in a file whose functions that one calls would
 go unnoticed, and the old code would run. So the cache folder is named by a digest of every module here.

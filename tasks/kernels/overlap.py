@@ -1,4 +1,4 @@
-"""What a document shares with the texts that models are judged on: runs of n units that both have."""
+"""N-gram overlap: what a document shares with the texts that models are judged on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

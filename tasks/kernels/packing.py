@@ -1,4 +1,4 @@
-"""Pieces into rows, compiled: best-fit decreasing, and the copying of tokens.
+"""Bin packing, compiled: best-fit decreasing of documents into rows, and the copying of tokens.
 
 Placing 131,072 pieces takes 5 ms of processor time; the same rule in plain Python, the reference in tests/tasks/shards/test_packing.py,
 places 10,000 in a second. For the whole of packing see benchmarks/RESULTS.md, `packing`.

@@ -1,4 +1,4 @@
-"""A fast linear classifier of documents: logistic regression over hashed words and pairs of words.
+"""Quality classifier: logistic regression over hashed words and pairs of words.
 
 Source: the hashing trick, Weinberger et al. 2009, arXiv 0902.2206; what fastText does for text, arXiv 1607.01759.
 """

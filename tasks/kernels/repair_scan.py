@@ -1,4 +1,4 @@
-"""One pass over UTF-8 bytes that says which repairs a text needs; most texts need none. Imports numba: import it late."""
+"""Repair scan: one pass over UTF-8 bytes that says which repairs a text needs; most need none. Imports numba: import it late."""
 
 import functools
 import unicodedata

@@ -1,4 +1,4 @@
-"""Lines and paragraphs that stood in an earlier document: boilerplate that whole-document comparison cannot see."""
+"""Repeated blocks: lines and paragraphs of an earlier document, boilerplate that whole-document comparison cannot see."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""Units of text (a word, or one Han or kana character), hashes of their runs, and MinHash signatures, compiled by numba.
+"""Shingles and MinHash signatures, compiled by numba: units of text (a word, or one Han or kana character) and hashes of their runs.
 
 A unit is a run of letters and digits, or one Han or kana character. Letters are lower-cased, full-width forms are plain,
 every digit counts as 0, punctuation is left out. Sources: Broder, "On the resemblance and containment of documents" (1997).

@@ -1,4 +1,4 @@
-"""Statistics of many documents in one pass over their UTF-8 bytes, compiled by numba.
+"""Document statistics in one pass over UTF-8 bytes, compiled by numba.
 
 A word is a run of characters between white space, or one Han or kana character. Lines are runs between newlines, those of
 white space alone left out; paragraphs are runs of lines between two or more newlines. Measured (benchmarks/RESULTS.md, rows

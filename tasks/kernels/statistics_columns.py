@@ -1,4 +1,4 @@
-"""Columns of the statistics table: what rules may ask for. Shares lie in 0..1 unless said."""
+"""Statistics columns: what rules may ask for. Shares lie in 0..1 unless said."""
 
 COUNTS = {
     "bytes": "UTF-8 bytes",

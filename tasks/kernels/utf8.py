@@ -1,4 +1,4 @@
-"""What the compiled kernels share: code points of UTF-8 bytes, and the mixing of 64-bit hashes."""
+"""UTF-8 decoding for the compiled kernels, and the mixing of 64-bit hashes."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""What was made of what: the artifacts of a workspace as a graph, from the inputs that their manifests name."""
+"""Lineage graph: the artifacts of a workspace, from the inputs that their manifests name."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Where documents went: which artifacts hold them, dropped them, learned from them, or were made from one that did.
+"""Document lineage: which artifacts hold a document, dropped it, learned from it, or were made from one that did.
 
 Tables are asked by id, shards by document number, pretrainings by the inverse of their row order; the rest follows from
 what was made of what. Rows and tokens are counted from 0, steps from 1.

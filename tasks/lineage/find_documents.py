@@ -1,4 +1,4 @@
-"""Finding documents of a workspace: by their id, or the start of it, and by what stands in their text."""
+"""Document search in a workspace: by id, or the start of it, and by what stands in the text."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field

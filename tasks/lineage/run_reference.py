@@ -1,4 +1,4 @@
-"""From what a user calls a run, or a model, to the pretraining behind it."""
+"""Run references: from what a user calls a run, or a model, to the pretraining behind it."""
 
 import re
 from dataclasses import dataclass

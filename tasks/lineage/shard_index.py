@@ -1,4 +1,4 @@
-"""Which rows of token shards hold a document: the columns beside the tokens are searched, and the tokens are not read."""
+"""Shard index: which rows of token shards hold a document, by the columns beside the tokens."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass

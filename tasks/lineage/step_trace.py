@@ -1,4 +1,4 @@
-"""What a step of a pretraining saw. Nothing of it was logged: it follows from the shards, the seed and the step.
+"""Step lineage: what a step of a pretraining saw. Nothing of it was logged: it follows from the shards, the seed and the step.
 
 Steps are counted from 1, as in curve.jsonl: step N is the N-th optimizer step, and the first N steps are done when its
 `step` says N. Rows and tokens are counted from 0, ranges are half open.

@@ -1,4 +1,4 @@
-"""Rows of large tables by number or by id: only what holds one of them is read, and memory does not grow with the tables."""
+"""Random access to large tables by number or by id: only what holds a row is read, and memory does not grow with the tables."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a training really read, held against what was asked for and against independent draws of rows.
+"""Training data audit: what a training really read, against what was asked for and against independent draws of rows.
 
 Batches are a function of the step, so all of this is computed from the shards, after the training or without it.
 """

@@ -1,4 +1,4 @@
-"""The documents behind token shards, added up in one pass over their table: what the rows hold of each source and language."""
+"""Audit of documents behind token shards, in one pass over their table: what the rows hold of each source and language."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

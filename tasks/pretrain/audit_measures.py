@@ -1,4 +1,4 @@
-"""What an audit measures: how far shares wander from batch to batch, what comes again, what batches share."""
+"""Audit measures: how far shares wander from batch to batch, what comes again, what batches share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

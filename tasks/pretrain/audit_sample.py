@@ -1,4 +1,4 @@
-"""Steps of a training looked at closely: their rows, the pieces of documents in these, and what the rows are drawn from."""
+"""Audit sample: steps of a training looked at closely, their rows, and what the rows are drawn from."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Pretrain a model on token shards: the loop of model/training/training.py, on Ray Train workers or in one process."""
+"""Pretraining on token shards: the loop of model/training/training.py, on Ray Train workers or in one process."""
 
 import json
 import shutil

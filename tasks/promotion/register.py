@@ -1,4 +1,4 @@
-"""Register a model version, and move the champion alias only when the newcomer is better."""
+"""Model registration: a version is registered, and the champion alias moves only when the newcomer is better."""
 
 import json
 import logging

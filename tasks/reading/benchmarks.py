@@ -1,4 +1,4 @@
-"""Evaluation sets of the user's, as items of text: what no training document may hold."""
+"""Benchmark files of the user, as items of text: what no training document may hold."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""What reading a source gives: documents and refused records, and the rules by which one becomes the other."""
+"""Documents and refused records: what reading a source gives, and the rules by which one becomes the other."""
 
 import hashlib
 from collections.abc import Iterable, Mapping

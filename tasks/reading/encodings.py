@@ -1,4 +1,4 @@
-"""Bytes to text: the declared charset when it is true, else the one under which the text looks most like text.
+"""Character encodings: the declared charset when it is true, else the one under which the text looks most like text.
 
 Nothing depends on more than the bytes and the declaration.
 """

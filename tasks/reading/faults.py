@@ -1,4 +1,4 @@
-"""What is wrong with a record, or was: a fault costs it, a repair is noted on it."""
+"""Faults and repairs of a record: a fault costs it, a repair is noted on it."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The files of a source: finding them by path, folder, glob or URL, and opening them as they lie."""
+"""File discovery: by path, folder, glob or URL, and the opening of files as they lie."""
 
 import functools
 import glob

@@ -1,4 +1,4 @@
-"""Data sets that `datasets` opens, from the hub or from local files."""
+"""Hugging Face data sets: those that `datasets` opens, from the hub or from local files."""
 
 import hashlib
 import json

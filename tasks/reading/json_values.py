@@ -1,4 +1,4 @@
-"""JSON read value by value: the values of a list, or values one behind the other, without holding the file."""
+"""Streaming JSON: the values of a list, or values one behind the other, without holding the file."""
 
 import json
 import re

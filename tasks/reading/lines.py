@@ -1,4 +1,4 @@
-"""Lines out of a file's bytes: unpacked, of bounded length, decoded one by one so that a bad one leaves its neighbours alone."""
+"""Line reader: lines out of a file's bytes, unpacked, of bounded length, decoded one by one so that a bad one leaves its neighbours alone."""
 
 import codecs
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Front matter of Markdown files: what stands between marks at their start is about the text, not part of it."""
+"""Markdown front matter: what stands between marks at the start of a file is about the text, not part of it."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Pages as they were served: markup kept as text, in the charset that is true."""
+"""Web pages as they were served: markup kept as text, in the charset that is true."""
 
 import re
 from dataclasses import dataclass

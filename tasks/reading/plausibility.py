@@ -1,4 +1,4 @@
-"""How much a text looks like text: the judge among charsets under which the same bytes can be read.
+"""Text plausibility: how much a text looks like text, the judge among charsets under which the same bytes can be read.
 
 Frequent Han characters, kana, Hangul and accented letters inside words speak for a reading; rare characters, private use and
 controls against it.

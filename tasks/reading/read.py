@@ -1,4 +1,4 @@
-"""Reading a source file by file: a pure function of the source's settings and the bytes of one file."""
+"""Source reader, file by file: a pure function of the source's settings and the bytes of one file."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping

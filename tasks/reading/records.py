@@ -1,4 +1,4 @@
-"""Reading rows: JSON Lines, JSON, CSV and TSV, Parquet; compressed or not, local or remote.
+"""Record reader: rows of JSON Lines, JSON, CSV and TSV, Parquet; compressed or not, local or remote.
 
 A record that cannot be read becomes a `Fault` with a reason; its neighbours are untouched. So does a whole file.
 """

@@ -1,4 +1,4 @@
-"""A row of a file, whatever format it was stored in."""
+"""Records: a row of a file, whatever format it was stored in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Cutting long text into documents: at headings and blank lines where asked, else at line ends, inside a line only when it is too long."""
+"""Text splitting: long text becomes documents at headings and blank lines where asked, else at line ends."""
 
 import re
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Text that every machine with Python has: the language reference, and the standard library's docstrings and sources.
+"""Standard library text, which every machine with Python has: the language reference, docstrings and sources.
 
 Files are parsed, never imported, so the result depends on nothing but the interpreter's version.
 """

@@ -1,4 +1,4 @@
-"""Unpacking by content: gzip, bzip2, xz and zstd streams, whole, concatenated, cut short or damaged.
+"""Decompression by content: gzip, bzip2, xz and zstd streams, whole, concatenated, cut short or damaged.
 
 Everything that came out before a break is kept, and whole streams behind a damaged one are read; each loss is one Fault.
 Memory is bounded by a chunk.

@@ -1,4 +1,4 @@
-"""What the training read, against what was asked for and against chance: the audit as pictures and in words."""
+"""Training data charts: what the training read, against what was asked for and against chance, as pictures and in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report tells: the facts of one run, gathered by the flow. Plain and frozen; `page.py` makes HTML of them."""
+"""Report facts of one run, gathered by the flow. Plain and frozen; `page.py` makes HTML of them."""
 
 from __future__ import annotations
 

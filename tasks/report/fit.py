@@ -1,4 +1,4 @@
-"""How well tokenizers fit the text: this run's beside those it is held against, by language and source."""
+"""Tokenizer charts: how well this run's fits the text beside those it is held against, by language and source."""
 
 from __future__ import annotations
 

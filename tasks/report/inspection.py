@@ -1,4 +1,4 @@
-"""How the report draws what went on inside a model: losses as shades, attention as pictures, attributions as bars."""
+"""Inspection charts: losses as shades, attention as pictures, attributions as bars."""
 
 import base64
 import math

@@ -1,4 +1,4 @@
-"""What our pages share: the look, the templates, and text made safe to show. Nothing is fetched when a page is opened."""
+"""Page markup: the look, the templates, and text made safe to show. Nothing is fetched when a page is opened."""
 
 import base64
 import hashlib

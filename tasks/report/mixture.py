@@ -1,4 +1,4 @@
-"""What the corpus is made of: sources and languages, as a picture and as a table."""
+"""Mixture charts: the sources and languages of the corpus, as a picture and as a table."""
 
 from __future__ import annotations
 

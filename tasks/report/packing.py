@@ -1,4 +1,4 @@
-"""How documents became rows: fill, padding, cuts, and how long the documents are."""
+"""Packing charts: fill, padding, cuts, and how long the documents are."""
 
 from __future__ import annotations
 

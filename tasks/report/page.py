@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page per run, built from a `RunStory`.
+"""Report page: one self-contained HTML page per run, built from a `RunStory`.
 
 Nothing is fetched when the page is opened: plotly.js, style and script are inside, and a content security policy that
 names their hashes lets nothing else run, whatever a model wrote.

@@ -1,4 +1,4 @@
-"""Colours of the page and its charts, each for a light and a dark ground. Charts are built in the light ones.
+"""Colour palette of the page and its charts, each for a light and a dark ground. Charts are built in the light ones.
 
 Series colours follow Okabe and Ito (https://jfly.uni-koeln.de/color/), darkened or lightened until each has a contrast
 of at least 3 against its card; text colours have at least 4.5.

@@ -1,4 +1,4 @@
-"""Why a document was dropped, in words: reasons are short names in tables and sentences on pages."""
+"""Drop reasons in words: short names in tables, sentences on pages."""
 
 from tasks.kernels.statistics_columns import COLUMNS
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of samples: what a stage dropped, side by side with what it kept. It runs no script."""
+"""Samples page, self-contained HTML: what a stage dropped, side by side with what it kept. It runs no script."""
 
 from tasks.artifacts import Manifest
 from tasks.corpus.samples.groups import Group

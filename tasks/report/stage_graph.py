@@ -1,4 +1,4 @@
-"""The stages of a run and what they waited for, as a picture."""
+"""Stage graph: the stages of a run and what they waited for, as a picture."""
 
 from __future__ import annotations
 

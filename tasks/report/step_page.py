@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a training step: the rows of its batch and the documents in them. It runs no script."""
+"""Step page, self-contained HTML: the rows of a step's batch and the documents in them. It runs no script."""
 
 from collections.abc import Sequence
 from itertools import groupby

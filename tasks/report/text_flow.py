@@ -1,4 +1,4 @@
-"""Where the text went: from what was read to what models learn from, with every loss on the way."""
+"""Text flow chart: from what was read to what models learn from, with every loss on the way."""
 
 from __future__ import annotations
 

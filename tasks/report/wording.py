@@ -1,4 +1,4 @@
-"""Numbers and sentences of the report: one way to write a size, a time or a score, and the verdict on top."""
+"""Number formats and sentences of the report: one way to write a size, a time or a score, and the verdict on top."""
 
 import math
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Documents as tokens: each table of a corpus encoded in a task of its own, and all of them read in one shuffled order.
+"""Encoded corpus: each table encoded in a task of its own, and all of them read in one shuffled order.
 
 An encoded table is a part that stays: `documents-000.parquet` in the order of the table, and sorted by the shuffled order
 `index.bin` (records of INDEX) and `tokens.bin`. Memory is that of one table while it is encoded, afterwards of a window.

@@ -1,4 +1,4 @@
-"""Which tokens of which document stand where in which row: the packings of token shards, on lengths alone.
+"""Sequence packing: which tokens of which document stand where in which row, on lengths alone.
 
 A piece is a run of tokens of one document. Documents too long for a row are cut into pieces that fill one each and overlap
 by one token, so that every token but a document's first is asked for exactly once.

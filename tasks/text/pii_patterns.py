@@ -1,4 +1,4 @@
-"""What personal data looks like: one expression and one check for each form. All are linear: bounded, and guarded so that a
+"""PII patterns: one expression and one check for each form. All are linear: bounded, and guarded so that a
 long run of digits or letters is tried at its start alone.
 
 `\\b` is no guard here: to Python a Han character is part of a word, and "电话13812345678" would not be found.

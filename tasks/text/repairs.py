@@ -1,4 +1,4 @@
-"""Repairs of a text's characters: what came in damaged, and what nobody is meant to see.
+"""Text repairs: characters that came in damaged, and those that nobody is meant to see.
 
 Most texts need none. One pass over the bytes (tasks/kernels/repair_scan.py) says which steps a text needs; only those run.
 """

@@ -1,4 +1,4 @@
-"""Removal of stop words and special characters, as classical pipelines ask for it. Both are off by default.
+"""Word filters: removal of stop words and special characters, as classical pipelines ask for it. Both are off by default.
 
 What is removed leaves one space behind, so that its neighbours do not grow together into a new word.
 """

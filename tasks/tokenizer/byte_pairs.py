@@ -1,4 +1,4 @@
-"""Byte pairs: the alphabet of byte-level tokenizers, the merges behind a ranking, and learning them with `rustbpe`."""
+"""Byte-pair encoding: the alphabet of byte-level tokenizers, the merges behind a ranking, and learning them with `rustbpe`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Whether the fast encoder gives a tokenizer's exact ids: proved from the file where it can be, and tried on real and hostile text."""
+"""Encoder check: whether the fast encoder gives a tokenizer's exact ids, proved from the file where it can be, and tried."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

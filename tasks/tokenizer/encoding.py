@@ -1,4 +1,4 @@
-"""Text to token ids and back: the special tokens, and encoding that keeps their spellings in a text as text."""
+"""Text encoding: token ids and back, the special tokens, and encoding that keeps their spellings in a text as text."""
 
 import json
 from collections.abc import Sequence

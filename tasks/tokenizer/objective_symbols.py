@@ -1,4 +1,4 @@
-"""The special tokens that an objective needs, in a tokenizer: ours where they were reserved, else those of other families."""
+"""Special tokens of an objective in a tokenizer: ours where they were reserved, else those of other families."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING

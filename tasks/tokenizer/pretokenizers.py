@@ -1,4 +1,4 @@
-"""Where a text may be cut into tokens, and what is done to it before: presets, named by what they do.
+"""Pre-tokenizers: where a text may be cut into tokens, and what is done to it before; presets, named by what they do.
 
 No token crosses the end of a piece, and every piece has a bound, so that neither a run of one letter for megabytes nor a
 script without spaces costs more than its length, in training or in encoding.

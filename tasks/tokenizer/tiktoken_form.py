@@ -1,4 +1,4 @@
-"""What tiktoken needs to know of a tokenizer.json, and whether the file says nothing else: bytes, ranks, one pattern."""
+"""Tiktoken form of a tokenizer.json: bytes, ranks, one pattern, and whether the file says nothing else."""
 
 import functools
 import json

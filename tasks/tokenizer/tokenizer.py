@@ -1,4 +1,4 @@
-"""Training the tokenizer on a sample of the corpus, or taking an existing one in; checked and measured either way."""
+"""Tokenizer: trained on a sample of the corpus, or taken in from elsewhere; checked and measured either way."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""How well a tokenizer does, by language and domain, beside others that are measured on the same documents."""
+"""Tokenizer quality by language and domain, beside others that are measured on the same documents."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence

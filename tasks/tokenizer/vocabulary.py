@@ -1,4 +1,4 @@
-"""Learning a vocabulary: an untrained tokenizer for each algorithm, and the trainers that fill it."""
+"""Vocabulary learning: an untrained tokenizer for each algorithm, and the trainers that fill it."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence

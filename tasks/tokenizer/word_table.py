@@ -1,4 +1,4 @@
-"""Where words and sentences begin, read from the spelling of a tokenizer's tokens; Chinese words by what the user names."""
+"""Word table: where words and sentences begin, by the spelling of a tokenizer's tokens; Chinese words by what the user names."""
 
 import importlib.metadata
 import json

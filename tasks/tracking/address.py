@@ -1,4 +1,4 @@
-"""Which MLflow a run talks to, and whether a server answers."""
+"""Tracking address: which MLflow a run talks to, and whether a server answers."""
 
 import base64
 import json

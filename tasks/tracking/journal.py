@@ -1,4 +1,4 @@
-"""The journal: every figure of a run goes to a local append-only file first, and from there to MLflow, behind.
+"""Tracking journal: every figure of a run goes to a local append-only file first, and from there to MLflow, behind.
 
 A training step pays one short write, never a network call. `tasks/tracking/sender.py` reads the journal in a process of
 its own; what it could not send stays in the file and is sent by the next run. Entries carry their own time, so sending

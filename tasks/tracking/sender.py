@@ -1,4 +1,4 @@
-"""Sends journals to MLflow: `python -m tasks.tracking.sender JOURNALS URI ARTIFACTS`, started by a run, one per folder.
+"""Journal sender to MLflow: `python -m tasks.tracking.sender JOURNALS URI ARTIFACTS`, started by a run, one per folder.
 
 It ends when every journal it found is closed (or its writer is gone) and sent. When MLflow does not answer it waits
 and tries again, up to a minute between tries; the run it serves never waits for it.

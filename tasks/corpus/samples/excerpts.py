@@ -1,4 +1,4 @@
-"""What is shown of a document: who it is, and a piece of its text around the place that matters."""
+"""Excerpts: who a document is, and a piece of its text around the place that matters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

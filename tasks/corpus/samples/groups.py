@@ -1,4 +1,4 @@
-"""What is asked of a finished artifact, and what comes back: samples by reason."""
+"""Sample groups: what is asked of a finished artifact, and what comes back, by reason."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Choosing rows by their ids and reasons alone, then reading the text of those few: row groups, never the corpus."""
+"""Row sampling by ids and reasons alone; then the text of those few is read: row groups, never the corpus."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
