@@ -1,4 +1,4 @@
-"""The one error that means: the input is at fault, and here is how to put it right."""
+"""User error: the input is at fault, and here is how to put it right."""
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""How sure a score is: 95 % intervals by the bootstrap, drawing whole documents or items with replacement.
+"""Bootstrap intervals: how sure a score is at 95 %, drawing whole documents or items with replacement.
 
 n items, R resamples, K classes.
 """

@@ -1,4 +1,4 @@
-"""Line reader: lines out of a file's bytes, unpacked, of bounded length, decoded one by one so that a bad one leaves its neighbours alone."""
+"""Line reader: lines out of a file's bytes, unpacked, of bounded length, decoded one by one so that a bad one leaves the others alone."""
 
 import codecs
 from collections.abc import Iterable, Iterator

@@ -98,3 +98,44 @@ def test_every_make_target_that_the_readme_mentions_exists() -> None:
 def test_every_file_that_the_readme_links_to_exists() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", README)
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def paths_in(text: str) -> set[str]:
+    """Files and folders of the project that a text names between backticks."""
+    named = re.findall(r"`((?:flows|tasks|model|tests|configs|docs|benchmarks)/[\w./-]*)`", text)
+    return {path for path in named if not path.endswith("-")}
+
+
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if path.name != "changelog.md"),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_a_page_names_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert [path for path in sorted(paths_in(text)) if not (ROOT / path).exists()] == []
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+SECTION = ARCHITECTURE.partition("## Where does it go")[2].partition("\n## ")[0]
+TOUR = [[cell.strip() for cell in line.strip("|").split("|")] for line in SECTION.splitlines() if line.startswith("| a")]
+
+
+def test_tour_tells_of_every_extension_what_to_copy_what_to_touch_and_which_test_to_start_from() -> None:
+    asked = ("file format", "rule", "kind of examples", "metric", "optimizer", "family", "command")
+    told = [row[0] for row in TOUR]
+    assert [word for word in asked if not any(word in what for what in told)] == []
+    for what, copied, _, test in TOUR:
+        assert paths_in(copied), what
+        assert any(path.startswith("tests/") for path in paths_in(test)), what
+
+
+def test_every_module_begins_with_its_term() -> None:
+    """The first line of a module's docstring names what a reader would search for."""
+    vague = re.compile(r"(What|Where|Which|Whether|How|When|The|A|An|From|It|This|Reads|Writes|Gathers|Looking|Settings)\b")
+    paths = [path for package in ("flows", "tasks", "model") for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"]
+    first = {path: path.read_text(encoding="utf-8").partition("\n")[0].removeprefix('"""') for path in paths}
+    assert [f"{path.relative_to(ROOT)}: {line}" for path, line in first.items() if vague.match(line)] == []
