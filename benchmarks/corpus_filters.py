@@ -143,8 +143,8 @@ def main() -> None:
     def statistics(batch: pa.RecordBatch) -> pa.Table:
         counts, shares = measure(*text_buffers(batch.column("text")))
         columns = {name: batch.column(name) for name in ("id", "source", "language")}
-        columns |= {name: counts[:, place] for place, name in enumerate(COUNTS)}
-        columns |= {name: shares[:, place].astype(np.float32) for place, name in enumerate(SHARES)}
+        columns |= {name: counts[:, at] for at, name in enumerate(COUNTS)}
+        columns |= {name: shares[:, at].astype(np.float32) for at, name in enumerate(SHARES)}
         return pa.table({**columns, "language_score": pa.array(np.ones(batch.num_rows, np.float32))})
 
     judge(config, statistics(batches[0].slice(0, 5)))

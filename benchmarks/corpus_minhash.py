@@ -76,18 +76,18 @@ def quality(source: Source, language: Language, megabytes: float, python: Path, 
     """Recall by edit rate and precision of both sides on the same documents, and of ours with other settings."""
     planted = plant(first(source.distinct(language), megabytes), language, each)
     (path,) = write_tables(planted.documents, language, folder)
-    place = folder / "clusters.json"
+    answer = folder / "clusters.json"
 
     def found(command: Sequence[str]) -> Found:
         run(command)
-        return found_by(json.loads(place.read_text()), planted.documents, planted.copies)
+        return found_by(json.loads(answer.read_text()), planted.documents, planted.copies)
 
     lines = str(path.with_suffix(".jsonl"))
-    peer_found = found(peer(python, "datatrove_minhash.py", lines, PEER_LANGUAGES[language], str(folder), str(place)))
+    peer_found = found(peer(python, "datatrove_minhash.py", lines, PEER_LANGUAGES[language], str(folder), str(answer)))
     row: Row = {"planted_each": len(planted.copies) // len(RATES), "planted_documents": len(planted.documents)}
     row |= _figures("peer", peer_found)
     for name, settings in {"ours": {}, **(OTHER_SETTINGS if each >= MANY else {})}.items():
-        command = ours("corpus_minhash", str(path), str(folder), str(place), json.dumps(settings))
+        command = ours("corpus_minhash", str(path), str(folder), str(answer), json.dumps(settings))
         row |= _figures(name, found(command))
     return row
 
@@ -107,10 +107,10 @@ def found_by(roots: Sequence[int], documents: Sequence[str], copies: Sequence[Co
     for copy in copies:
         hits[copy.rate].append(roots[copy.base] == roots[copy.copy])
     clusters: defaultdict[int, list[int]] = defaultdict(list)
-    for place, root in enumerate(roots):
-        clusters[root].append(place)
+    for number, root in enumerate(roots):
+        clusters[root].append(number)
     groups = [members for members in clusters.values() if len(members) > 1]
-    shingles = {place: shingles_of(documents[place]) for members in groups for place in members}
+    shingles = {number: shingles_of(documents[number]) for members in groups for number in members}
     near_pairs = all_pairs = right = removed = 0
     for members in groups:
         best = dict.fromkeys(members, 0.0)

@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 TABLES = 16
 PRESETS = ["gopher", "fineweb", "fineweb2-zh"]
 GROWTH = 10
-PLACES = ("serial", "processes", "ray")
+BACKENDS = ("serial", "processes", "ray")
 SAMPLE_SECONDS = 0.2
 
 
 def placement_row(source: Source, megabytes: float, folder: Path, pairs: int) -> Row:
     """Processor seconds of all processes over those of a serial run; starting the workers is measured apart."""
     tables = _tables(source, megabytes, folder / "tables", TABLES)
-    runs: dict[str, list[dict[str, float]]] = {place: [] for place in PLACES}
+    runs: dict[str, list[dict[str, float]]] = {backend: [] for backend in BACKENDS}
     for _ in range(pairs):
-        for place in PLACES:
-            runs[place].append(_job(tables, folder / "parts", place, 2))
-    work = {place: statistics.median(run["work"] for run in found) for place, found in runs.items()}
+        for backend in BACKENDS:
+            runs[backend].append(_job(tables, folder / "parts", backend, 2))
+    work = {backend: statistics.median(run["work"] for run in found) for backend, found in runs.items()}
     worst = max(work["processes"], work["ray"])
     return {
         "name": "placement",
@@ -50,10 +50,10 @@ def placement_row(source: Source, megabytes: float, folder: Path, pairs: int) ->
         "ratio": work["serial"] / worst,
         "unit": "CPU seconds of all processes, start-up apart",
         "runs": pairs,
-        "over_serial": {place: work[place] / work["serial"] for place in PLACES},
+        "over_serial": {backend: work[backend] / work["serial"] for backend in BACKENDS},
         "cpu_seconds": work,
-        "startup_cpu_seconds": {place: statistics.median(run["startup"] for run in found) for place, found in runs.items()},
-        "wall_seconds": {place: statistics.median(run["wall"] for run in found) for place, found in runs.items()},
+        "startup_cpu_seconds": {backend: statistics.median(run["startup"] for run in found) for backend, found in runs.items()},
+        "wall_seconds": {backend: statistics.median(run["wall"] for run in found) for backend, found in runs.items()},
         "megabytes": megabytes,
         "load": os.getloadavg()[0],
     }
@@ -90,10 +90,10 @@ def _tables(source: Source, megabytes: float, folder: Path, tables: int) -> Path
     return folder
 
 
-def _job(tables: Path, parts: Path, place: str, workers: int) -> dict[str, float]:
+def _job(tables: Path, parts: Path, backend: str, workers: int) -> dict[str, float]:
     """One run of the job in a fresh process with empty parts, and the most memory that its processes took together."""
     shutil.rmtree(parts, ignore_errors=True)
-    command = [sys.executable, "-m", "benchmarks.corpus_scale", str(tables), str(parts), place, str(workers)]
+    command = [sys.executable, "-m", "benchmarks.corpus_scale", str(tables), str(parts), backend, str(workers)]
     child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **ONE_THREAD}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     peak = Peak(child.pid)
     out, err = child.communicate()
@@ -180,8 +180,8 @@ def main() -> None:
     """The job, after two small ones that start the workers and load what they need; processor seconds of both."""
     from tasks.executor.filetasks import FilesConfig, FileTasks
 
-    tables, parts, place, workers = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-    config = FilesConfig(place="ray" if place == "ray" else "processes", workers=0 if place == "serial" else workers)
+    tables, parts, backend, workers = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    config = FilesConfig(place="ray" if backend == "ray" else "processes", workers=0 if backend == "serial" else workers)
     files = FileTasks(parts, config)
     try:
         for number in range(2):

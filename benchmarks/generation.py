@@ -167,7 +167,7 @@ class Bench:
 
 def _shared(texts: Texts, exact: Texts) -> float:
     equal = [
-        next((place for place, (one, other) in enumerate(zip(text, right, strict=True)) if one != other), len(right))
+        next((at for at, (one, other) in enumerate(zip(text, right, strict=True)) if one != other), len(right))
         for text, right in zip(texts, exact, strict=True)
     ]
     return sum(equal) / sum(map(len, exact))

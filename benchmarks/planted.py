@@ -14,7 +14,7 @@ HAN = re.compile(r"[㐀-鿿]")
 
 @dataclass(frozen=True)
 class Copy:
-    """A planted copy, by the places of the two documents."""
+    """A planted copy, by the numbers of the two documents."""
 
     base: int
     copy: int
@@ -33,7 +33,7 @@ def plant(documents: list[str], language: Language, each: int) -> Planted:
     """`each` copies at each rate, every one of another base; and as many documents of two halves, which are no copies."""
     draw = random.Random(3)
     units = WORD if language == "en" else HAN
-    able = [place for place, text in enumerate(documents) if sum(1 for _ in units.finditer(text)) >= MIN_UNITS]
+    able = [number for number, text in enumerate(documents) if sum(1 for _ in units.finditer(text)) >= MIN_UNITS]
     bases = draw.sample(able, min(len(able), each * len(RATES)))
     vocabulary = _vocabulary(documents, language)
     rates = [RATES[number % len(RATES)] for number in range(len(bases))]
@@ -41,9 +41,10 @@ def plant(documents: list[str], language: Language, each: int) -> Planted:
     texts += [joined(documents[one], documents[other]) for one, other in (draw.sample(able, 2) for _ in range(each))]
     order = list(range(len(texts)))
     draw.shuffle(order)
-    places = {number: place for place, number in enumerate(order)}
+    positions = {number: at for at, number in enumerate(order)}
     copies = [
-        Copy(places[base], places[len(documents) + number], rate) for number, (base, rate) in enumerate(zip(bases, rates, strict=True))
+        Copy(positions[base], positions[len(documents) + number], rate)
+        for number, (base, rate) in enumerate(zip(bases, rates, strict=True))
     ]
     return Planted([texts[number] for number in order], copies)
 
@@ -54,16 +55,16 @@ def edited(text: str, rate: float, language: Language, vocabulary: list[str], dr
     wanted = rate * len(units)
     count = int(wanted) + (draw.random() < wanted - int(wanted))
     joint = " " if language == "en" else ""
-    pieces: list[str] = []
+    parts: list[str] = []
     done = 0
     for unit in sorted(draw.sample(units, count), key=re.Match.start):
         new = draw.choice(vocabulary)
         change = draw.choice(("replace", "replace", "drop", "insert"))
         kept = unit.group() if change == "insert" else ""
         added = "" if change == "drop" else new
-        pieces += [text[done : unit.start()], joint.join(part for part in (kept, added) if part)]
+        parts += [text[done : unit.start()], joint.join(part for part in (kept, added) if part)]
         done = unit.end()
-    return "".join([*pieces, text[done:]])
+    return "".join([*parts, text[done:]])
 
 
 def joined(one: str, other: str) -> str:

@@ -42,7 +42,7 @@ def datatrove_row(material: Material, megabytes: float, python: Path, folder: Pa
 def nanogpt_row(material: Material, megabytes: float, script: Path, folder: Path, pairs: int) -> Row:
     """Ours against nanoGPT's data/openwebtext/prepare.py.
 
-    However little the text, the script writes 2 x 1,024 pieces: `rate_beyond_few` is the peer's rate over what the text has
+    However little the text, the script writes 2 x 1,024 parts: `rate_beyond_few` is the peer's rate over what the text has
     more than its first 2,048 documents, as on a corpus so large that this does not matter.
     """
     tables = _tables(material, megabytes, folder)

@@ -71,14 +71,14 @@ def write_corpus(documents: list[str], folder: Path) -> "Corpus":
     from tasks.artifacts import Corpus, Workspace, describe
     from tasks.ledger import Ledger, StageOutcome
 
-    workspace, mark = Workspace(folder).open(), "benchmark"
-    built = workspace.begin("corpus", mark, keep=False)
+    workspace, fingerprint = Workspace(folder).open(), "benchmark"
+    built = workspace.begin("corpus", fingerprint, keep=False)
     training = [text for number, text in enumerate(documents) if number % HELD_OUT]
     for name, texts in (("train-000", training), ("validation", documents[::HELD_OUT])):
         (table,) = write_tables(texts, "und", folder / name)
         table.rename(built / f"{name}.parquet")
     outcome = StageOutcome(Ledger(rows_in=len(documents), rows_out=len(documents)))
-    return Corpus(str(workspace.publish(describe("corpus", mark, {}, {}, built, outcome, 0.0))), mark)
+    return Corpus(str(workspace.publish(describe("corpus", fingerprint, {}, {}, built, outcome, 0.0))), fingerprint)
 
 
 def repeated_rows(pool: Path, rows: int) -> NDArray[np.uint16]:

@@ -1,4 +1,4 @@
-"""Learning a byte-level vocabulary: row `train-tokenizer`. The same texts, pieces, special tokens and size on both sides.
+"""Learning a byte-level vocabulary: row `train-tokenizer`. The same texts, pre-tokenizer, special tokens and size on both sides.
 
 python -m benchmarks.tokens_training ours|peer CORPUS FEW VOCABULARY
 """

@@ -31,7 +31,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 OUR_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'\u201d\u2019)\]]*\s+(?![a-z])")
 LINE_END_SPACE = re.compile(r"[^\S\n]+(?=\n|$)")
-END_MARKS = (".", "?", "!", '"', "'", "\u201d", "\u2019", "…", "。", "！", "？")
+OUR_END_PUNCTUATION = (".", "?", "!", '"', "'", "\u201d", "\u2019", "…", "。", "！", "？")
 CHINESE_STOPS = list("的一是不了在有我他这個个們们中为為和也就")
 GRAMS = ((5, 0.198), (6, 0.182), (7, 0.167), (8, 0.154), (9, 0.140), (10, 0.127))  # FineWeb-2's for Mandarin
 TOP_GRAMS = ((2, 0.256), (3, 0.201), (4, 0.171))
@@ -74,7 +74,7 @@ def filters_for(language: str) -> dict[str, BaseFilter]:
 
 
 def use_words(words: str) -> None:
-    """Put str.split, and an expression for sentences, in the place of its segmenters."""
+    """Put str.split, and an expression for sentences, instead of its segmenters."""
     if words == "own":
         return
     for module in (gopher_repetition_filter, gopher_quality_filter, fineweb_quality_filter):
@@ -102,7 +102,7 @@ def main() -> None:
     startup = time.process_time()
     reasons = [[reason_of(one, text) for one in filters.values()] for text in texts]
     seconds = time.process_time() - startup
-    counts = {name: Counter(found[place] or "kept" for found in reasons) for place, name in enumerate(filters)}
+    counts = {name: Counter(found[number] or "kept" for found in reasons) for number, name in enumerate(filters)}
     if len(sys.argv) > 4:
         ours = json.loads(Path(sys.argv[4]).read_text())
         decided = [decisions(filters, text, mine) for text, mine in zip(texts, ours, strict=True)]
@@ -128,7 +128,7 @@ def bridges(one: BaseFilter, text: str) -> dict[str, Callable[[], str | None]]:
     every = [
         (gopher_repetition_filter, "find_top_duplicate", top_recurring),
         (c4_filters, "split_into_sentences", lambda text, language: OUR_SENTENCE_END.split(text)),
-        (c4_filters, "END_PUNCTUATION", END_MARKS),
+        (c4_filters, "END_PUNCTUATION", OUR_END_PUNCTUATION),
     ]
     return {
         "white space at line ends, lines of white space": lambda: reason_of(one, trimmed),

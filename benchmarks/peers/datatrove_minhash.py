@@ -65,14 +65,14 @@ def main() -> None:
 
 
 def roots(path: Path, removed: Path) -> list[int]:
-    """For each document a number of its cluster: the first member's place."""
+    """For each document the number of its cluster: that of its first member."""
     count = sum(1 for _ in path.open(encoding="utf-8"))
     found = list(range(count))
     firsts: dict[int, int] = {}
     for file in removed.glob("*.clusters"):
         data = memoryview(file.read_bytes()).cast("I")
-        for place, cluster in zip(data[0::2], data[1::2], strict=True):
-            found[place] = firsts.setdefault(cluster, place)
+        for number, cluster in zip(data[0::2], data[1::2], strict=True):
+            found[number] = firsts.setdefault(cluster, number)
     return found
 
 

@@ -5,7 +5,7 @@ python nanogpt_tokens.py PREPARE.py TABLES TOKENIZER_FOLDER FOLDER
 The script runs as it is, from a copy in FOLDER, beside which it writes. Four things reach it from here: `load_dataset` gives
 the column `text` of TABLES; `get_encoding` gives the vocabulary and pattern of our tokenizer; `map` stays in this process
 instead of starting eight; and the validation split is 1,024 documents, for 0.05 % of few documents would leave empty some
-of the 1,024 pieces in which the script writes each split, and end it. It runs twice over 2,048 documents first, once to warm
+of the 1,024 parts in which the script writes each split, and end it. It runs twice over 2,048 documents first, once to warm
 up and once to measure what does not grow with the text.
 """
 
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PIECES = 1_024  # in which the script writes each split
+PARTS = 1_024  # in which the script writes each split
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     pa.set_cpu_count(1)
     (table,) = tables.glob("*.parquet")
     few = folder / "few.parquet"
-    pq.write_table(pq.read_table(table).slice(0, 2 * PIECES), few)
+    pq.write_table(pq.read_table(table).slice(0, 2 * PARTS), few)
     script_runs = Script(script, tokenizer, folder)
     script_runs.over(few)
     few_begun, _, _, few_end = script_runs.over(few)
@@ -81,7 +81,7 @@ class Script:
             return loaded
 
         def train_test_split(one: datasets.Dataset, test_size: float, seed: int, shuffle: bool) -> datasets.DatasetDict:
-            return split(one, test_size=PIECES, seed=seed, shuffle=shuffle)
+            return split(one, test_size=PARTS, seed=seed, shuffle=shuffle)
 
         def map_alone(one: datasets.Dataset, function: object, num_proc: int, **options: object) -> datasets.Dataset:
             mapped = apply(one, function, **options)

@@ -162,7 +162,7 @@ class ModelConfig:
 
     @property
     def is_recurrent(self) -> bool:
-        """Whether it carries a state in place of attention."""
+        """Whether it carries a state instead of attention."""
         return self.family in RECURRENT
 
     @property

@@ -25,7 +25,7 @@ class Batch:
     """Rows to train or evaluate on, padded on the right."""
 
     ids: Tensor  # [B, T] int64; of a seq2seq model the source; of multiple choice [B, N, T]
-    targets: Tensor  # [B, T] int64, already shifted for next-token tasks, -100 not scored; or [B]; or float32 [B] or [B, K]
+    targets: Tensor  # [B, T] int64, already shifted for next-token prediction, -100 not scored; or [B]; or float32 [B] or [B, K]
     lengths: Tensor  # [B] int64, tokens of each row that are no padding; of multiple choice [B, N]
     documents: Documents | None = None  # where attention stops at their ends
     token_types: Tensor | None = None  # [B, T] int64

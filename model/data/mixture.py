@@ -30,7 +30,7 @@ class _Cycle:
     ideal_before: tuple[Fraction, ...]
     turns: NDArray[np.int64]  # group of each sample of a cycle: [M]
     counts: NDArray[np.int64]  # of each group among the first m of a cycle: [M + 1, groups]
-    places: tuple[NDArray[np.int64], ...]  # of each group: where its samples stand in a cycle
+    positions: tuple[NDArray[np.int64], ...]  # of each group: where its samples stand in a cycle
 
 
 class Mixture:
@@ -55,8 +55,8 @@ class Mixture:
             begin = last.begin + whole * len(last.turns)
             before = tuple(self.counts(begin).tolist())
             ideal = self.ideal(begin)
-        places = tuple(np.flatnonzero(turns == group) for group in range(len(weights)))
-        self._cycles.append(_Cycle(begin, before, ideal, turns, counts, places))
+        positions = tuple(np.flatnonzero(turns == group) for group in range(len(weights)))
+        self._cycles.append(_Cycle(begin, before, ideal, turns, counts, positions))
 
     def draw(self, samples: Samples) -> tuple[NDArray[np.int64], Samples]:
         """For each of `samples` [n] (ascending): its group, and how many samples of that group came before it."""
@@ -64,17 +64,17 @@ class Mixture:
         for cycle, end in self._spans():
             here = (samples >= cycle.begin) & (samples < end)
             if here.any():
-                whole, place = np.divmod(samples[here] - cycle.begin, len(cycle.turns))
-                group = cycle.turns[place]
+                whole, at = np.divmod(samples[here] - cycle.begin, len(cycle.turns))
+                group = cycle.turns[at]
                 groups[here] = group
-                ordinals[here] = np.array(cycle.before)[group] + whole * cycle.counts[-1][group] + cycle.counts[place, group]
+                ordinals[here] = np.array(cycle.before)[group] + whole * cycle.counts[-1][group] + cycle.counts[at, group]
         return groups, ordinals
 
     def counts(self, samples: int) -> NDArray[np.int64]:
         """How many of the first `samples` samples come from each group: [groups]."""
         cycle = self._cycle_at(samples)
-        whole, place = divmod(samples - cycle.begin, len(cycle.turns))
-        return np.array(cycle.before) + whole * cycle.counts[-1] + cycle.counts[place]
+        whole, at = divmod(samples - cycle.begin, len(cycle.turns))
+        return np.array(cycle.before) + whole * cycle.counts[-1] + cycle.counts[at]
 
     def ideal(self, samples: int) -> tuple[Fraction, ...]:
         """What the weights ask of each group among the first `samples` samples, exactly; `counts` is within one of it."""
@@ -86,11 +86,11 @@ class Mixture:
     def sample_of(self, group: int, ordinal: int) -> int | None:
         """The sample that is number `ordinal` (from 0) of `group`; None when there is never so many."""
         for cycle, end in self._spans():
-            in_cycle = len(cycle.places[group])
+            in_cycle = len(cycle.positions[group])
             if ordinal < cycle.before[group] or not in_cycle:
                 continue
-            whole, place = divmod(ordinal - cycle.before[group], in_cycle)
-            sample = cycle.begin + whole * len(cycle.turns) + int(cycle.places[group][place])
+            whole, at = divmod(ordinal - cycle.before[group], in_cycle)
+            sample = cycle.begin + whole * len(cycle.turns) + int(cycle.positions[group][at])
             if sample < end:
                 return sample
         return None

@@ -18,9 +18,9 @@ from torch import Tensor
 class Documents:
     """The documents of a batch; P is the padded sum of their lengths, at most twice B * T."""
 
-    positions: Tensor  # [B, T] int64: place in its document, from 0
-    order: Tensor  # [P] int64: the position, row after row, at each place of the buckets; 0 at their padding
-    places: Tensor  # [B * T] int64: the place of each position; the inverse of `order`
+    positions: Tensor  # [B, T] int64: each token's in its document, from 0
+    order: Tensor  # [P] int64: the position, row after row, at each slot of the buckets; 0 at their padding
+    slots: Tensor  # [B * T] int64: the slot of each position; the inverse of `order`
     lengths: Tensor  # [documents] int64, in the order of the buckets
     buckets: tuple[tuple[int, int], ...]  # (documents, tokens of the longest)
 
@@ -45,14 +45,14 @@ class Documents:
     def scatter(self, parts: list[Tensor]) -> Tensor:
         """The inverse of `gather`: back to [B, T, ...]."""
         flat = torch.cat([part.flatten(0, 1) for part in parts])
-        return flat.index_select(0, self.places).unflatten(0, self.positions.shape)
+        return flat.index_select(0, self.slots).unflatten(0, self.positions.shape)
 
     def bucket_lengths(self) -> tuple[Tensor, ...]:
         """For each bucket the lengths of its documents."""
         return self.lengths.split([documents for documents, _ in self.buckets])
 
     def _each(self, move: Callable[[Tensor], Tensor]) -> "Documents":
-        return Documents(move(self.positions), move(self.order), move(self.places), move(self.lengths), self.buckets)
+        return Documents(move(self.positions), move(self.order), move(self.slots), move(self.lengths), self.buckets)
 
 
 def find_documents(is_start: NDArray[np.bool_]) -> Documents:
@@ -64,7 +64,7 @@ def find_documents(is_start: NDArray[np.bool_]) -> Documents:
     lengths = np.diff(np.append(starts, rows * tokens))
     positions = np.arange(rows * tokens) - np.repeat(starts, lengths)
     sizes = np.frexp(lengths)[1]  # how many bits the length has
-    order, places = list[NDArray[np.int64]](), np.empty(rows * tokens, dtype=np.int64)
+    order, slots = list[NDArray[np.int64]](), np.empty(rows * tokens, dtype=np.int64)
     ordered_lengths, buckets, filled = list[NDArray[np.int64]](), list[tuple[int, int]](), 0
     for size in np.unique(sizes):
         here = sizes == size
@@ -72,7 +72,7 @@ def find_documents(is_start: NDArray[np.bool_]) -> Documents:
         offsets = np.arange(longest)
         grid = starts[here][:, None] + offsets  # (documents, longest)
         is_token = offsets < lengths[here][:, None]
-        places[grid[is_token]] = filled + np.flatnonzero(is_token)
+        slots[grid[is_token]] = filled + np.flatnonzero(is_token)
         order.append(np.where(is_token, grid, 0).ravel())
         ordered_lengths.append(lengths[here])
         buckets.append((int(here.sum()), longest))
@@ -80,7 +80,7 @@ def find_documents(is_start: NDArray[np.bool_]) -> Documents:
     return Documents(
         torch.from_numpy(positions.reshape(rows, tokens)),
         torch.from_numpy(np.concatenate(order)),
-        torch.from_numpy(places),
+        torch.from_numpy(slots),
         torch.from_numpy(np.concatenate(ordered_lengths)),
         tuple(buckets),
     )

@@ -1,6 +1,6 @@
 """Row stream: which rows each step trains on, a pure function of (shards, seed, step), and invertible.
 
-Samples of a run are numbered g = step * batch_rows + place. A pool is what one order runs over: all rows, or with a mixture
+Samples of a run are numbered g = step * batch_rows + position. A pool is what one order runs over: all rows, or with a mixture
 those of one group. Sample number k of a pool of n rows is row k mod n of its epoch k // n, shuffled by the seed.
 """
 
@@ -54,8 +54,8 @@ class RowOrder:
             return epoch * self.rows + int(unpermute(np.array([row]), self.rows, *self._key, epoch)[0])
         order, ends = self._layout(epoch)
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
-        place = int(np.flatnonzero(order == group)[0])
-        before = int(ends[place - 1]) if place else 0
+        at = int(np.flatnonzero(order == group)[0])
+        before = int(ends[at - 1]) if at else 0
         window, first, size = self._window_at(before, ends)
         local = before - first + row - int(self._starts[group])
         image = unpermute(np.array([local]), size, *self._key, epoch, window)
@@ -73,9 +73,9 @@ class RowOrder:
             here = slice(done, int(np.searchsorted(positions, first + size)))
             shuffled[here] = first + permute(positions[here] - first, size, *self._key, epoch, window)
             done = here.stop
-        places = np.searchsorted(ends, shuffled, side="right")
-        groups = order[places]
-        return self._starts[groups] + shuffled - (ends[places] - self._group_rows[groups])
+        at = np.searchsorted(ends, shuffled, side="right")
+        groups = order[at]
+        return self._starts[groups] + shuffled - (ends[at] - self._group_rows[groups])
 
     def _shuffled_groups(self, epoch: int) -> tuple[RowNumbers, RowNumbers]:
         """The row groups in this epoch's order, and where each of them ends in it."""
@@ -128,7 +128,7 @@ class RowStream:
             self._orders = [RowOrder(pool, seed, number, window_groups) for number, pool in enumerate(pools)]
 
     def rows_at(self, step: int, start: int = 0, stop: int | None = None) -> RowNumbers:
-        """Row numbers, over all groups, of places [start, stop) of the global batch of `step` (from 0); default: of all."""
+        """Row numbers, over all groups, of positions [start, stop) of the global batch of `step` (from 0); default: of all."""
         end = self.batch_rows if stop is None else stop
         samples = np.arange(step * self.batch_rows + start, step * self.batch_rows + end, dtype=np.int64)
         if self.mixture is None:
@@ -141,14 +141,14 @@ class RowStream:
                 numbers[here] = self._starts[pool] + order.numbers(ordinals[here])
         return numbers
 
-    def places(self, step: int) -> list[tuple[str, int]]:
+    def locations(self, step: int) -> list[tuple[str, int]]:
         """(group, row number in the group) of each row of the global batch of `step` (from 0)."""
         numbers = self.rows_at(step)
         groups = self.groups_of(numbers)
         return [(self.names[group], int(row)) for group, row in zip(groups, numbers - self._starts[groups], strict=True)]
 
     def steps_of(self, group: str, row: int, steps: int) -> list[tuple[int, int]]:
-        """(step, place in its batch) of every time that a row comes in the first `steps` steps, in order."""
+        """(step, position in its batch) of every time that a row comes in the first `steps` steps, in order."""
         pool = self.names.index(group)
         found: list[tuple[int, int]] = []
         epoch = 0
@@ -177,8 +177,8 @@ class RowStream:
         for group in np.unique(groups):
             here = np.flatnonzero(groups == group)
             rows = self.token_rows[self.names[group]].segments(numbers[here] - self._starts[group])
-            for place, segments in zip(here, rows, strict=True):
-                found[place] = segments
+            for at, segments in zip(here, rows, strict=True):
+                found[at] = segments
         return [segments for segments in found if segments is not None]
 
     def take(self, numbers: RowNumbers) -> NDArray[np.int64]:
@@ -197,5 +197,5 @@ class RowStream:
         return next((phase.tokens for phase in reversed(self.curriculum) if phase.from_step <= step), self.context)
 
     def groups_of(self, numbers: RowNumbers) -> RowNumbers:
-        """Which group, by its place in `names`, rows by number over all groups are of; same shape."""
+        """Which group, by its index in `names`, rows by number over all groups are of; same shape."""
         return np.searchsorted(self._starts, numbers, side="right") - 1

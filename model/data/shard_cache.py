@@ -16,9 +16,9 @@ COPY_BYTES = 8 * 2**20
 TAIL_BYTES = 64 * 2**10  # holds the footer of most files
 
 
-def is_url(place: str) -> bool:
-    """Whether a place is an fsspec URL, such as s3://bucket/name."""
-    return "://" in place
+def is_url(path: str) -> bool:
+    """Whether a path is an fsspec URL, such as s3://bucket/name."""
+    return "://" in path
 
 
 def read_tail(url: str) -> bytes:

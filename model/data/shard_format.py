@@ -7,7 +7,7 @@ has a checksum. In any language a row is decoded by one line: `np.frombuffer(row
 item_bytes is 4.
 
 Beside it, compressed and not needed to train, stand the row's segments: `ends` (positions behind each segment, in the
-row), `documents` (numbers) and `offsets` (place of the segment's first token in its document).
+row), `documents` (numbers) and `offsets` (position of the segment's first token in its document).
 """
 
 import json
@@ -71,7 +71,7 @@ class ShardHeader:
 class ShardFile:
     """A shard as its footer describes it."""
 
-    place: str  # path or URL
+    path: str  # or URL
     header: ShardHeader
     group_rows: NDArray[np.int64]
     pages: NDArray[np.int64] | None  # [groups, 2]: where each group's only page begins and ends; None when compressed
@@ -113,26 +113,26 @@ def _said(place: str, values: Mapping[str, object], key: str) -> str | None:
     return value
 
 
-def open_bytes(place: str, cache: ShardCache | None) -> BinaryIO:
+def open_bytes(path: str, cache: ShardCache | None) -> BinaryIO:
     """The file at a path, or of a URL, to read. Raises ValueError for one that is no longer there."""
-    if not is_url(place):
+    if not is_url(path):
         try:
-            return Path(place).open("rb")
+            return Path(path).open("rb")
         except FileNotFoundError as error:
-            raise ValueError(f"{place}: it was there when the shards were opened; write the shards again") from error
+            raise ValueError(f"{path}: it was there when the shards were opened; write the shards again") from error
     assert cache is not None, "open() refuses URLs without a cache"
-    return cache.open(place)
+    return cache.open(path)
 
 
-def open_file(place: str, cache: ShardCache | None) -> ShardFile:
+def open_file(path: str, cache: ShardCache | None) -> ShardFile:
     """What the footer says; no rows are read."""
-    if is_url(place) and cache is None:
-        raise ValueError(f"{place}: a URL needs a cache to read through; give TokenRows.open(…, cache=ShardCache(…))")
+    if is_url(path) and cache is None:
+        raise ValueError(f"{path}: a URL needs a cache to read through; give TokenRows.open(…, cache=ShardCache(…))")
     try:
-        metadata = pq.read_metadata(pa.BufferReader(read_tail(place)) if is_url(place) else place)
-        header = _read_header(place, metadata)
+        metadata = pq.read_metadata(pa.BufferReader(read_tail(path)) if is_url(path) else path)
+        header = _read_header(path, metadata)
     except (OSError, pa.ArrowInvalid, json.JSONDecodeError) as error:
-        raise ValueError(f"{place}: not a whole token shard ({error}); write the shards again") from error
+        raise ValueError(f"{path}: not a whole token shard ({error}); write the shards again") from error
     group_rows: list[int] = []
     pages: list[tuple[int, int]] = []
     is_plain = True
@@ -142,7 +142,7 @@ def open_file(place: str, cache: ShardCache | None) -> ShardFile:
         is_plain = is_plain and column.compression == "UNCOMPRESSED" and not column.has_dictionary_page
         group_rows.append(group.num_rows)
         pages.append((column.data_page_offset, column.data_page_offset + column.total_compressed_size))
-    return ShardFile(place, header, np.array(group_rows, np.int64), np.array(pages, np.int64).reshape(-1, 2) if is_plain else None)
+    return ShardFile(path, header, np.array(group_rows, np.int64), np.array(pages, np.int64).reshape(-1, 2) if is_plain else None)
 
 
 def _read_header(place: str, metadata: pq.FileMetaData) -> ShardHeader:
@@ -165,7 +165,7 @@ def map_groups(file: ShardFile, stream: BinaryIO) -> list[memoryview] | None:
     for rows, (start, end) in zip(file.group_rows.tolist(), file.pages.tolist(), strict=True):
         size = rows * file.header.row_bytes
         if end > len(mapped):
-            raise ValueError(f"{file.place}: not a whole token shard (cut off); write the shards again")
+            raise ValueError(f"{file.path}: not a whole token shard (cut off); write the shards again")
         if _plain_page_bytes(bytes(mapped[start : start + 32])) != size:
             return None
         views.append(mapped[end - size : end])
@@ -178,7 +178,7 @@ def decode_group(file: ShardFile, stream: BinaryIO, group: int) -> memoryview:
         with pq.ParquetFile(stream, page_checksum_verification=True) as parquet:
             column = parquet.read_row_group(group, columns=[COLUMN], use_threads=False).column(0)
     except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{file.place}: row group {group} is damaged ({error}); write the shards again") from error
+        raise ValueError(f"{file.path}: row group {group} is damaged ({error}); write the shards again") from error
     values = pa.concat_arrays(column.chunks)
     size = file.header.row_bytes
     return memoryview(values.buffers()[1])[values.offset * size : (values.offset + len(values)) * size]

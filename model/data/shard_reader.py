@@ -83,13 +83,13 @@ class TokenRows:
 
     def __reduce__(self) -> tuple[object, ...]:
         """A copy in another process opens the files anew."""
-        return _reopen, ([file.place for file in self._files], self._cache)
+        return _reopen, ([file.path for file in self._files], self._cache)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows number `indices` [n], in that order: [n, T + 1]. Raises IndexError outside of [0, rows)."""
-        groups, places = self._locate(indices)
+        groups, numbers = self._locate(indices)
         size = self.header.row_bytes
-        starts = places * size
+        starts = numbers * size
         try:
             mapped = self._mapped
             cells = [mapped[group][start : start + size] for group, start in zip(groups.tolist(), starts.tolist(), strict=True)]
@@ -99,17 +99,17 @@ class TokenRows:
 
     def segments(self, indices: NDArray[np.int64]) -> list[RowSegments]:
         """The segments of rows number `indices`, in that order. Raises ValueError for shards that do not tell them."""
-        groups, places = self._locate(indices)
+        groups, numbers = self._locate(indices)
         found: dict[int, RowSegments] = {}
         for group in np.unique(groups).tolist():
             ends, documents, offsets = self._group_segments(group)
             for row in np.flatnonzero(groups == group).tolist():
-                place = int(places[row])
-                found[row] = RowSegments(*(_cell(column, place) for column in (ends, documents, offsets)))
+                at = int(numbers[row])
+                found[row] = RowSegments(*(_cell(column, at) for column in (ends, documents, offsets)))
         return [found[row] for row in range(len(indices))]
 
     def _locate(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Row group of each row and its place therein."""
+        """Row group of each row and its number therein."""
         if indices.size and (indices.min() < 0 or indices.max() >= self.rows):
             raise IndexError(f"row numbers {indices.min()} to {indices.max()} are not all within 0 to {self.rows - 1}")
         groups = np.searchsorted(self._starts, indices, side="right") - 1
@@ -136,14 +136,14 @@ class TokenRows:
             if group in self._decoded:
                 self._decoded.move_to_end(group)
                 return self._decoded[group]
-            with open_bytes(file.place, self._cache) as stream:
+            with open_bytes(file.path, self._cache) as stream:
                 views = map_groups(file, stream)
                 if views is None:
                     self._decoded[group] = decode_group(file, stream, group - first)
                     if len(self._decoded) > KEPT_GROUPS:
                         self._decoded.popitem(last=False)
                     return self._decoded[group]
-            if is_url(file.place):  # what the cache gave up must not be held by a map
+            if is_url(file.path):  # what the cache gave up must not be held by a map
                 return views[group - first]
             self._mapped.update({first + index: view for index, view in enumerate(views)})
             self._mapped_files[number] = None
@@ -158,7 +158,7 @@ class TokenRows:
             if group not in self._segments:
                 number = int(np.searchsorted(self._first_groups, group, side="right")) - 1
                 file = self._files[number]
-                with open_bytes(file.place, self._cache) as stream:
+                with open_bytes(file.path, self._cache) as stream:
                     self._segments[group] = _read_segments(file, stream, group - int(self._first_groups[number]))
                 if len(self._segments) > KEPT_GROUPS:
                     self._segments.popitem(last=False)
@@ -177,22 +177,22 @@ def artifact_shards(folder: Path, split: str) -> dict[str, list[Path]]:
         raise ValueError(f"{folder}: no finished token shards ({error}); write the shards again") from error
     found: dict[str, list[Path]] = {}
     for entry in sorted(entries, key=lambda entry: entry["path"]):
-        place = Path(entry["path"])
-        if len(place.parts) != 3 or place.parts[0] != split or place.suffix != ".parquet":
+        relative = Path(entry["path"])
+        if len(relative.parts) != 3 or relative.parts[0] != split or relative.suffix != ".parquet":
             continue
-        path = folder / place
+        path = folder / relative
         size = path.stat().st_size if path.exists() else None
         if size != entry["bytes"]:
             state = "is missing" if size is None else f"has {size} bytes, the manifest says {entry['bytes']}"
             raise ValueError(f"{path} {state}; write the shards again")
-        found.setdefault(place.parts[1], []).append(path)
+        found.setdefault(relative.parts[1], []).append(path)
     if not found:
         raise ValueError(f"{folder}: its manifest lists no {split} shards; write the shards again")
     return found
 
 
-def _reopen(places: list[str], cache: ShardCache | None) -> TokenRows:
-    return TokenRows.open(places, cache=cache)
+def _reopen(paths: list[str], cache: ShardCache | None) -> TokenRows:
+    return TokenRows.open(paths, cache=cache)
 
 
 def _read_segments(file: ShardFile, stream: BinaryIO, group: int) -> tuple[pa.Array, pa.Array, pa.Array]:
@@ -201,10 +201,10 @@ def _read_segments(file: ShardFile, stream: BinaryIO, group: int) -> tuple[pa.Ar
         with pq.ParquetFile(stream, page_checksum_verification=True) as parquet:
             missing = [name for name in names if name not in parquet.schema_arrow.names]
             if missing:
-                raise ValueError(f"{file.place}: no column {', '.join(missing)}: this shard does not tell its segments")
+                raise ValueError(f"{file.path}: no column {', '.join(missing)}: this shard does not tell its segments")
             table = parquet.read_row_group(group, columns=names, use_threads=False)
     except OSError as error:
-        raise ValueError(f"{file.place}: row group {group} is damaged ({error}); write the shards again") from error
+        raise ValueError(f"{file.path}: row group {group} is damaged ({error}); write the shards again") from error
     ends, documents, offsets = (pa.concat_arrays(table[name].chunks) for name in names)
     return ends, documents, offsets
 
@@ -214,25 +214,25 @@ def _cell(column: pa.Array, row: int) -> NDArray[np.int64]:
 
 
 def _check_pages(file: ShardFile, cache: ShardCache | None) -> None:
-    with open_bytes(file.place, cache) as stream:
+    with open_bytes(file.path, cache) as stream:
         try:
             with pq.ParquetFile(stream, page_checksum_verification=True) as parquet:
                 for group in range(parquet.num_row_groups):
                     parquet.read_row_group(group)
         except (OSError, pa.ArrowInvalid) as error:
-            raise ValueError(f"{file.place}: a page is damaged ({error}); write the shards again") from error
+            raise ValueError(f"{file.path}: a page is damaged ({error}); write the shards again") from error
 
 
 def _check_wanted(file: ShardFile, tokenizer: str | None, vocab_size: int | None) -> None:
     header = file.header
     if tokenizer is not None and header.tokenizer != tokenizer:
         raise ValueError(
-            f"{file.place}: its rows were made with tokenizer {header.tokenizer}, but this run's is {tokenizer}; "
+            f"{file.path}: its rows were made with tokenizer {header.tokenizer}, but this run's is {tokenizer}; "
             "write the shards again with that one, or train with the tokenizer they were made with"
         )
     if vocab_size is not None and header.vocab_size != vocab_size:
         raise ValueError(
-            f"{file.place}: its rows have ids of a vocabulary of {header.vocab_size}, but this run's has {vocab_size}; "
+            f"{file.path}: its rows have ids of a vocabulary of {header.vocab_size}, but this run's has {vocab_size}; "
             "write the shards again with that tokenizer, or train with the one they were made with"
         )
 
@@ -241,4 +241,4 @@ def _check_same_kind(file: ShardFile, first: ShardFile) -> None:
     expected = vars(first.header)
     for name, found in vars(file.header).items():
         if name not in ("rows", "packing", "seed", "parent") and found != expected[name]:
-            raise ValueError(f"{file.place}: {name} is {found}, but the first shard has {expected[name]}; give shards of one run")
+            raise ValueError(f"{file.path}: {name} is {found}, but the first shard has {expected[name]}; give shards of one run")

@@ -178,7 +178,7 @@ def _read_model(settings: Settings, model_type: str, has_head: bool) -> ModelCon
     if model_type == OWN_TYPE:
         try:
             return model_config_from_json(json.dumps(settings.values.get(OWN_TYPE)))
-        except (ValueError, TypeError) as error:  # a text in place of a number fails where it is compared
+        except (ValueError, TypeError) as error:  # a text instead of a number fails where it is compared
             raise ValueError(f"{OWN_TYPE}: {error}") from error
     if model_type in LLAMA_TYPES:
         return read_llama(settings, model_type)

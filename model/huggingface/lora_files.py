@@ -30,9 +30,9 @@ UNSUPPORTED = {"use_dora": (False, None), "bias": ("none",), "trainable_token_in
 
 @dataclass(frozen=True)
 class _Part:
-    """The adapter of one of their matrices, which is `place` of those that are one here."""
+    """The adapter of one of their matrices, number `number` of those that are one here."""
 
-    place: int
+    number: int
     a: Tensor  # [R, in]
     b: Tensor  # [out, R]
     scale: float
@@ -96,7 +96,7 @@ def load_adapter(folder: Path, model: Model) -> None:
     model.requires_grad_(False)
     with torch.no_grad():
         for tensor in model_tensors(model):
-            parts = [part for place in range(len(tensor.names)) if (part := _take(path, settings, tensor, place, found))]
+            parts = [part for number in range(len(tensor.names)) if (part := _take(path, settings, tensor, number, found))]
             if parts:
                 _adapt(model, tensor, parts, float(_number(settings, "lora_dropout", 0.0)))
             elif all(name in found for name in tensor.names):
@@ -117,15 +117,15 @@ def _adapt(model: nn.Module, tensor: StoredTensor, parts: list[_Part], dropout: 
     b = torch.zeros(sum(tensor.sizes), sum(part.a.shape[0] for part in parts))
     column = 0
     for part in parts:
-        row, rank = sum(tensor.sizes[: part.place]), part.a.shape[0]
-        b[row : row + tensor.sizes[part.place], column : column + rank] = part.b * (part.scale / first.scale)
+        row, rank = sum(tensor.sizes[: part.number]), part.a.shape[0]
+        b[row : row + tensor.sizes[part.number], column : column + rank] = part.b * (part.scale / first.scale)
         column += rank
     layer.lora_a, layer.lora_b = nn.Parameter(torch.cat([part.a for part in parts])), nn.Parameter(b)
 
 
-def _take(path: Path, settings: Mapping[str, object], tensor: StoredTensor, place: int, found: dict[str, Tensor]) -> _Part | None:
+def _take(path: Path, settings: Mapping[str, object], tensor: StoredTensor, number: int, found: dict[str, Tensor]) -> _Part | None:
     """The adapter of one of their matrices, taken out of `found`; None where it has none."""
-    module = tensor.names[place].removesuffix(".weight")
+    module = tensor.names[number].removesuffix(".weight")
     names = (f"{module}.lora_A.weight", f"{module}.lora_B.weight")
     present = [name for name in names if name in found]
     if not present:
@@ -134,10 +134,10 @@ def _take(path: Path, settings: Mapping[str, object], tensor: StoredTensor, plac
         raise ValueError(f"{path}: {present[0]} stands alone, expected {' and '.join(names)}")
     a, b = found.pop(names[0]).float(), found.pop(names[1]).float()
     width, rank = tensor.rest[0], a.shape[0]
-    if tuple(a.shape) != (rank, width) or tuple(b.shape) != (tensor.sizes[place], rank):
+    if tuple(a.shape) != (rank, width) or tuple(b.shape) != (tensor.sizes[number], rank):
         raise ValueError(
             f"{path}: {module} has A {list(a.shape)} and B {list(b.shape)}, expected [{rank}, {width}] and "
-            f"[{tensor.sizes[place]}, {rank}]; is it the adapter of another model?"
+            f"[{tensor.sizes[number]}, {rank}]; is it the adapter of another model?"
         )
     alpha = _number(settings, "lora_alpha", 8.0)
     patterns = settings.get("alpha_pattern")
@@ -145,7 +145,7 @@ def _take(path: Path, settings: Mapping[str, object], tensor: StoredTensor, plac
         keys = [str(key) for key in patterns]
         match = last_match(module, [f"*{key}" for key in keys])
         alpha = alpha if match is None else _number(patterns, keys[match], alpha)
-    return _Part(place, a, b, alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank))
+    return _Part(number, a, b, alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank))
 
 
 def _copy(path: Path, model: nn.Module, tensor: StoredTensor, whole: Tensor) -> None:

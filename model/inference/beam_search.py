@@ -93,8 +93,8 @@ class _Search:
         best, order = (log_probabilities + nats[:, None]).flatten().topk(self._candidates(log_probabilities.numel()))
         step = len(self.running[0].ids) + 1
         going: list[tuple[int, _Running]] = []
-        for rank, (score, place) in enumerate(zip(best.tolist(), order.tolist(), strict=True)):
-            row, token = divmod(place, vocab_size)
+        for rank, (score, at) in enumerate(zip(best.tolist(), order.tolist(), strict=True)):
+            row, token = divmod(at, vocab_size)
             text = _Running((*self.running[row].ids, token), score)
             if not is_last and token not in self.beams.stop_ids:
                 going.append((row, text))

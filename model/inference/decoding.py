@@ -33,7 +33,7 @@ def only_reading(model: Writer) -> Generator[None]:
 
 def read_prompts(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Cache]:
     """Hidden states of the prompts' last tokens [B, C], and the cache; a prompt that stands there twice is read once."""
-    unique, places = _unique(prompts)
+    unique, order = _unique(prompts)
     ids, lengths = padded(unique, model.trunk.embedding.weight.device)
     trunk = model.trunk
     if isinstance(trunk, Recurrent):
@@ -44,20 +44,20 @@ def read_prompts(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> tupl
         hidden = trunk.prefill(ids, lengths, cache)
     if len(unique) == len(prompts):
         return hidden, cache
-    cache.reorder(places)
-    return hidden[places], cache
+    cache.reorder(order)
+    return hidden[order], cache
 
 
 def read_sources(model: Seq2SeqModel, sources: Sequence[Sequence[int]], start: int) -> tuple[Tensor, Cache]:
     """Hidden states of the target's first token `start` [B, C], and the cache; a source that stands there twice is read once."""
-    unique, places = _unique(sources)
+    unique, order = _unique(sources)
     ids, lengths = padded(unique, model.trunk.embedding.weight.device)
     cache = model.trunk.new_cache(model.trunk.encode(ids, lengths), lengths)
     hidden = model.trunk.extend(torch.full((len(unique), 1), start, device=ids.device), cache)
     if len(unique) == len(sources):
         return hidden, cache
-    cache.reorder(places)
-    return hidden[places], cache
+    cache.reorder(order)
+    return hidden[order], cache
 
 
 def extend(model: Writer, ids: Tensor, cache: Cache) -> Tensor:
@@ -72,8 +72,8 @@ def extend(model: Writer, ids: Tensor, cache: Cache) -> Tensor:
 def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """(ids [B, T] int64, zeros behind a row's end; lengths [B])."""
     ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = torch.tensor(row)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row)
     return ids.to(device), torch.tensor([len(row) for row in rows], device=device)
 
 
@@ -99,7 +99,7 @@ def check_rows(model: Writer, rows: Sequence[Sequence[int]], what: str, most: in
 
 
 def _unique(rows: Sequence[Sequence[int]]) -> tuple[list[tuple[int, ...]], Tensor]:
-    """The rows that differ, and for each row its place among them [B]."""
-    places: dict[tuple[int, ...], int] = {}
-    order = [places.setdefault(tuple(row), len(places)) for row in rows]
-    return list(places), torch.tensor(order)
+    """The rows that differ, and for each row its number among them [B]."""
+    numbers: dict[tuple[int, ...], int] = {}
+    order = [numbers.setdefault(tuple(row), len(numbers)) for row in rows]
+    return list(numbers), torch.tensor(order)

@@ -34,20 +34,20 @@ def generate(
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     alternatives: int | None = None,
-    places: Sequence[int] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> "Generation":
     """Continues every prompt; see `Generation`. `alternatives` asks for log-probabilities, and of how many others.
-    `places`: those of the prompts by which they draw, where they are a part of others.
+    `numbers`: those of the prompts by which they draw, where they are a part of others.
 
     A prompt ends after `max_tokens`, after one of `stop_ids` (which is yielded), or when the context is full, which a
-    recurrent model's never is. Draws come from (seed, place of the prompt) alone: no global random state, and neither the
+    recurrent model's never is. Draws come from (seed, number of the prompt) alone: no global random state, and neither the
     other prompts nor other threads change a text. The model must be in eval mode if threads share it. Raises ValueError, at
     once, for prompts that are empty, too long or outside of the vocabulary.
     """
     context = context_of(model)
     check_rows(model, prompts, "prompt", None if context is None else context - 1)
     room = [sampling.max_tokens if context is None else context - len(prompt) for prompt in prompts]
-    return Generation(model, lambda: read_prompts(model, prompts), prompts, room, sampling, alternatives, places)
+    return Generation(model, lambda: read_prompts(model, prompts), prompts, room, sampling, alternatives, numbers)
 
 
 def translate(
@@ -83,11 +83,11 @@ class Generation(Iterator[list[Token | None]]):
         room: list[int],
         sampling: Sampling,
         alternatives: int | None,
-        places: Sequence[int] | None = None,
+        numbers: Sequence[int] | None = None,
     ) -> None:
         self._model, self._begin, self._sampling, self._alternatives = model, begin, sampling, alternatives
         self._room = [min(left, sampling.max_tokens) for left in room]  # tokens that each row may have in all
-        self._places = list(range(len(begun)))  # of the rows that the cache still holds
+        self._rows = list(range(len(begun)))  # those that the cache still holds
         self._step = 0
         self._cache: Cache | None = None
         self._last = torch.empty(0)  # [B] int64, the tokens of the step before
@@ -100,7 +100,7 @@ class Generation(Iterator[list[Token | None]]):
         self._draws = torch.empty(0)  # [B, most tokens] float64
         if sampling.temperature > 0:
             most = max(self._room)
-            self._draws = torch.stack([uniforms(sampling.seed, place, most) for place in places or self._places]).to(device)
+            self._draws = torch.stack([uniforms(sampling.seed, number, most) for number in numbers or self._rows]).to(device)
 
     def end(self, row: int) -> None:
         """The row gets no further token."""
@@ -114,11 +114,11 @@ class Generation(Iterator[list[Token | None]]):
             self._last = self._choose(logits)
             chosen = self._told(logits, self._last)
         tokens: list[Token | None] = [None] * len(self._room)
-        for place, token in zip(self._places, chosen, strict=True):
-            if self._step < self._room[place]:
-                tokens[place] = token
+        for row, token in zip(self._rows, chosen, strict=True):
+            if self._step < self._room[row]:
+                tokens[row] = token
                 if token.id in self._sampling.stop_ids:
-                    self._room[place] = self._step + 1
+                    self._room[row] = self._step + 1
         self._step += 1
         return tokens
 
@@ -132,8 +132,8 @@ class Generation(Iterator[list[Token | None]]):
 
     def _drop_ended(self, cache: Cache) -> None:
         """Rows that have ended go once they are half of all, or when one of them fills the context."""
-        alive = [row for row, place in enumerate(self._places) if self._step < self._room[place]]
-        if 2 * len(alive) > len(self._places) and cache.longest != context_of(self._model):
+        alive = [at for at, row in enumerate(self._rows) if self._step < self._room[row]]
+        if 2 * len(alive) > len(self._rows) and cache.longest != context_of(self._model):
             return
         rows = torch.tensor(alive)
         cache.reorder(rows)
@@ -141,7 +141,7 @@ class Generation(Iterator[list[Token | None]]):
         self._last = self._last[rows]
         self._seen = None if self._seen is None else self._seen[rows]
         self._draws = self._draws if self._sampling.temperature == 0 else self._draws[rows]
-        self._places = [self._places[row] for row in alive]
+        self._rows = [self._rows[at] for at in alive]
 
     def _choose(self, logits: Tensor) -> Tensor:
         """[B, V] -> [B] int64."""

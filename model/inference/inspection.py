@@ -27,11 +27,11 @@ ROWS = 32  # masked copies of a text in one pass
 
 @dataclass(frozen=True)
 class TokenLosses:
-    """What the tokens of a text cost a model, and what it held likely in their places, likeliest first."""
+    """What the tokens of a text cost a model, and which it held likely at each position, likeliest first."""
 
     nats: Floats  # [T]: -ln p(token); NaN where nothing stands before it to predict it from
-    top_ids: NDArray[np.int64]  # [T, top]; 0 in such a place
-    top_probabilities: Floats  # [T, top]; NaN in such a place
+    top_ids: NDArray[np.int64]  # [T, top]; 0 at such a position
+    top_probabilities: Floats  # [T, top]; NaN at such a position
 
 
 def attention_maps(model: Model, ids: Sequence[int]) -> list[Floats]:
@@ -76,7 +76,7 @@ def cross_attention_maps(model: Seq2SeqModel, source: Sequence[int], ids: Sequen
 def token_losses(
     model: Predictor, ids: Sequence[int], top: int, mask_id: int | None = None, source: Sequence[int] | None = None
 ) -> TokenLosses:
-    """Nats of each token and the `top` likeliest ones in its place.
+    """Nats of each token and the `top` likeliest ones at its position.
 
     A language model predicts a token from those before it, an encoder-decoder from the `source` too; the first is given.
     A masked one predicts each from all others, behind `mask_id`, one at a time; their sum is the pseudo-log-likelihood of
@@ -160,8 +160,8 @@ def _masked_scores(model: MaskedLanguageModel, row: Tensor, mask_id: int | None)
     """Logits [T, V] of each token from all others."""
     copies = row.repeat(row.shape[1], 1)
     copies.fill_diagonal_(_checked_mask(model, mask_id))
-    places = torch.arange(row.shape[1], device=row.device)
-    parts = zip(copies.split(ROWS), places.split(ROWS), strict=True)
+    positions = torch.arange(row.shape[1], device=row.device)
+    parts = zip(copies.split(ROWS), positions.split(ROWS), strict=True)
     return torch.cat([model(part)[torch.arange(len(part), device=row.device), at] for part, at in parts])
 
 

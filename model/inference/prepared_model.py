@@ -61,7 +61,7 @@ class SingleRowLinear(nn.Module):
 
 
 class ReadyHead(nn.Module):
-    """A language head whose matrix was cast once, in the place of a `LanguageHead`."""
+    """A language head whose matrix was cast once, to be used instead of a `LanguageHead`."""
 
     def __init__(self, head: LanguageHead, embedding: Tensor, dtype: torch.dtype, rows: int) -> None:
         super().__init__()

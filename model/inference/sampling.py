@@ -73,7 +73,7 @@ def penalize(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
-def uniforms(seed: int, place: int, count: int) -> Tensor:
+def uniforms(seed: int, number: int, count: int) -> Tensor:
     """[count] float64 in [0, 1), from a generator of their own."""
-    key = hashlib.blake2b(f"{seed}:{place}".encode(), digest_size=7).digest()
+    key = hashlib.blake2b(f"{seed}:{number}".encode(), digest_size=7).digest()
     return torch.rand(count, generator=torch.Generator().manual_seed(int.from_bytes(key)), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Parameter freezing: ordered rules over names, of which the last that matches decides; a table says what came of it."""
+"""Parameter freezing: ordered patterns over names, of which the last that matches decides; a table says what came of it."""
 
 import re
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ BLOCK = re.compile(r"^(trunk\..*?)blocks\.(\d+)\.")
 
 
 @dataclass(frozen=True)
-class Rule:
-    """Parameters whose names match `pattern` learn, or do not."""
+class FreezePattern:
+    """Parameters whose names match `glob` learn, or do not."""
 
-    pattern: str
+    glob: str
     trains: bool
 
 
@@ -29,33 +29,33 @@ class Group:
     trained: int  # of them
 
 
-def apply_rules(model: nn.Module, rules: Sequence[Rule]) -> None:
-    """Sets which parameters learn; those that no rule names stay as they are.
+def apply_patterns(model: nn.Module, patterns: Sequence[FreezePattern]) -> None:
+    """Sets which parameters learn; those that no pattern names stay as they are.
 
-    Raises ValueError for a rule that matches no parameter, with names near it.
+    Raises ValueError for a pattern that matches no parameter, with names near it.
     """
     parameters = dict(model.named_parameters())
-    patterns = [rule.pattern for rule in rules]
-    check_patterns("freeze rule", patterns, list(parameters))
+    globs = [pattern.glob for pattern in patterns]
+    check_patterns("freeze pattern", globs, list(parameters))
     for name, parameter in parameters.items():
-        place = last_match(name, patterns)
-        if place is not None:
-            parameter.requires_grad_(rules[place].trains)
+        at = last_match(name, globs)
+        if at is not None:
+            parameter.requires_grad_(patterns[at].trains)
 
 
-def trunk_rules() -> tuple[Rule, ...]:
+def trunk_patterns() -> tuple[FreezePattern, ...]:
     """Only the head learns."""
-    return (Rule(TRUNK, trains=False),)
+    return (FreezePattern(TRUNK, trains=False),)
 
 
-def embeddings_rules(model: nn.Module) -> tuple[Rule, ...]:
+def embeddings_patterns(model: nn.Module) -> tuple[FreezePattern, ...]:
     """Only the embeddings, of tokens, segments and positions, and the head learn."""
     names = [name for name, _ in model.named_parameters()]
-    learning = [pattern for pattern in EMBEDDINGS if any(last_match(name, [pattern]) is not None for name in names)]
-    return (*trunk_rules(), *(Rule(pattern, trains=True) for pattern in learning))
+    learning = [glob for glob in EMBEDDINGS if any(last_match(name, [glob]) is not None for name in names)]
+    return (*trunk_patterns(), *(FreezePattern(glob, trains=True) for glob in learning))
 
 
-def top_rules(model: nn.Module, layers: int) -> tuple[Rule, ...]:
+def top_patterns(model: nn.Module, layers: int) -> tuple[FreezePattern, ...]:
     """Only the last `layers` layers, the norm behind them and the head learn; of an encoder-decoder its decoder's.
 
     Raises ValueError where the model has fewer layers, or none that can be told apart.
@@ -74,7 +74,7 @@ def top_rules(model: nn.Module, layers: int) -> tuple[Rule, ...]:
     norm = f"{stack}norm.*"
     if any(last_match(name, [norm]) is not None for name, _ in model.named_parameters()):
         learning.append(norm)
-    return (*trunk_rules(), *(Rule(pattern, trains=True) for pattern in learning))
+    return (*trunk_patterns(), *(FreezePattern(glob, trains=True) for glob in learning))
 
 
 def freezing_table(model: nn.Module) -> tuple[Group, ...]:

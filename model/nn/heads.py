@@ -99,8 +99,8 @@ class SequenceHead(nn.Module):
         if self.reads_mean:
             is_token = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]
             return (hidden * is_token.unsqueeze(-1)).sum(dim=1) / lengths.unsqueeze(-1)
-        place = torch.zeros_like(lengths) if self.reads_first else lengths - 1
-        return hidden[torch.arange(len(hidden), device=hidden.device), place]
+        position = torch.zeros_like(lengths) if self.reads_first else lengths - 1
+        return hidden[torch.arange(len(hidden), device=hidden.device), position]
 
     def loss(self, logits: Tensor, targets: Tensor) -> LossSum:
         """Nats of classes [B]; of labels [B, K], each by itself; or squared differences from figures [B]."""

@@ -61,7 +61,7 @@ def apply_lora(model: nn.Module, config: LoraConfig) -> tuple[str, ...]:
     patterns = [pattern.removeprefix("!") for pattern in config.targets]
     check_patterns("lora target", patterns, names)
     matches = {name: last_match(name, patterns) for name in names}
-    chosen = [name for name, place in matches.items() if place is not None and not config.targets[place].startswith("!")]
+    chosen = [name for name, at in matches.items() if at is not None and not config.targets[at].startswith("!")]
     if not chosen:
         raise ValueError(f"lora targets {', '.join(config.targets)}: the last ones take all layers out again")
     model.requires_grad_(False)

@@ -13,7 +13,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from model.config.heads import IGNORED
 
-# Logits held at a time. On a CPU small pieces stay near the cache, but are added up more often: of 8192 logits each, pieces of
+# Logits held at a time. On a CPU small chunks stay near the cache, but are added up more often: of 8192 logits each, chunks of
 # 512 positions took 4 % less time than of 256 in float32, and about as much in bfloat16.
 CPU_LOGITS = 2**22
 CUDA_LOGITS = 2**28
@@ -68,13 +68,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden_gradient = torch.empty_like(hidden) if needed[0] else None
         weight_gradient = _HeadGradient(weight, hidden.dtype) if needed[1] else None
         for start in range(0, len(hidden), chunk_rows):
-            piece = slice(start, start + chunk_rows)
-            x, y = hidden[piece], targets[piece]
-            piece_nats, slope = _nats_and_slope(x @ head.T, y, cap)
-            nats = nats + piece_nats  # not in place: compiled by torch 2.11, the gradients would be zero
+            chunk = slice(start, start + chunk_rows)
+            x, y = hidden[chunk], targets[chunk]
+            chunk_nats, slope = _nats_and_slope(x @ head.T, y, cap)
+            nats = nats + chunk_nats  # not in place: compiled by torch 2.11, the gradients would be zero
             is_scored = (y != IGNORED)[:, None]
             if hidden_gradient is not None:
-                hidden_gradient[piece] = (slope @ head) * is_scored
+                hidden_gradient[chunk] = (slope @ head) * is_scored
             if weight_gradient is not None:
                 weight_gradient.add(slope, x * is_scored)
         whole = None if weight_gradient is None else weight_gradient.total().to(weight.dtype)
@@ -95,7 +95,7 @@ def _scaled(gradient: Tensor | None, by: Tensor) -> Tensor | None:
 
 
 class _HeadGradient:
-    """Sum in float32 of slope' x, over pieces. On a CPU float32 is added up within the product, which wants it transposed.
+    """Sum in float32 of slope' x, over chunks. On a CPU float32 is added up within the product, which wants it transposed.
 
     That took 14 ms for 256 positions of 8192 logits and 256 channels, the other way 20.
     """

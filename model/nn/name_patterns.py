@@ -8,8 +8,8 @@ CLOSE_NAMES = 4  # shown where a pattern matches none
 
 
 def last_match(name: str, patterns: Sequence[str]) -> int | None:
-    """Place of the last pattern that matches `name`; None where none does."""
-    matching = [place for place, pattern in enumerate(patterns) if fnmatch.fnmatchcase(name, pattern)]
+    """Index of the last pattern that matches `name`; None where none does."""
+    matching = [at for at, pattern in enumerate(patterns) if fnmatch.fnmatchcase(name, pattern)]
     return matching[-1] if matching else None
 
 

@@ -88,8 +88,8 @@ class Recurrent(nn.Module):
         """x [B, T, C] -> [B, T, C], the state moved on."""
         reach = self.config.carry_tokens or x.shape[1]
         outputs: list[Tensor] = []
-        for piece in x.split(reach, dim=1):
-            y, state.hidden = self.cells(piece, _detached(state.hidden))
+        for chunk in x.split(reach, dim=1):
+            y, state.hidden = self.cells(chunk, _detached(state.hidden))
             outputs.append(y)
         return torch.cat(outputs, dim=1)
 

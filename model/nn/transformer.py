@@ -60,7 +60,7 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer, crosses) for layer in range(layers))
         self.norm = build_norm(config) if config.is_pre_norm else None
 
-    def place(self, x: Tensor, documents: Documents | None, cache: KeyValueCache | None) -> tuple[Tensor, Tensor]:
+    def add_positions(self, x: Tensor, documents: Documents | None, cache: KeyValueCache | None) -> tuple[Tensor, Tensor]:
         """Embedded tokens with their positions added, [B, T, C], and those positions, [T] or [B, T].
 
         Raises ValueError past the context.
@@ -89,7 +89,7 @@ class Stack(nn.Module):
         memory: Tensor | None = None,
         source_lengths: Tensor | None = None,
     ) -> Tensor:
-        """x [B, T, C] from `place` -> hidden [B, T, C]. With a cache, the tokens continue what it holds, and it grows by T."""
+        """x [B, T, C] from `add_positions` -> hidden [B, T, C]. With a cache, the tokens continue what it holds, and it grows by T."""
         padding = None if self.is_causal or documents is not None else lengths
         view = View(
             self.is_causal,
@@ -140,7 +140,7 @@ class Transformer(nn.Module):
         if self.token_types is not None:
             kinds = self.token_types.weight[0] if token_types is None else self.token_types(token_types)
             x = x + kinds.to(x.dtype)
-        x, positions = self.stack.place(x, documents, cache)
+        x, positions = self.stack.add_positions(x, documents, cache)
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
         x = F.dropout(x, self.config.dropout, self.training)
@@ -207,7 +207,7 @@ class EncoderDecoder(nn.Module):
         x = self.embedding(ids) * math.sqrt(self.config.width)
         if self.compute_dtype is not None:
             x = x.to(self.compute_dtype)
-        x, positions = stack.place(x, None, cache)
+        x, positions = stack.add_positions(x, None, cache)
         return F.dropout(x, self.config.dropout, self.training), positions
 
 

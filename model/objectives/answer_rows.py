@@ -49,9 +49,9 @@ def lay_out(parts: list[Part], count: int, pad: int, multiple: int, most: int) -
     targets[:-1][is_asked] = tokens[1:][is_asked]
     totals = np.bincount(rows, minlength=count)
     width = min(-(-int(totals.max(initial=1)) // multiple) * multiple, most)
-    places = np.arange(len(rows)) - (np.cumsum(totals) - totals)[rows]
-    fits = places < width
-    here = rows[fits], places[fits]
+    columns = np.arange(len(rows)) - (np.cumsum(totals) - totals)[rows]
+    fits = columns < width
+    here = rows[fits], columns[fits]
     made = AnswerRows(
         np.full((count, width), pad),
         np.full((count, width), IGNORED),
@@ -70,7 +70,7 @@ def number_texts(ids: Ids, eos: int) -> Ids:
 
 
 def restoration(ids: Ids, shuffled: Ids, texts: Ids, is_text: Flags, symbols: Symbols) -> list[Part]:
-    """Each text shuffled, <|sep|> in place of its <|bos|>, and the text as it was."""
+    """Each text shuffled, <|sep|> instead of its <|bos|>, and the text as it was."""
     first = is_text & (_first_columns(texts) == np.arange(ids.shape[1]))
     return [
         _part(SOURCE, is_text, texts, shuffled),
@@ -91,13 +91,13 @@ def span_questions(ids: Ids, is_hidden: Flags, texts: Ids, is_text: Flags, symbo
     number = count - np.take_along_axis(count - begins, firsts, axis=1)  # of the last span up to here, from 1
     is_hidden = is_hidden & (number <= len(symbols.sentinels))
     begins &= is_hidden
-    marks = np.array([symbols.eos, *symbols.sentinels])[np.minimum(number, len(symbols.sentinels))]
+    sentinels = np.array([symbols.eos, *symbols.sentinels])[np.minimum(number, len(symbols.sentinels))]
     is_last = is_text & (number > 0)
     is_last[:, :-1] &= ~is_text[:, 1:] | (texts[:, 1:] != texts[:, :-1])
     return [
-        _part(SOURCE, is_text & (~is_hidden | begins), texts, np.where(begins, marks, ids)),
+        _part(SOURCE, is_text & (~is_hidden | begins), texts, np.where(begins, sentinels, ids)),
         _part(SEPARATOR, is_last, texts, np.full_like(ids, symbols.separator or 0)),
-        _part(ANSWER, begins, texts, marks, 3, 0),
+        _part(ANSWER, begins, texts, sentinels, 3, 0),
         _part(ANSWER, is_hidden, texts, ids, 3, 1),
         _part(ANSWER, is_last, texts, np.full_like(ids, symbols.eos), 3, 2),
     ]

@@ -71,7 +71,7 @@ def mask(ids: Ids, is_hidden: Flags, config: ObjectiveConfig, keys: Keys, symbol
 def hide_spans(units: Ids, config: ObjectiveConfig, keys: Keys) -> Flags:
     """T5's spans: exactly the share of the units, in random spans of the mean length, no two of which touch: [B, T].
 
-    Source: `random_spans_noise_mask` of T5's code, with `random_roll`, so that all places are as likely.
+    Source: `random_spans_noise_mask` of T5's code, with `random_roll`, so that every position is as likely.
     """
     counts = units.max(axis=1, initial=NONE) + 1
     width = int(counts.max(initial=0))
@@ -84,17 +84,17 @@ def hide_spans(units: Ids, config: ObjectiveConfig, keys: Keys) -> Flags:
     span = np.cumsum(cuts, axis=1) - cuts  # of each hidden unit
     ends = np.sort(np.where(gaps, columns + 1, kept[:, None]), axis=1)  # kept units up to the end of each run of them
     turn = numbers(keys, 1, MOVING) % np.maximum(counts, 1).astype(np.uint64)[:, None]
-    places = (columns + np.take_along_axis(ends, span, axis=1) + turn.astype(np.int64)) % np.maximum(counts, 1)[:, None]
+    positions = (columns + np.take_along_axis(ends, span, axis=1) + turn.astype(np.int64)) % np.maximum(counts, 1)[:, None]
     flags = np.zeros((len(units), width + 1), np.bool_)
     rows, numbers_hidden = np.nonzero(columns < np.where(counts > 0, hidden, 0)[:, None])
-    flags[rows, places[rows, numbers_hidden]] = True
+    flags[rows, positions[rows, numbers_hidden]] = True
     return np.take_along_axis(flags, units, axis=1) & (units != NONE)  # NONE, the last column, is never set
 
 
 def shuffle(ids: Ids, units: Ids, config: ObjectiveConfig, keys: Keys) -> Ids:
     """The same tokens with spans in another order, each among the spans between the same two special tokens: [B, T].
 
-    Spans have `mean_span` units on average (geometric); a `share` of them, chosen by chance, change places.
+    Spans have `mean_span` units on average (geometric); a `share` of them, chosen by chance, are moved.
     """
     is_movable = units != NONE
     previous = np.roll(units, 1, axis=1)

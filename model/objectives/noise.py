@@ -11,10 +11,10 @@ Keys = NDArray[np.uint64]
 STEP = np.uint64(0x9E3779B97F4A7C15)  # of splitmix64: odd, so that its multiples are all different
 
 
-def row_keys(places: NDArray[np.int64], *key: int) -> Keys:
-    """One key for each of `places` [B] under `key`, such as (seed, step)."""
+def row_keys(positions: NDArray[np.int64], *key: int) -> Keys:
+    """One key for each of `positions` [B] under `key`, such as (seed, step)."""
     digest = hashlib.blake2b(":".join(map(str, key)).encode(), digest_size=8).digest()
-    return mix(np.frombuffer(digest, "<u8") + (places.astype(np.uint64) + np.uint64(1)) * STEP)
+    return mix(np.frombuffer(digest, "<u8") + (positions.astype(np.uint64) + np.uint64(1)) * STEP)
 
 
 def numbers(keys: Keys, columns: int, stream: int) -> Keys:

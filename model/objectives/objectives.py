@@ -30,7 +30,7 @@ from model.objectives.whole_words import WordTable
 
 PretrainableModel = LanguageModel | MaskedLanguageModel | Seq2SeqModel
 
-EVALUATION = -1  # in place of the step, in the key of a row's noise
+EVALUATION = -1  # instead of the step, in the key of a row's noise
 
 
 def new_model(config: ModelConfig, vocab_size: int, objective: ObjectiveConfig) -> PretrainableModel:
@@ -121,7 +121,7 @@ class Corruption:
 class CorruptedBatches:
     """The rows of other batches, corrupted; whatever stopped a run or shares its rows, they are the same.
 
-    The noise of a row is a function of the seed, the step and its place in the global batch; in evaluation of the seed and
+    The noise of a row is a function of the seed, the step and its position in the global batch; in evaluation of the seed and
     the row's number.
     """
 

@@ -27,7 +27,7 @@ class WordTable:
     @cached_property
     def is_han(self) -> Flags:
         """[V]: which tokens the segmenter is asked about."""
-        return np.array([bool(piece) for piece in self.han])
+        return np.array([bool(spelling) for spelling in self.han])
 
     def starts(self, ids: Ids, unit: Unit) -> Flags:
         """Which tokens of `ids` [B, T] begin a unit: [B, T]."""
@@ -54,19 +54,19 @@ class WordTable:
     def _word_starts(self, run: Sequence[int]) -> list[bool]:
         """For tokens of Han text; all of them where the row cuts a character."""
         assert self.segment is not None
-        pieces = [self.han[token] for token in run]
+        spellings = [self.han[token] for token in run]
         try:
-            text = b"".join(pieces).decode()
+            text = b"".join(spellings).decode()
         except UnicodeDecodeError:
             return [True] * len(run)
-        borders, place = set[int](), 0
+        borders, at = set[int](), 0
         for word in self.segment(text):
-            borders.add(place)
-            place += len(word.encode())
+            borders.add(at)
+            at += len(word.encode())
         offset, starts = 0, list[bool]()
-        for piece in pieces:
+        for spelling in spellings:
             starts.append(offset in borders)
-            offset += len(piece)
+            offset += len(spelling)
         return starts
 
 
@@ -83,11 +83,11 @@ class _LongestMatch:
     longest: int
 
     def __call__(self, text: str) -> list[str]:
-        found, place = list[str](), 0
-        while place < len(text):
-            size = min(self.longest, len(text) - place)
-            while size > 1 and text[place : place + size] not in self.words:
+        found, at = list[str](), 0
+        while at < len(text):
+            size = min(self.longest, len(text) - at)
+            while size > 1 and text[at : at + size] not in self.words:
                 size -= 1
-            found.append(text[place : place + size])
-            place += size
+            found.append(text[at : at + size])
+            at += size
         return found

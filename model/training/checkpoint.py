@@ -56,7 +56,7 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState, keep: int) -> Path:
     """Writes `folder`/step-XXXXXXXX and deletes all but the newest `keep`. Every process calls it; rank 0 writes most.
 
-    Several processes need `folder` to be the same place for all.
+    Several processes need the same `folder`, one that all of them see.
     """
     rank, _ = process_rank()
     device = next(model.parameters()).device

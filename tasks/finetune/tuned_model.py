@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import tokenizers
     from torch import Tensor, nn
 
-    from model.nn.freezing import Rule
+    from model.nn.freezing import FreezePattern
     from model.nn.models import Model, OneHead, Trunk
     from model.nn.transformer import EncoderDecoder
 
@@ -129,18 +129,18 @@ def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model
 
 
 def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, grew: bool, place: str) -> str:
-    """Freezes by preset, rules or adapters; returns, and logs, the table of what came of it. UserError where nothing could learn.
+    """Freezes by preset, patterns or adapters; returns, and logs, the table of what came of it. UserError where nothing could learn.
 
     Beside adapters learn a new head, and the embedding where the vocabulary `grew`.
     """
     from model.distributed.device import process_rank
-    from model.nn.freezing import apply_rules, freezing_table, table_lines
+    from model.nn.freezing import apply_patterns, freezing_table, table_lines
     from model.nn.lora import apply_lora
 
     try:
         if lora is not None:
             apply_lora(model, lora)
-        apply_rules(model, _rules(model, freeze) if lora is None else _beside_adapters(model, grew))
+        apply_patterns(model, _freeze_patterns(model, freeze) if lora is None else _beside_adapters(model, grew))
     except ValueError as error:
         raise UserError(f"{place}: {error}") from error
     for name, head in _heads(model).items():
@@ -229,17 +229,17 @@ def surround(tokenizer: "tokenizers.Tokenizer", special: TextIds, separates: boo
     )
 
 
-def _rules(model: "Model", freeze: Freeze) -> tuple["Rule", ...]:
-    """The preset, or the recipe's own patterns, as rules over this model's parameters."""
-    from model.nn.freezing import Rule, embeddings_rules, top_rules, trunk_rules
+def _freeze_patterns(model: "Model", freeze: Freeze) -> tuple["FreezePattern", ...]:
+    """The preset, or the recipe's own patterns, over this model's parameters."""
+    from model.nn.freezing import FreezePattern, embeddings_patterns, top_patterns, trunk_patterns
 
     if freeze == ("trunk",):
-        return trunk_rules()
+        return trunk_patterns()
     if freeze == ("all but embeddings",):
-        return embeddings_rules(model)
+        return embeddings_patterns(model)
     if len(freeze) == 1 and (match := TOP.fullmatch(freeze[0])):
-        return top_rules(model, int(match[1]))
-    return tuple(Rule(pattern.removeprefix("!"), trains=pattern.startswith("!")) for pattern in freeze)
+        return top_patterns(model, int(match[1]))
+    return tuple(FreezePattern(pattern.removeprefix("!"), trains=pattern.startswith("!")) for pattern in freeze)
 
 
 def _heads(model: "Model") -> "dict[str, nn.Module]":
@@ -251,9 +251,9 @@ def _heads(model: "Model") -> "dict[str, nn.Module]":
     return {"head": model.head}
 
 
-def _beside_adapters(model: "Model", grew: bool) -> tuple["Rule", ...]:
+def _beside_adapters(model: "Model", grew: bool) -> tuple["FreezePattern", ...]:
     """New heads learn; the base's own, and the embedding, where the vocabulary grew."""
-    from model.nn.freezing import Rule
+    from model.nn.freezing import FreezePattern
     from model.nn.heads import LanguageHead
 
     heads = _heads(model)
@@ -262,4 +262,4 @@ def _beside_adapters(model: "Model", grew: bool) -> tuple["Rule", ...]:
     if grew:
         names = [name for name, _ in model.named_parameters()]
         learning += [name for name in ("trunk.embedding.weight", *(f"{name}.weight" for name in own)) if name in names]
-    return tuple(Rule(name, trains=True) for name in learning)
+    return tuple(FreezePattern(name, trains=True) for name in learning)

@@ -200,7 +200,7 @@ def _rounds(
         prompts = [(prompt + texts[row].ids)[-(reach or 0) :] for row in alive]
         this_round = dataclasses.replace(sampling, max_tokens=left, seed=sampling.seed + ROUND_SEEDS * rounds)
         try:
-            steps = generate(model, prompts, this_round, alternatives, places=alive)
+            steps = generate(model, prompts, this_round, alternatives, numbers=alive)
         except ValueError as error:
             raise UserError(f"generate: {error}") from error
         yield from _pieces(steps, alive, texts)

@@ -97,7 +97,7 @@ def documents_at(run: TracedRun, step: int) -> list[StepDocument]:
     segments = stream.segments(step - 1)
     known = document_facts(run, {int(number) for row in segments for number in row.documents})
     found: list[StepDocument] = []
-    for row, ((group, shard_row), pieces) in enumerate(zip(stream.places(step - 1), segments, strict=True)):
+    for row, ((group, shard_row), pieces) in enumerate(zip(stream.locations(step - 1), segments, strict=True)):
         starts = np.concatenate([[0], pieces.ends[:-1]])
         for start, end, number, first in zip(
             starts.tolist(), pieces.ends.tolist(), pieces.documents.tolist(), pieces.offsets.tolist(), strict=True

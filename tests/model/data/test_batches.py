@@ -105,9 +105,9 @@ def test_table_without_its_column_is_refused():
         ExampleBatches(instruction_table([4]), "class", 1, 0, context=16, pad_id=0)
 
 
-def test_table_read_in_pieces_is_one_table():
-    pieces = pa.concat_tables([instruction_table([4]), instruction_table([6, 3])])
-    batches = ExampleBatches(pieces.slice(1), "next_token", 2, 0, context=16, pad_id=0)
+def test_table_read_in_chunks_is_one_table():
+    chunks = pa.concat_tables([instruction_table([4]), instruction_table([6, 3])])
+    batches = ExampleBatches(chunks.slice(1), "next_token", 2, 0, context=16, pad_id=0)
     assert next(batches.evaluation(1)).lengths.tolist() == [5, 2]
 
 

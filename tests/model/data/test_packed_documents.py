@@ -13,7 +13,7 @@ def random_starts(rows: int, tokens: int, seed: int) -> np.ndarray:
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 4), st.integers(1, 70), st.integers(0, 1000))
-def test_what_is_gathered_comes_back_to_its_place(rows: int, tokens: int, seed: int):
+def test_what_is_gathered_comes_back_to_where_it_was(rows: int, tokens: int, seed: int):
     documents = find_documents(random_starts(rows, tokens, seed))
     x = torch.arange(rows * tokens * 2).view(rows, tokens, 2)
     assert torch.equal(documents.scatter(documents.gather(x)), x)

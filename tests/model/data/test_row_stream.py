@@ -28,8 +28,8 @@ def test_each_epoch_has_every_row_once_and_leads_back(sizes: list[int], seed: in
     order = RowOrder(np.array(sizes), seed, 0, window)
     for epoch, numbers in enumerate(first_epochs(order, 3)):
         assert sorted(numbers) == list(range(order.rows))
-        for place, row in enumerate(numbers):
-            assert order.ordinal_of(row, epoch) == epoch * order.rows + place
+        for position, row in enumerate(numbers):
+            assert order.ordinal_of(row, epoch) == epoch * order.rows + position
 
 
 @given(sizes=sizes, seed=st.integers(0, 99), window=st.integers(1, 4))
@@ -40,15 +40,15 @@ def test_rows_of_a_window_come_together(sizes: list[int], seed: int, window: int
     seen = list(dict.fromkeys(groups))
     for start in range(0, len(sizes), window):  # a window's groups are done before the next window's begin
         members = set(sorted(seen, key=seen.index)[start : start + window])
-        span = [place for place, group in enumerate(groups) if group in members]
+        span = [position for position, group in enumerate(groups) if group in members]
         assert span == list(range(span[0], span[-1] + 1))
 
 
 def test_order_is_the_permutation_of_the_seed_and_epoch():
     order = RowOrder(np.array([10_000]), 5, 0, None)
     reference = np.concatenate([permute(np.arange(10_000), 10_000, 5, epoch) for epoch in range(2)])
-    places = np.arange(BLOCK - 3, BLOCK + 3)
-    assert np.array_equal(order.numbers(places), reference[places])
+    positions = np.arange(BLOCK - 3, BLOCK + 3)
+    assert np.array_equal(order.numbers(positions), reference[positions])
     across = np.arange(9_990, 10_010)
     assert np.array_equal(order.numbers(across), reference[across])
 
@@ -82,8 +82,8 @@ def test_steps_of_a_row_are_those_that_a_scan_of_all_steps_finds(stream: RowStre
     steps = 23
     found: dict[tuple[str, int], list[tuple[int, int]]] = {}
     for step in range(steps):
-        for place, row in enumerate(stream.places(step)):
-            found.setdefault(row, []).append((step, place))
+        for position, row in enumerate(stream.locations(step)):
+            found.setdefault(row, []).append((step, position))
     for group, rows in stream.token_rows.items():
         for row in range(rows.rows):
             assert stream.steps_of(group, row, steps) == found.get((group, row), [])
@@ -97,15 +97,15 @@ def test_without_a_mixture_every_row_comes_once_an_epoch(groups: dict[str, Token
 
 def test_mixture_draws_each_group_as_its_weights_say(groups: dict[str, TokenRows]):
     stream = RowStream(groups, 12, 3, MIXTURE)
-    drawn = [group for step in range(5) for group, _ in stream.places(step)]
+    drawn = [group for step in range(5) for group, _ in stream.locations(step)]
     assert (drawn.count("en"), drawn.count("zh")) == (45, 15)
-    drawn = [group for step in range(5, 10) for group, _ in stream.places(step)]
+    drawn = [group for step in range(5, 10) for group, _ in stream.locations(step)]
     assert (drawn.count("en"), drawn.count("zh")) == (20, 40)
 
 
 def test_tokens_are_those_of_the_rows(groups: dict[str, TokenRows], stream: RowStream):
     tokens = stream.take(stream.rows_at(4))
-    for row, (group, number) in zip(tokens, stream.places(4), strict=True):
+    for row, (group, number) in zip(tokens, stream.locations(4), strict=True):
         assert np.array_equal(row, groups[group].take(np.array([number]))[0])
 
 

@@ -76,24 +76,24 @@ def test_pickled_weights_are_read_only_where_the_flag_allows_them(is_sharded: bo
 class Trap:
     """What a pickle can do to its reader."""
 
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.mark),)
+        return os.mkdir, (str(self.trace),)
 
 
 @pytest.mark.parametrize("is_torch_file", [False, True])
 def test_pickle_that_would_run_code_is_refused_even_under_the_flag(is_torch_file: bool, folder: Path):
-    mark, weights = folder / "mark", folder / "pytorch_model.bin"
+    trace, weights = folder / "trace", folder / "pytorch_model.bin"
     (folder / "model.safetensors").unlink()
     if is_torch_file:
-        torch.save({"weight": Trap(mark)}, weights)
+        torch.save({"weight": Trap(trace)}, weights)
     else:
-        weights.write_bytes(pickle.dumps(Trap(mark)))
+        weights.write_bytes(pickle.dumps(Trap(trace)))
     with pytest.raises(ValueError, match=r"pytorch_model\.bin: not a whole file of tensors"):
         load_folder(folder, allow_pickle=True)
-    assert not mark.exists()
+    assert not trace.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"not weights", b"\x80\x04."])

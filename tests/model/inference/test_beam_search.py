@@ -73,8 +73,8 @@ def theirs_searched(model: transformers.MarianMTModel, beams: Beams) -> list[lis
 
 def cut(row: list[int], ends: frozenset[int]) -> tuple[int, ...]:
     """Their rows are padded behind the end."""
-    places = [place for place, token in enumerate(row) if token in ends]
-    return tuple(row[: places[0] + 1]) if places else tuple(row)
+    positions = [at for at, token in enumerate(row) if token in ends]
+    return tuple(row[: positions[0] + 1]) if positions else tuple(row)
 
 
 @pytest.mark.parametrize("ends", [ONE_END, MANY_ENDS], ids=["one end", "many ends"])

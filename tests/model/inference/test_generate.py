@@ -93,8 +93,8 @@ def test_log_probabilities_are_the_models_own(model: LanguageModel) -> None:
     expected = model(torch.tensor([ids]))[0, 2:-1].log_softmax(dim=-1)
     for token, row in zip(tokens, expected, strict=True):
         assert token.log_probability == pytest.approx(row[token.id].item(), abs=1e-4)
-        values, places = row.topk(4)
-        assert [number for number, _ in token.alternatives] == places.tolist()
+        values, likeliest = row.topk(4)
+        assert [number for number, _ in token.alternatives] == likeliest.tolist()
         assert [value for _, value in token.alternatives] == pytest.approx(values.tolist(), abs=1e-4)
 
 
@@ -108,7 +108,7 @@ def test_draws_do_not_depend_on_the_other_prompts_nor_on_global_state(model: Lan
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_seeds_and_places_give_other_texts(gpt2: LanguageModel) -> None:
+def test_seeds_and_numbers_give_other_texts(gpt2: LanguageModel) -> None:
     texts = [text for seed in (1, 2) for text in complete(gpt2, [1, 2], 4, Sampling(max_tokens=10, seed=seed))]
     assert len({tuple(text) for text in texts}) == 8
 

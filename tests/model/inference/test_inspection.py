@@ -131,13 +131,13 @@ def test_nats_of_the_tokens_add_up_to_the_loss(name: str) -> None:
 def test_masked_token_is_predicted_from_all_others() -> None:
     model = build("bert")
     told = token_losses(model, IDS, 4, mask_id=MASK)
-    for place, token in enumerate(IDS):
+    for at, token in enumerate(IDS):
         row = torch.tensor([IDS])
-        row[0, place] = MASK
+        row[0, at] = MASK
         with torch.no_grad():
-            logs = model(row)[0, place].float().log_softmax(-1)
-        assert told.nats[place] == pytest.approx(-float(logs[token]), abs=1e-5)
-        assert told.top_ids[place].tolist() == logs.topk(4).indices.tolist()
+            logs = model(row)[0, at].float().log_softmax(-1)
+        assert told.nats[at] == pytest.approx(-float(logs[token]), abs=1e-5)
+        assert told.top_ids[at].tolist() == logs.topk(4).indices.tolist()
 
 
 def test_alternatives_are_the_likeliest_tokens_with_their_probabilities(model: Predictor) -> None:

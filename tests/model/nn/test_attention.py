@@ -25,7 +25,7 @@ def normal(*shape: int) -> Tensor:
 
 
 def output_of(attention: Attention, x: Tensor, mask: Tensor) -> Tensor:
-    """The whole layer, with the formula in place of the kernel."""
+    """The whole layer, with the formula instead of the kernel."""
     qkv = attention.qkv(x).view(*x.shape[:2], -1, attention.head_width).transpose(1, 2)
     q, k, v = qkv.split((attention.heads, attention.kv_heads, attention.kv_heads), dim=1)
     return attention.output(plain_attention(q, k, v, mask).transpose(1, 2).flatten(2))

@@ -50,7 +50,7 @@ def test_bfloat16_language_model_on_a_cpu_has_about_the_float32_logits():
     assert (model(ids).float() - exact).norm() / exact.norm() < 0.02
 
 
-def test_input_is_left_as_it_is_even_where_its_queries_lie_in_one_piece() -> None:
+def test_input_is_left_as_it_is_even_where_its_queries_lie_in_one_block() -> None:
     qkv = torch.randn(1, 1, 6, 8).bfloat16()  # one document of one token
     before = qkv.clone()
     attend_in_blocks(qkv, 2, 2)

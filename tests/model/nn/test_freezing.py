@@ -8,14 +8,14 @@ from model.config.model_config import ModelConfig
 from model.config.training_config import OptimizerConfig
 from model.data.batches import Batch
 from model.nn.freezing import (
+    FreezePattern,
     Group,
-    Rule,
-    apply_rules,
-    embeddings_rules,
+    apply_patterns,
+    embeddings_patterns,
     freezing_table,
     table_lines,
-    top_rules,
-    trunk_rules,
+    top_patterns,
+    trunk_patterns,
 )
 from model.nn.models import LanguageModel, Model, SequenceClassifier
 from model.optim.optimizer import build_optimizer
@@ -54,8 +54,8 @@ def learning(model: Model) -> set[str]:
 @pytest.mark.parametrize("preset", ["trunk", "embeddings", "top"])
 def test_frozen_tensors_are_byte_equal_after_twenty_steps(config: ModelConfig, preset: str) -> None:
     model = classifier(config)
-    rules = {"trunk": trunk_rules(), "embeddings": embeddings_rules(model), "top": top_rules(model, 2)}[preset]
-    apply_rules(model, rules)
+    patterns = {"trunk": trunk_patterns(), "embeddings": embeddings_patterns(model), "top": top_patterns(model, 2)}[preset]
+    apply_patterns(model, patterns)
     changed, held = changed_by(model, 20)
     assert changed == held == learning(model)
     assert any(name.startswith("head.") for name in changed)
@@ -63,21 +63,21 @@ def test_frozen_tensors_are_byte_equal_after_twenty_steps(config: ModelConfig, p
 
 def test_presets_mean_what_they_are_called() -> None:
     model = classifier(BERT)
-    apply_rules(model, trunk_rules())
+    apply_patterns(model, trunk_patterns())
     assert {name.partition(".")[0] for name in learning(model)} == {"head"}
-    apply_rules(model, embeddings_rules(model))
+    apply_patterns(model, embeddings_patterns(model))
     trunk = {name for name in learning(model) if name.startswith("trunk.")}
     assert trunk == {"trunk.embedding.weight", "trunk.token_types.weight", "trunk.stack.positions.weight"}
     decoder = classifier(LLAMA)
-    apply_rules(decoder, top_rules(decoder, 1))
+    apply_patterns(decoder, top_patterns(decoder, 1))
     trunk = {name for name in learning(decoder) if name.startswith("trunk.")}
     assert {name.split(".blocks.")[-1].partition(".")[0] for name in trunk} == {"2", "trunk"}
     assert {name for name in trunk if ".blocks." not in name} == {"trunk.stack.norm.weight"}
 
 
-def test_last_rule_that_matches_wins() -> None:
+def test_last_pattern_that_matches_wins() -> None:
     model = classifier(LLAMA)
-    apply_rules(model, [Rule("*", False), Rule("*.blocks.1.*", True), Rule("*.mlp.*", False)])
+    apply_patterns(model, [FreezePattern("*", False), FreezePattern("*.blocks.1.*", True), FreezePattern("*.mlp.*", False)])
     assert {name.split(".blocks.1.")[1] for name in learning(model)} == {
         "attention_norm.weight",
         "attention.qkv.weight",
@@ -86,35 +86,35 @@ def test_last_rule_that_matches_wins() -> None:
     }
 
 
-def test_parameters_that_no_rule_names_stay_as_they_are() -> None:
+def test_parameters_that_no_pattern_names_stay_as_they_are() -> None:
     model = classifier(LLAMA)
     model.head.requires_grad_(False)
-    apply_rules(model, [Rule("trunk.embedding.*", False)])
+    apply_patterns(model, [FreezePattern("trunk.embedding.*", False)])
     assert not {name for name in learning(model) if name.startswith(("head.", "trunk.embedding"))}
     assert "trunk.stack.norm.weight" in learning(model)
 
 
-def test_rule_that_matches_nothing_is_refused_with_names_near_it() -> None:
-    message = r"freeze rule 'trunk.embeding.\*' matches nothing; names near it: trunk.embedding.weight"
+def test_pattern_that_matches_nothing_is_refused_with_names_near_it() -> None:
+    message = r"freeze pattern 'trunk.embeding.\*' matches nothing; names near it: trunk.embedding.weight"
     with pytest.raises(ValueError, match=message):
-        apply_rules(classifier(LLAMA), [Rule("trunk.embeding.*", False)])
+        apply_patterns(classifier(LLAMA), [FreezePattern("trunk.embeding.*", False)])
 
 
 @pytest.mark.parametrize("layers", [0, 4])
 def test_more_top_layers_than_there_are_are_refused(layers: int) -> None:
     with pytest.raises(ValueError, match=f"top {layers} of a model of 3 layers; expected 1 to 3"):
-        top_rules(classifier(LLAMA), layers)
+        top_patterns(classifier(LLAMA), layers)
 
 
 def test_top_layers_of_a_recurrent_model_are_refused() -> None:
     model = LanguageModel(ModelConfig("gru", layers=2, width=8), VOCABULARY)
     with pytest.raises(ValueError, match="layers are one module"):
-        top_rules(model, 1)
+        top_patterns(model, 1)
 
 
 def test_table_says_what_happened() -> None:
     model = classifier(LLAMA)
-    apply_rules(model, [*top_rules(model, 1), Rule("*.blocks.2.mlp.*", False)])
+    apply_patterns(model, [*top_patterns(model, 1), FreezePattern("*.blocks.2.mlp.*", False)])
     changed, _ = changed_by(model, 1)
     table = freezing_table(model)
     assert [row.name for row in table] == [

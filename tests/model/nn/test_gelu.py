@@ -12,9 +12,9 @@ def make_case(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     return x.to(dtype).requires_grad_(), torch.randn(3, 17, 32, generator=generator).to(dtype)
 
 
-@pytest.mark.parametrize("piece", [1, 100, 2**18])
-def test_gelu_without_tanh_equals_the_stock_one_in_value_and_gradient(piece: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(layers, "GELU_PIECE", piece)
+@pytest.mark.parametrize("chunk", [1, 100, 2**18])
+def test_gelu_without_tanh_equals_the_stock_one_in_value_and_gradient(chunk: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(layers, "GELU_CHUNK", chunk)
     x, slope = make_case(torch.float32)
     before = x.detach().clone()
     found, expected = gelu_tanh(x), F.gelu(x, approximate="tanh")

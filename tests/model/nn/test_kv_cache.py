@@ -27,12 +27,12 @@ def random_ids(rows: int, tokens: int) -> torch.Tensor:
     return torch.randint(0, VOCAB, (rows, tokens), generator=torch.Generator().manual_seed(rows))
 
 
-@pytest.mark.parametrize("pieces", [[1] * LONG, [90, 1, 1, 5, 100, 1, 2], [3, 60, 137]])
-def test_pieces_give_the_hidden_states_of_the_whole_while_the_cache_grows(trunk: Transformer, pieces: list[int]) -> None:
-    assert sum(pieces) == LONG > SPARE_POSITIONS
+@pytest.mark.parametrize("sizes", [[1] * LONG, [90, 1, 1, 5, 100, 1, 2], [3, 60, 137]])
+def test_chunks_give_the_hidden_states_of_the_whole_while_the_cache_grows(trunk: Transformer, sizes: list[int]) -> None:
+    assert sum(sizes) == LONG > SPARE_POSITIONS
     ids, cache = random_ids(2, LONG), trunk.new_cache(2)
     with torch.no_grad():
-        found = torch.cat([trunk(piece, cache=cache) for piece in ids.split(pieces, dim=1)], dim=1)
+        found = torch.cat([trunk(chunk, cache=cache) for chunk in ids.split(sizes, dim=1)], dim=1)
         torch.testing.assert_close(found, trunk(ids), atol=1e-5, rtol=1e-5)
 
 
@@ -42,7 +42,7 @@ def test_rows_of_unequal_length_grow_as_each_would_alone(trunk: Transformer) -> 
     cache = trunk.new_cache(3)
     with torch.no_grad():
         trunk.prefill(ids, lengths, cache)
-        found = torch.stack([trunk.extend(more[:, place : place + 1], cache) for place in range(60)], dim=1)
+        found = torch.stack([trunk.extend(more[:, at : at + 1], cache) for at in range(60)], dim=1)
         for row, length in enumerate(lengths.tolist()):
             alone = trunk(torch.cat((ids[row, :length], more[row]))[None])[0, length:]
             torch.testing.assert_close(found[row], alone, atol=1e-5, rtol=1e-5)
@@ -57,10 +57,10 @@ def test_reordered_rows_go_on_as_those_that_they_were(trunk: Transformer) -> Non
         trunk.prefill(ids, lengths, cache)
         cache.reorder(rows)
         assert (cache.shortest, cache.longest) == (4, 6)
-        found = torch.stack([trunk.extend(more[:, place : place + 1], cache) for place in range(5)], dim=1)
-        for place, row in enumerate(rows.tolist()):
-            alone = trunk(torch.cat((ids[row, : lengths[row]], more[place]))[None])[0, lengths[row] :]
-            torch.testing.assert_close(found[place], alone, atol=1e-5, rtol=1e-5)
+        found = torch.stack([trunk.extend(more[:, at : at + 1], cache) for at in range(5)], dim=1)
+        for at, row in enumerate(rows.tolist()):
+            alone = trunk(torch.cat((ids[row, : lengths[row]], more[at]))[None])[0, lengths[row] :]
+            torch.testing.assert_close(found[at], alone, atol=1e-5, rtol=1e-5)
 
 
 def test_equal_rows_need_no_mask_and_a_window_keeps_its_keys_alone() -> None:

@@ -21,8 +21,8 @@ def random_ids(rows: int, tokens: int) -> torch.Tensor:
 
 def test_carried_state_gives_the_hidden_states_of_the_whole(model: LanguageModel):
     ids, state = random_ids(2, 20), RecurrentState()
-    pieces = [model.trunk(ids[:, start:stop], cache=state) for start, stop in ((0, 7), (7, 8), (8, 20))]
-    torch.testing.assert_close(torch.cat(pieces, dim=1), model.trunk(ids))
+    chunks = [model.trunk(ids[:, start:stop], cache=state) for start, stop in ((0, 7), (7, 8), (8, 20))]
+    torch.testing.assert_close(torch.cat(chunks, dim=1), model.trunk(ids))
 
 
 def test_short_gradients_leave_the_loss_as_it_is():
@@ -45,7 +45,7 @@ def test_gradients_stop_where_they_should():
     hidden = model.trunk(torch.arange(10)[None])
     (gradient,) = torch.autograd.grad(hidden[0, -1].sum(), model.trunk.embedding.weight)
     reached = gradient.abs().sum(dim=1).nonzero().flatten().tolist()
-    assert reached == [8, 9]  # pieces are tokens 0-3, 4-7, 8-9
+    assert reached == [8, 9]  # chunks are tokens 0-3, 4-7, 8-9
 
 
 def test_softmax_is_tied_to_the_embedding(model: LanguageModel):

@@ -49,12 +49,12 @@ def test_untrained_loss_is_that_of_guessing():
     assert loss.item() == pytest.approx(math.log(2048), abs=0.1)
 
 
-def test_cached_pieces_give_the_hidden_states_of_the_whole(config: ModelConfig):
+def test_cached_chunks_give_the_hidden_states_of_the_whole(config: ModelConfig):
     trunk = LanguageModel(config, VOCAB).eval().trunk
     ids = random_ids(3, 16)
     cache = trunk.new_cache(3)
-    pieces = [trunk(ids[:, start:stop], cache=cache) for start, stop in ((0, 5), (5, 6), (6, 9), (9, 16))]
-    torch.testing.assert_close(torch.cat(pieces, dim=1), trunk(ids), atol=1e-5, rtol=1e-5)
+    chunks = [trunk(ids[:, start:stop], cache=cache) for start, stop in ((0, 5), (5, 6), (6, 9), (9, 16))]
+    torch.testing.assert_close(torch.cat(chunks, dim=1), trunk(ids), atol=1e-5, rtol=1e-5)
 
 
 def test_sequence_past_the_context_is_refused(config: ModelConfig):

@@ -63,12 +63,12 @@ class MadeRows:
 def made_row(seed: int, width: int) -> Ids:
     random = np.random.default_rng(seed)
     row = np.full(width, PAD)
-    place = 0
-    while width - place >= 3 and random.random() < 0.95:
-        size = int(random.integers(1, width - place - 1))
-        row[place : place + size + 2] = [BOS, *random.integers(FIRST, VOCAB, size), EOS]
-        place += size + 2
-    if place == 0:
+    at = 0
+    while width - at >= 3 and random.random() < 0.95:
+        size = int(random.integers(1, width - at - 1))
+        row[at : at + size + 2] = [BOS, *random.integers(FIRST, VOCAB, size), EOS]
+        at += size + 2
+    if at == 0:
         row[:3] = [BOS, FIRST, EOS]
     return row
 
@@ -190,7 +190,7 @@ def test_spans_are_as_many_and_hide_as_much_as_t5s(sizes: list[int], rate: float
         assert flags.sum() > 0 or size == 0
 
 
-def test_every_place_is_hidden_as_often_as_another():
+def test_every_position_is_hidden_as_often_as_another():
     units = np.tile(np.arange(30), (20_000, 1))
     hidden = hide_spans(units, ObjectiveConfig("spans"), row_keys(np.arange(20_000), 1))
     assert hidden.mean(axis=0) == pytest.approx(np.full(30, 4 / 30), abs=0.015)
@@ -238,7 +238,7 @@ def test_decoder_restores_each_document_behind_its_shuffled_form(seed: int):
 
 @given(seed=seeds, is_decoder=st.booleans())
 @few
-def test_answers_put_in_place_of_the_sentinels_give_the_text_back(seed: int, is_decoder: bool):
+def test_answers_put_where_the_sentinels_stand_give_the_text_back(seed: int, is_decoder: bool):
     plain = MadeRows(seed).batch(0, 0, 6)
     made = corruption("spans", DECODER if is_decoder else SEQ2SEQ).apply(plain, row_keys(np.arange(6), seed))
     for before, ids, targets in zip(*arrays(plain.ids, made.ids, made.targets), strict=True):
@@ -306,9 +306,9 @@ def test_chance_is_even_and_depends_on_every_part_of_its_key():
     assert all(not (found == other).any() for other in others)
 
 
-def han_table(pieces: list[str | bytes], segment: Callable[[str], list[str]]) -> WordTable:
-    spellings = tuple(piece.encode() if isinstance(piece, str) else piece for piece in pieces)
-    nothing = np.zeros(len(pieces), np.bool_)
+def han_table(tokens: list[str | bytes], segment: Callable[[str], list[str]]) -> WordTable:
+    spellings = tuple(token.encode() if isinstance(token, str) else token for token in tokens)
+    nothing = np.zeros(len(tokens), np.bool_)
     return WordTable(nothing, nothing, nothing, spellings, segment)
 
 

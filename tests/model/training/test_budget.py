@@ -31,15 +31,15 @@ def counted(config: ModelConfig, vocab_size: int) -> ParameterCount:
     """From the module, part by part."""
     parts = dict.fromkeys(("embeddings", "attention", "mlp", "norms", "head"), 0)
     for name, parameter in build(config, vocab_size).named_parameters():
-        pieces = name.split(".")
-        if pieces[0] == "head":
+        modules = name.split(".")
+        if modules[0] == "head":
             part = "head"
-        elif any(piece.endswith("norm") for piece in pieces):
+        elif any(module.endswith("norm") for module in modules):
             part = "norms"
-        elif {"attention", "cross", "cells"} & set(pieces):
+        elif {"attention", "cross", "cells"} & set(modules):
             part = "attention"
         else:
-            part = "mlp" if "mlp" in pieces else "embeddings"
+            part = "mlp" if "mlp" in modules else "embeddings"
         parts[part] += parameter.numel()
     return ParameterCount(**parts)
 

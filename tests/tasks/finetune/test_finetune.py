@@ -219,12 +219,12 @@ def test_adapters_are_merged_in_the_model_and_apart_in_the_form_of_peft(
     assert changed == {f"trunk.stack.blocks.0.attention.{name}.weight" for name in ("qkv", "output")}
 
 
-def test_rules_over_names_decide_what_learns_and_the_table_tells(
+def test_patterns_over_names_decide_what_learns_and_the_table_tells(
     base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     examples = write_examples(tmp_path, classification_rows(40), ["fruit", "tool"], heldout=10)
-    rules = ["trunk.*", "!*.mlp.*"]
-    config = FinetuneConfig.model_validate({"name": "things", "examples": "things", "steps": 2, "freeze": rules})
+    patterns = ["trunk.*", "!*.mlp.*"]
+    config = FinetuneConfig.model_validate({"name": "things", "examples": "things", "steps": 2, "freeze": patterns})
     with caplog.at_level("INFO", logger="tasks.finetune.tuned_model"):
         model = run(config, base, tokenizer, examples, tmp_path / "model")
     before, after = (
@@ -243,7 +243,7 @@ def test_rules_over_names_decide_what_learns_and_the_table_tells(
         ("all but top 3", "finetune things: freeze: top 3 of a model of 1 layers; expected 1 to 1"),
         (
             ["trunk.block.*"],
-            "freeze rule 'trunk.block.*' matches nothing; names near it: trunk.stack.",
+            "freeze pattern 'trunk.block.*' matches nothing; names near it: trunk.stack.",
         ),
     ],
 )

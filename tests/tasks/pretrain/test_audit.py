@@ -135,7 +135,7 @@ def test_counts_are_those_of_the_rows_that_the_steps_had(plain: Made) -> None:
     tokens: Counter[str] = Counter()
     rows: Counter[str] = Counter()
     for step in range(steps):
-        for group, number in stream.places(step):
+        for group, number in stream.locations(step):
             row = plain.packed[group][number]
             rows.update({plain.documents[piece.document].source for piece in row})
             for piece in row:
@@ -151,7 +151,7 @@ def test_pairs_that_share_a_document_are_those_that_a_plain_count_finds(plain: M
     stream, steps = plain.stream(50), 30
     shared = 0
     for step in range(steps):
-        held = [{piece.document for piece in plain.packed["all"][row]} for _, row in stream.places(step)]
+        held = [{piece.document for piece in plain.packed["all"][row]} for _, row in stream.locations(step)]
         shared += sum(bool(one & other) for one, other in combinations(held, 2))
     found = plain.audit(steps, 50).shared
     assert (found.pairs, found.shared) == (steps * 50 * 49 // 2, shared)

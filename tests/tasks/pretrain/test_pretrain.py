@@ -178,7 +178,7 @@ def changed(**changes: object) -> Pretraining:
 def test_what_a_step_read_can_be_told_afterwards(trained: tuple[Path, StageOutcome], shards: TokenShards) -> None:
     stream = open_stream(read_job(trained[0]), "train", shards.path)
     assert (stream.batch_rows, stream.names, stream.rows) == (4, ("en", "zh"), 20)
-    groups = [group for step in range(5) for group, _ in stream.places(step)]
+    groups = [group for step in range(5) for group, _ in stream.locations(step)]
     assert (groups.count("en"), groups.count("zh")) == (12, 8)
     assert json.loads((trained[0] / "audit.json").read_text())
 
@@ -187,7 +187,7 @@ def test_mixture_and_curriculum_are_followed(shards: TokenShards, tokenizer: Tok
     config = changed(mixture=(MixturePhase(0, {"en": 1.0, "zh": 3.0}),), curriculum=(ContextPhase(0, 4), ContextPhase(3, 16)))
     outcome = pretrain_model(config, shards, tokenizer, tmp_path, call_here)
     stream = open_stream(read_job(tmp_path), "train", shards.path)
-    assert [group for group, _ in stream.places(2)].count("zh") == 3
+    assert [group for group, _ in stream.locations(2)].count("zh") == 3
     assert [stream.context_at(step) for step in (0, 2, 3, 5)] == [4, 4, 16, 16]
     assert outcome.figures["tokens"] == 6 * 4 * CONTEXT
 
