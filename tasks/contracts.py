@@ -176,16 +176,16 @@ def label_column(labels: Sequence[str] | None) -> "pandera.Column":
     return column(pl.String, pandera.Check.isin(labels, error=_one_of(labels)))
 
 
-def label_rule(name: str, labels: Sequence[str] | None) -> "pandera.Check":
+def label_check(name: str, labels: Sequence[str] | None) -> "pandera.Check":
     """The lists of a column hold labels alone, those that are known."""
     import polars as pl
 
     allowed = pl.element().is_not_null() if labels is None else pl.element().is_in(list(labels)).fill_null(False)
-    return row_rule(pl.col(name).list.eval(allowed).list.all(), "a label" if labels is None else _one_of(labels))
+    return row_check(pl.col(name).list.eval(allowed).list.all(), "a label" if labels is None else _one_of(labels))
 
 
-def row_rule(expression: "pl.Expr", expected: str) -> "pandera.Check":
-    """A rule over several columns of a row."""
+def row_check(expression: "pl.Expr", expected: str) -> "pandera.Check":
+    """A check over several columns of a row."""
     import pandera.polars as pandera
 
     return pandera.Check(lambda data: data.lazyframe.select(expression), error=expected)
@@ -213,14 +213,14 @@ def _document_columns(least_bytes: int) -> "dict[str, pandera.Column]":
     }
 
 
-def _byte_rule() -> "pandera.Check":
+def _byte_check() -> "pandera.Check":
     import polars as pl
 
-    return row_rule(pl.col("bytes") == pl.col("text").str.len_bytes(), "bytes equal to the UTF-8 length of text")
+    return row_check(pl.col("bytes") == pl.col("text").str.len_bytes(), "bytes equal to the UTF-8 length of text")
 
 
 def _documents() -> "pandera.DataFrameSchema":
-    return table_schema("Documents", _document_columns(1), _byte_rule())
+    return table_schema("Documents", _document_columns(1), _byte_check())
 
 
 def _dropped() -> "pandera.DataFrameSchema":
@@ -233,13 +233,13 @@ def _dropped() -> "pandera.DataFrameSchema":
         "reason": column(pl.String, pandera.Check.str_matches(REASON, error="a reason like min_chars")),
         "value": column(pl.Float64, _finite(), nullable=True),
     }
-    return table_schema("Dropped", {**_document_columns(0), **added}, _byte_rule())
+    return table_schema("Dropped", {**_document_columns(0), **added}, _byte_check())
 
 
 def _statistics() -> "pandera.DataFrameSchema":
     """Figures of documents (tasks/kernels/statistics_columns.py): counts are whole and not negative, shares lie in 0..1.
 
-    A rule for each kind of figure, not for each column: there are sixty, and pandera takes milliseconds for each. Their
+    A check for each kind of figure, not for each column: there are sixty, and pandera takes milliseconds for each. Their
     names and types are compared with the Arrow schema (`_check_figures`).
     """
     import pandera.polars as pandera
@@ -251,10 +251,10 @@ def _statistics() -> "pandera.DataFrameSchema":
     bounded = [name for name in SHARES if name not in UNBOUNDED]
     finite = [pl.col(name).is_finite().fill_null(True) for name in (*SHARES, *OTHERS)]
     checks = [
-        row_rule(pl.all_horizontal(pl.col(list(COUNTS)) >= 0), "counts of 0 or more"),
-        row_rule(pl.all_horizontal(pl.col(bounded).is_between(0, 1)), "shares in 0..1"),
-        row_rule(pl.all_horizontal(pl.col(list(UNBOUNDED)) >= 0), "figures per word of 0 or more"),
-        row_rule(pl.all_horizontal(finite), "finite numbers"),
+        row_check(pl.all_horizontal(pl.col(list(COUNTS)) >= 0), "counts of 0 or more"),
+        row_check(pl.all_horizontal(pl.col(bounded).is_between(0, 1)), "shares in 0..1"),
+        row_check(pl.all_horizontal(pl.col(list(UNBOUNDED)) >= 0), "figures per word of 0 or more"),
+        row_check(pl.all_horizontal(finite), "finite numbers"),
     ]
     return pandera.DataFrameSchema(columns, checks=checks, strict=False, name="Statistics")
 
@@ -297,7 +297,7 @@ def _verdicts() -> "pandera.DataFrameSchema":
         "value": column(pl.Float64, _finite(), nullable=True),
     }
     told = pl.col("reason").is_null() == pl.col("kept")
-    return table_schema("Verdicts", columns, row_rule(told, "a reason for each document that is not kept, and for no other"))
+    return table_schema("Verdicts", columns, row_check(told, "a reason for each document that is not kept, and for no other"))
 
 
 def _clusters() -> "pandera.DataFrameSchema":
@@ -344,7 +344,7 @@ def _scores() -> "pandera.DataFrameSchema":
     columns["n"] = column(pl.Int64, pandera.Check.ge(1, error="a sample count of 1 or more"))
     columns["seed"] = column(pl.Int64, pandera.Check.ge(0, error="a seed of 0 or more"))
     inside = (pl.col("ci_low") <= pl.col("value")) & (pl.col("value") <= pl.col("ci_high"))
-    return table_schema("Scores", columns, row_rule(inside, "ci_low <= value <= ci_high"))
+    return table_schema("Scores", columns, row_check(inside, "ci_low <= value <= ci_high"))
 
 
 def _token_rows() -> "pandera.DataFrameSchema":
@@ -359,14 +359,14 @@ def _token_rows() -> "pandera.DataFrameSchema":
     }
     width, ends = pl.col("tokens"), pl.col("ends").list
     checks = [
-        row_rule((width > 0) & (width == width.first()) & (width % 2 == 0), "rows of one width, in whole tokens"),
-        row_rule(ends.len() > 0, "1 segment or more"),
-        row_rule((ends.first() > 0) & (ends.diff().list.min().fill_null(1) > 0), "ends that rise, from 1 on"),
-        row_rule(ends.last() <= width // 2, "ends within the row"),
-        row_rule((pl.col("documents").list.len() == ends.len()), "a document for each segment"),
-        row_rule((pl.col("offsets").list.len() == ends.len()), "an offset for each segment"),
-        row_rule(pl.col("documents").list.min() >= 0, "document numbers of 0 or more"),
-        row_rule(pl.col("offsets").list.min() >= 0, "offsets of 0 or more"),
+        row_check((width > 0) & (width == width.first()) & (width % 2 == 0), "rows of one width, in whole tokens"),
+        row_check(ends.len() > 0, "1 segment or more"),
+        row_check((ends.first() > 0) & (ends.diff().list.min().fill_null(1) > 0), "ends that rise, from 1 on"),
+        row_check(ends.last() <= width // 2, "ends within the row"),
+        row_check((pl.col("documents").list.len() == ends.len()), "a document for each segment"),
+        row_check((pl.col("offsets").list.len() == ends.len()), "an offset for each segment"),
+        row_check(pl.col("documents").list.min() >= 0, "document numbers of 0 or more"),
+        row_check(pl.col("offsets").list.min() >= 0, "offsets of 0 or more"),
     ]
     return table_schema("TokenRows", columns, *checks)
 
@@ -384,4 +384,4 @@ def _token_documents() -> "pandera.DataFrameSchema":
         "tokens": column(pl.Int64),
     }
     tokens = pl.col("tokens")
-    return table_schema("TokenDocuments", columns, row_rule((tokens == 0) | (tokens > 2), "3 tokens or more, or 0: in no row"))
+    return table_schema("TokenDocuments", columns, row_check((tokens == 0) | (tokens > 2), "3 tokens or more, or 0: in no row"))

@@ -27,7 +27,7 @@ DROPPED = pa.schema(
         *DOCUMENTS,
         pa.field("stage", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
-        pa.field("value", pa.float64()),  # the figure that broke the rule
+        pa.field("value", pa.float64()),  # the figure behind the reason
     ]
 )
 VERDICTS = pa.schema(
@@ -37,7 +37,7 @@ VERDICTS = pa.schema(
         pa.field("cluster", pa.string()),  # id of the first document of its cluster; null for a document alone
         pa.field("stage", pa.string()),  # that dropped it
         pa.field("reason", pa.string()),
-        pa.field("value", pa.float64()),  # the figure that broke the rule
+        pa.field("value", pa.float64()),  # the figure behind the reason
     ]
 )
 NO_TEXT = ("id", "group", "label", "labels")  # columns of examples that hold no text
@@ -108,8 +108,8 @@ def bounded(batches: Iterable[pa.RecordBatch], most_bytes: int) -> Iterator[pa.R
 def text_buffers(column: pa.Array) -> tuple[Bytes, Offsets]:
     """UTF-8 bytes and offsets of a large_string column without nulls; nothing is copied."""
     _, offsets, data = column.buffers()
-    places = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
-    return np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8), places
+    ends = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
+    return np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8), ends
 
 
 def table_rows(path: Path) -> int:

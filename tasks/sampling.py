@@ -113,8 +113,8 @@ def level_sizes(languages: NDArray[np.str_], sizes: NDArray[np.int64], budget_by
         members = np.sort(sizes[languages == language])
         behind = np.arange(len(members) - 1, -1, -1)  # how many are longer
         total = np.cumsum(members) + members * behind  # were each cut to members[i]
-        place = int(np.searchsorted(total, share))
-        level = members[place] - (total[place] - share) // (behind[place] + 1)
+        at = int(np.searchsorted(total, share))
+        level = members[at] - (total[at] - share) // (behind[at] + 1)
         levelled[languages == language] = np.minimum(sizes[languages == language], max(document_bytes, int(level)))
     return levelled
 

@@ -12,7 +12,7 @@ from flows.commands.inspect import printable
 from flows.commands.tables import rendered, table_of
 from flows.commands.trace import document_json, station_table, trace_document, untold_lines, who
 from tasks.artifacts import Workspace
-from tasks.corpus.forgotten import REASON, Forgotten, mark_forgotten, read_forgotten, text_digest
+from tasks.corpus.forgotten import REASON, Forgotten, add_forgotten, read_forgotten, text_digest
 from tasks.errors import UserError
 from tasks.lineage.document_trace import Whereabouts, parts_that_hold
 from tasks.lineage.find_documents import Document
@@ -43,7 +43,7 @@ def forget(workspace: Workspace, mark: str, reason: str) -> Marked:
     """Marks the document with this id, or the only one whose id begins so. UserError for an unknown id."""
     document, found = trace_document(workspace, mark, None)
     digest = digest_of(found)
-    before = mark_forgotten(workspace.root, document.id, document.source, document.path, reason, digest)
+    before = add_forgotten(workspace.root, document.id, document.source, document.path, reason, digest)
     return Marked(document, before, found, tuple(holding(workspace, found)))
 
 

@@ -99,14 +99,14 @@ class AnnotateWork(TableWork):
     config: AnnotateConfig
     lists: Mapping[str, str]
     quality: str | None  # folder of the classifier
-    quality_mark: str | None
+    quality_fingerprint: str | None
 
     def identity(self) -> dict[str, Json]:
         return {
             "documents": self.table.digest,
             "config": identity(self.config),
             "lists": identity(self.lists),
-            "quality": self.quality_mark,
+            "quality": self.quality_fingerprint,
         }
 
 
@@ -186,8 +186,8 @@ class Annotator:
             documents.column("id"),
             documents.column("source"),
             pa.array([found.language for found in detected]),
-            *(pa.array(counts[:, place]) for place in range(len(COUNTS))),
-            *(pa.array(shares[:, place].astype(np.float32)) for place in range(len(SHARES))),
+            *(pa.array(counts[:, number]) for number in range(len(COUNTS))),
+            *(pa.array(shares[:, number].astype(np.float32)) for number in range(len(SHARES))),
             *(pa.array(others[name], pa.float32()) for name in OTHERS),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=STATISTICS)
@@ -274,9 +274,9 @@ def _with_languages(documents: pa.RecordBatch, staying: Sequence[int], measured:
     languages: list[str] = documents.column("language").to_pylist()
     for row, language in zip(staying, measured.column("language").to_pylist(), strict=True):
         languages[row] = language
-    place = DOCUMENTS.get_field_index("language")
+    at = DOCUMENTS.get_field_index("language")
     columns = list(documents.columns)
-    columns[place] = pa.array(languages, pa.string())
+    columns[at] = pa.array(languages, pa.string())
     return pa.RecordBatch.from_arrays(columns, schema=DOCUMENTS)
 
 
@@ -286,8 +286,8 @@ def annotate(config: AnnotateConfig, raw: RawCorpus, quality: QualityModel | Non
     A dropped document is kept as far as it was mended.
     """
     lists = list_digests(config)
-    folder, mark = (None, None) if quality is None else (quality.folder, quality.fingerprint)
-    works = [AnnotateWork(table, config, lists, folder, mark) for table in tables_of(raw)]
+    folder, fingerprint = (None, None) if quality is None else (quality.folder, quality.fingerprint)
+    works = [AnnotateWork(table, config, lists, folder, fingerprint) for table in tables_of(raw)]
     parts = files.run("annotate", config.revision, annotate_table, works)
     gather(parts, ["documents-*.parquet", "statistics-*.parquet", "dropped-*.parquet"], out)
     return combined(parts)

@@ -106,16 +106,16 @@ def collect_evaluation(
     builder = EvaluationBuilder(config.ngram_words, config.ngram_han)
     for number, table in enumerate(tables):
         judged = (split.of(number) == VALIDATION) | (split.of(number) == TEST)
-        for mark, text, language, side in _judged_documents(table, judged, split.of(number)):
-            builder.add(f"{'validation' if side == VALIDATION else 'test'}/{mark}", text, language == "zh")
+        for document_id, text, language, side in _judged_documents(table, judged, split.of(number)):
+            builder.add(f"{'validation' if side == VALIDATION else 'test'}/{document_id}", text, language == "zh")
     for artifact in examples:
         for batch in read_batches(artifact.path, "heldout.parquet"):
             for example in batch.to_pylist():
                 text = example_text(example)
                 builder.add(f"examples/{example['id']}", text, detect_language(text) == "zh")
     for benchmark in config.benchmarks:
-        for mark, text in read_benchmark(benchmark):
-            builder.add(f"{benchmark.name}/{mark}", text, detect_language(text) == "zh")
+        for item, text in read_benchmark(benchmark):
+            builder.add(f"{benchmark.name}/{item}", text, detect_language(text) == "zh")
     return builder.build([_allowed(path).read_text(encoding="utf-8") for path in config.allow])
 
 
@@ -140,7 +140,7 @@ class DecontaminateWork(TableWork):
     config: DecontaminateConfig
     cuts: str | None  # byte ranges that deduplication takes out of its documents
     sides: str
-    first: int  # place of its documents among the sides
+    first: int  # position of its first document among the sides
     evaluation: str
 
     def identity(self) -> dict[str, Json]:
@@ -154,7 +154,7 @@ class DecontaminateWork(TableWork):
 
 @dataclass(frozen=True)
 class Treated:
-    """A batch of training documents after the rules: reasons to drop, changed texts and notes, evidence."""
+    """A batch of training documents, treated: reasons to drop, changed texts and notes, evidence."""
 
     documents: pa.RecordBatch
     reasons: list[str | None]
@@ -210,9 +210,9 @@ def treat(config: DecontaminateConfig, training: pa.RecordBatch, finder: "Overla
     documents: list[dict[str, object]] = []
     treated = Treated(training, [None] * training.num_rows, [None] * training.num_rows, [])
     columns = [training.column(name).to_pylist() for name in ("id", "source", "language")]
-    for row, (mark, source, language) in enumerate(zip(*columns, strict=True)):
+    for row, (document_id, source, language) in enumerate(zip(*columns, strict=True)):
         share = _share(config, source, language)
-        if share < 1 and unit_hash(mark, config.seed + 1) >= share:
+        if share < 1 and unit_hash(document_id, config.seed + 1) >= share:
             treated.reasons[row], treated.values[row] = "mixture", share
     if config.max_overlap is None:
         return treated
@@ -261,9 +261,9 @@ def _share(config: DecontaminateConfig, source: str, language: str) -> float:
     return 1.0
 
 
-def _evidence(mark: str, overlap: "Overlap", action: str) -> dict[str, object]:
+def _evidence(document_id: str, overlap: "Overlap", action: str) -> dict[str, object]:
     return {
-        "id": mark,
+        "id": document_id,
         "item": overlap.item,
         "text": overlap.longest[:SHOWN_CHARS],
         "units": overlap.longest_units,

@@ -114,8 +114,8 @@ def earlier_signatures(config: DeduplicateConfig) -> list[tuple[pa.Table, npt.ND
     """Signature tables of earlier corpora and which of their documents were kept. UserError where they do not fit."""
     found: list[tuple[pa.Table, npt.NDArray[np.bool_]]] = []
     for folder in config.against:
-        place = Path(folder)
-        manifest = read_manifest(place)
+        earlier = Path(folder)
+        manifest = read_manifest(earlier)
         if manifest is None or manifest.stage != "deduplicate" or not isinstance(manifest.config, dict):
             raise UserError(f"deduplicate.against: {folder} is no finished deduplication. Fix: name a folder WORKSPACE/deduplicate/…")
         for name in ("shingle_units", "bands", "rows", "seed"):
@@ -125,8 +125,8 @@ def earlier_signatures(config: DeduplicateConfig) -> list[tuple[pa.Table, npt.ND
                     f"deduplicate.against: {folder} was made with {name} {then}, this recipe has {now}. "
                     "Fix: use the same, for signatures of other kinds cannot be compared."
                 )
-        for path in sorted(place.glob("signatures-*.arrow")):
-            verdicts = place / path.with_suffix(".parquet").name.replace("signatures", "verdicts")
+        for path in sorted(earlier.glob("signatures-*.arrow")):
+            verdicts = earlier / path.with_suffix(".parquet").name.replace("signatures", "verdicts")
             kept = pq.read_table(verdicts, columns=["kept"])["kept"].to_numpy()
             found.append((open_table(path), kept))
     return found

@@ -33,7 +33,7 @@ class Forgotten:
     digest: str = ""  # SHA-256 of its text as it was read; empty where that was no longer there
 
     @property
-    def marks(self) -> tuple[str, ...]:
+    def known_by(self) -> tuple[str, ...]:
         """What it is known by: its id, and the digest of its text."""
         return (self.id, self.digest) if self.digest else (self.id,)
 
@@ -44,7 +44,7 @@ def text_digest(text: str) -> str:
 
 
 def read_forgotten(root: Path) -> tuple[Forgotten, ...]:
-    """The marked documents of a workspace, each once, in the order marked. UserError for a line that cannot be read.
+    """The forgotten documents of a workspace, each once, in the order added. UserError for a line that cannot be read.
 
     A damaged line is never passed over: the document it names would come back.
     """
@@ -77,17 +77,17 @@ def _parsed(place: str, line: str) -> Forgotten:
     return Forgotten(**{name: str(raw[name]) for name in expected}, digest=str(raw.get("digest", "")))
 
 
-def mark_forgotten(root: Path, mark: str, source: str, path: str, reason: str, digest: str = "") -> Forgotten | None:
-    """Adds a document's line, on the disk when this returns; returns the earlier line, and adds none, where it is marked.
+def add_forgotten(root: Path, document_id: str, source: str, path: str, reason: str, digest: str = "") -> Forgotten | None:
+    """Adds a document's line, on the disk when this returns; returns the earlier line, and adds none, where there is one.
 
     Writers wait for one another, and the file is replaced as a whole: who reads it meanwhile sees no half line.
     """
     try:
         with FileLock(root / f"{FILE}.lock"):
-            known = next((entry for entry in read_forgotten(root) if entry.id == mark), None)
+            known = next((entry for entry in read_forgotten(root) if entry.id == document_id), None)
             if known is None:
                 now = datetime.now(UTC).isoformat(timespec="seconds")
-                _append(root / FILE, Forgotten(mark, source, path, reason, now, digest))
+                _append(root / FILE, Forgotten(document_id, source, path, reason, now, digest))
             return known
     except OSError as error:
         raise UserError(f"{root / FILE}: {error.strerror}. Fix: make the workspace writable.") from error
@@ -106,14 +106,14 @@ def _append(path: Path, entry: Forgotten) -> None:
 
 
 def bearing_on(entries: Collection[Forgotten], source: str, files: Collection[str] | None) -> tuple[str, ...]:
-    """Marks of those that were read from these files of a source, sorted; `files` is None for a source that is read whole.
+    """Ids and digests of those that were read from these files of a source, sorted; `files` is None for a source that is read whole.
 
     A document's path is its file's name, or that with `:` and its place in the file.
     """
     found = {
-        mark
+        known
         for entry in entries
         if entry.source == source and (files is None or entry.path in files or entry.path.rpartition(":")[0] in files)
-        for mark in entry.marks
+        for known in entry.known_by
     }
     return tuple(sorted(found))

@@ -66,16 +66,16 @@ def source_digests(config: IngestConfig) -> dict[str, str]:
 
 
 def forgotten_digests(config: IngestConfig, forgotten: Collection[Forgotten]) -> dict[str, str]:
-    """The marked documents that lie in the sources' files; empty where there is none, as if nothing had been marked.
+    """The forgotten documents that lie in the sources' files; empty where there is none, as if nothing had been forgotten.
 
     A name that a row gives itself (id_field) is left out of whatever file has it.
     """
-    marks: list[str] = []
+    known: list[str] = []
     for source in config.sources:
         if any(entry.source == source.name for entry in forgotten):
             names = _names(source, list_files(source)) if id_field_of(source) is None else None
-            marks += bearing_on(forgotten, source.name, names)
-    return {"forgotten documents": hashlib.sha256(canonical([*sorted(marks)]).encode()).hexdigest()} if marks else {}
+            known += bearing_on(forgotten, source.name, names)
+    return {"forgotten documents": hashlib.sha256(canonical([*sorted(known)]).encode()).hexdigest()} if known else {}
 
 
 def _names(source: AnySource, files: Sequence[SourceFile]) -> set[str] | None:
@@ -299,11 +299,11 @@ def _first_only(parts: Sequence[Part], forgotten: frozenset[str], files: FileTas
     unique: list[Part] = []
     for part in parts:
         ids: list[str] = [
-            mark for path in part.files("documents-*.parquet") for mark in pq.read_table(path, columns=["id"])["id"].to_pylist()
+            id_ for path in part.files("documents-*.parquet") for id_ in pq.read_table(path, columns=["id"])["id"].to_pylist()
         ]
-        hashes = np.array([int(mark[:16], 16) for mark in ids], np.uint64)
+        hashes = np.array([int(id_[:16], 16) for id_ in ids], np.uint64)
         again = np.isin(hashes, seen)
-        gone = np.array([mark in forgotten for mark in ids], np.bool_)
+        gone = np.array([id_ in forgotten for id_ in ids], np.bool_)
         seen = np.concatenate([seen, hashes[~again]])
         unique.append(_without_rows(part, again, gone, files) if (again | gone).any() else part)
     return unique
@@ -311,8 +311,8 @@ def _first_only(parts: Sequence[Part], forgotten: frozenset[str], files: FileTas
 
 def _without_rows(part: Part, again: npt.NDArray[np.bool_], gone: npt.NDArray[np.bool_], files: FileTasks) -> Part:
     """A part of its own without some documents, which become rejects: of those `gone` no text is kept."""
-    marks = {"rows": again.tobytes().hex()} | ({"forgotten": gone.tobytes().hex()} if gone.any() else {})
-    folder = files.parts / "ingest" / fingerprint("ingest ids", part.folder.name, marks)
+    left_out = {"rows": again.tobytes().hex()} | ({"forgotten": gone.tobytes().hex()} if gone.any() else {})
+    folder = files.parts / "ingest" / fingerprint("ingest ids", part.folder.name, left_out)
     folder.mkdir(parents=True, exist_ok=True)
     start = 0
     with RollingWriter(folder, "documents") as documents, DropWriter(folder, "ingest", "rejects") as rejects:

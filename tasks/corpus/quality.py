@@ -66,7 +66,7 @@ def train_quality(config: QualityConfig, out: Path) -> StageOutcome:
             f"quality: {int(labels.sum())} of {len(labels)} labelled documents are good, expected some of each. "
             f"Fix: check quality.good ({', '.join(config.good)})."
         )
-    held = np.array([unit_hash(mark, config.seed) < HELDOUT for mark, _, _ in rows])
+    held = np.array([unit_hash(document_id, config.seed) < HELDOUT for document_id, _, _ in rows])
     texts = [text for _, text, _ in rows]
     learnt = pa.array([text for text, is_held in zip(texts, held, strict=True) if not is_held], pa.large_string())
     scorer = train_scorer(*text_buffers(learnt), labels[~held], config.epochs, config.learning_rate, config.seed)

@@ -82,11 +82,11 @@ def choose_split(config: SplitConfig, tables: Sequence[TableFile], unique: Uniqu
             columns["meta"].to_pylist(),
             strict=True,
         )
-        for row, (keep, first, mark, meta) in enumerate(rows):
+        for row, (keep, first, document_id, meta) in enumerate(rows):
             if not keep:
                 continue
             group = group_of_first.get(first) if first else dict(meta or ()).get("group")
-            value = unit_hash(first or mark, config.seed)
+            value = unit_hash(first or document_id, config.seed)
             if group and group not in held:
                 held[group] = is_heldout(group, config.heldout_share, config.heldout_seed)
             here[row] = _side(held, group, value, *shares)
@@ -118,7 +118,7 @@ def _survey(tables: Sequence[TableFile], unique: UniqueCorpus) -> tuple[int, dic
 
 
 def _side(held: dict[str, bool], group: str | None, value: float, validation: float, test: float) -> int:
-    """Where a document goes: a group by its own rule, what has none by its hash."""
+    """Where a document goes: with its group, or by its hash where it has none."""
     if group:
         return VALIDATION if held[group] else TRAIN
     if value < validation:

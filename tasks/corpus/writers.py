@@ -74,7 +74,7 @@ class DropWriter:
         return [] if self._file is None else [self.path]
 
     def write(self, batch: pa.RecordBatch, reasons: Sequence[str], values: Sequence[float | None]) -> None:
-        """Add documents, each with its reason and the figure that broke the rule."""
+        """Add documents, each with its reason and the figure behind the reason."""
         if not batch.num_rows:
             return
         self._file = self._file or TableWriter(self.path, DROPPED)

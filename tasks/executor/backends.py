@@ -15,7 +15,7 @@ from tasks.executor.parts import AnyWork, Task, perform
 WATCH_SECONDS = 1.0
 
 
-class Place(Protocol):
+class Backend(Protocol):
     """Where tasks are performed; a future ends with None, with the task's own exception, or with Lost."""
 
     width: int

@@ -1,6 +1,6 @@
 """File tasks, one per file: the corpus stages hand files to a backend (this process, a pool, Ray) and get outcomes back.
 
-Whatever the place and the number of workers, the bytes written are the same. Each finished task is a part: a folder in the
+Whatever the backend and the number of workers, the bytes written are the same. Each finished task is a part: a folder in the
 workspace under its fingerprint, which a later run, or another stage over the same file, takes as it is. So a killed stage
 goes on where it was, and a source that grew by a file costs that file. Text never passes between processes: only names do.
 """
@@ -20,7 +20,7 @@ from pydantic import Field
 
 from tasks.artifacts import fingerprint
 from tasks.errors import UserError
-from tasks.executor.backends import Here, Loss, OnRay, Place, Processes, loss_of
+from tasks.executor.backends import Backend, Here, Loss, OnRay, Processes, loss_of
 from tasks.executor.parts import AnyWork, Part, Task, Work, read_part, remove_left
 from tasks.ledger import StageOutcome
 from tasks.settings import Json, Placement, Section
@@ -52,7 +52,7 @@ class FileTasks:
     def __init__(self, parts: Path, config: FilesConfig, address: str | None = None, object_store_bytes: int = 128 * 2**20) -> None:
         self.parts, self.config = parts, config
         self._address, self._object_store_bytes = address, object_store_bytes
-        self._place: Place | None = None
+        self._backend: Backend | None = None
         self._lock = threading.Lock()
 
     def run(
@@ -89,9 +89,9 @@ class FileTasks:
     def close(self) -> None:
         """Stop all work at once."""
         with self._lock:
-            place, self._place = self._place, None
-        if place is not None:
-            place.close()
+            backend, self._backend = self._backend, None
+        if backend is not None:
+            backend.close()
 
     @contextmanager
     def _progress(self, stage: str, works: Sequence[Work], parts: Sequence[Part | None]) -> "Generator[tqdm[NoReturn]]":
@@ -106,32 +106,34 @@ class FileTasks:
         """Numbers of tasks as they are done: side by side, then those whose worker died one by one."""
         if not missing:
             return
-        place = self._started()
+        backend = self._started()
         try:
-            lost = yield from _performed(place, tasks, missing, place.width * AHEAD)
+            lost = yield from _performed(backend, tasks, missing, backend.width * AHEAD)
             for index, loss in lost.items():
                 logger.warning("%s: %s; it is tried again by itself", tasks[index].work.label, loss.cause)
             lost_again: dict[int, Loss] = {}
             for index in lost:
-                lost_again |= yield from _performed(place, tasks, [index], 1)
+                lost_again |= yield from _performed(backend, tasks, [index], 1)
         except BaseException:
             self.close()
             raise
         if lost_again:
             raise _without_them([(tasks[index], loss) for index, loss in lost_again.items()], len(tasks))
 
-    def _started(self) -> Place:
+    def _started(self) -> Backend:
         with self._lock:
-            if self._place is None:
+            if self._backend is None:
                 workers = os.cpu_count() or 1 if self.config.workers is None else self.config.workers
                 if self.config.place == "ray":
-                    self._place = OnRay(max(1, workers), self._address, self._object_store_bytes)
+                    self._backend = OnRay(max(1, workers), self._address, self._object_store_bytes)
                 else:
-                    self._place = Processes(workers) if workers else Here()
-            return self._place
+                    self._backend = Processes(workers) if workers else Here()
+            return self._backend
 
 
-def _performed(place: Place, tasks: Sequence[Task[AnyWork]], chosen: Sequence[int], at_once: int) -> Generator[int, None, dict[int, Loss]]:
+def _performed(
+    backend: Backend, tasks: Sequence[Task[AnyWork]], chosen: Sequence[int], at_once: int
+) -> Generator[int, None, dict[int, Loss]]:
     """Yields the numbers of tasks as they are done, and returns why the others were lost.
 
     A node that dies takes many tasks with it that it was not for: they are done elsewhere, and it does not count.
@@ -142,7 +144,7 @@ def _performed(place: Place, tasks: Sequence[Task[AnyWork]], chosen: Sequence[in
     lost: dict[int, Loss] = {}
     while True:
         while len(running) < at_once and (index := next(waiting, None)) is not None:
-            running[place.submit(tasks[index])] = index
+            running[backend.submit(tasks[index])] = index
         if not running:
             return lost
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -152,7 +154,7 @@ def _performed(place: Place, tasks: Sequence[Task[AnyWork]], chosen: Sequence[in
             if loss is None:
                 yield index
             elif loss.of_node and nodes[index] < NODES:
-                running[place.submit(tasks[index])] = index
+                running[backend.submit(tasks[index])] = index
             else:
                 lost[index] = loss
 

@@ -7,7 +7,7 @@ from tasks.artifacts import Artifact, read_manifest
 
 @dataclass(frozen=True)
 class TableFile:
-    """A table of an earlier stage, by place and content."""
+    """A table of an earlier stage, by path and content."""
 
     path: str
     digest: str
@@ -24,7 +24,7 @@ class TableWork:
 
     @property
     def label(self) -> str:
-        """The table's place."""
+        """The table's path."""
         return self.table.path
 
     @property

@@ -1,6 +1,6 @@
 """HTML blocks: a page as flat lists, its boxes (block elements, in document order) and the blocks of text inside them.
 
-Flat, because every rule over a page is then one loop forwards (what a box inherits) or backwards (what it sums up), and
+Flat, because every pass over a page is then one loop forwards (what a box inherits) or backwards (what it sums up), and
 no depth of nesting exhausts the stack.
 """
 
@@ -98,7 +98,7 @@ class Walk:
         self.boxes = Boxes()
         self.blocks: list[Block] = []
         self._box = 0
-        self._pieces: list[str] = []  # of the block under way
+        self._parts: list[str] = []  # of the block under way
         self._linked = 0
         self._links = 0  # open <a>
         self._preformatted = 0  # open <pre>
@@ -116,7 +116,7 @@ class Walk:
             if tag == "-text":
                 self._add(node.text_content or "")
             elif tag == "br":
-                self._pieces.append(BREAK)
+                self._parts.append(BREAK)
             elif tag == "math" or (tag == "script" and (node.attributes.get("type") or "").startswith("math/tex")):
                 self._add(formula(node, tag))
             elif tag not in DROPPED_TAGS and self._open(node, tag):
@@ -127,7 +127,7 @@ class Walk:
         self._flush()
 
     def _add(self, text: str) -> None:
-        self._pieces.append(text.replace("\n", BREAK) if self._preformatted else text)
+        self._parts.append(text.replace("\n", BREAK) if self._preformatted else text)
         if self._links:
             self._linked += len(" ".join(text.split()).encode())
 
@@ -167,9 +167,9 @@ class Walk:
 
     def _flush(self) -> None:
         """End the block under way."""
-        if not self._pieces:
+        if not self._parts:
             return
-        whole = "".join(self._pieces)
+        whole = "".join(self._parts)
         if self._preformatted:
             text = whole.replace(BREAK, "\n").strip("\n")
         elif BREAK in whole:
@@ -180,7 +180,7 @@ class Walk:
             size = len(text.encode())
             linked = min(self._linked, size)
             self.blocks.append(Block(self._box, text, size - linked, linked))
-        self._pieces = []
+        self._parts = []
         self._linked = 0
 
 

@@ -1,6 +1,6 @@
 """Main content detection: which blocks of a page are its main text.
 
-The rule: furniture is dropped box by box (by name, by share of links, as teasers of other pages); then the walk goes down
+In short: furniture is dropped box by box (by name, by share of links, as teasers of other pages); then the walk goes down
 from the page as long as one child holds most of what is left; then short lines are trimmed off both ends. The shares were
 set on half of the pages of the article extraction benchmark and checked on the other half: small changes to any of them
 change the score of neither by a hundredth.
@@ -22,7 +22,7 @@ LEAD_BYTES: Final = 140  # of prose between the headline and the main box belong
 TEASER_BYTES: Final = 400  # a box of less under a linked heading points to another page
 TEASER_BLOCKS: Final = 3  # or fewer, the heading among them
 
-WHOLE: Final = frozenset(("p", "pre", "blockquote", "ul", "ol")) | HEADINGS  # never the place of all the main text
+WHOLE: Final = frozenset(("p", "pre", "blockquote", "ul", "ol")) | HEADINGS  # never the box of all the main text
 # Not judged by their own share of links.
 KEPT_WITH_PARENT: Final = frozenset("td th tr tbody thead tfoot li dt dd".split()) | HEADINGS
 LINES: Final = CELLS | {"pre", "li"}  # short by nature, and alike
@@ -174,9 +174,9 @@ def first_said(blocks: list[Block], boxes: Boxes) -> list[Block]:
     said: dict[str, int] = {}
     kept: list[Block] = []
     for block in blocks:
-        place = boxes.parent[block.box]
+        parent = boxes.parent[block.box]
         is_paragraph = block.plain >= PROSE_BYTES and boxes.tag[block.box] not in LINES
-        if not is_paragraph or said.setdefault(block.text, place) == place:
+        if not is_paragraph or said.setdefault(block.text, parent) == parent:
             kept.append(block)
     return kept
 

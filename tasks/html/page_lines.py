@@ -9,7 +9,7 @@ from tasks.html.page_blocks import CELLS, Block, Boxes
 CELL_BYTES: Final = 400  # a row with a longer cell, or with two blocks in one, is there for the layout
 
 
-class Places:
+class Surroundings:
     """For each box the nearest box around it (or itself) of a kind, 0 for none."""
 
     def __init__(self, boxes: Boxes) -> None:
@@ -32,24 +32,24 @@ class Places:
 
 def written(blocks: Sequence[Block], boxes: Boxes) -> str:
     """A blank line between paragraphs; "- " before a list item, two blanks before it for each list around; cells " | "."""
-    places = Places(boxes)
+    around = Surroundings(boxes)
     text: list[str] = []
     previous = item = 0
-    for row, grouped in groupby(blocks, key=lambda block: places.row[block.box]):
+    for row, grouped in groupby(blocks, key=lambda block: around.row[block.box]):
         run = list(grouped)
-        if row and is_row(run, places):
+        if row and is_row(run, around):
             line = " | ".join([" ".join(block.text.split()) for block in run]).strip(" |")
-            previous = joined(text, line, places.table[row], previous) if line else previous
+            previous = joined(text, line, around.table[row], previous) if line else previous
             continue
         for block in run:
             if not block.text:
                 continue
             box = block.box
             line = block.text
-            if places.item[box] and places.item[box] != item and not places.preformatted[box]:
-                item = places.item[box]
-                line = f"{'  ' * max(places.lists[box] - 1, 0)}- {line}"
-            previous = joined(text, line, places.preformatted[box] or places.outer_list[box], previous)
+            if around.item[box] and around.item[box] != item and not around.preformatted[box]:
+                item = around.item[box]
+                line = f"{'  ' * max(around.lists[box] - 1, 0)}- {line}"
+            previous = joined(text, line, around.preformatted[box] or around.outer_list[box], previous)
     return "".join(text)
 
 
@@ -61,7 +61,7 @@ def joined(text: list[str], line: str, group: int, previous: int) -> int:
     return group
 
 
-def is_row(run: Sequence[Block], places: Places) -> bool:
+def is_row(run: Sequence[Block], around: Surroundings) -> bool:
     """A row of data: two cells or more, each one short block."""
-    cells = {places.cell[block.box] for block in run}
+    cells = {around.cell[block.box] for block in run}
     return len(run) > 1 and len(cells) == len(run) and all(block.plain + block.linked <= CELL_BYTES for block in run)

@@ -141,8 +141,8 @@ class OverlapFinder:
 def _is_in(values: Hashes, ascending: Hashes) -> npt.NDArray[np.bool_]:
     if not len(ascending):
         return np.zeros(len(values), dtype=np.bool_)
-    places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
-    return ascending[places] == values
+    found = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return ascending[found] == values
 
 
 def _runs(units: Units, shared: npt.NDArray[np.bool_], n: int) -> tuple[Spans, int]:
@@ -175,10 +175,10 @@ def without_spans(text: str, spans: Spans) -> str:
     """
     data = text.encode()
     whole = gap = ""
-    place = 0
+    last_end = 0
     for start, end in [*spans, (len(data), len(data))]:
-        part = data[place:start].decode()
-        place = end
+        part = data[last_end:start].decode()
+        last_end = end
         stripped = part.strip()
         lead, _, trail = part.partition(stripped) if stripped else (part, "", "")
         gap += lead

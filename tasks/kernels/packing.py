@@ -1,6 +1,6 @@
 """Bin packing, compiled: best-fit decreasing of documents into rows, and the copying of tokens.
 
-Placing 131,072 pieces takes 5 ms of processor time; the same rule in plain Python, the reference in tests/tasks/shards/test_packing.py,
+Placing 131,072 pieces takes 5 ms of processor time; the same in plain Python, the reference in tests/tasks/shards/test_packing.py,
 places 10,000 in a second. For the whole of packing see benchmarks/RESULTS.md, `packing`.
 """
 
@@ -99,7 +99,7 @@ def by_row(rows: Numbers, order: Numbers, count: int) -> tuple[Numbers, Numbers]
 
 @numba.njit(cache=True, nogil=True)
 def copy_pieces(tokens: Tokens, begins: Numbers, lengths: Numbers, rows: Numbers, starts: Numbers, out: Tokens) -> None:
-    """tokens[begins[i] : begins[i] + lengths[i]] into row rows[i] of `out`, from place starts[i]."""
+    """tokens[begins[i] : begins[i] + lengths[i]] into row rows[i] of `out`, from token starts[i]."""
     for i in range(len(begins)):
         begin, row, start = begins[i], rows[i], starts[i]
         for k in range(lengths[i]):

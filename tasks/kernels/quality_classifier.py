@@ -24,15 +24,15 @@ Weights = npt.NDArray[np.float32]
 def _features(hashes: Hashes, count: int, features: npt.NDArray[np.int64]) -> int:
     """Buckets of the words and of the pairs of neighbours."""
     used = min(count, MOST_UNITS)
-    place = 0
+    at = 0
     for i in range(used):
-        features[place] = np.int64((hashes[i] * SPREAD) >> np.uint64(46))
-        place += 1
+        features[at] = np.int64((hashes[i] * SPREAD) >> np.uint64(46))
+        at += 1
         if i:
             pair = (hashes[i - 1] * SPREAD + hashes[i]) * SPREAD
-            features[place] = np.int64(pair >> np.uint64(46))
-            place += 1
-    return place
+            features[at] = np.int64(pair >> np.uint64(46))
+            at += 1
+    return at
 
 
 @numba.njit(cache=True, nogil=True)

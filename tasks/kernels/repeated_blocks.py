@@ -26,12 +26,12 @@ def _blocks(
     count = 0
     for doc in range(len(offsets) - 1):
         begin, end = offsets[doc], offsets[doc + 1]
-        place = begin
-        while place < end:
-            stop = place
+        start = begin
+        while start < end:
+            stop = start
             while stop < end and not (data[stop] == 10 and (not by_paragraph or stop + 1 == end or data[stop + 1] == 10)):
                 stop += 1
-            first, last = place, stop
+            first, last = start, stop
             while first < last and data[first] <= 32:
                 first += 1
             while last > first and data[last - 1] <= 32:
@@ -48,7 +48,7 @@ def _blocks(
                 value = (value ^ (value >> np.uint64(32))) * SPREAD
                 hashes[count] = value ^ (value >> np.uint64(29))
                 count += 1
-            place = stop + 1
+            start = stop + 1
     return count
 
 

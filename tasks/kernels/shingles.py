@@ -47,9 +47,9 @@ def units_of(
     one, other = SEED, SPREAD
     pending = False
     last = len(table) - 1
-    place = start
-    while place < end:
-        code, width = code_at(data, place)
+    at = start
+    while at < end:
+        code, width = code_at(data, at)
         kind = table[code] if code < last else np.uint8(OTHER)
         if code < 0x10000:
             code = np.uint32(lower[code])
@@ -66,20 +66,20 @@ def units_of(
         is_letter = (LATIN <= kind <= LETTER or kind == DIGIT) and kind != HAN and kind != KANA
         if is_letter:
             if unit_start < 0:
-                unit_start = place
+                unit_start = at
                 unit = SEED
             unit = (unit ^ np.uint64(ZERO if kind == DIGIT else code)) * PRIME
         else:
             if unit_start >= 0:
                 hashes[count] = mix(unit)
-                starts[count], ends[count] = unit_start, place
+                starts[count], ends[count] = unit_start, at
                 count += 1
                 unit_start = -1
             if kind == HAN or kind == KANA:
                 hashes[count] = mix((SEED ^ np.uint64(code)) * SPREAD)
-                starts[count], ends[count] = place, place + width
+                starts[count], ends[count] = at, at + width
                 count += 1
-        place += width
+        at += width
     if unit_start >= 0:
         hashes[count] = mix(unit)
         starts[count], ends[count] = unit_start, end

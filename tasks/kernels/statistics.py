@@ -63,10 +63,10 @@ PHRASES = (
     b"use of cookies",
     b"use cookies",
 )
-END_BEFORE_SPACE, END = 1, 2  # what a sentence mark asks for before the next sentence begins; 0: no mark stood before
+END_BEFORE_SPACE, END = 1, 2  # what sentence punctuation asks for before the next sentence begins; 0: none stood before
 
 
-class Marks(NamedTuple):
+class Lookup(NamedTuple):
     """What the scan looks up."""
 
     classes: Bytes
@@ -85,7 +85,7 @@ class Room(NamedTuple):
     ends: Counts  # characters up to each word, one for the white space before each included
     letters: Counts  # the same without white space
     rolling: Hashes
-    places: Counts
+    positions: Counts
     slots: Counts
     lines: Hashes
     line_chars: Counts
@@ -103,11 +103,11 @@ def _fnv(word: str) -> int:
     return value
 
 
-def _marks() -> Marks:
+def _lookup() -> Lookup:
     thirds = np.zeros(1024, dtype=np.uint8)
     for phrase in PHRASES:  # no two begin with the same two letters and go on with another
         thirds[(phrase[0] & 31) * 32 + (phrase[1] & 31)] = phrase[2] & 31
-    return Marks(
+    return Lookup(
         classes=class_table(),
         ends=sentence_ends(),
         stops_en=np.array([_fnv(word) for word in STOP_EN], dtype=np.uint64),
@@ -139,20 +139,20 @@ def _table_size(entries: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _phrase_at(data: Bytes, start: int, end: int, marks: Marks) -> int:
+def _phrase_at(data: Bytes, start: int, end: int, lookup: Lookup) -> int:
     """Number of the phrase that begins here, ASCII letters of any case, or -1."""
-    for number in range(len(marks.phrase_starts)):
-        place = marks.phrase_starts[number]
+    for number in range(len(lookup.phrase_starts)):
+        letter = lookup.phrase_starts[number]
         at = start
-        while at < end and marks.phrases[place] != 0:
+        while at < end and lookup.phrases[letter] != 0:
             byte = data[at]
             if 65 <= byte <= 90:
                 byte += np.uint8(32)
-            if byte != marks.phrases[place]:
+            if byte != lookup.phrases[letter]:
                 break
-            place += 1
+            letter += 1
             at += 1
-        if marks.phrases[place] == 0:
+        if lookup.phrases[letter] == 0:
             return number
     return -1
 
@@ -182,32 +182,32 @@ def _duplicates(hashes: Hashes, chars: Counts, count: int, room: Room, stamp: in
 def _repetition(count: int, room: Room, stamp: int, out: Counts) -> int:
     """Characters of the most frequent 2- to 4-gram and of repeated 5- to 10-grams, into `out[2..10]`.
 
-    An n-gram can only recur where both its (n-1)-grams do, so each pass looks at the places that are left of the one
+    An n-gram can only recur where both its (n-1)-grams do, so each pass looks at the positions that are left of the one
     before. Repeated n-grams are counted from left to right without overlap; of equally frequent ones the first counts.
     Gives the last stamp used.
     """
     words, ends, letters, rolling = room.words, room.ends, room.letters, room.rolling
-    places, slots, keys, stamps, tally = room.places, room.slots, room.keys, room.stamps, room.tally
+    positions, slots, keys, stamps, tally = room.positions, room.slots, room.keys, room.stamps, room.tally
     mask = np.uint64(_table_size(count) - 1)
     left = count - 1
     for i in range(left):
-        places[i] = i
+        positions[i] = i
         rolling[i] = mix(np.uint64(words[i] * SPREAD + words[i + 1]))
     for n in range(2, 11):
         if n > 2:
             kept = 0
-            for j in range(left - 1):  # both neighbours recur: `places` ascends
-                here = places[j]
-                if places[j + 1] == here + 1:
+            for j in range(left - 1):  # both neighbours recur: `positions` ascends
+                here = positions[j]
+                if positions[j + 1] == here + 1:
                     rolling[here] = mix(np.uint64(rolling[here] * SPREAD + words[here + n - 1]))
-                    places[kept] = here
+                    positions[kept] = here
                     kept += 1
             left = kept
         if left <= 0:
             break
         stamp += 1
         for j in range(left):
-            value = np.uint64(rolling[places[j]])
+            value = np.uint64(rolling[positions[j]])
             slot = mix(value) & mask
             while stamps[slot] == stamp and keys[slot] != value:
                 slot = (slot + np.uint64(1)) & mask
@@ -222,7 +222,7 @@ def _repetition(count: int, room: Room, stamp: int, out: Counts) -> int:
             for j in range(left):
                 if tally[slots[j]] > most:
                     most = tally[slots[j]]
-                    first = places[j]
+                    first = positions[j]
             if most > 1:
                 space_before = ends[first + 1] - ends[first] - (letters[first + 1] - letters[first])
                 out[n] = most * (ends[first + n] - ends[first] - space_before)
@@ -231,7 +231,7 @@ def _repetition(count: int, room: Room, stamp: int, out: Counts) -> int:
         kept = 0
         for j in range(left):
             if tally[slots[j]] != 1:
-                places[kept] = places[j]
+                positions[kept] = positions[j]
                 kept += 1
         left = kept
     return stamp
@@ -243,7 +243,7 @@ def _repeated_chars(left: int, n: int, room: Room) -> int:
     total = 0
     free = 0
     for j in range(left):
-        here = room.places[j]
+        here = room.positions[j]
         slot = room.slots[j]
         if here < free or room.tally[slot] == 1:
             continue
@@ -256,12 +256,12 @@ def _repeated_chars(left: int, n: int, room: Room) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _scan(data: Bytes, start: int, end: int, marks: Marks, room: Room, counts: Counts, shares: Shares) -> int:
+def _scan(data: Bytes, start: int, end: int, lookup: Lookup, room: Room, counts: Counts, shares: Shares) -> int:
     """One document's counts, and its shares but for those on repetition; its words, lines and paragraphs, into `room`.
 
     Gives the number of its newlines.
     """
-    classes, words, ends, letters = marks.classes, room.words, room.ends, room.letters
+    classes, words, ends, letters = lookup.classes, room.words, room.ends, room.letters
     last_class = len(classes) - 1
     kinds = np.zeros(CLASSES, np.int64)
     n_words = n_lines = n_paragraphs = 0
@@ -283,13 +283,13 @@ def _scan(data: Bytes, start: int, end: int, marks: Marks, room: Room, counts: C
     bullets = ellipsis_lines = punctuated = short = 0
     newline_run = 0
     sentences = brackets = lorem = 0
-    place = start
-    while place <= end:
-        if place == end:  # as if the text ended in a newline
+    at = start
+    while at <= end:
+        if at == end:  # as if the text ended in a newline
             code, width = np.uint32(10), 1
             kind = np.uint8(NEWLINE)
         else:
-            code, width = code_at(data, place)
+            code, width = code_at(data, at)
             kind = classes[code] if code < last_class else np.uint8(OTHER)
             kinds[kind] += 1
         is_unit = kind == HAN or kind == KANA
@@ -308,8 +308,8 @@ def _scan(data: Bytes, start: int, end: int, marks: Marks, room: Room, counts: C
             if word_chars > LONG_WORD:
                 line_long_word = True
             if word_chars <= LONGEST_STOP:
-                for number in range(len(marks.stops_en)):
-                    if marks.stops_en[number] == word_hash:
+                for number in range(len(lookup.stops_en)):
+                    if lookup.stops_en[number] == word_hash:
                         stop_en |= 1 << number
             word_hash = SEED
             word_chars = 0
@@ -325,7 +325,7 @@ def _scan(data: Bytes, start: int, end: int, marks: Marks, room: Room, counts: C
                     bullets += 1
                 if last == 0x2026 or points >= 3:
                     ellipsis_lines += 1
-                is_ended = marks.ends[last] if last < len(marks.ends) else False
+                is_ended = lookup.ends[last] if last < len(lookup.ends) else False
                 if is_ended:
                     punctuated += 1
                 if line_length <= SHORT_LINE:
@@ -342,7 +342,7 @@ def _scan(data: Bytes, start: int, end: int, marks: Marks, room: Room, counts: C
                 paragraph_hash = mix(paragraph_hash * SPREAD + line_hash)
                 paragraph_length += line_length + (1 if paragraph_length else 0)
             newline_run += 1
-            if (newline_run == 2 or place == end) and paragraph_length:
+            if (newline_run == 2 or at == end) and paragraph_length:
                 room.paragraphs[n_paragraphs] = paragraph_hash
                 room.paragraph_chars[n_paragraphs] = paragraph_length
                 n_paragraphs += 1
@@ -355,14 +355,14 @@ def _scan(data: Bytes, start: int, end: int, marks: Marks, room: Room, counts: C
             ending = points = 0
             gap = False
             spaced = True
-            place += 1
+            at += 1
             continue
         newline_run = 0
         line_length += 1
         if kind == SPACE:
             line_hash = (line_hash ^ np.uint64(code)) * PRIME
             spaced = gap = True
-            place += width
+            at += width
             continue
         if line_blank:
             line_blank = False
@@ -384,8 +384,8 @@ def _scan(data: Bytes, start: int, end: int, marks: Marks, room: Room, counts: C
             content_chars += 1
             line_hash = mix(line_hash * SPREAD + value)
             spaced = False
-            for number in range(len(marks.stops_zh)):
-                if marks.stops_zh[number] == code:
+            for number in range(len(lookup.stops_zh)):
+                if lookup.stops_zh[number] == code:
                     stop_zh |= 1 << number
         else:
             if word_chars == 0:
@@ -394,15 +394,15 @@ def _scan(data: Bytes, start: int, end: int, marks: Marks, room: Room, counts: C
             word_chars += 1
             if LATIN <= kind <= LETTER:
                 word_has_letter = word_has_content = True
-                if code < 128 and place + 2 < end:
-                    third = marks.phrase_thirds[(code & 31) * 32 + (data[place + 1] & 31)]
-                    if third and third == data[place + 2] & 31:
-                        phrase = _phrase_at(data, place, end, marks)
+                if code < 128 and at + 2 < end:
+                    third = lookup.phrase_thirds[(code & 31) * 32 + (data[at + 1] & 31)]
+                    if third and third == data[at + 2] & 31:
+                        phrase = _phrase_at(data, at, end, lookup)
                         line_lorem |= phrase == LOREM
                         line_javascript |= phrase == JAVASCRIPT
                         line_policy |= phrase > JAVASCRIPT
             elif kind == PUNCTUATION:
-                is_end = marks.ends[code] if code < len(marks.ends) else False
+                is_end = lookup.ends[code] if code < len(lookup.ends) else False
                 if ending and not is_end and (gap or not _closes(code)):
                     if gap or ending == END:
                         line_sentences += 1
@@ -423,7 +423,7 @@ def _scan(data: Bytes, start: int, end: int, marks: Marks, room: Room, counts: C
                 word_has_content = True
         last = code
         gap = False
-        place += width
+        at += width
     chars = letter_total = 0
     for kind in range(CLASSES):
         chars += kinds[kind]
@@ -470,7 +470,7 @@ def _scan(data: Bytes, start: int, end: int, marks: Marks, room: Room, counts: C
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _closes(code: np.uint32) -> bool:
-    """Whether a quotation mark or bracket may stand between a sentence's mark and its end: ) ] " ' ’ ” 」 』 】 》 ）."""
+    """Whether a quote or bracket may stand between a sentence's punctuation and its end: ) ] " ' ’ ” 」 』 】 》 ）."""
     return (
         code == 41 or code == 93 or code == 34 or code == 39 or code == 0x2019 or code == 0x201D
         or code == 0x300D or code == 0x300F or code == 0x3011 or code == 0x300B or code == 0xFF09
@@ -487,13 +487,13 @@ def _bits(value: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _measure(data: Bytes, offsets: Offsets, marks: Marks, counts: Counts, shares: Shares) -> None:
+def _measure(data: Bytes, offsets: Offsets, lookup: Lookup, counts: Counts, shares: Shares) -> None:
     room = _room(most_units(offsets))
     grams = np.zeros(11, np.int64)
     stamp = 0
     for doc in range(len(offsets) - 1):
         count, share = counts[doc], shares[doc]
-        newlines = _scan(data, offsets[doc], offsets[doc + 1], marks, room, count, share)
+        newlines = _scan(data, offsets[doc], offsets[doc + 1], lookup, room, count, share)
         stamp += 1
         twice, characters = _duplicates(room.lines, room.line_chars, count[C_LINES], room, stamp)
         share[S_DUP_LINES] = twice / max(1, count[C_LINES])
@@ -517,5 +517,5 @@ def measure(data: Bytes, offsets: Offsets) -> tuple[Counts, Shares]:
     counts = np.zeros((len(offsets) - 1, len(COUNTS)), np.int64)
     shares = np.zeros((len(offsets) - 1, len(SHARES)), np.float64)
     if len(offsets) > 1:
-        _measure(data, offsets, _marks(), counts, shares)
+        _measure(data, offsets, _lookup(), counts, shares)
     return counts, shares

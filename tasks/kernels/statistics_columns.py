@@ -34,7 +34,7 @@ SHARES = {
     "duplicate_8gram_share": "characters in 8-grams that stood before",
     "duplicate_9gram_share": "characters in 9-grams that stood before",
     "duplicate_10gram_share": "characters in 10-grams that stood before",
-    "punctuated_line_share": "lines that end in terminal punctuation (Unicode's sentence marks)",
+    "punctuated_line_share": "lines that end in terminal punctuation (Unicode's Sentence_Terminal)",
     "short_line_share": "lines of at most 30 characters",
     "newlines_per_word": "newlines per word (not a share)",
     "letter_share": "letters of all scripts among the characters that are not white space",

@@ -22,18 +22,18 @@ def mix(value: np.uint64) -> np.uint64:
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def code_at(data: Bytes, place: int) -> tuple[np.uint32, int]:
+def code_at(data: Bytes, at: int) -> tuple[np.uint32, int]:
     """Code point at a byte of valid UTF-8, and how many bytes it takes."""
-    byte = data[place]
+    byte = data[at]
     if byte < 0x80:
         return np.uint32(byte), 1
     if byte < 0xE0:
-        return (np.uint32(byte & 0x1F) << np.uint32(6)) | np.uint32(data[place + 1] & 0x3F), 2
+        return (np.uint32(byte & 0x1F) << np.uint32(6)) | np.uint32(data[at + 1] & 0x3F), 2
     if byte < 0xF0:
-        high = (np.uint32(byte & 0x0F) << np.uint32(12)) | (np.uint32(data[place + 1] & 0x3F) << np.uint32(6))
-        return high | np.uint32(data[place + 2] & 0x3F), 3
-    high = (np.uint32(byte & 0x07) << np.uint32(18)) | (np.uint32(data[place + 1] & 0x3F) << np.uint32(12))
-    return high | (np.uint32(data[place + 2] & 0x3F) << np.uint32(6)) | np.uint32(data[place + 3] & 0x3F), 4
+        high = (np.uint32(byte & 0x0F) << np.uint32(12)) | (np.uint32(data[at + 1] & 0x3F) << np.uint32(6))
+        return high | np.uint32(data[at + 2] & 0x3F), 3
+    high = (np.uint32(byte & 0x07) << np.uint32(18)) | (np.uint32(data[at + 1] & 0x3F) << np.uint32(12))
+    return high | (np.uint32(data[at + 2] & 0x3F) << np.uint32(6)) | np.uint32(data[at + 3] & 0x3F), 4
 
 
 @numba.njit(cache=True, nogil=True)

@@ -1,4 +1,4 @@
-"""Documents and refused records: what reading a source gives, and the rules by which one becomes the other."""
+"""Documents and refused records: what reading a source gives, and when one becomes the other."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -53,18 +53,18 @@ PLAIN = Origin()
 
 def document(source: Source, path: str, text: str, meta: Mapping[str, str], key: Iterable[str], origin: Origin = PLAIN) -> Found | Refused:
     """A document, unless too little of its text could be read. `key` is what its id is made of, beside the source's name."""
-    mark = stable_id(source.name, *map(mend_surrogates, key))
+    document_id = stable_id(source.name, *map(mend_surrogates, key))
     repairs = list(dict.fromkeys(origin.repairs)) if origin.repairs else []
     if has_surrogates(text):
         text = mend_surrogates(text)
         repairs.append("surrogate")
     if origin.replaced and too_much_replaced(text, origin.replaced):
-        return Refused(mark, source.name, path, Fault("not_text", len(text.encode()), shown_text(text)))
+        return Refused(document_id, source.name, path, Fault("not_text", len(text.encode()), shown_text(text)))
     if origin.charset is not None or repairs:
         noted = {"charset": origin.charset or "", "repaired": ",".join(repairs)}
         meta = {**meta, **{name: value for name, value in noted.items() if value}}
     language = "und" if source.language == "auto" else source.language
-    return Found(mark, text, source.name, path, language, meta)
+    return Found(document_id, text, source.name, path, language, meta)
 
 
 def refused(source: Source, path: str, fault: Fault, *key: str) -> Refused:
@@ -108,9 +108,9 @@ class RowReader:
         return document(source, path, value, meta, key, Origin(record.charset, repairs, replaced))
 
     def _is_known(self, given: str) -> bool:
-        mark = int.from_bytes(hashlib.blake2b(given.encode("utf-8", "replace"), digest_size=8).digest(), "little")
-        known = mark in self._seen
-        self._seen.add(mark)
+        digest = int.from_bytes(hashlib.blake2b(given.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+        known = digest in self._seen
+        self._seen.add(digest)
         return known
 
     def _meta(self, fields: Mapping[str, object]) -> dict[str, str]:

@@ -267,7 +267,7 @@ def _has_only_surrogates(raw: bytes) -> bool:
 
 
 def _checked(text: str, codec: str, repairs: tuple[str, ...]) -> Decoded:
-    """The result, marked as no text when too much of it is controls or replaced bytes."""
+    """The result, flagged as no text when too much of it is controls or replaced bytes."""
     if has_surrogates(text):
         text, repairs = mend_surrogates(text), (*repairs, "surrogate")
     replaced = "\ufffd" in text and (_share(text, "\ufffd") > MAX_REPLACED) and "replaced" in repairs

@@ -135,15 +135,15 @@ def _base(pattern: str) -> str:
         if path.exists():
             return path.parent.as_posix()
     else:
-        pattern, is_folder = _remote_place(pattern)
+        pattern, is_folder = _remote_form(pattern)
         if is_folder:
             return pattern
     parts = pattern.split("/")
-    first = next((place for place, part in enumerate(parts[:-1]) if GLOB_CHARACTERS.search(part)), len(parts) - 1)
+    first = next((number for number, part in enumerate(parts[:-1]) if GLOB_CHARACTERS.search(part)), len(parts) - 1)
     return "/".join(parts[:first])
 
 
-def _remote_place(pattern: str) -> tuple[str, bool]:
+def _remote_form(pattern: str) -> tuple[str, bool]:
     """The pattern in the form that found files have, and whether it is a folder."""
     import fsspec
 
@@ -203,8 +203,8 @@ def pattern_regex(pattern: str) -> str:
     """A glob as a regular expression over a relative path; `**` stands for any number of folders, also none."""
     parts = pattern.split("/")
     regex = ""
-    for place, part in enumerate(parts):
-        last = place == len(parts) - 1
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
         if part == "**":
             regex += ".*" if last else "(?:[^/]+/)*"
         else:

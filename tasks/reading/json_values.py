@@ -89,43 +89,43 @@ class _Splitter:
 
     def split(self, chunk: bytes) -> Iterator[bytes | Fault]:
         """The values that end in the chunk."""
-        place = start = 0
+        at = start = 0
         if self._is_escaped:
-            place, self._is_escaped = 1, False
+            at, self._is_escaped = 1, False
         while True:
             if self._in_string:
-                place = self._string_end(chunk, place)
-            found = OUTSIDE.search(chunk, place)
+                at = self._string_end(chunk, at)
+            found = OUTSIDE.search(chunk, at)
             if found is None:
                 break
-            place = found.end()
+            at = found.end()
             match found.group():
                 case b'"':
                     self._in_string = not self._in_string
                 case b"\n" if self._in_string or (self._depth == 0 and not self._in_list):
                     self._in_string, self._depth = False, 0
-                    start = yield from self._close(chunk, start, place)
+                    start = yield from self._close(chunk, start, at)
                 case b"," if self._depth == 0:
-                    start = yield from self._close(chunk, start, place - 1, place)
-                case b"[" if self._depth == 0 and not self._in_list and self._is_blank(chunk[start : place - 1]):
-                    self._in_list, start = True, place
+                    start = yield from self._close(chunk, start, at - 1, at)
+                case b"[" if self._depth == 0 and not self._in_list and self._is_blank(chunk[start : at - 1]):
+                    self._in_list, start = True, at
                 case b"[" | b"{":
                     self._depth += 1
                 case b"]" if self._depth == 0:
-                    start = yield from self._close(chunk, start, place - 1, place)
+                    start = yield from self._close(chunk, start, at - 1, at)
                     self._in_list = False
                 case b"]" | b"}":
                     self._depth = max(0, self._depth - 1)
                     if self._depth == 0 and not self._in_list:
-                        start = yield from self._close(chunk, start, place)
+                        start = yield from self._close(chunk, start, at)
                 case _:
                     pass
         self._hold(chunk[start:])
 
-    def _string_end(self, chunk: bytes, place: int) -> int:
+    def _string_end(self, chunk: bytes, at: int) -> int:
         """Where the quote or line end stands that ends the string; behind the chunk when it goes on."""
-        match = INSIDE.match(chunk, place)
-        end = match.end() if match else place
+        match = INSIDE.match(chunk, at)
+        end = match.end() if match else at
         if chunk[end : end + 1] == b"\\":  # what is escaped follows in the next chunk, or is a line end
             self._is_escaped = end + 1 == len(chunk)
             return end + 1

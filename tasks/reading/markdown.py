@@ -1,4 +1,4 @@
-"""Markdown front matter: what stands between marks at the start of a file is about the text, not part of it."""
+"""Markdown front matter: what stands between fences at the start of a file is about the text, not part of it."""
 
 import re
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from itertools import chain
 from tasks.reading.faults import Fault
 from tasks.reading.lines import Line
 
-MAX_LINES = 200  # a mark that is not closed within them, or within so much text, is a rule across the page
+MAX_LINES = 200  # a fence that is not closed within them, or within so much text, is a rule across the page
 MAX_CHARS = 65_536
-MARKS = {"---": ("---", "..."), "+++": ("+++",)}
+FENCES = {"---": ("---", "..."), "+++": ("+++",)}
 TITLE = re.compile(r"""^title\s*[:=]\s*(["']?)(.+?)\1\s*$""", re.MULTILINE)
 
 
@@ -21,12 +21,12 @@ def front_matter(lines: Iterator[Line | Fault]) -> tuple[dict[str, str], Iterato
         held.append(line)
         if isinstance(line, Fault):
             break
-        mark = line.text.rstrip()
+        fence = line.text.rstrip()
         if len(held) == 1:
-            ends = MARKS.get(mark, ())
+            ends = FENCES.get(fence, ())
             if not ends:
                 break
-        elif mark in ends:
+        elif fence in ends:
             text = "".join(line.text for line in held[1:-1] if isinstance(line, Line)).strip()
             title = TITLE.search(text)
             return {"front_matter": text} | ({"title": title.group(2)} if title else {}), lines

@@ -31,7 +31,7 @@ from tasks.reading.sources import (
     WarcSource,
     place_of,
 )
-from tasks.reading.splitting import Piece, cut_pieces
+from tasks.reading.splitting import TextPart, cut_parts
 from tasks.reading.stdlib import python_digest, python_texts
 from tasks.reading.warc import read_warc
 
@@ -112,20 +112,20 @@ def _read_text(source: CutSource, file: SourceFile) -> Iterator[Found | Refused]
     if isinstance(source, MarkdownSource):
         fields, lines = front_matter(lines)
         meta = {"format": "markdown", **fields}
-    marks = _Marks(lines)
+    mended = _MendedLines(lines)
     number = 0
-    for number, piece in enumerate(cut_pieces(marks.texts(), source.split, source.window_chars, source.heading), 1):
+    for number, part in enumerate(cut_parts(mended.texts(), source.split, source.window_chars, source.heading), 1):
         key = (file.name, str(number))
-        yield document(source, f"{file.name}:{number}", piece.text, meta, key, marks.origin(piece))
-    for position, fault in enumerate(marks.faults):
+        yield document(source, f"{file.name}:{number}", part.text, meta, key, mended.origin(part))
+    for position, fault in enumerate(mended.faults):
         key = "end" if position == 0 else f"end {position}"
         yield refused(source, f"{file.name}:{number + 1}", fault, file.name, key)
-    if number == 0 and not marks.faults:
+    if number == 0 and not mended.faults:
         yield refused(source, file.name, Fault("empty_text", file.bytes, ""), file.name, "0")
 
 
-class _Marks:
-    """Lines on their way to be cut; remembers where something was mended until the piece around it is out."""
+class _MendedLines:
+    """Lines on their way to be cut; remembers where something was mended until the part around it is out."""
 
     def __init__(self, lines: Iterable[Line | Fault]) -> None:
         self._lines = lines
@@ -146,19 +146,19 @@ class _Marks:
             position = end
             yield line.text
 
-    def origin(self, piece: Piece) -> Origin:
-        """What was mended inside a piece; marks before its end are dropped."""
+    def origin(self, part: TextPart) -> Origin:
+        """What was mended inside a part; what lies before its end is not kept."""
         repairs: list[str] = []
         replaced = 0
         for start, end, line in self._mended:
-            if start >= piece.end:
+            if start >= part.end:
                 break
-            if end > piece.start:
+            if end > part.start:
                 repairs += line.repairs
                 replaced += line.replaced
-        while self._mended and self._mended[0][1] <= piece.end:
+        while self._mended and self._mended[0][1] <= part.end:
             self._mended.popleft()
-        return Origin(self._charset, repairs, min(replaced, piece.text.count("\ufffd")))
+        return Origin(self._charset, repairs, min(replaced, part.text.count("\ufffd")))
 
 
 def _read_page(source: HtmlSource, file: SourceFile) -> Iterator[Found | Refused]:

@@ -157,7 +157,7 @@ class PythonSource(Source):
 
     kind: Literal["python"]
     name: str = Field(default="python", pattern=NAME)
-    window_chars: int = Field(default=8_000, ge=500, description="most characters of a piece of source code")
+    window_chars: int = Field(default=8_000, ge=500, description="most characters of a part of source code")
 
 
 RowFileSource = JsonLinesSource | JsonSource | CsvSource | ParquetSource

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 Split = Literal["file", "blank_lines", "heading", "window"]
-MAX_BLANK_LINES = 100  # kept of a run inside a piece, so that a million of them take no memory
+MAX_BLANK_LINES = 100  # kept of a run inside a part, so that a million of them take no memory
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextPart:
     """A document's text and where it was cut from: characters of the input, the last exclusive."""
 
     text: str
@@ -19,25 +19,25 @@ class Piece:
 
 
 def cut_text(lines: Iterable[str], split: Split, window_chars: int, heading: str | None = None) -> Iterator[str]:
-    """The texts of `cut_pieces`."""
-    for piece in cut_pieces(lines, split, window_chars, heading):
-        yield piece.text
+    """The texts of `cut_parts`."""
+    for part in cut_parts(lines, split, window_chars, heading):
+        yield part.text
 
 
-def cut_pieces(lines: Iterable[str], split: Split, window_chars: int, heading: str | None = None) -> Iterator[Piece]:
-    """Pieces of at most `window_chars` characters; blank lines around a piece are left out.
+def cut_parts(lines: Iterable[str], split: Split, window_chars: int, heading: str | None = None) -> Iterator[TextPart]:
+    """Parts of at most `window_chars` characters; blank lines around a part are left out.
 
-    `lines` keep their line ends. `window` and `file` fill each piece with lines; `blank_lines` fills it with whole
-    paragraphs, and cuts only a paragraph that is longer than a piece; `heading` also starts a piece at each line in
+    `lines` keep their line ends. `window` and `file` fill each part with lines; `blank_lines` fills it with whole
+    paragraphs, and cuts only a paragraph that is longer than a part; `heading` also starts a part at each line in
     which the expression is found.
     """
-    starts_piece = re.compile(heading) if split == "heading" and heading is not None else None
+    starts_part = re.compile(heading) if split == "heading" and heading is not None else None
     cutter = _Cutter(window_chars)
     for line in lines:
         if not line.strip():
             yield from cutter.add_blank(line)
             continue
-        if starts_piece is not None and starts_piece.search(line.rstrip("\r\n")):
+        if starts_part is not None and starts_part.search(line.rstrip("\r\n")):
             yield from cutter.flush()
         elif split != "blank_lines" or cutter.blank_lines:
             cutter.close_block()
@@ -46,7 +46,7 @@ def cut_pieces(lines: Iterable[str], split: Split, window_chars: int, heading: s
 
 
 class _Cutter:
-    """What is held of a piece: whole blocks, which stay together with what follows only if it fits, and an open one."""
+    """What is held of a part: whole blocks, which stay together with what follows only if it fits, and an open one."""
 
     def __init__(self, window_chars: int) -> None:
         self.window_chars = window_chars
@@ -57,8 +57,8 @@ class _Cutter:
         self._whole_chars = self._open_chars = 0
         self._start = 0  # of the first held line
 
-    def add_blank(self, line: str) -> Iterator[Piece]:
-        """A blank line belongs to what precedes it; before a piece it is left out."""
+    def add_blank(self, line: str) -> Iterator[TextPart]:
+        """A blank line belongs to what precedes it; before a part it is left out."""
         self.blank_lines += 1
         if (self._whole or self._open) and self.blank_lines <= MAX_BLANK_LINES:
             if len(line) > self.window_chars:
@@ -74,17 +74,17 @@ class _Cutter:
         self._whole_chars += self._open_chars
         self._open, self._open_chars = [], 0
 
-    def add(self, line: str) -> Iterator[Piece]:
-        """A line with text, cut where it is longer than a piece."""
+    def add(self, line: str) -> Iterator[TextPart]:
+        """A line with text, cut where it is longer than a part."""
         self.blank_lines = 0
         if len(line) <= self.window_chars:
-            yield from self._add_part(line)
+            yield from self._add_fitting(line)
         else:
             for start in range(0, len(line), self.window_chars):
-                yield from self._add_part(line[start : start + self.window_chars])
+                yield from self._add_fitting(line[start : start + self.window_chars])
 
-    def _add_part(self, part: str) -> Iterator[Piece]:
-        chars = len(part.rstrip())
+    def _add_fitting(self, text: str) -> Iterator[TextPart]:
+        chars = len(text.rstrip())
         if self._whole and self._whole_chars + self._open_chars + chars > self.window_chars:
             yield from self._emit_whole()
         if self._open and self._open_chars + chars > self.window_chars:
@@ -92,22 +92,22 @@ class _Cutter:
         if not self._whole and not self._open:
             self._start = self._position
         if chars or self._whole or self._open:
-            self._open.append(part)
-            self._open_chars += len(part)
-        self._position += len(part)
+            self._open.append(text)
+            self._open_chars += len(text)
+        self._position += len(text)
 
-    def _emit_whole(self) -> Iterator[Piece]:
+    def _emit_whole(self) -> Iterator[TextPart]:
         end = self._position - self._open_chars
-        yield from self._piece(self._whole, end)
+        yield from self._part(self._whole, end)
         self._whole, self._whole_chars, self._start = [], 0, end
 
-    def flush(self) -> Iterator[Piece]:
-        """All that is held, as a piece."""
-        yield from self._piece(self._whole + self._open, self._position)
+    def flush(self) -> Iterator[TextPart]:
+        """All that is held, as a part."""
+        yield from self._part(self._whole + self._open, self._position)
         self._whole, self._open = [], []
         self._whole_chars = self._open_chars = 0
 
-    def _piece(self, lines: list[str], end: int) -> Iterator[Piece]:
+    def _part(self, lines: list[str], end: int) -> Iterator[TextPart]:
         text = "".join(lines).rstrip()
         if text:
-            yield Piece(text, self._start, end)
+            yield TextPart(text, self._start, end)

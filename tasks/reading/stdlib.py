@@ -70,7 +70,7 @@ class PythonText:
 
 
 def python_texts(window_chars: int) -> Iterator[PythonText]:
-    """Reference topics, then for each module its docstrings and its source in pieces of at most `window_chars`."""
+    """Reference topics, then for each module its docstrings and its source in parts of at most `window_chars`."""
     for name, text in topics():
         yield PythonText("reference", "", f"topics/{name}", text)
     for module in modules():

@@ -39,7 +39,7 @@ MAGIC_BYTES = 16  # longer than any of them
 def unpacked(stored: BinaryIO) -> Iterator[bytes | Fault]:
     """The file's bytes in chunks of at most 1 MB, unpacked when they are packed, whatever the file is called.
 
-    A loss is a Fault in its place; chunks may follow it. An archive, which holds files, is one Fault.
+    A loss is a Fault where it lies; chunks may follow it. An archive, which holds files, is one Fault.
     """
     source = _Input(_filled(stored))
     head = source.peek(512)
@@ -300,7 +300,7 @@ def _block_stream(kind: Packing, decoder: "_Decoder", source: _Input) -> Iterato
         try:
             chunk = decoder.decompress(data, OUTPUT_BYTES)
         except _decoder_errors() as error:
-            source.give_back(fed[1:])  # behind the mark of this stream, if it is in there
+            source.give_back(fed[1:])  # behind the magic bytes of this stream, if it is in there
             yield _broken(source, kind, str(error))
             return
         if chunk:

@@ -169,18 +169,18 @@ def _inflated(body: bytes, max_bytes: int) -> bytes:
 def _dechunked(body: bytes) -> bytes:
     """The chunks put together; the body as it is when it is not made of chunks after all."""
     parts: list[bytes] = []
-    place = 0
-    while place < len(body):
-        end = body.find(b"\n", place)
-        size = body[place:end].split(b";")[0].strip() if end >= 0 else b""
+    at = 0
+    while at < len(body):
+        end = body.find(b"\n", at)
+        size = body[at:end].split(b";")[0].strip() if end >= 0 else b""
         if not size or re.fullmatch(rb"[0-9A-Fa-f]{1,8}", size) is None:
             return b"".join(parts) if parts else body
         length = int(size, 16)
         if length == 0:
             break
         parts.append(body[end + 1 : end + 1 + length])
-        place = end + 1 + length
-        place += 2 if body[place : place + 2] == b"\r\n" else 1
+        at = end + 1 + length
+        at += 2 if body[at : at + 2] == b"\r\n" else 1
     return b"".join(parts)
 
 

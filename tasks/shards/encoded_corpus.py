@@ -118,7 +118,7 @@ def _write_sorted(index: Index, kind: "np.dtype[np.uint16] | np.dtype[np.uint32]
     is_empty = index["tokens"] <= 2
     empty = index[is_empty]
     index = index[~is_empty]
-    index = index[np.argsort(index["key"], kind="stable")]  # equal keys: by place in the table
+    index = index[np.argsort(index["key"], kind="stable")]  # equal keys: by row of the table
     unsorted = out / "unsorted.bin"
     ends = np.cumsum(index["tokens"])
     with (out / "tokens.bin").open("wb") as file:
@@ -175,11 +175,11 @@ class EncodedCorpus:
         """[ranges + 1, parts]: where each range of keys begins in each index. Every range has about as many documents."""
         count = 1 + int(self.first_numbers[-1]) // max(RANGE_DOCUMENTS, RANGE_OF_PART * len(self.parts))
         bounds = np.array([(number << 64) // count for number in range(1, count)], np.uint64)
-        places = np.zeros((count + 1, len(self.parts)), np.int64)
+        ranges = np.zeros((count + 1, len(self.parts)), np.int64)
         for number, part in enumerate(self.parts):
             keys = np.fromfile(part.folder / "index.bin", INDEX)["key"]
-            places[1:count, number], places[count, number] = np.searchsorted(keys, bounds), len(keys)
-        return places
+            ranges[1:count, number], ranges[count, number] = np.searchsorted(keys, bounds), len(keys)
+        return ranges
 
     def groups(self, by: str) -> list[str]:
         """The sources or languages that documents have, sorted."""
@@ -187,9 +187,9 @@ class EncodedCorpus:
 
     def ordered(self, by: str | None = None, group: str = "") -> Iterator[Index]:
         """Documents in shuffled order, many at a time: of all, or of one source or language. Records of ORDERED."""
-        places = self._ranges
+        ranges = self._ranges
         codes = [-1 if by is None else _code(part, by, group) for part in self.parts]
-        for start, stop in pairwise(places):
+        for start, stop in pairwise(ranges):
             found = [np.empty(0, ORDERED)]
             for number, part in enumerate(self.parts):
                 if (by is not None and codes[number] < 0) or start[number] == stop[number]:

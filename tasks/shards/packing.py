@@ -26,7 +26,7 @@ class Pieces:
 
     rows: Numbers
     starts: Numbers
-    documents: Numbers  # place of the piece's document among those packed
+    documents: Numbers  # number of the piece's document among those packed
     offsets: Numbers  # of its first token in its document
     lengths: Numbers  # in tokens
     begins: Numbers  # [rows + 1]: the row's first piece

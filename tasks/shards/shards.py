@@ -168,7 +168,7 @@ class Packed:
 
 
 def group_folder(name: str) -> str:
-    """The group's folder: its name, or where that makes no good folder one like it and a mark of the name."""
+    """The group's folder: its name, or where that makes no good folder one like it and a digest of the name."""
     safe = re.sub(r"[^\w.-]", "_", name).strip(".")[:80]
     return name if safe == name else f"{safe or 'group'}-{stable_id(name)[:8]}"
 

@@ -22,7 +22,7 @@ ScriptCounts = npt.NDArray[np.int64]  # (texts, SCRIPTS): letters of each text b
 
 WORD_CHARS = 480  # of a text, for the test by common words
 SAMPLE_CHARS = 2_000  # the model reads 3 MB/s; more text makes it no better
-PIECES = 4
+RUNS = 4
 COUNTED_CHARS = 32_768  # of a text, when its scripts have to be counted here
 HAN_WEIGHT = 4  # Latin letters that say as much as one Han character
 HAN_SHARE = 0.2  # of letters: from here on a text is Chinese or Japanese
@@ -108,7 +108,7 @@ def count_scripts(texts: Sequence[str]) -> ScriptCounts:
     counts = np.zeros((len(texts), len(SCRIPTS)), np.int64)
     for row, text in zip(counts, texts, strict=True):
         is_ascii = text.isascii()
-        seen = spread_sample(text, SAMPLE_CHARS if is_ascii else COUNTED_CHARS, PIECES if is_ascii else 16)
+        seen = spread_sample(text, SAMPLE_CHARS if is_ascii else COUNTED_CHARS, RUNS if is_ascii else 16)
         if is_ascii:
             row[LATIN] = len(seen.encode().translate(None, NO_ASCII_LETTERS))
         else:
@@ -117,12 +117,12 @@ def count_scripts(texts: Sequence[str]) -> ScriptCounts:
     return counts
 
 
-def spread_sample(text: str, chars: int = SAMPLE_CHARS, pieces: int = PIECES) -> str:
-    """At most `chars` characters, in pieces from the middles of equal parts; pieces begin and end anywhere."""
+def spread_sample(text: str, chars: int = SAMPLE_CHARS, runs: int = RUNS) -> str:
+    """At most `chars` characters, in runs from the middles of equal parts; runs begin and end anywhere."""
     if len(text) <= chars:
         return text
-    size, part = chars // pieces, len(text) // pieces
-    starts = (index * part + (part - size) // 2 for index in range(pieces))
+    size, part = chars // runs, len(text) // runs
+    starts = (index * part + (part - size) // 2 for index in range(runs))
     return " ".join(text[start : start + size - 1] for start in starts)
 
 

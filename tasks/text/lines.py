@@ -1,4 +1,4 @@
-"""Line filters: rules that drop single lines. All are off by default; blank lines pass them all.
+"""Line filters: checks that drop single lines. All are off by default; blank lines pass them all.
 
 Sources: C4 (arXiv 1910.10683, section 2.2) for terminal punctuation, short lines and the boilerplate phrases.
 """
@@ -39,7 +39,7 @@ BOILERPLATE: Mapping[str, tuple[str, ...]] = {
 class LineConfig(Section):
     """Which lines are dropped; the name of a field is the reason counted."""
 
-    terminal_punctuation: bool = Field(default=False, description="drop lines that end in no sentence mark (en or zh)")
+    terminal_punctuation: bool = Field(default=False, description="drop lines that end in no sentence punctuation (en or zh)")
     min_words: int | None = Field(default=None, ge=1, description="words, each Han character one; shorter lines go")
     max_chars: int | None = Field(default=None, ge=1, description="code points; longer lines go")
     javascript: bool = Field(default=False, description="drop lines that speak of JavaScript")
@@ -58,21 +58,21 @@ class LineConfig(Section):
 
 @dataclass(frozen=True)
 class Filtered:
-    """The lines left, and rule -> lines dropped by it."""
+    """The lines left, and reason -> lines dropped for it."""
 
     text: str
     dropped: Mapping[str, int]
 
 
 class LineFilter:
-    """Drops lines; the first rule that a line breaks is its reason."""
+    """Drops lines; the first check that a line fails is its reason."""
 
     def __init__(self, config: LineConfig) -> None:
         self._skip_repeats = config.duplicates
-        self._rules = [(name, rule) for name, rule in _rules(config) if rule]
+        self._checks = [(name, check) for name, check in _checks(config) if check]
 
     def filter(self, text: str) -> Filtered:
-        """The text without the lines that a rule drops."""
+        """The text without the lines that are dropped."""
         kept: list[str] = []
         dropped: dict[str, int] = {}
         previous = None
@@ -87,18 +87,18 @@ class LineFilter:
         return Filtered("\n".join(kept), dropped) if dropped else Filtered(text, dropped)
 
     def _reason(self, line: str, previous: str | None) -> str | None:
-        reason = next((name for name, breaks in self._rules if breaks(line)), None)
+        reason = next((name for name, fails in self._checks if fails(line)), None)
         if reason is None and self._skip_repeats and line == previous:
             return "duplicates"
         return reason
 
 
 def ends_a_sentence(line: str) -> bool:
-    """Whether the line, without white space around it, ends in a sentence mark; brackets behind the mark may close."""
+    """Whether the line, without white space around it, ends in sentence punctuation; brackets behind it may close."""
     return line.rstrip(AFTER_TERMINAL)[-1:] in TERMINAL_PUNCTUATION
 
 
-def _rules(config: LineConfig) -> list[tuple[str, Callable[[str], bool] | None]]:
+def _checks(config: LineConfig) -> list[tuple[str, Callable[[str], bool] | None]]:
     low, high = config.min_words, config.max_chars
     return [
         ("max_chars", (lambda line: len(line) > high) if high is not None else None),

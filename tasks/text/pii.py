@@ -93,13 +93,13 @@ class PiiMasker:
         return Masked(text, {**counts}, tuple(kind for kind in KINDS if kind in counts and kind in self._dropping))
 
     def _mask(self, text: str, matches: list[Match]) -> str:
-        pieces: list[str] = []
+        parts: list[str] = []
         last = 0
         for kind, start, end in matches:
             if kind in self._masked:
-                pieces += (text[last:start], PLACEHOLDERS[kind])
+                parts += (text[last:start], PLACEHOLDERS[kind])
                 last = end
-        return "".join(pieces) + text[last:] if pieces else text
+        return "".join(parts) + text[last:] if parts else text
 
 
 @functools.cache
@@ -153,9 +153,9 @@ def _without_overlaps(found: list[tuple[int, Match]]) -> list[Match]:
     starts: list[int] = []
     kept: list[Match] = []
     for _, match in sorted(set(found), key=lambda entry: (entry[0], entry[1].start)):
-        place = bisect.bisect(starts, match.start)
-        if (place and kept[place - 1].end > match.start) or (place < len(kept) and kept[place].start < match.end):
+        at = bisect.bisect(starts, match.start)
+        if (at and kept[at - 1].end > match.start) or (at < len(kept) and kept[at].start < match.end):
             continue
-        starts.insert(place, match.start)
-        kept.insert(place, match)
+        starts.insert(at, match.start)
+        kept.insert(at, match)
     return kept

@@ -52,7 +52,7 @@ class RepairConfig(Section):
 
 class Repaired(NamedTuple):
     """`flags` name what was mended besides white space: bidi, control, invisible, marks, mojibake, noncharacter, nul,
-    private_use, surrogate. `dropped_lines`: rule -> lines."""
+    private_use, surrogate. `dropped_lines`: reason -> lines."""
 
     text: str
     flags: tuple[str, ...] = ()
@@ -94,8 +94,8 @@ class Repairer:
             text = self._characters(self._words.remove(text), flags) if self._words else text
             if self._lines:
                 filtered = self._lines.filter(text)
-                dropped = {rule: dropped.get(rule, 0) + lines for rule, lines in filtered.dropped.items()} | {
-                    rule: lines for rule, lines in dropped.items() if rule not in filtered.dropped
+                dropped = {reason: dropped.get(reason, 0) + lines for reason, lines in filtered.dropped.items()} | {
+                    reason: lines for reason, lines in dropped.items() if reason not in filtered.dropped
                 }
                 text = self._characters(filtered.text, flags)
             if text == before:

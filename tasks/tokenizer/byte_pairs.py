@@ -14,7 +14,7 @@ def byte_letters() -> list[str]:
     """The printable letter that stands for each byte in a byte-level tokenizer.json (GPT-2's alphabet)."""
     shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in shown]
-    letters = {byte: chr(byte) for byte in shown} | {byte: chr(256 + place) for place, byte in enumerate(hidden)}
+    letters = {byte: chr(byte) for byte in shown} | {byte: chr(256 + number) for number, byte in enumerate(hidden)}
     return [letters[byte] for byte in range(256)]
 
 
@@ -34,19 +34,19 @@ def merges_of(products: Sequence[bytes]) -> list[tuple[bytes, bytes] | None]:
 
 
 def _last_merge(token: bytes, limit: int, ranks: dict[bytes, int]) -> tuple[bytes, bytes] | None:
-    parts = [token[place : place + 1] for place in range(len(token))]
+    parts = [token[at : at + 1] for at in range(len(token))]
     while len(parts) > 2:
         found = [ranks.get(left + right, limit) for left, right in pairwise(parts)]
         best = min(found)
         if best >= limit:
             return None
-        place = found.index(best)
-        parts[place : place + 2] = [parts[place] + parts[place + 1]]
+        at = found.index(best)
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
     return parts[0], parts[1]
 
 
 def learn_products(pattern: str, texts: Callable[[], Iterator[str]], most: int, least_count: int) -> list[tuple[bytes, bytes]]:
-    """At most `most` merges, in order, over the pieces of `texts`; none that occurs fewer than `least_count` times.
+    """At most `most` merges, in order, over the pretokens of `texts`; none that occurs fewer than `least_count` times.
 
     Equal texts give equal merges, whatever the number of threads: counts are sums, ties go to the lower pair of ids.
     0.6 of the CPU-seconds and half the memory of the trainer in `tokenizers`, at equal bytes a token

@@ -1,6 +1,6 @@
 """Pre-tokenizers: where a text may be cut into tokens, and what is done to it before; presets, named by what they do.
 
-No token crosses the end of a piece, and every piece has a bound, so that neither a run of one letter for megabytes nor a
+No token crosses the end of a pretoken, and every pretoken has a bound, so that neither a run of one letter for megabytes nor a
 script without spaces costs more than its length, in training or in encoding.
 """
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tokenizers import normalizers, pre_tokenizers
 
 Algorithm = Literal["bpe", "wordpiece", "unigram", "word", "character"]
-Pieces = Literal["mixed", "single_digits", "single_han", "gpt2", "words", "whitespace", "characters"]
+Pretokens = Literal["mixed", "single_digits", "single_han", "gpt2", "words", "whitespace", "characters"]
 Normalization = Literal["none", "nfc", "nfkc", "bert"]
 
 
@@ -30,7 +30,7 @@ def _mixed(digits: str, han: str) -> str:
     )
 
 
-PATTERNS: dict[Pieces, str] = {
+PATTERNS: dict[Pretokens, str] = {
     "mixed": _mixed(r"\p{N}{1,3}", r"\p{Han}{1,8}"),
     "single_digits": _mixed(r"\p{N}", r"\p{Han}{1,8}"),
     "single_han": _mixed(r"\p{N}{1,3}", r"\p{Han}"),
@@ -40,8 +40,8 @@ PATTERNS: dict[Pieces, str] = {
     "whitespace": r"<(?=\|)|(?:(?!<\|)\S){1,100}",
     "characters": r"[\s\S]",
 }
-DROP_SPACE: frozenset[Pieces] = frozenset({"words", "whitespace"})
-ALLOWED: dict[Algorithm, tuple[Pieces, ...]] = {  # the first is the default
+DROP_SPACE: frozenset[Pretokens] = frozenset({"words", "whitespace"})
+ALLOWED: dict[Algorithm, tuple[Pretokens, ...]] = {  # the first is the default
     "bpe": ("mixed", "single_digits", "single_han", "gpt2"),
     "unigram": ("mixed", "single_digits", "single_han", "gpt2"),
     "wordpiece": ("words", "whitespace"),
@@ -50,13 +50,13 @@ ALLOWED: dict[Algorithm, tuple[Pieces, ...]] = {  # the first is the default
 }
 
 
-def splitter(pieces: Pieces) -> "pre_tokenizers.PreTokenizer":
-    """Cuts a text into its pieces; white space between `words` and around `whitespace` is dropped."""
+def splitter(pretokens: Pretokens) -> "pre_tokenizers.PreTokenizer":
+    """Cuts a text into pretokens; white space between `words` and around `whitespace` is dropped."""
     from tokenizers import Regex, pre_tokenizers
 
-    if pieces in DROP_SPACE:
-        return pre_tokenizers.Split(Regex(PATTERNS[pieces]), "removed", invert=True)
-    return pre_tokenizers.Split(Regex(PATTERNS[pieces]), "isolated")
+    if pretokens in DROP_SPACE:
+        return pre_tokenizers.Split(Regex(PATTERNS[pretokens]), "removed", invert=True)
+    return pre_tokenizers.Split(Regex(PATTERNS[pretokens]), "isolated")
 
 
 def normalizer(normalization: Normalization) -> "normalizers.Normalizer | None":

@@ -17,7 +17,7 @@ from tasks.sampling import SampledDocument, sample_documents
 from tasks.settings import Json, Placement, Section
 from tasks.tokenizer.encoder_check import EncoderCheck, check_encoder
 from tasks.tokenizer.encoding import Encoder, load_tokenizer, vocabulary_size
-from tasks.tokenizer.pretokenizers import ALLOWED, Algorithm, Normalization, Pieces
+from tasks.tokenizer.pretokenizers import ALLOWED, Algorithm, Normalization, Pretokens
 from tasks.tokenizer.tokenizer_quality import (
     THIS,
     Measured,
@@ -60,7 +60,7 @@ class TokenizerConfig(Section):
     revision: Literal[2] = 2
     algorithm: Algorithm = Field(
         default="bpe",
-        description="bpe: byte pairs, no text is unknown; unigram: likeliest pieces, bytes for the rest; "
+        description="bpe: byte pairs, no text is unknown; unigram: likeliest tokens, bytes for the rest; "
         "wordpiece (BERT), word and character: what is not in the vocabulary becomes <|unk|>",
     )
     vocab_size: int = Field(
@@ -72,7 +72,7 @@ class TokenizerConfig(Section):
         default="none",
         description="Done to a text first, and not undone: Unicode nfc or nfkc; bert: lower case, no accents",
     )
-    pieces: Pieces | Literal["auto"] = Field(
+    pieces: Pretokens | Literal["auto"] = Field(
         default="auto",
         description="Where text is cut before tokens are looked for; auto is the algorithm's first. bpe, unigram: mixed "
         "(English, Chinese, code: 8 Han characters, 3 digits), single_digits, single_han, gpt2; wordpiece, word: "
@@ -131,16 +131,16 @@ class TokenizerConfig(Section):
 
     def _check_reserve(self) -> None:
         ours = special_names("character")  # <|unk|> included
-        for place, name in enumerate(self.reserve):
+        for number, name in enumerate(self.reserve):
             if not SPECIAL_FORM.fullmatch(name):
                 raise ValueError(f"reserve holds {name!r}, expected a name such as <|mask|>: a letter, letters, digits, _")
             if name in ours:
                 raise ValueError(f"reserve holds {name}, which every tokenizer here has or may have; leave it out")
-            if name in self.reserve[:place]:
+            if name in self.reserve[:number]:
                 raise ValueError(f"reserve holds {name} twice; once is enough")
 
-    def cut(self) -> Pieces:
-        """The pieces that `auto` stands for, or those asked for."""
+    def cut(self) -> Pretokens:
+        """The pretokens that `auto` stands for, or those asked for."""
         return ALLOWED[self.algorithm][0] if self.pieces == "auto" else self.pieces
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from tasks.settings import Json
 from tasks.tokenizer.byte_pairs import byte_letters, learn_products, spell
 from tasks.tokenizer.encoding import ASSISTANT, BOS, END, EOS, PAD, SPECIAL_TOKENS, UNKNOWN, USER
-from tasks.tokenizer.pretokenizers import ALLOWED, PATTERNS, Algorithm, Normalization, Pieces, normalizer, splitter
+from tasks.tokenizer.pretokenizers import ALLOWED, PATTERNS, Algorithm, Normalization, Pretokens, normalizer, splitter
 
 if TYPE_CHECKING:
     import tokenizers
@@ -43,7 +43,7 @@ def smallest_vocabulary(algorithm: Algorithm, reserve: Sequence[str] = ()) -> in
 
 
 def new_tokenizer(
-    algorithm: Algorithm = "bpe", pieces: Pieces | None = None, normalization: Normalization = "none"
+    algorithm: Algorithm = "bpe", pretokens: Pretokens | None = None, normalization: Normalization = "none"
 ) -> "tokenizers.Tokenizer":
     """An untrained tokenizer. `bpe` over bytes and `unigram` give any text back, if nothing is normalised."""
     import tokenizers
@@ -61,7 +61,7 @@ def new_tokenizer(
         tokenizer.decoder = decoder
     if (normal := normalizer(normalization)) is not None:
         tokenizer.normalizer = normal
-    cut = splitter(pieces or ALLOWED[algorithm][0])
+    cut = splitter(pretokens or ALLOWED[algorithm][0])
     if algorithm == "bpe":
         cut = pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.pre_tokenizer = cut
@@ -96,7 +96,7 @@ def learn_merges(
 
 def learn_merges_fast(
     tokenizer: "tokenizers.Tokenizer",
-    pieces: Pieces,
+    pretokens: Pretokens,
     texts: Callable[[], Iterator[str]],
     vocab_size: int,
     specials: Sequence[str],
@@ -110,7 +110,7 @@ def learn_merges_fast(
         return cut_texts(texts() if normal is None else (normal.normalize_str(text) for text in texts()))
 
     letters = byte_letters()
-    merges = learn_products(PATTERNS[pieces], portions, vocab_size - len(specials) - BYTE_ALPHABET, MIN_COUNT)
+    merges = learn_products(PATTERNS[pretokens], portions, vocab_size - len(specials) - BYTE_ALPHABET, MIN_COUNT)
     spelled = [(spell(left, letters), spell(right, letters)) for left, right in merges]
     tokens = [*specials, *sorted(letters), *(left + right for left, right in spelled)]
     tokenizer.model = models.BPE({token: number for number, token in enumerate(tokens)}, spelled)
@@ -146,10 +146,10 @@ def learn_vocabulary(
     tokenizer.train_from_iterator(cut_texts(texts()), trainer)
 
 
-def _learn_unigram(tokenizer: "tokenizers.Tokenizer", texts: Callable[[], Iterator[str]], pieces: int, specials: list[str]) -> None:
-    """Pieces by likelihood; the rarest fall to the size, and what has no piece is spelled in bytes.
+def _learn_unigram(tokenizer: "tokenizers.Tokenizer", texts: Callable[[], Iterator[str]], count: int, specials: list[str]) -> None:
+    """Tokens by likelihood; the rarest fall to the size, and what has none is spelled in bytes.
 
-    The trainer keeps every character, as if nothing could be spelled: it is given room for them beside the pieces, and
+    The trainer keeps every character, as if nothing could be spelled: it is given room for them beside the rest, and
     what is least likely is left out afterwards.
     """
     from tokenizers import models, trainers
@@ -158,7 +158,7 @@ def _learn_unigram(tokenizer: "tokenizers.Tokenizer", texts: Callable[[], Iterat
     for text in texts():
         characters.update(text if normal is None else normal.normalize_str(text))
     trainer = trainers.UnigramTrainer(
-        vocab_size=pieces + len(characters) + 1,
+        vocab_size=count + len(characters) + 1,
         special_tokens=[UNKNOWN],
         unk_token=UNKNOWN,
         max_piece_length=LONGEST_UNIGRAM,
@@ -169,26 +169,26 @@ def _learn_unigram(tokenizer: "tokenizers.Tokenizer", texts: Callable[[], Iterat
         scratch.normalizer = normal
     scratch.pre_tokenizer = tokenizer.pre_tokenizer
     scratch.train_from_iterator(cut_texts(texts()), trainer)
-    learned = settled_scores(_scored(scratch))[:pieces]
+    learned = settled_scores(_scored(scratch))[:count]
     known = [(name, NO_BYTE) for name in specials] + [(f"<0x{byte:02X}>", NO_BYTE) for byte in range(BYTE_ALPHABET)]
     tokenizer.model = models.Unigram([*known, *learned], specials.index(UNKNOWN), byte_fallback=True)
 
 
 def _scored(tokenizer: "tokenizers.Tokenizer") -> list[tuple[str, float]]:
     vocabulary = json.loads(tokenizer.to_str())["model"]["vocab"]
-    return [(piece, score) for piece, score in vocabulary if piece != UNKNOWN]
+    return [(token, score) for token, score in vocabulary if token != UNKNOWN]
 
 
 def settled_scores(scored: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
-    """The same pieces, likeliest first, with scores that do not depend on the order in which threads added them up.
+    """The same tokens, likeliest first, with scores that do not depend on the order in which threads added them up.
 
     The trainer keeps every character; the scores of those it would have dropped are the lowest, set apart by chance.
     """
     if not scored:
         return []
     lowest = round(min(score for _, score in scored), 6)
-    reach = lowest + PENALTY * (1 + sum(len(piece) == 1 for piece, _ in scored))
-    settled = [(piece, lowest if len(piece) == 1 and score <= reach else round(score, 6)) for piece, score in scored]
+    reach = lowest + PENALTY * (1 + sum(len(token) == 1 for token, _ in scored))
+    settled = [(token, lowest if len(token) == 1 and score <= reach else round(score, 6)) for token, score in scored]
     return sorted(settled, key=lambda item: (-item[1], item[0]))
 
 

@@ -35,24 +35,24 @@ Row = dict[str, object]
 Made = TypeVar("Made", bound=Artifact)
 
 
-def document(mark: str, text: str, group: str | None = None, language: str = "en", **meta: str) -> Row:
+def document(document_id: str, text: str, group: str | None = None, language: str = "en", **meta: str) -> Row:
     """A row of a document table."""
     pairs = sorted({**meta, **({"group": group} if group else {})}.items())
     size = len(text.encode())
-    return {"id": mark, "text": text, "source": "s", "path": "p", "language": language, "bytes": size, "meta": pairs}
+    return {"id": document_id, "text": text, "source": "s", "path": "p", "language": language, "bytes": size, "meta": pairs}
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A workspace and a place for file tasks; stages are run one by one."""
+    """A workspace and its file tasks; stages are run one by one."""
 
     workspace: Workspace
     files: FileTasks
 
     @staticmethod
-    def open(folder: Path, workers: int = 0, place: str = "processes") -> "Bench":
+    def open(folder: Path, workers: int = 0, backend: str = "processes") -> "Bench":
         workspace = Workspace(folder).open()
-        config = FilesConfig.model_validate({"workers": workers, "place": place})
+        config = FilesConfig.model_validate({"workers": workers, "place": backend})
         return Bench(workspace, FileTasks(workspace.root / "parts", config))
 
     def stage(self, stage: Stage[Config, Made], config: Config, **inputs: object) -> Made:
@@ -65,13 +65,13 @@ class Bench:
 
     def raw(self, *tables: Sequence[Row]) -> RawCorpus:
         """A raw corpus of these document tables."""
-        mark = f"{len(list((self.workspace.root / 'ingest').glob('*'))):016x}"
-        built = self.workspace.begin("ingest", mark, keep=False)
+        fingerprint = f"{len(list((self.workspace.root / 'ingest').glob('*'))):016x}"
+        built = self.workspace.begin("ingest", fingerprint, keep=False)
         for number, rows in enumerate(tables):
             with TableWriter(built / f"documents-{number:05d}-000.parquet", DOCUMENTS) as file:
                 file.write(pa.RecordBatch.from_pylist(list(rows), schema=DOCUMENTS))
         rows_out = sum(len(rows) for rows in tables)
-        manifest = describe("ingest", mark, {}, {}, built, StageOutcome(Ledger(rows_out=rows_out)), 0.0)
+        manifest = describe("ingest", fingerprint, {}, {}, built, StageOutcome(Ledger(rows_out=rows_out)), 0.0)
         return as_artifact(RawCorpus, self.workspace.publish(manifest), manifest)
 
     def ingest(self, *sources: Row) -> RawCorpus:

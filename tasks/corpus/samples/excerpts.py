@@ -1,4 +1,4 @@
-"""Excerpts: who a document is, and a piece of its text around the place that matters."""
+"""Excerpts: who a document is, and a part of its text around what matters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,12 +31,12 @@ class Shown:
     text: str
     starts_inside: bool
     ends_inside: bool
-    value: float | None = None  # the figure that a rule looks at
+    value: float | None = None  # the figure that it is shown for
     marked: tuple[int, int] | None = None
 
 
 def excerpt(document: Document, chars: int, around: int = 0, marked: int = 0, value: float | None = None) -> Shown:
-    """At most `chars` characters with place `around` in the first quarter; `marked` characters from there matter."""
+    """At most `chars` characters with position `around` in the first quarter; `marked` characters from there matter."""
     start = 0 if around <= chars // 4 else around - chars // 4
     text = document.text[start : start + chars]
     span = (around - start, min(around - start + marked, len(text))) if marked else None
@@ -63,8 +63,8 @@ def difference(one: str, other: str) -> int:
     return low
 
 
-def place_in_page(markup: str, text: str) -> int:
+def start_in_page(markup: str, text: str) -> int:
     """Where a page's main text begins in its markup, as far as it can be found; else 0."""
     probes = [line.strip()[:PROBE_CHARS] for line in text.splitlines() if len(line.strip()) >= PROBE_CHARS]
-    found = [place for probe in probes[:5] if (place := markup.rfind(probe)) >= 0]
+    found = [at for probe in probes[:5] if (at := markup.rfind(probe)) >= 0]
     return found[0] if found else 0

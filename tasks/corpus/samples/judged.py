@@ -115,7 +115,7 @@ def nearest_kept(asked: Asked, clean: Path, bounds: dict[str, Bound]) -> dict[st
 
 
 def _smallest(distances: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
-    """Places of the `count` smallest, of equal ones the first; without sorting all of them."""
+    """Indices of the `count` smallest, of equal ones the first; without sorting all of them."""
     last = min(count, len(distances)) - 1
     if last < 0:
         return np.zeros(0, np.int64)
@@ -124,7 +124,7 @@ def _smallest(distances: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.
 
 
 def deduplicate_groups(asked: Asked) -> list[Group]:
-    """Copies, and the document that was kept in their place."""
+    """Copies, and the document that was kept instead."""
     clean = asked.input("clean", "annotate")
     lowest = lowest_judged(asked, clean)
     rows = [row for reason in lowest.reasons() for row in lowest.rows(reason)]
@@ -148,9 +148,9 @@ def deduplicate_groups(asked: Asked) -> list[Group]:
 def _listings(asked: Asked, clean: Path) -> Iterable[tuple[Path, Path]]:
     """Tables with ids, and the tables with their texts: of this corpus, then of the earlier ones."""
     folders = [(asked.folder, clean)]
-    for name, mark in sorted(asked.manifest.inputs.items()):
+    for name, fingerprint in sorted(asked.manifest.inputs.items()):
         if name.startswith("file against."):
-            earlier = asked.workspace.folder("deduplicate", mark)
+            earlier = asked.workspace.folder("deduplicate", fingerprint)
             folders.append((earlier, input_of(earlier, "clean", "annotate", asked.workspace)))
     return [(path, _texts(texts, path)) for folder, texts in folders for path in sorted(folder.glob("verdicts-*.parquet"))]
 
@@ -159,9 +159,9 @@ def _copies(asked: Asked, row: Row, copy: Document, first: Document | None) -> P
     """Both from where they first differ, the start if they do not."""
     if first is None:
         return Pair(excerpt(copy, asked.chars, value=row.value))
-    place = difference(copy.text, first.text)
-    place = 0 if place == len(copy.text) == len(first.text) else place
-    return Pair(excerpt(copy, asked.chars, place, value=row.value), excerpt(first, asked.chars, place))
+    at = difference(copy.text, first.text)
+    at = 0 if at == len(copy.text) == len(first.text) else at
+    return Pair(excerpt(copy, asked.chars, at, value=row.value), excerpt(first, asked.chars, at))
 
 
 def decontaminate_groups(asked: Asked) -> list[Group]:
@@ -210,9 +210,9 @@ def judged_items(asked: Asked, items: set[str]) -> dict[str, Document]:
         path = asked.folder / f"{kind}.parquet"
         rows = find_ids(by_kind.get(kind, []), [(path, path)])
         documents = read_documents(rows.values())
-        found |= {f"{kind}/{mark}": documents[row] for mark, row in rows.items()}
-    for name, mark in asked.manifest.inputs.items():
-        path = asked.workspace.folder("examples", mark) / "heldout.parquet"
+        found |= {f"{kind}/{document_id}": documents[row] for document_id, row in rows.items()}
+    for name, fingerprint in asked.manifest.inputs.items():
+        path = asked.workspace.folder("examples", fingerprint) / "heldout.parquet"
         if name.startswith("examples.") and path.exists() and "examples" in by_kind:
             rows_of = pq.read_table(path, filters=[("id", "in", by_kind["examples"])]).to_pylist()
             found |= {f"examples/{row['id']}": _example(row) for row in rows_of}
@@ -229,10 +229,10 @@ def _contaminated(asked: Asked, row: Row, document: Document, match: Match, item
     """Around the shared run, and around the same run in the item (which may have it in other capitals)."""
     run, item = str(match["text"]), str(match["item"])
     note = f"shares {match['units']} words or characters with {item}; {float(str(match['item_share'])):.0%} of the item"
-    place = max(document.text.find(run), 0)
+    at = max(document.text.find(run), 0)
     other = items.get(item)
     beside = None
     if other is not None:
         there = other.text.lower().find(run.lower())
         beside = excerpt(other, asked.chars, max(there, 0), len(run) if there >= 0 else 0)
-    return Pair(excerpt(document, asked.chars, place, len(run), row.value), beside, note)
+    return Pair(excerpt(document, asked.chars, at, len(run), row.value), beside, note)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.corpus.samples.excerpts import Document, difference, excerpt, place_in_page
+from tasks.corpus.samples.excerpts import Document, difference, excerpt, start_in_page
 from tasks.corpus.samples.groups import Asked, Group, Pair, group_of, table_number
 from tasks.corpus.samples.rows import (
     SEED,
@@ -80,16 +80,16 @@ def _as_read(row: Row, raw: list[Path]) -> Row | None:
 
 
 def _pair(asked: Asked, row: Row, before: Row | None, documents: dict[Row, Document]) -> Pair:
-    """Both from the place on where they differ; of a page from where its main text begins."""
+    """Both from where they differ; of a page from where its main text begins."""
     after, raw = documents[row], None if before is None else documents.get(before)
     if raw is None:
         return Pair(excerpt(after, asked.chars, value=row.value))
     if raw.meta.get("format") == "html":
-        place = place_in_page(raw.text, after.text)
-        return Pair(excerpt(after, asked.chars, value=row.value), excerpt(raw, asked.chars, place))
-    place = difference(after.text, raw.text)
-    place = 0 if place == len(after.text) == len(raw.text) else place
-    return Pair(excerpt(after, asked.chars, place, value=row.value), excerpt(raw, asked.chars, place))
+        at = start_in_page(raw.text, after.text)
+        return Pair(excerpt(after, asked.chars, value=row.value), excerpt(raw, asked.chars, at))
+    at = difference(after.text, raw.text)
+    at = 0 if at == len(after.text) == len(raw.text) else at
+    return Pair(excerpt(after, asked.chars, at, value=row.value), excerpt(raw, asked.chars, at))
 
 
 def _figure(asked: Asked, reason: str) -> tuple[str, str]:
@@ -115,7 +115,7 @@ def lowest_mended(asked: Asked, raw: list[Path]) -> Lowest:
 
 def mendings(path: Path, raw_path: Path) -> Iterator[tuple[str, npt.NDArray[np.object_]]]:
     """For each kind of mending of a table: its name for the documents that it was done to, None for the others."""
-    after, before = (pq.read_table(place, columns=["id", "bytes", "meta"]) for place in (path, raw_path))
+    after, before = (pq.read_table(table, columns=["id", "bytes", "meta"]) for table in (path, raw_path))
     before = before.take(positions(after["id"].combine_chunks(), before["id"].combine_chunks()))
     flags, earlier = _noted(after, "repaired"), _noted(before, "repaired")
     is_page = np.equal(_noted(before, "format"), "html")

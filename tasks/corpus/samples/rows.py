@@ -48,7 +48,7 @@ class Lowest:
                 least = pc.call_function("select_k_unstable", [pa.table({"id": ids})], LEAST_IDS)
                 numbers, ids = numbers[least.to_numpy()], ids.take(least)
             hashed = sorted(zip(map(_hash, ids.to_pylist()), numbers.tolist(), ids.to_pylist(), strict=True))
-            found = [(place, _row(path, table, number, mark, reason)) for place, number, mark in hashed[: self.count]]
+            found = [(hashed_id, _row(path, table, number, id_, reason)) for hashed_id, number, id_ in hashed[: self.count]]
             merged = sorted([*self._rows.get(reason, []), *found], key=lambda entry: (entry[0], entry[1].id))
             self._rows[reason] = merged[: self.count]
 
@@ -61,14 +61,14 @@ class Lowest:
         return sorted(self._rows)
 
 
-def _hash(mark: str) -> float:
-    return unit_hash(mark, SEED)
+def _hash(document_id: str) -> float:
+    return unit_hash(document_id, SEED)
 
 
-def _row(path: Path, table: pa.Table, number: int, mark: str, reason: str) -> Row:
+def _row(path: Path, table: pa.Table, number: int, document_id: str, reason: str) -> Row:
     value = table["value"][number].as_py() if "value" in table.column_names else None
     cluster = table["cluster"][number].as_py() if "cluster" in table.column_names else None
-    return Row(path, number, mark, reason, value, cluster)
+    return Row(path, number, document_id, reason, value, cluster)
 
 
 def objects(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
@@ -113,7 +113,7 @@ def _read_table(path: Path, rows: list[Row]) -> Iterator[tuple[Row, Document]]:
         starts = np.cumsum([0, *sizes])
         groups = (np.searchsorted(starts, [row.number for row in rows], "right") - 1).tolist()
         for group in sorted(set(groups)):
-            here = {row: row.number - int(starts[group]) for row, place in zip(rows, groups, strict=True) if place == group}
+            here = {row: row.number - int(starts[group]) for row, its_group in zip(rows, groups, strict=True) if its_group == group}
             yield from _read_group(file, group, here)
 
 
@@ -131,8 +131,8 @@ def _read_group(file: pq.ParquetFile, group: int, rows: dict[Row, int]) -> Itera
 def as_document(row: dict[str, object]) -> Document:
     """A row of a document table."""
     meta: Iterable[tuple[str, str]] = row["meta"] or ()  # type: ignore[assignment]
-    mark, source, path, language = (str(row[name]) for name in ("id", "source", "path", "language"))
-    return Document(mark, source, path, language, int(str(row["bytes"])), str(row["text"]), dict(meta))
+    document_id, source, path, language = (str(row[name]) for name in ("id", "source", "path", "language"))
+    return Document(document_id, source, path, language, int(str(row["bytes"])), str(row["text"]), dict(meta))
 
 
 def find_ids(ids: Iterable[str], tables: Iterable[tuple[Path, Path]]) -> dict[str, Row]:
@@ -144,15 +144,15 @@ def find_ids(ids: Iterable[str], tables: Iterable[tuple[Path, Path]]) -> dict[st
             break
         if not listing.exists():
             continue
-        marks = pa.array(sorted(missing), pa.string())
-        places = positions(marks, pq.read_table(listing, columns=["id"])["id"].combine_chunks())
-        for mark, number in zip(marks.to_pylist(), places.to_pylist(), strict=True):
+        sought = pa.array(sorted(missing), pa.string())
+        numbers = positions(sought, pq.read_table(listing, columns=["id"])["id"].combine_chunks())
+        for document_id, number in zip(sought.to_pylist(), numbers.to_pylist(), strict=True):
             if number is not None:
-                found[mark] = Row(texts, number, mark, "")
+                found[document_id] = Row(texts, number, document_id, "")
         missing -= found.keys()
     return found
 
 
-def positions(marks: pa.Array, among: pa.Array) -> pa.Array:
-    """Where each of `marks` stands in `among`, null for those that do not."""
-    return pc.call_function("index_in", [marks], pc.SetLookupOptions(among))
+def positions(ids: pa.Array, among: pa.Array) -> pa.Array:
+    """Where each of `ids` stands in `among`, null for those that do not."""
+    return pc.call_function("index_in", [ids], pc.SetLookupOptions(among))

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from model.config.heads import HeadSpec
 from model.config.model_config import ModelConfig
-from tasks.contracts import column, label_rule, row_rule, text_column
+from tasks.contracts import column, label_check, row_check, text_column
 from tasks.examples.config import ExamplesConfig, RowExamples
 from tasks.examples.kinds.kind import (
     TEXT,
@@ -69,8 +69,8 @@ def contract(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
     return example_schema(
         "MultiLabelExamples",
         {"text": text_column(), "labels": column(pl.List(pl.String))},
-        label_rule("labels", labels),
-        row_rule(named.n_unique() == named.len(), "each label once"),
+        label_check("labels", labels),
+        row_check(named.n_unique() == named.len(), "each label once"),
     )
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from model.config.heads import HeadSpec
 from model.config.model_config import ModelConfig
-from tasks.contracts import column, row_rule, text_column
+from tasks.contracts import column, row_check, text_column
 from tasks.examples.config import ExamplesConfig, RowExamples
 from tasks.examples.kinds.kind import (
     TEXT,
@@ -82,8 +82,8 @@ def contract(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
     return example_schema(
         "ChoiceExamples",
         {"question": text_column(), "choices": column(pl.List(pl.String)), "answer": column(pl.Int64)},
-        row_rule((choices.len() > 1) & (choices.len() == choices.len().first()), "as many choices in every row, 2 or more"),
-        row_rule((answer >= 0) & (answer < choices.len()), "the number of a choice, from 0"),
+        row_check((choices.len() > 1) & (choices.len() == choices.len().first()), "as many choices in every row, 2 or more"),
+        row_check((answer >= 0) & (answer < choices.len()), "the number of a choice, from 0"),
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from model.config.heads import IGNORED, HeadSpec
 from model.config.model_config import ModelConfig
-from tasks.contracts import column, label_rule, row_rule
+from tasks.contracts import column, label_check, row_check
 from tasks.examples.config import ConllExamples, ExamplesConfig, PythonTokenKinds, RowExamples
 from tasks.examples.kinds.kind import TEXTS, EncodedExamples, Kind, LabelledExamples, Values, example_schema, id_lists
 from tasks.reading.encodings import has_surrogates
@@ -75,10 +75,10 @@ def contract(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
     return example_schema(
         "TokenLabelExamples",
         {"tokens": column(pl.List(pl.String)), "labels": column(pl.List(pl.String))},
-        row_rule(tokens.len() == named.len(), "as many labels as tokens"),
-        row_rule(tokens.len() > 0, "at least one token"),
-        row_rule(tokens.eval((pl.element().str.len_bytes() > 0).fill_null(False)).list.all(), "no empty token"),
-        label_rule("labels", labels),
+        row_check(tokens.len() == named.len(), "as many labels as tokens"),
+        row_check(tokens.len() > 0, "at least one token"),
+        row_check(tokens.eval((pl.element().str.len_bytes() > 0).fill_null(False)).list.all(), "no empty token"),
+        label_check("labels", labels),
     )
 
 

@@ -77,7 +77,7 @@ def test_no_near_copy_crosses_the_split(tmp_path: Path):
     base = [words(n, 60) for n in range(40)]
     found = [document(f"{n}-{copy}", text + f" {copy}") for n, text in enumerate(base) for copy in range(3)]
     corpus = run(tmp_path, found, keep="all", validation_share=0.3, max_overlap=None)
-    train, validation = ({mark.split("-")[0] for mark in ids(corpus, name)} for name in ("train-*.parquet", "validation.parquet"))
+    train, validation = ({id_.split("-")[0] for id_ in ids(corpus, name)} for name in ("train-*.parquet", "validation.parquet"))
     assert validation
     assert not train & validation
     assert corpus.ledger.rows_out == 120
@@ -193,10 +193,10 @@ def test_the_mixture_takes_its_share_of_a_language(tmp_path: Path):
     corpus = run(tmp_path, found, mixture=[{"language": "zh", "share": 0.25}])
     train = ids(corpus, "train-*.parquet")
     assert corpus.ledger.dropped == {"mixture": 200 - corpus.ledger.rows_out}
-    assert 10 <= sum(mark.startswith("z") for mark in train) <= 40
-    assert sum(mark.startswith("e") for mark in train) > 90
+    assert 10 <= sum(id_.startswith("z") for id_ in train) <= 40
+    assert sum(id_.startswith("e") for id_ in train) > 90
     told = {(row["split"], row["language"]): row["documents"] for row in rows(corpus, "mixture.parquet")}
-    assert told["train", "zh"] == sum(mark.startswith("z") for mark in train)
+    assert told["train", "zh"] == sum(id_.startswith("z") for id_ in train)
 
 
 def test_overlap_can_be_switched_off_and_a_wiped_corpus_is_the_users_error(tmp_path: Path):

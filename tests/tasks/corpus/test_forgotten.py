@@ -1,4 +1,4 @@
-"""Documents that are to be forgotten: the file they are marked in, and what ingest makes of it."""
+"""Documents that are to be forgotten: the file that names them, and what ingest makes of it."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ import pytest
 
 from flows.runner.execution import check_unchanged
 from flows.stages import INGEST, identify
-from tasks.corpus.forgotten import FILE, bearing_on, mark_forgotten, read_forgotten, text_digest
+from tasks.corpus.forgotten import FILE, add_forgotten, bearing_on, read_forgotten, text_digest
 from tasks.corpus.ingest import MANY_FILES, IngestConfig
 from tasks.errors import UserError
 from tests.tasks.corpus_run import Bench, Row, all_bytes, ids, rows
@@ -27,7 +27,7 @@ def source(path: Path, name: str = "s", kind: str = "jsonl", **settings: object)
 
 def forget(bench: Bench, row: Row) -> None:
     digest = text_digest(str(row["text"]))
-    mark_forgotten(bench.workspace.root, str(row["id"]), str(row["source"]), str(row["path"]), "asked to", digest)
+    add_forgotten(bench.workspace.root, str(row["id"]), str(row["source"]), str(row["path"]), "asked to", digest)
 
 
 def named(bench: Bench, settings: Row, text: str) -> Row:
@@ -39,11 +39,11 @@ def parts(bench: Bench) -> set[str]:
     return {path.name for path in (bench.workspace.root / "parts" / "ingest").glob("*")}
 
 
-def test_marked_documents_are_read_back_in_order_and_once(tmp_path: Path):
+def test_forgotten_documents_are_read_back_in_order_and_once(tmp_path: Path):
     assert read_forgotten(tmp_path) == ()
-    assert mark_forgotten(tmp_path, "b", "文", "a.txt:1", "一句话\nzwei") is None
-    assert mark_forgotten(tmp_path, "a", "s", "a.txt:2", "") is None
-    again = mark_forgotten(tmp_path, "b", "s", "elsewhere", "another reason")
+    assert add_forgotten(tmp_path, "b", "文", "a.txt:1", "一句话\nzwei") is None
+    assert add_forgotten(tmp_path, "a", "s", "a.txt:2", "") is None
+    again = add_forgotten(tmp_path, "b", "s", "elsewhere", "another reason")
     assert again is not None
     assert (again.path, again.reason) == ("a.txt:1", "一句话\nzwei")
     assert [entry.id for entry in read_forgotten(tmp_path)] == ["b", "a"]
@@ -51,17 +51,17 @@ def test_marked_documents_are_read_back_in_order_and_once(tmp_path: Path):
 
 
 def test_a_last_line_without_a_break_does_not_swallow_the_next(tmp_path: Path):
-    mark_forgotten(tmp_path, "a", "s", "p", "")
+    add_forgotten(tmp_path, "a", "s", "p", "")
     path = tmp_path / FILE
     path.write_text(path.read_text().rstrip("\n"))
-    mark_forgotten(tmp_path, "b", "s", "p", "")
+    add_forgotten(tmp_path, "b", "s", "p", "")
     path.write_text(path.read_text() + "\n\n")
     assert [entry.id for entry in read_forgotten(tmp_path)] == ["a", "b"]
 
 
 @pytest.mark.parametrize("line", ['{"id": "a", "sour', "[]", '{"id": "a"}', '{"id": 1, "source": "s", "path": "p"}'])
 def test_a_damaged_line_is_refused_by_its_number_and_never_passed_over(tmp_path: Path, line: str):
-    mark_forgotten(tmp_path, "a", "s", "p", "")
+    add_forgotten(tmp_path, "a", "s", "p", "")
     path = tmp_path / FILE
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(UserError, match=r"forgotten\.jsonl:2: found .* Fix: correct the line"):
@@ -69,7 +69,7 @@ def test_a_damaged_line_is_refused_by_its_number_and_never_passed_over(tmp_path:
 
 
 def test_writers_at_once_lose_no_line(tmp_path: Path):
-    threads = [threading.Thread(target=mark_forgotten, args=(tmp_path, f"{n:04d}", "s", "p" * 200, "r")) for n in range(40)]
+    threads = [threading.Thread(target=add_forgotten, args=(tmp_path, f"{n:04d}", "s", "p" * 200, "r")) for n in range(40)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -78,9 +78,9 @@ def test_writers_at_once_lose_no_line(tmp_path: Path):
 
 
 def test_a_document_bears_on_its_own_file_alone(tmp_path: Path):
-    for mark, path in {"1": "a.jsonl:1", "2": "a.jsonl", "3": "b/a.jsonl:1", "4": "a.jsonl2:1"}.items():
-        mark_forgotten(tmp_path, mark, "s", path, "")
-    mark_forgotten(tmp_path, "5", "other", "a.jsonl:1", "")
+    for document_id, path in {"1": "a.jsonl:1", "2": "a.jsonl", "3": "b/a.jsonl:1", "4": "a.jsonl2:1"}.items():
+        add_forgotten(tmp_path, document_id, "s", path, "")
+    add_forgotten(tmp_path, "5", "other", "a.jsonl:1", "")
     found = read_forgotten(tmp_path)
     assert bearing_on(found, "s", {"a.jsonl"}) == ("1", "2")
     assert bearing_on(found, "s", {"b/a.jsonl", "a.jsonl2"}) == ("3", "4")
@@ -119,7 +119,7 @@ def test_a_forgotten_text_that_moves_in_its_file_does_not_come_back(tmp_path: Pa
 
 
 def test_a_line_without_a_digest_closes_its_place_alone(tmp_path: Path):
-    mark_forgotten(tmp_path, "a", "s", "p:1", "")
+    add_forgotten(tmp_path, "a", "s", "p:1", "")
     path = tmp_path / FILE
     path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "digest"}))
     assert bearing_on(read_forgotten(tmp_path), "s", {"p"}) == ("a",)
@@ -192,7 +192,7 @@ def test_a_source_all_forgotten_is_told_as_that(tmp_path: Path):
         bench.ingest(settings)
 
 
-def test_a_document_marked_while_ingest_is_at_work_stops_it(tmp_path: Path):
+def test_a_document_forgotten_while_ingest_is_at_work_stops_it(tmp_path: Path):
     write_rows(tmp_path / "a.jsonl", {"text": "one"}, {"text": "two"})
     bench, settings = Bench.open(tmp_path / "w"), source(tmp_path / "a.jsonl")
     config = IngestConfig.model_validate({"sources": [settings]})

@@ -1,4 +1,4 @@
-"""Ingest: all sources of a recipe in document tables, in order, under ids and digests that no place of the files changes.
+"""Ingest: all sources of a recipe in document tables, in order, under ids and digests that stay when the files move.
 
 What single files turn into is tested with the readers, in tests/tasks/reading.
 """
@@ -60,12 +60,12 @@ def test_documents_and_rejects_keep_their_contracts_and_together_are_what_was_re
     assert (raw.ledger.rows_in, raw.ledger.rows_out) == (4, 2)
 
 
-def test_the_place_of_the_files_changes_neither_bytes_nor_digests_nor_identity(tmp_path: Path):
+def test_the_folder_of_the_files_changes_neither_bytes_nor_digests_nor_identity(tmp_path: Path):
     found = []
-    for place in ("here", "there/deep"):
-        write_rows(tmp_path / place / "a.jsonl", {"text": "one"}, {"text": None})
-        write_rows(tmp_path / place / "sub" / "a.jsonl", {"text": "two"})
-        settings = source("jsonl", tmp_path / place / "**" / "*.jsonl")
+    for folder in ("here", "there/deep"):
+        write_rows(tmp_path / folder / "a.jsonl", {"text": "one"}, {"text": None})
+        write_rows(tmp_path / folder / "sub" / "a.jsonl", {"text": "two"})
+        settings = source("jsonl", tmp_path / folder / "**" / "*.jsonl")
         raw = Bench.open(tmp_path / f"w-{len(found)}").ingest(settings)
         found.append((all_bytes(raw), raw.fingerprint, source_digests(config(settings)), identity(config(settings))))
     assert found[0] == found[1]
@@ -80,7 +80,7 @@ def test_a_changed_byte_changes_digest_and_fingerprint(tmp_path: Path):
     assert source_digests(config(settings)) != digests
     after = bench.ingest(settings)
     assert after.fingerprint != before.fingerprint
-    assert ids(after, "documents-*.parquet") == ids(before, "documents-*.parquet")  # a place, not a content
+    assert ids(after, "documents-*.parquet") == ids(before, "documents-*.parquet")  # where a document stands, not what it says
 
 
 def test_a_file_that_changes_after_it_was_found_is_the_users_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -257,7 +257,7 @@ def c4_drops(text: str) -> bool:
 
 
 def stood_before(elements: Sequence[str]) -> tuple[int, int]:
-    again = [element for place, element in enumerate(elements) if element in elements[:place]]
+    again = [element for at, element in enumerate(elements) if element in elements[:at]]
     return len(again), sum(map(len, again))
 
 
@@ -268,11 +268,11 @@ def top_gram(words: Sequence[str], n: int) -> int:
 
 def again_chars(words: Sequence[str], n: int) -> int:
     seen: set[str] = set()
-    place = total = 0
-    while place <= len(words) - n:
-        gram = " ".join(words[place : place + n])
-        total += len("".join(words[place : place + n])) if gram in seen else 0
-        place += n if gram in seen else 1
+    at = total = 0
+    while at <= len(words) - n:
+        gram = " ".join(words[at : at + n])
+        total += len("".join(words[at : at + n])) if gram in seen else 0
+        at += n if gram in seen else 1
         seen.add(gram)
     return total
 

@@ -119,15 +119,15 @@ def test_nothing_is_lost_between_the_stages(outcome: Outcome):
         assert ledger.rows_in == ledger.rows_out + sum(ledger.dropped.values()) > 0
     assert [ledger.rows_in for ledger in ledgers[1:]] == [ledger.rows_out for ledger in ledgers[:-1]]
     assert [ledger.bytes_in for ledger in ledgers[1:]] == [ledger.bytes_out for ledger in ledgers[:-1]]
-    places = [fate for (_, place), fates in outcome.fates.items() if place is None for fate in fates]
-    assert len(places) == ledgers[0].rows_in
+    read = [fate for (_, place), fates in outcome.fates.items() if place is None for fate in fates]
+    assert len(read) == ledgers[0].rows_in
 
 
 def test_a_copy_goes_only_where_another_stays(outcome: Outcome):
     (clusters,) = outcome.unique.path.glob("clusters.parquet")
     roots = set(pq.read_table(clusters)["root_id"].to_pylist())
     verdicts = [pq.read_table(path) for path in outcome.unique.path.glob("verdicts-*.parquet")]
-    kept = {mark for table in verdicts for mark in table.filter(pc.field("kept"))["id"].to_pylist()}
+    kept = {document_id for table in verdicts for document_id in table.filter(pc.field("kept"))["id"].to_pylist()}
     gone = [row for table in verdicts for row in table.to_pylist() if row["stage"] == "deduplicate"]
     assert roots <= kept
     assert all(row["cluster"] in kept for row in gone)

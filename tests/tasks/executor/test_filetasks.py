@@ -1,4 +1,4 @@
-"""File tasks: the same bytes from any place, nothing done twice, and no corpus without a file whose worker died."""
+"""File tasks: the same bytes from any backend, nothing done twice, and no corpus without a file whose worker died."""
 
 import json
 import os
@@ -158,9 +158,9 @@ def write_sources(folder: Path) -> Path:
     return folder
 
 
-def corpus_bytes(folder: Path, sources: Path, workers: int, place: str = "processes") -> dict[str, bytes]:
+def corpus_bytes(folder: Path, sources: Path, workers: int, backend: str = "processes") -> dict[str, bytes]:
     """Every byte that the corpus stages write."""
-    bench = Bench.open(folder, workers, place)
+    bench = Bench.open(folder, workers, backend)
     try:
         raw = bench.ingest({"name": "s", "kind": "jsonl", "paths": [str(sources)]})
         clean = bench.annotate(raw)

@@ -72,7 +72,7 @@ def paragraphs_of(text: str) -> list[str]:
 def sentences_of(line: str) -> int:
     """Sentences of a line that ends one.
 
-    One ends at a mark, more marks and closing quotes behind it; after . ? ! it takes white space, and no small letter after that.
+    One ends at punctuation, more of it and closing quotes behind; after . ? ! it takes white space, and no small letter after that.
     """
     inner = 0
     for found in re.finditer(r"[.?!。！？．؟۔।॥‼⁇⁈⁉｡](?:\s*[.?!。！？．؟۔।॥‼⁇⁈⁉｡]|[)\]\"'’”」』】》）])*", strip(line)):
@@ -84,7 +84,7 @@ def sentences_of(line: str) -> int:
 
 
 def c4_figures(lines: Sequence[str]) -> dict[str, float]:
-    """What C4's page rules look at. A line that ends in no mark, in an ellipsis, is short or has a giant word goes first."""
+    """What C4's page rules look at. A line that ends in no punctuation, in an ellipsis, is short or has a giant word goes first."""
     figures = {"c4_sentences": 0, "c4_brackets": 0, "c4_lorem": 0}
     for line in lines:
         visible, words = strip(line), [word for word, _ in words_of(line)]
@@ -104,33 +104,33 @@ def c4_figures(lines: Sequence[str]) -> dict[str, float]:
 
 def repeated(elements: Sequence[str]) -> tuple[int, int]:
     """How many stood before, and their characters."""
-    again = [element for place, element in enumerate(elements) if element in elements[:place]]
+    again = [element for at, element in enumerate(elements) if element in elements[:at]]
     return len(again), sum(map(len, again))
 
 
 def top_gram_chars(words: Sequence[tuple[str, bool]], n: int) -> int:
     """Times the most frequent n-gram (the first of them) occurs, times its characters with one for each space inside."""
-    grams = [tuple(word for word, _ in words[place : place + n]) for place in range(len(words) - n + 1)]
+    grams = [tuple(word for word, _ in words[at : at + n]) for at in range(len(words) - n + 1)]
     if not grams:
         return 0
     gram, times = Counter(grams).most_common(1)[0]
-    place = grams.index(gram)
-    spaces = sum(spaced for _, spaced in words[place + 1 : place + n])
+    at = grams.index(gram)
+    spaces = sum(spaced for _, spaced in words[at + 1 : at + n])
     return 0 if times == 1 else times * (sum(map(len, gram)) + spaces)
 
 
 def repeated_gram_chars(words: Sequence[tuple[str, bool]], n: int) -> int:
     """Characters of n-grams that stood before, from left to right, going on behind each."""
     seen: set[tuple[str, ...]] = set()
-    place = total = 0
-    while place <= len(words) - n:
-        gram = tuple(word for word, _ in words[place : place + n])
+    at = total = 0
+    while at <= len(words) - n:
+        gram = tuple(word for word, _ in words[at : at + n])
         if gram in seen:
             total += sum(map(len, gram))
-            place += n
+            at += n
         else:
             seen.add(gram)
-            place += 1
+            at += 1
     return total
 
 

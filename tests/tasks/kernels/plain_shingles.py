@@ -17,30 +17,30 @@ FULL_WIDTH = "".join(chr(c) for c in [*range(0xFF10, 0xFF1A), *range(0xFF21, 0xF
 def units_of(text: str) -> list[tuple[str, int, int]]:
     """Each unit as it counts, and where it lies in the UTF-8 bytes."""
     found: list[tuple[str, int, int]] = []
-    place, is_open = 0, False
+    at, is_open = 0, False
     for character in text:
         what, size = kind(character), len(character.encode())
         counts_as = "0" if what == "digit" else folded(character)
         if what in ("han", "kana"):
-            found.append((counts_as, place, place + size))
+            found.append((counts_as, at, at + size))
             is_open = False
         elif what in LETTERS or what == "digit":
             if is_open:
                 unit, start, _ = found[-1]
-                found[-1] = (unit + counts_as, start, place + size)
+                found[-1] = (unit + counts_as, start, at + size)
             else:
-                found.append((counts_as, place, place + size))
+                found.append((counts_as, at, at + size))
             is_open = True
         else:
             is_open = False
-        place += size
+        at += size
     return found
 
 
 def runs_of(text: str, n: int) -> list[tuple[str, ...]]:
     """Every run of n units, in order."""
     units = [unit for unit, _, _ in units_of(text)]
-    return [tuple(units[place : place + n]) for place in range(len(units) - n + 1)]
+    return [tuple(units[at : at + n]) for at in range(len(units) - n + 1)]
 
 
 def key_of(text: str) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def test_spans_are_bytes_of_chinese_text_too():
     assert without_spans(text, found.spans) == "请问：\n？谢谢😀"
 
 
-def test_of_two_shared_runs_the_longer_is_shown_and_both_are_marked():
+def test_of_two_shared_runs_the_longer_is_shown_and_both_are_found():
     text = "in our solar system x which planet in our solar system x"
     found = look(text)
     assert found.longest == "which planet in our solar system"
@@ -60,7 +60,7 @@ def test_of_two_shared_runs_the_longer_is_shown_and_both_are_marked():
     assert found.item_share == 3 / 9  # distinct runs, of the item's nine
 
 
-def test_runs_in_both_languages_are_marked_in_one_document():
+def test_runs_in_both_languages_are_found_in_one_document():
     text = f"{ENGLISH}。{CHINESE}"
     assert [text.encode()[start:end].decode() for start, end in look(text).spans] == [ENGLISH, CHINESE]
 

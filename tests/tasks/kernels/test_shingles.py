@@ -14,12 +14,12 @@ from tasks.kernels.shingles import GramSet, Signed, gram_hashes, sign, split_uni
 from tests.tasks.kernels.plain_shingles import key_of, resemblance, runs_of, units_of
 
 MASK, SPREAD = 2**64 - 1, 0x9E3779B97F4A7C15
-PIECES = [
+PARTS = [
     *("the", "The", "cat", "CAT", "b", "42", "43", "Ａｂ", "１", "é", "É", "ß", "İ", "я", "Я", "ε", "한"),
     *("中", "文", "か", "カ", "ー", "〇", "\U00020bb7", "😀", "·", "々"),
     *(" ", " ", " ", "\n", "\t", "\u3000", ",", ".", "-", "_", "'", "。", "½", "\u0301", "\u200b"),
 ]
-TEXTS = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
+TEXTS = st.lists(st.sampled_from(PARTS), max_size=40).map("".join)
 
 
 def signed(texts: Sequence[str], n: int = 3, slots: int = 16) -> Signed:
@@ -101,8 +101,8 @@ def test_equal_slots_estimate_the_resemblance(changed: int):
         chooser = random.Random(1000 * changed + seed)
         words = ["".join(chooser.choices("abcdefgh", k=5)) for _ in range(400)]
         altered = list(words)
-        for place in chooser.sample(range(400), changed):
-            altered[place] = "changed" + str(place)
+        for at in chooser.sample(range(400), changed):
+            altered[at] = "changed" + str(at)
         one, other = " ".join(words), " ".join(altered)
         signatures = signed([one, other], n=5, slots=512).signatures
         errors.append(float((signatures[0] == signatures[1]).mean()) - resemblance(one, other, 5))

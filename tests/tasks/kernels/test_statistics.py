@@ -13,7 +13,7 @@ from tasks.kernels.statistics import measure
 from tasks.kernels.statistics_columns import COUNTS, SHARES, UNBOUNDED
 from tests.tasks.kernels.plain_figures import figures
 
-PIECES = [
+PARTS = [
     *("the", "and", "cat", "cat ", "b", "They", "naïve", "3.14", "42", "word,", "(and", "javascript", "JavaScript;"),
     *(" ", " ", " ", "  ", "\t", "\u3000", "\u00a0", "\n", "\n", "\n\n", "\n \n", "\n\n\n", "\r\n"),
     *("的", "中", "一", "這", "猫", "〇", "龘", "\U00020bb7", "か", "ー", "カ", "ﾊ", "한", "글", "я", "ع", "々", "・"),
@@ -22,7 +22,7 @@ PIECES = [
     *("lorem ipsum", "Lorem Ipsum ", "terms of use", "privacy policy", "use cookies", "lorem  ipsum", "lor", "use"),
     *("a cat sat. ", "The end of it.\n", "same line here\n", "一二三四五六七八九十", 'he said "no." Then '),
 ]
-TEXTS = st.lists(st.sampled_from(PIECES), max_size=60).map("".join)
+TEXTS = st.lists(st.sampled_from(PARTS), max_size=60).map("".join)
 REPETITIVE = st.lists(st.sampled_from(["a", "bb", "a b ", "中", " ", "\n", "a bb a "]), max_size=120).map("".join)
 
 
@@ -168,7 +168,7 @@ def test_sentences_of_lines_that_c4_would_keep(line: str, sentences: int):
 
 def test_c4_looks_for_phrases_anywhere_in_a_line_and_for_brackets_before_policies():
     assert measured(["we say (lorem ipsum) to all."])[0]["c4_lorem"] == 1
-    assert measured(["we say lorem ipsum to all"])[0]["c4_lorem"] == 0  # ends in no mark: C4 drops the line
+    assert measured(["we say lorem ipsum to all"])[0]["c4_lorem"] == 0  # no punctuation at its end: C4 drops the line
     assert measured(["run MyJavaScript { now }."])[0]["c4_brackets"] == 0  # the line goes before brackets are looked for
     assert measured(["our Privacy Policy { is this }."])[0]["c4_brackets"] == 1
 

@@ -51,8 +51,8 @@ def test_text_comes_back_whatever_it_was_written_in(text: str, codec: str):
 def test_a_sentence_of_it_is_enough(pair: tuple[str, str], data: st.DataObject):
     text, codec = pair
     start = data.draw(st.integers(0, len(text) - 32))
-    piece = text[start : start + data.draw(st.integers(32, len(text)))]
-    assert decode(piece.encode(codec)).text == piece
+    part = text[start : start + data.draw(st.integers(32, len(text)))]
+    assert decode(part.encode(codec)).text == part
 
 
 @given(st.sampled_from([CHINESE, ENGLISH, JAPANESE]), st.sampled_from(["utf-8-sig", "utf-16", "utf-32"]))

@@ -38,10 +38,10 @@ def test_paths_folders_and_globs_share_the_folder_they_all_start_from(tmp_path: 
 
 def test_a_file_is_found_once_and_links_in_a_circle_end(tmp_path: Path):
     grow(tmp_path, "z.txt", "a/b.txt")
-    for place in ("a", "a/c"):
-        (tmp_path / place).mkdir(exist_ok=True)
-        os.symlink(tmp_path, tmp_path / place / "up")
-        os.symlink(tmp_path / "z.txt", tmp_path / place / "again.txt")
+    for name in ("a", "a/c"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        os.symlink(tmp_path, tmp_path / name / "up")
+        os.symlink(tmp_path / "z.txt", tmp_path / name / "again.txt")
     assert names(tmp_path / "**" / "*.txt", tmp_path / "z.txt") == ["a/b.txt", "z.txt"]
 
 
@@ -52,11 +52,11 @@ def test_a_pattern_finds_what_the_standard_library_finds(parts: list[str], data:
     import re
     import tempfile
 
-    with tempfile.TemporaryDirectory() as place:
-        grow(Path(place), *(f"{x}/{y}/f" for x in "ab" for y in "ab"), "f", "a/f")
+    with tempfile.TemporaryDirectory() as folder:
+        grow(Path(folder), *(f"{x}/{y}/f" for x in "ab" for y in "ab"), "f", "a/f")
         pattern = "/".join([*parts, "f"])
-        expected = set(glob.glob(pattern, root_dir=place, recursive=True))
-        every = {str(path.relative_to(place)) for path in Path(place).rglob("f") if path.is_file()}
+        expected = set(glob.glob(pattern, root_dir=folder, recursive=True))
+        every = {str(path.relative_to(folder)) for path in Path(folder).rglob("f") if path.is_file()}
         assert {path for path in every if re.fullmatch(pattern_regex(pattern), path)} == expected
 
 

@@ -100,10 +100,10 @@ def test_a_cut_page_is_kept_flagged_and_counted(tmp_path: Path):
 
 def test_ids_depend_on_name_and_position_or_the_id_field_alone(tmp_path: Path):
     found: list[list[Found | Refused]] = []
-    for place in ("here", "there"):
-        (tmp_path / place / "sub").mkdir(parents=True)
-        (tmp_path / place / "sub" / "a.jsonl").write_text('{"text": "one", "id": 7}\n\n{"text": "two"}\n')
-        found.append(list(read(source("jsonl", tmp_path / place / "**" / "*.jsonl"))))
+    for folder in ("here", "there"):
+        (tmp_path / folder / "sub").mkdir(parents=True)
+        (tmp_path / folder / "sub" / "a.jsonl").write_text('{"text": "one", "id": 7}\n\n{"text": "two"}\n')
+        found.append(list(read(source("jsonl", tmp_path / folder / "**" / "*.jsonl"))))
         (tmp_path / "there").mkdir(exist_ok=True)
         (tmp_path / "there" / "b.jsonl").write_text('{"text": "other", "id": 7}\n')
     assert found[0] == [one for one in found[1] if one.path.startswith("sub")]
@@ -162,10 +162,10 @@ def test_a_disk_that_fails_names_the_file(tmp_path: Path, monkeypatch: pytest.Mo
         list(read(source("text", tmp_path)))
 
 
-def test_a_changed_byte_changes_the_digest_and_the_place_does_not(tmp_path: Path):
+def test_a_changed_byte_changes_the_digest_and_the_folder_does_not(tmp_path: Path):
     (tmp_path / "sub").mkdir()
-    for place in (tmp_path, tmp_path / "sub"):
-        (place / "a.txt").write_text("one")
+    for folder in (tmp_path, tmp_path / "sub"):
+        (folder / "a.txt").write_text("one")
     first = digests_of(source("text", tmp_path / "a.txt"))
     assert digests_of(source("text", tmp_path / "sub" / "a.txt")) == first
     (tmp_path / "a.txt").write_text("two")

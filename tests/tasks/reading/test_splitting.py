@@ -1,22 +1,22 @@
-"""Cutting: no text is lost, none is longer than asked, and a piece knows where it came from."""
+"""Cutting: no text is lost, none is longer than asked, and a part knows where it came from."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.reading.splitting import cut_pieces, cut_text
+from tasks.reading.splitting import cut_parts, cut_text
 
 texts = st.lists(st.text("ab# 林\n\r", max_size=40), max_size=20).map("".join)
 splits = st.sampled_from(["file", "window", "blank_lines", "heading"])
 
 
 @given(texts, splits, st.integers(1, 30))
-def test_pieces_hold_all_text_in_order_and_fit_the_window(text: str, split: str, window: int):
+def test_parts_hold_all_text_in_order_and_fit_the_window(text: str, split: str, window: int):
     lines = text.splitlines(keepends=True)
-    pieces = list(cut_pieces(lines, split, window, "^#"))  # type: ignore[arg-type]
-    assert "".join("".join(piece.text for piece in pieces).split()) == "".join(text.split())
-    assert all(0 < len(piece.text) <= window and piece.text.strip() for piece in pieces)
+    parts = list(cut_parts(lines, split, window, "^#"))  # type: ignore[arg-type]
+    assert "".join("".join(part.text for part in parts).split()) == "".join(text.split())
+    assert all(0 < len(part.text) <= window and part.text.strip() for part in parts)
     whole = "".join(lines)
-    assert all(whole[piece.start : piece.end].strip() == piece.text.strip() for piece in pieces)
+    assert all(whole[part.start : part.end].strip() == part.text.strip() for part in parts)
 
 
 def test_lines_longer_than_the_window_are_cut_and_shorter_ones_are_not():
@@ -33,7 +33,7 @@ def test_a_document_starts_at_each_heading_and_before_the_first():
     assert list(cut_text(lines, "heading", 100, "^第.回")) == ["preface", "第一回 甲\ntext", "第二回 乙\ntext"]
 
 
-def test_blank_lines_without_end_take_no_place():
-    (piece,) = cut_pieces(["a\n", *["\n"] * 5_000, "b"], "file", 1_000)
-    assert len(piece.text) < 200
-    assert (piece.start, piece.end) == (0, 5_003)
+def test_blank_lines_without_end_take_no_room():
+    (part,) = cut_parts(["a\n", *["\n"] * 5_000, "b"], "file", 1_000)
+    assert len(part.text) < 200
+    assert (part.start, part.end) == (0, 5_003)

@@ -1,4 +1,4 @@
-"""What the tests of the shards share: one corpus, its tokenizer, a place for file tasks, a published artifact."""
+"""What the tests of the shards share: one corpus, its tokenizer, its file tasks, a published artifact."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -41,13 +41,13 @@ def make_texts(start: int, stop: int) -> Texts:
     return {f"doc-{i:04d}": " ".join(random.choice(WORDS, random.integers(1, 60))) for i in range(start, stop)}
 
 
-def make_corpus(root: Path, train: list[Texts], validation: Texts, mark: str = "c0ffee") -> Corpus:
+def make_corpus(root: Path, train: list[Texts], validation: Texts, fingerprint: str = "c0ffee") -> Corpus:
     workspace = Workspace(root).open()
-    folder = workspace.begin("decontaminate", mark, keep=False)
+    folder = workspace.begin("decontaminate", fingerprint, keep=False)
     for number, texts in enumerate(train):
         write_documents(folder / f"train-{number:05d}.parquet", texts)
     write_documents(folder / "validation.parquet", validation)
-    manifest = describe("decontaminate", mark, {}, {}, folder, StageOutcome(Ledger()), 0.0)
+    manifest = describe("decontaminate", fingerprint, {}, {}, folder, StageOutcome(Ledger()), 0.0)
     return as_artifact(Corpus, workspace.publish(manifest), manifest)
 
 
@@ -96,14 +96,14 @@ def unpacked(rows: TokenRows) -> dict[int, list[int]]:
     for row, segments in zip(everything, rows.segments(np.arange(rows.rows)), strict=True):
         start = 0
         for end, document, offset in zip(segments.ends, segments.documents, segments.offsets, strict=True):
-            for place in range(start, end):
-                token = found.setdefault(int(document), {}).setdefault(int(offset) + place - start, int(row[place]))
-                assert token == row[place]
+            for at in range(start, end):
+                token = found.setdefault(int(document), {}).setdefault(int(offset) + at - start, int(row[at]))
+                assert token == row[at]
             start = end
         assert (row[start:] == rows.header.pad).all()
     for tokens in found.values():
         assert sorted(tokens) == list(range(len(tokens)))
-    return {document: [tokens[place] for place in range(len(tokens))] for document, tokens in found.items()}
+    return {document: [tokens[at] for at in range(len(tokens))] for document, tokens in found.items()}
 
 
 def write_all(config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, out: Path, parts: Path) -> None:

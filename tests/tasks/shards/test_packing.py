@@ -1,4 +1,4 @@
-"""Packings of documents into rows: nothing is lost, nothing is doubled, and the compiled rule is the plain one."""
+"""Packings of documents into rows: nothing is lost, nothing is doubled, and compiled best fit is the plain one."""
 
 import itertools
 from collections.abc import Callable
@@ -52,9 +52,9 @@ def filled(pieces: Pieces, lengths: np.ndarray, width: int, skipped: int = 0) ->
     ):
         assert length > 0
         assert 0 <= offset - (skipped if document == 0 else 0) <= lengths[document] - length
-        for place in range(length):
-            assert rows[row][start + place] is None
-            rows[row][start + place] = (int(document), int(offset + place))
+        for at in range(length):
+            assert rows[row][start + at] is None
+            rows[row][start + at] = (int(document), int(offset + at))
     for row in rows:
         used = sum(cell is not None for cell in row)
         assert None not in row[:used], "padding only behind the last piece"
@@ -65,7 +65,7 @@ def filled(pieces: Pieces, lengths: np.ndarray, width: int, skipped: int = 0) ->
 @example([], 5)
 @example([60], 3)
 @settings(max_examples=300, deadline=None)
-def test_compiled_best_fit_places_pieces_as_the_plain_rule_does(lengths: list[int], width: int):
+def test_compiled_best_fit_places_pieces_as_plain_best_fit_does(lengths: list[int], width: int):
     _, _, sizes = cut_documents(np.array(lengths, np.int64), width)
     rows, starts, count = plain_best_fit(sizes.tolist(), width)
     pieces = pack_best_fit(np.array(lengths, np.int64), width, 7, 0)
@@ -103,7 +103,7 @@ def test_documents_too_long_for_a_row_fill_rows_alone_but_for_their_end(lengths:
 
 @given(LENGTHS, WIDTHS)
 @settings(max_examples=200, deadline=None)
-def test_pieces_of_a_row_stand_together_in_the_order_of_their_places(lengths: list[int], width: int):
+def test_pieces_of_a_row_stand_together_in_the_order_of_their_starts(lengths: list[int], width: int):
     pieces = pack_best_fit(np.array(lengths, np.int64), width, 3)
     for row in range(pieces.count):
         here = slice(pieces.begins[row], pieces.begins[row + 1])
@@ -174,5 +174,5 @@ def test_piece_counts_at_the_edges_of_a_row():
 def test_loader_with_the_seed_of_the_packing_does_not_undo_its_shuffle():
     pieces = pack_best_fit(np.array([100_001]), 101, 7, 0)  # one document of 1,000 rows
     batch = RowOrder(np.array([pieces.count]), 7, 0, None).numbers(np.arange(64))
-    places = np.sort(pieces.offsets[np.argsort(pieces.rows)][batch])
-    assert places[-1] - places[0] > 50_000
+    offsets = np.sort(pieces.offsets[np.argsort(pieces.rows)][batch])
+    assert offsets[-1] - offsets[0] > 50_000

@@ -124,9 +124,9 @@ def test_same_bytes_for_any_number_of_workers_and_whatever_is_read_at_a_time(
         monkeypatch.setattr(tasks.shards.encoded_corpus, "ENCODE_BYTES", read_bytes)
         monkeypatch.setattr(tasks.shards.encoded_corpus, "SORT_TOKENS", read_bytes)
         monkeypatch.setattr(tasks.shards.encoded_corpus, "RANGE_DOCUMENTS", documents)
-        place = tmp_path / f"{workers}-{documents}"
-        files = FileTasks(place / "parts", FilesConfig(workers=workers))
-        found.append(digests(run(config, corpus, tokenizer, place / "out", files)[0]))
+        folder = tmp_path / f"{workers}-{documents}"
+        files = FileTasks(folder / "parts", FilesConfig(workers=workers))
+        found.append(digests(run(config, corpus, tokenizer, folder / "out", files)[0]))
     assert found[0] == found[1] == found[2]
     assert len(found[0]) > 5
 

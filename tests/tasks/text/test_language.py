@@ -162,5 +162,5 @@ def test_any_text_gets_one_result_of_its_own(texts: list[str]):
 
 
 @given(st.text(max_size=300), st.integers(4, 100), st.integers(1, 4))
-def test_a_sample_is_never_longer_than_asked(text: str, chars: int, pieces: int):
-    assert len(spread_sample(text, chars, pieces)) <= max(chars, 1)
+def test_a_sample_is_never_longer_than_asked(text: str, chars: int, runs: int):
+    assert len(spread_sample(text, chars, runs)) <= max(chars, 1)

@@ -13,7 +13,7 @@ from tests.torture_text import TextCase, text_cases
 MASKER = PiiMasker(PiiConfig())
 STRESS = [case for case in text_cases() if case.group == 8]
 DATA = [case for case in text_cases() if case.group == 13]
-PIECES = [
+PARTS = [
     "a.b@example.org", "＠", "@", "13812345678", "１３８", "+86 ", "+1 (212) 555-0147", "0", "1", "4539148803436467",
     "11010519491231002X",
     "93.184.216.34", "2606:2800:220:1::25c8", ".", "-", " ", "(", ")", "/", ":", "x", "中", "，", "\n", "tel ",
@@ -21,7 +21,7 @@ PIECES = [
     "AKIAIOSFODNN7EXAMPLE", "eyJhbGciOi.eyJzdWIiOi.SflKxwRJSM", "sk-", "078-05-1120", "ext 12", "-----BEGIN PRIVATE KEY-----",
     "-----END PRIVATE KEY-----", "2019", "_", "$", "é",
 ]  # fmt: skip
-TEXTS = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=6)), max_size=14).map("".join)
+TEXTS = st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=6)), max_size=14).map("".join)
 
 
 @pytest.mark.parametrize("case", DATA, ids=lambda case: case.name)
@@ -46,11 +46,11 @@ def test_masking_twice_changes_nothing(text: str):
 @settings(max_examples=300, deadline=None)
 @given(TEXTS)
 def test_nothing_outside_the_matches_changes(text: str):
-    pieces, last = [], 0
+    parts, last = [], 0
     for kind, start, end in find_pii(text):
-        pieces += [text[last:start], PLACEHOLDERS[kind]]
+        parts += [text[last:start], PLACEHOLDERS[kind]]
         last = end
-    expected = "".join(pieces) + text[last:]
+    expected = "".join(parts) + text[last:]
     assume(not find_pii(expected))  # a mask may set free what stood against the match
     assert MASKER.apply(text).text == expected
 

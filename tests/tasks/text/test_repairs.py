@@ -87,8 +87,8 @@ def test_with_every_step_off_a_text_stays_as_it_is(text: str):
 @pytest.mark.parametrize("length", range(1, 40))
 def test_damage_is_seen_wherever_it_stands(length: int):
     for bad in ("\0", "\u200b", " \n", "\r", "\n\n\n\n", "Ã©"):
-        for place in range(length):
-            text = "x" * place + bad + "y" * (length - place)
+        for at in range(length):
+            text = "x" * at + bad + "y" * (length - at)
             assert DEFAULT.repair(text).text != text
 
 
@@ -156,7 +156,7 @@ def filtered(config: LineConfig, text: str) -> tuple[str, dict[str, int]]:
     return result.text, dict(result.dropped)
 
 
-def test_lines_go_by_the_first_rule_they_break_and_are_counted():
+def test_lines_go_by_the_first_check_they_fail_and_are_counted():
     config = LineConfig(min_words=3, max_chars=40, javascript=True, terminal_punctuation=True)
     text = "Home\nPlease enable JavaScript to go on.\nA line without an end\nThis one stays.\n" + "long " * 20
     expected = {"min_words": 1, "javascript": 1, "terminal_punctuation": 1, "max_chars": 1}

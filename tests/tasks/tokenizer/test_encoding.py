@@ -29,9 +29,9 @@ PARTS = [
 ]  # fmt: skip
 
 
-def byte_level(pieces: str = "mixed") -> RustTokenizer:
-    tokenizer = new_tokenizer("bpe", pieces)
-    learn_merges_fast(tokenizer, pieces, lambda: iter(LEARNED), 500, SPECIAL_TOKENS)
+def byte_level(pretokens: str = "mixed") -> RustTokenizer:
+    tokenizer = new_tokenizer("bpe", pretokens)
+    learn_merges_fast(tokenizer, pretokens, lambda: iter(LEARNED), 500, SPECIAL_TOKENS)
     complete(tokenizer)
     return tokenizer
 
@@ -61,9 +61,9 @@ def test_many_texts_are_encoded_each_alone(encoder: Encoder) -> None:
     assert [ids.tolist() for ids in encoder.encode(texts)] == encode_documents(encoder.tokenizer, texts)
 
 
-def test_no_piece_outgrows_its_bound() -> None:
-    for pieces in ("mixed", "gpt2", "words", "whitespace", "single_han"):
-        cut = splitter(pieces)
+def test_no_pretoken_outgrows_its_bound() -> None:
+    for pretokens in ("mixed", "gpt2", "words", "whitespace", "single_han"):
+        cut = splitter(pretokens)
         for text in (
             "a" * 500,
             " " * 500,
@@ -74,7 +74,7 @@ def test_no_piece_outgrows_its_bound() -> None:
             "\u0301" * 500,
             "\n" + " " * 500,
         ):
-            assert max((len(piece) for piece, _ in cut.pre_tokenize_str(text)), default=0) <= 100
+            assert max((len(pretoken) for pretoken, _ in cut.pre_tokenize_str(text)), default=0) <= 100
 
 
 def test_white_space_for_megabytes_is_encoded_exactly() -> None:

@@ -150,9 +150,9 @@ def test_references_are_measured_on_the_same_text(tmp_path: Path) -> None:
 
 
 def test_references_of_one_name_are_refused(tmp_path: Path) -> None:
-    for place in ("a/name", "b/name"):
-        (tmp_path / place).mkdir(parents=True)
-        (tmp_path / place / "tokenizer.json").write_text("{}")
+    for folder in ("a/name", "b/name"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "tokenizer.json").write_text("{}")
     config = TokenizerConfig(references=(str(tmp_path / "a/name"), str(tmp_path / "b/name")))
     with pytest.raises(UserError, match="would stand in the table as 'name'"):
         existing_digests(config)
@@ -221,8 +221,8 @@ def test_merges_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
     (tmp_path / "tests_texts.py").write_text("import random\n" + _source_of_sentences())
     outputs = set()
     for threads in ("1", "3"):
-        place = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}", "RAYON_NUM_THREADS": threads}
-        done = subprocess.run([sys.executable, "-c", script], env=os.environ | place, capture_output=True, check=True)
+        environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}", "RAYON_NUM_THREADS": threads}
+        done = subprocess.run([sys.executable, "-c", script], env=os.environ | environment, capture_output=True, check=True)
         outputs.add(done.stdout)
     assert len(outputs) == 1
     assert len(outputs.pop()) > 10_000

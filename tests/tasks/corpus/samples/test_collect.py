@@ -98,7 +98,7 @@ def test_every_reason_of_the_ledger_has_its_samples(corpus: Corpus):
 def test_samples_are_those_with_the_smallest_hashes(corpus: Corpus):
     dropped = [str(row["id"]) for row in rows(corpus.stages["select"], "verdicts-*") if row["reason"] == "min_words"]
     shown = [pair.sample.id for pair in corpus.groups("select", count=4)["min_words"].pairs]
-    assert shown == sorted(dropped, key=lambda mark: unit_hash(mark, 0))[:4]
+    assert shown == sorted(dropped, key=lambda document_id: unit_hash(document_id, 0))[:4]
     assert corpus.groups("select", 4) == corpus.groups("select", 4)
 
 
@@ -185,13 +185,13 @@ def test_rows_are_read_from_their_row_groups(tmp_path: Path):
 
 @given(st.text("ab", max_size=30), st.text("ab", max_size=30))
 def test_difference_is_the_first_character_that_differs(one: str, other: str):
-    place = difference(one, other)
-    assert one[:place] == other[:place]
-    assert place in (len(one), len(other)) or one[place] != other[place]
+    at = difference(one, other)
+    assert one[:at] == other[:at]
+    assert at in (len(one), len(other)) or one[at] != other[at]
 
 
 @given(st.text(max_size=80), st.integers(1, 40), st.data())
-def test_an_excerpt_holds_the_place_it_is_about(text: str, chars: int, data: st.DataObject):
+def test_an_excerpt_holds_the_characters_it_is_about(text: str, chars: int, data: st.DataObject):
     around = data.draw(st.integers(0, max(0, len(text) - 1)))
     shown = excerpt(Document("i", "s", "p", "en", 0, text), chars, around, marked=1)
     assert len(shown.text) <= chars
