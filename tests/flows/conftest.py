@@ -48,7 +48,6 @@ pretrain:
   checkpoint_every: 4
   log_every: 1
   threads: 1
-heldout: {share: 0.3}
 examples:
   - {name: topics, kind: classification, source: {kind: jsonl, paths: [INPUT/topics.jsonl]}}
   - {name: answers, kind: instruction, source: {kind: jsonl, paths: [INPUT/answers.jsonl]}}
@@ -66,6 +65,7 @@ evaluate:
   prompts: ["The "]
   resamples: 100
 register: {name: tiny}
+heldout: {share: 0.3}
 """
 
 

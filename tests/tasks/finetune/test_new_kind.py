@@ -39,7 +39,7 @@ def prepared(folder: Path) -> Examples:
     numbers = np.random.default_rng(0).permutation(90).tolist()  # tell the rows apart, and nothing else
     fruit = ["apple", "plum"]
     rows = [
-        {"premise": f"a {fruit[n % 2]} {n}", "hypothesis": f"a {fruit[n // 2 % 2]}", "label": "yes" if n % 2 == n // 2 % 2 else "no"}
+        {"premise": f"a {fruit[n % 2]} {n}", "hypothesis": f"a {fruit[n // 2 % 2]}", "label": "no" if n // 2 % 2 else "yes"}
         for n in numbers
     ]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"premise": "a"}]))
