@@ -69,10 +69,10 @@ def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json:
     from tasks.artifacts import Workspace
     from tasks.tracking.address import require_answer, tracking_address
 
-    place = Workspace(loaded.recipe.workspace).open()
+    chosen = Workspace(loaded.recipe.workspace).open()
     check_sources(loaded.recipe)  # a path that is wrong is told before a server is started
-    require_answer(tracking_address(loaded.recipe.tracking.uri, place))  # before a server is started
-    settle(place.root)
+    require_answer(tracking_address(loaded.recipe.tracking.uri, chosen))  # before a server is started
+    settle(chosen.root)
     from flows.deployed import FLOWS, guarded, require_server
 
     require_server()
@@ -99,8 +99,8 @@ def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json
     from tasks.tracking.address import tracking_address
 
     loaded, _ = _load(recipe, overrides, workspace)
-    place = Workspace(loaded.recipe.workspace)
-    planned = Plan(place, tracking_address(loaded.recipe.tracking.uri, place))
+    chosen = Workspace(loaded.recipe.workspace)
+    planned = Plan(chosen, tracking_address(loaded.recipe.tracking.uri, chosen))
     loaded.dag(planned)
     if as_json:
         click.echo(json.dumps(plan_json(planned.rows, loaded.recipe), ensure_ascii=False, indent=1))
@@ -199,8 +199,8 @@ def generate(
         dtype,
         frozenset(name for name in context.params if context.get_parameter_source(name) == spelled),
     )
-    place = Workspace(workspace or "workspace")
-    answer(resolve_model(model, place, tracking_address(None, place)), asked)
+    chosen = Workspace(workspace or "workspace")
+    answer(resolve_model(model, chosen, tracking_address(None, chosen)), asked)
 
 
 @cli.command()
@@ -250,10 +250,10 @@ def export(
     from tasks.inference.saved_models import resolve_model
     from tasks.tracking.address import tracking_address
 
-    place = Workspace(workspace or "workspace")
-    source = resolve_model(model, place, tracking_address(None, place), allow_pickle)
+    chosen = Workspace(workspace or "workspace")
+    source = resolve_model(model, chosen, tracking_address(None, chosen), allow_pickle)
     try:
-        exported = export_model(source, Path(folder).expanduser(), dtype, allow_pickle, place)
+        exported = export_model(source, Path(folder).expanduser(), dtype, allow_pickle, chosen)
     except UnequalError as error:
         click.echo(certificate_table(error.checks), err=True)
         click.echo(f"error: what was written is not what {model} says: {error}. Nothing is left at {folder}.", err=True)
@@ -277,9 +277,9 @@ def inspect(
     from tasks.artifacts import Workspace
     from tasks.corpus.samples.collect import samples_of
 
-    place = Workspace(workspace or "workspace")
-    manifest = find_artifact(place, stage, artifact)
-    groups = samples_of(place, manifest, count, only=reason)
+    chosen = Workspace(workspace or "workspace")
+    manifest = find_artifact(chosen, stage, artifact)
+    groups = samples_of(chosen, manifest, count, only=reason)
     if reason is not None:
         check_reason(manifest, reason, groups)
     if page is not None:
@@ -321,8 +321,8 @@ def trace(
 
     view.check_asked(run, step, document, text, page)
     settle()
-    place = Workspace(workspace or (own_workspace(run) if run else None) or "workspace")
-    found = None if run is None else find_run(run, place, tracking_address(None, place))
+    chosen = Workspace(workspace or (own_workspace(run) if run else None) or "workspace")
+    found = None if run is None else find_run(run, chosen, tracking_address(None, chosen))
     if found is not None and step is not None:
         documents = view.step_of(found, step)
         if page is not None:
@@ -330,24 +330,24 @@ def trace(
         told = view.step_document(found, step, documents) if as_json else None
         shown = f"wrote {page}" if page is not None else view.step_view(found, step, documents)
     elif document is not None:
-        one, went = view.trace_document(place, document, found)
-        told = view.document_json(place, one, went) if as_json else None
-        shown = "" if as_json else view.document_view(place, one, went)
+        one, went = view.trace_document(chosen, document, found)
+        told = view.document_json(chosen, one, went) if as_json else None
+        shown = "" if as_json else view.document_view(chosen, one, went)
     else:
-        hits, ways = view.trace_text(place, text or "", found)
+        hits, ways = view.trace_text(chosen, text or "", found)
         told = view.text_json(hits, ways) if as_json else None
-        shown = "" if as_json else view.text_view(place, hits, ways)
+        shown = "" if as_json else view.text_view(chosen, hits, ways)
     click.echo(shown if told is None else json.dumps(told, ensure_ascii=False, indent=1))
 
 
 @cli.command()
 @click.argument("document", required=False, metavar="ID")
 @click.option("--reason", default="", help="Why, for the record.")
-@click.option("--list", "lists", is_flag=True, help="Show what is marked.")
+@click.option("--list", "lists", is_flag=True, help="Show what is to be forgotten.")
 @WORKSPACE
 @JSON
 def forget(document: str | None, reason: str, lists: bool, workspace: str | None, as_json: bool) -> None:
-    """Mark the document ID to be forgotten, and name everything that holds it or learned from it.
+    """Have the document ID forgotten, and name everything that holds it or learned from it.
 
     Every later run leaves the document out where it is read and makes again what it touched. What was made before stays until
     you delete it. An id is a place: source, file and record, or the row's own name with id_field; should records move, the
@@ -358,14 +358,14 @@ def forget(document: str | None, reason: str, lists: bool, workspace: str | None
     from tasks.corpus.forgotten import read_forgotten
 
     forgetting.check_asked(document, reason, lists)
-    place = Workspace(workspace or "workspace")
+    chosen = Workspace(workspace or "workspace")
     if document is None:
-        told = forgetting.list_json(read_forgotten(place.root)) if as_json else None
-        shown = forgetting.list_view(place)
+        told = forgetting.list_json(read_forgotten(chosen.root)) if as_json else None
+        shown = forgetting.list_view(chosen)
     else:
-        marked = forgetting.forget(place, document, reason)
-        told = forgetting.marked_json(place, marked) if as_json else None
-        shown = forgetting.marked_view(place, marked)
+        forgotten = forgetting.forget(chosen, document, reason)
+        told = forgetting.forgotten_json(chosen, forgotten) if as_json else None
+        shown = forgetting.forgotten_view(chosen, forgotten)
     click.echo(shown if told is None else json.dumps(told, ensure_ascii=False, indent=1))
 
 
@@ -382,8 +382,8 @@ def doctor(workspace: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"checks": [asdict(check) for check in checks]}, indent=1))
     for check in [] if as_json else checks:
-        mark = click.style("ok  ", fg="green") if check.fine else click.style("FAIL", fg="red")
-        click.echo(f"{mark} {check.name:<10} {check.found}" + ("" if check.fine else f"\n     {'':<10} fix: {check.fix}"))
+        verdict = click.style("ok  ", fg="green") if check.fine else click.style("FAIL", fg="red")
+        click.echo(f"{verdict} {check.name:<10} {check.found}" + ("" if check.fine else f"\n     {'':<10} fix: {check.fix}"))
     if not all(check.fine for check in checks):
         sys.exit(2)
 

@@ -19,12 +19,12 @@ from tasks.tracking.journal import Journal, start_sender
 def score(model: str, suite: str, overrides: Sequence[str], workspace: Path) -> list[ScoreRow]:
     """The rows of the score table; figures also go to the MLflow experiment `evaluate`, one run per call."""
     config = checked(EvaluateConfig, read_recipe(suite, overrides))
-    place = Workspace(workspace).open()
-    address = tracking_address(None, place)
+    opened = Workspace(workspace).open()
+    address = tracking_address(None, opened)
     require_answer(address)
-    folder = resolve_model(model, place, address)
-    journal = Journal(place.root / "journal", "evaluate", f"{model} on {config.suite}", {"wordmill.model": model})
-    sender = start_sender(place.root / "journal", address, place.root / "mlartifacts")
+    folder = resolve_model(model, opened, address)
+    journal = Journal(opened.root / "journal", "evaluate", f"{model} on {config.suite}", {"wordmill.model": model})
+    sender = start_sender(opened.root / "journal", address, opened.root / "mlartifacts")
     journal.params(journal.run, {"model": model, "folder": str(folder), **flattened(identity(config))})
     status = "FAILED"
     try:

@@ -1,4 +1,4 @@
-"""Fine-tuning DAG: a model and new labelled data in, a challenger per task out, promoted only when it is better."""
+"""Fine-tuning DAG: a model and new labelled data in, a challenger per fine-tuning out, promoted only when it is better."""
 
 from flows.finetunings import tune
 from flows.recipe import FinetuneRecipe

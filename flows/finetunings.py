@@ -21,21 +21,21 @@ class Tuned:
 
 def tune(
     run: Builder,
-    tasks: Sequence[FinetuneConfig],
+    tunings: Sequence[FinetuneConfig],
     base: Handle[Artifact],
     tokenizer: Handle[Artifact],
     examples: Mapping[str, Handle[Examples]],
 ) -> list[Tuned]:
-    """A model for each task; for one with several sets of examples a model for each of its heads."""
+    """A model for each fine-tuning; for one with several sets of examples a model for each of its heads."""
     tuned: list[Tuned] = []
-    for task in tasks:
-        sets = tuple(examples[name] for name in task.sets)
-        model = run.stage(FINETUNE, task, task.name, base=base, tokenizer=tokenizer, examples=sets)
-        if len(task.sets) == 1:
-            tuned.append(Tuned(task.name, task.name, task.sets[0], model))
+    for tuning in tunings:
+        sets = tuple(examples[name] for name in tuning.sets)
+        model = run.stage(FINETUNE, tuning, tuning.name, base=base, tokenizer=tokenizer, examples=sets)
+        if len(tuning.sets) == 1:
+            tuned.append(Tuned(tuning.name, tuning.name, tuning.sets[0], model))
             continue
-        for name in task.sets:
-            label = f"{task.name}, {name}"
+        for name in tuning.sets:
+            label = f"{tuning.name}, {name}"
             head = run.stage(HEAD, Head(name), label, model=model)
-            tuned.append(Tuned(label, task.models[name], name, head))
+            tuned.append(Tuned(label, tuning.models[name], name, head))
     return tuned

@@ -178,7 +178,7 @@ class Recipe(CorpusSections):
         check_objective(Pretraining(self.model, self.pretrain), context)
         if self.tokenizer.existing is None:
             check_reserved(forms_of(self.pretrain.objective, self.model, context), self.tokenizer.reserve)
-        check_tasks(self.examples, self.finetune)
+        check_tunings(self.examples, self.finetune)
         check_holdout(self.heldout, {"evaluate": (self.evaluate.heldout_share, self.evaluate.heldout_seed)})
         check_model_fits(self.model, self.examples, self.finetune)
         return self
@@ -214,7 +214,7 @@ class FinetuneRecipe(HoldingOut):
     def _fits_together(self) -> "FinetuneRecipe":
         if (self.champion is None) == (self.base is None):
             raise ValueError("a fine-tuning starts from champion or from base: give one of the two")
-        check_tasks(self.examples, self.finetune)
+        check_tunings(self.examples, self.finetune)
         judged = {"evaluate": (self.evaluate.heldout_share, self.evaluate.heldout_seed)}
         check_holdout(self.heldout, {**held_examples(self.examples), **judged})
         return self
@@ -223,18 +223,18 @@ class FinetuneRecipe(HoldingOut):
 AnyRecipe = Recipe | CorpusRecipe | FinetuneRecipe
 
 
-def check_tasks(examples: Sequence[AnyExamples], finetune: Sequence[FinetuneConfig]) -> None:
+def check_tunings(examples: Sequence[AnyExamples], finetune: Sequence[FinetuneConfig]) -> None:
     """Names are unique and every fine-tuning names examples that exist; ValueError otherwise."""
     for section, names in (("examples", [e.name for e in examples]), ("finetune", [f.name for f in finetune])):
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise ValueError(f"{section}: the name {twice[0]!r} is used twice; give each entry its own")
     known = [entry.name for entry in examples]
-    for task in finetune:
-        for name in task.sets:
+    for tuning in finetune:
+        for name in tuning.sets:
             if name not in known:
-                raise ValueError(f"finetune {task.name}: examples {name!r} is none of: {', '.join(known) or 'none at all'}")
-    makers = Counter(name for task in finetune for name in task.models.values())
+                raise ValueError(f"finetune {tuning.name}: examples {name!r} is none of: {', '.join(known) or 'none at all'}")
+    makers = Counter(name for tuning in finetune for name in tuning.models.values())
     for name, count in makers.items():
         if count > 1:
             raise ValueError(f"finetune: two models would be called {name!r}, one of them a head; rename a fine-tuning")
@@ -244,16 +244,16 @@ def check_model_fits(model: ModelConfig, examples: Sequence[AnyExamples], finetu
     """ValueError for a fine-tuning on instructions of a model that does not write, and for several heads on two stacks."""
     kinds = {entry.name: KINDS[entry.kind] for entry in examples}
     writers = (*DECODERS, *RECURRENT, "seq2seq")
-    for task in finetune:
-        if len(task.sets) > 1 and model.family == "seq2seq":
+    for tuning in finetune:
+        if len(tuning.sets) > 1 and model.family == "seq2seq":
             raise ValueError(
-                f"finetune {task.name}: several heads need one trunk, but model.family is seq2seq, which has two stacks; give each "
-                f"of the examples {', '.join(task.sets)} an entry of its own"
+                f"finetune {tuning.name}: several heads need one trunk, but model.family is seq2seq, which has two stacks; give each "
+                f"of the examples {', '.join(tuning.sets)} an entry of its own"
             )
-        written = [kinds[name].name for name in task.sets if kinds[name].writes]
+        written = [kinds[name].name for name in tuning.sets if kinds[name].writes]
         if written and model.family not in writers:
             raise ValueError(
-                f"finetune {task.name}: {written[0]} examples need a model that writes, but model.family is {model.family}; leave the "
+                f"finetune {tuning.name}: {written[0]} examples need a model that writes, but model.family is {model.family}; leave the "
                 f"entry out, or set model.family to {', '.join(writers)}"
             )
 

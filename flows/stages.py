@@ -52,7 +52,7 @@ from tasks.report.page import ReportConfig, write_report
 from tasks.settings import Json, identity
 from tasks.shards.shards import ShardsConfig, write_shards
 from tasks.tokenizer.tokenizer import TokenizerConfig, existing_digests, train_tokenizer
-from tasks.tracking.address import registry_mark
+from tasks.tracking.address import registry_name
 
 Made = TypeVar("Made", bound=Artifact, covariant=True)
 Config = TypeVar("Config")
@@ -106,7 +106,7 @@ class Stage(Generic[Config, AnyArtifact]):
     waits_for: tuple[str, ...] = ()  # inputs that must be there first but do not bear on the output
     resolve: Callable[[Config, str], Mapping[str, str]] | None = None  # what an alias of this registry stands for now
     registers: bool = False  # its output depends on which registry it is
-    forgets: Callable[[Config, Collection[Forgotten]], Mapping[str, str]] | None = None  # which marked documents it leaves out
+    forgets: Callable[[Config, Collection[Forgotten]], Mapping[str, str]] | None = None  # which documents to be forgotten it leaves out
     contracts: Mapping[str, ContractName] = field(default_factory=dict[str, ContractName])  # files it writes -> contract they are held to
 
 
@@ -309,18 +309,18 @@ def outside(stage: Stage[Config, AnyArtifact], config: Config, workspace: Worksp
 
 def identify(stage: Stage[Config, AnyArtifact], config: Config, inputs: Inputs, registry: str, workspace: Workspace) -> Identity:
     """Identity from config, input artifacts, what comes from outside and, where it matters, the registry's address."""
-    marks: dict[str, str] = {}
+    made_from: dict[str, str] = {}
     for name, value in inputs.items():
         if name in stage.waits_for:
             continue
         if isinstance(value, tuple):
-            marks.update({f"{name}.{index}": item.fingerprint for index, item in enumerate(value)})
+            made_from.update({f"{name}.{index}": item.fingerprint for index, item in enumerate(value)})
         elif value is not None:
-            marks[name] = value.fingerprint
-    marks.update(outside(stage, config, workspace))
+            made_from[name] = value.fingerprint
+    made_from.update(outside(stage, config, workspace))
     if stage.resolve is not None:
-        marks.update(stage.resolve(config, registry))
+        made_from.update(stage.resolve(config, registry))
     elif stage.registers:
-        marks["registry"] = registry_mark(registry)
+        made_from["registry"] = registry_name(registry)
     said = identity(config)
-    return Identity(said, marks, fingerprint(stage.name, said, marks))
+    return Identity(said, made_from, fingerprint(stage.name, said, made_from))

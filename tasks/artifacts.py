@@ -70,7 +70,7 @@ class UniqueCorpus(Artifact):
 
 @dataclass(frozen=True)
 class Examples(Artifact):
-    """Labelled text for one fine-tuning task: `train.parquet`, `heldout.parquet` (contract of its kind), `labels.json`."""
+    """A set of labelled examples: `train.parquet`, `heldout.parquet` (contract of its kind), `labels.json`."""
 
 
 @dataclass(frozen=True)
@@ -246,25 +246,25 @@ class Workspace:
             )
         return self
 
-    def folder(self, stage: str, mark: str) -> Path:
-        """Where the artifact of `stage` with fingerprint `mark` lies, finished or not."""
-        return self.root / stage / mark
+    def folder(self, stage: str, digest: str) -> Path:
+        """Where the artifact of `stage` with fingerprint `digest` lies, finished or not."""
+        return self.root / stage / digest
 
-    def find(self, kind: type[AnyArtifact], stage: str, mark: str) -> AnyArtifact | None:
+    def find(self, kind: type[AnyArtifact], stage: str, digest: str) -> AnyArtifact | None:
         """The finished artifact, or None where there is none."""
-        folder = self.folder(stage, mark)
+        folder = self.folder(stage, digest)
         manifest = read_manifest(folder)
         return None if manifest is None else as_artifact(kind, folder, manifest)
 
-    def discard(self, stage: str, mark: str) -> None:
+    def discard(self, stage: str, digest: str) -> None:
         """Remove an artifact: its manifest first, so that no reader takes a half-removed folder for a whole one."""
-        folder = self.folder(stage, mark)
+        folder = self.folder(stage, digest)
         (folder / "manifest.json").unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
-    def begin(self, stage: str, mark: str, keep: bool) -> Path:
+    def begin(self, stage: str, digest: str, keep: bool) -> Path:
         """The folder to build in. `keep` leaves what a killed build left, for stages that can go on from it."""
-        partial = self.root / stage / f"{mark}.partial"
+        partial = self.root / stage / f"{digest}.partial"
         if not keep:
             shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True, exist_ok=True)
@@ -286,7 +286,7 @@ def as_artifact(kind: type[AnyArtifact], folder: Path, manifest: Manifest) -> An
 
 
 def describe(
-    stage: str, mark: str, config: Json, inputs: Mapping[str, str], built: Path, outcome: StageOutcome, seconds: float
+    stage: str, digest: str, config: Json, inputs: Mapping[str, str], built: Path, outcome: StageOutcome, seconds: float
 ) -> Manifest:
     """The manifest of what lies in `built`: every file listed with size, rows and digest; the ledger checked."""
     outcome.ledger.check(stage)
@@ -294,7 +294,7 @@ def describe(
     return Manifest(
         format=FORMAT,
         stage=stage,
-        fingerprint=mark,
+        fingerprint=digest,
         config=config,
         inputs=inputs,
         files=files,

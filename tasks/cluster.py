@@ -82,7 +82,7 @@ class ChildSpec:
 
 
 class LostWorkers(Exception):
-    """Workers died more often than a run is restarted; trying again may help. Caught by the retry rule of the flows."""
+    """Workers died more often than a run is restarted; trying again may help. Caught by the retries of the flows."""
 
 
 class Launcher:

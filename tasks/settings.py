@@ -18,14 +18,14 @@ PLACEMENT = "is_placement"  # in the metadata of a dataclass's field: what Place
 
 
 class Placement:
-    """Marks a field that says where or how fast a stage runs: `workers: Annotated[int, Placement()] = 2`.
+    """Annotates a field that says where or how fast a stage runs: `workers: Annotated[int, Placement()] = 2`.
 
     Such a field never enters a fingerprint.
     """
 
 
 class Later:
-    """Marks a field that came when artifacts had been made without it: `share: Annotated[float, Later()] = 0.12`.
+    """Annotates a field that came when artifacts had been made without it: `share: Annotated[float, Later()] = 0.12`.
 
     At its default it does not enter a fingerprint, so that those artifacts stay valid.
     """
@@ -38,7 +38,7 @@ class Section(BaseModel):
 
 
 def identity(value: object) -> Json:
-    """The part of `value` that bears on an output, as plain JSON; fields marked `Placement`, and `Later` at its default, are left out.
+    """The part of `value` that bears on an output, as plain JSON; fields annotated `Placement`, and `Later` at its default, are left out.
 
     Refuses (TypeError) what it cannot represent exactly: callables, sets, objects without declared fields.
     """
@@ -60,14 +60,14 @@ def identity(value: object) -> Json:
         return {
             name: identity(getattr(value, name))
             for name, info in type(value).model_fields.items()
-            if not _is_marked(info, Placement) and not (_is_marked(info, Later) and getattr(value, name) == info.get_default())
+            if not _is_annotated(info, Placement) and not (_is_annotated(info, Later) and getattr(value, name) == info.get_default())
         }
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: identity(getattr(value, f.name)) for f in fields(value) if not f.metadata.get(PLACEMENT)}
     if isinstance(value, Path):
-        raise TypeError(f"{value}: a path is a place, not an identity; use the content digest")
+        raise TypeError(f"{value}: a path says where, not what; use the content digest")
     raise TypeError(f"{value!r} ({type(value).__name__}) cannot enter a fingerprint")
 
 
-def _is_marked(info: FieldInfo, mark: type[Placement] | type[Later]) -> bool:
-    return any(isinstance(item, mark) for item in info.metadata)
+def _is_annotated(info: FieldInfo, kind: type[Placement] | type[Later]) -> bool:
+    return any(isinstance(item, kind) for item in info.metadata)

@@ -1,4 +1,4 @@
-"""`wordmill forget`: marks a document, and tells what holds it and what is to be done about that."""
+"""`wordmill forget`: has a document forgotten, and tells what holds it and what is to be done about that."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,8 +22,8 @@ VERDICTS = ("select", "deduplicate", "register")  # hold ids and names, and noth
 
 
 @dataclass(frozen=True)
-class Marked:
-    """A document that is marked now; `before` is its earlier line where it was marked already."""
+class ForgottenNow:
+    """A document that is to be forgotten from now on; `before` is its earlier line where it was to be forgotten already."""
 
     document: Document
     before: Forgotten | None
@@ -31,20 +31,20 @@ class Marked:
     folders: tuple[Path, ...]  # that hold its text or what was learned from it
 
 
-def check_asked(mark: str | None, reason: str, lists: bool) -> None:
+def check_asked(document_id: str | None, reason: str, lists: bool) -> None:
     """UserError unless there is one id, or the list is asked for."""
-    if lists and (mark is not None or reason):
+    if lists and (document_id is not None or reason):
         raise UserError("forget: --list shows what is marked and takes nothing else. Fix: leave the id and --reason out.")
-    if not lists and mark is None:
+    if not lists and document_id is None:
         raise UserError("forget: no id. Fix: wordmill forget ID, or --list to see what is marked.")
 
 
-def forget(workspace: Workspace, mark: str, reason: str) -> Marked:
-    """Marks the document with this id, or the only one whose id begins so. UserError for an unknown id."""
-    document, found = trace_document(workspace, mark, None)
+def forget(workspace: Workspace, document_id: str, reason: str) -> ForgottenNow:
+    """Lists the document with this id, or the only one whose id begins so, among those to be forgotten. UserError for an unknown id."""
+    document, found = trace_document(workspace, document_id, None)
     digest = digest_of(found)
     before = add_forgotten(workspace.root, document.id, document.source, document.path, reason, digest)
-    return Marked(document, before, found, tuple(holding(workspace, found)))
+    return ForgottenNow(document, before, found, tuple(holding(workspace, found)))
 
 
 def digest_of(found: Whereabouts) -> str:
@@ -52,8 +52,8 @@ def digest_of(found: Whereabouts) -> str:
     read = [station for station in found.stations if station.stage == "ingest" and station.role == "holds"]
     if not read:
         return ""
-    (place,) = read[-1].tables
-    return text_digest(str(numbered_rows([Path(read[-1].folder) / place.file], [place.row], ["text"])[place.row]["text"]))
+    (table_row,) = read[-1].tables
+    return text_digest(str(numbered_rows([Path(read[-1].folder) / table_row.file], [table_row.row], ["text"])[table_row.row]["text"]))
 
 
 def holding(workspace: Workspace, found: Whereabouts) -> list[Path]:
@@ -62,43 +62,43 @@ def holding(workspace: Workspace, found: Whereabouts) -> list[Path]:
     return [*artifacts, *parts_that_hold(workspace, [found.id])]
 
 
-def marked_json(workspace: Workspace, marked: Marked) -> dict[str, object]:
+def forgotten_json(workspace: Workspace, forgotten: ForgottenNow) -> dict[str, object]:
     """All of it as JSON."""
     return {
-        **document_json(workspace, marked.document, marked.found),
-        "marked_before": marked.before is not None,
-        "delete": [str(folder) for folder in marked.folders],
+        **document_json(workspace, forgotten.document, forgotten.found),
+        "marked_before": forgotten.before is not None,
+        "delete": [str(folder) for folder in forgotten.folders],
     }
 
 
-def marked_view(workspace: Workspace, marked: Marked) -> str:
-    """What was marked, what holds it, and what to do."""
+def forgotten_view(workspace: Workspace, forgotten: ForgottenNow) -> str:
+    """What is to be forgotten, what holds it, and what to do."""
     head = Text("marked to be forgotten", "bold")
-    if marked.before is not None:
-        why = f" ({printable(marked.before.reason)})" if marked.before.reason else ""
-        head = Text(f"was marked already on {marked.before.time}{why}", "bold")
-    lines: list[Text | Table] = [head, who(marked.document), Text(""), station_table(marked.found), Text("")]
+    if forgotten.before is not None:
+        why = f" ({printable(forgotten.before.reason)})" if forgotten.before.reason else ""
+        head = Text(f"was marked already on {forgotten.before.time}{why}", "bold")
+    lines: list[Text | Table] = [head, who(forgotten.document), Text(""), station_table(forgotten.found), Text("")]
     lines.append(Text("Next: wordmill run RECIPE. What it touched is made again without it, all else is used again."))
-    if marked.found.copies:
-        told = ", ".join(marked.found.copies)
+    if forgotten.found.copies:
+        told = ", ".join(forgotten.found.copies)
         lines.append(
             Text(
                 f"Its copies are documents of their own, and one of them may now be kept; forget them too: {told}",
                 "yellow",
             )
         )
-    if marked.found.registered:
-        told = ", ".join(marked.found.registered)
+    if forgotten.found.registered:
+        told = ", ".join(forgotten.found.registered)
         lines.append(
             Text(
                 f"Registered models that learned from it: {told}. Register the new one, then delete these in MLflow.",
                 "yellow",
             )
         )
-    if marked.folders:
+    if forgotten.folders:
         lines += [Text("It is not gone before these folders are deleted, and MLflow's copies of reports and models:")]
-        lines += [Text(f"  {_short(workspace, folder)}") for folder in marked.folders]
-    return rendered(Lines(*lines, *untold_lines(marked.found)))
+        lines += [Text(f"  {_short(workspace, folder)}") for folder in forgotten.folders]
+    return rendered(Lines(*lines, *untold_lines(forgotten.found)))
 
 
 def _short(workspace: Workspace, folder: Path) -> str:
@@ -106,12 +106,12 @@ def _short(workspace: Workspace, folder: Path) -> str:
 
 
 def list_json(entries: Sequence[Forgotten]) -> dict[str, object]:
-    """The marked documents as JSON."""
+    """The documents to be forgotten, as JSON."""
     return {"forgotten": [asdict(entry) for entry in entries]}
 
 
 def list_view(workspace: Workspace) -> str:
-    """The marked documents in the terminal."""
+    """The documents to be forgotten, in the terminal."""
     entries = read_forgotten(workspace.root)
     if not entries:
         return "no document is marked to be forgotten"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from model.inference.generate import Token
     from model.inference.sampling import Sampling
     from model.nn.models import LanguageModel, MaskedLanguageModel, Model, MultipleChoice, Seq2SeqModel
-    from tasks.inference.generation import Piece
+    from tasks.inference.generation import Chunk
     from tasks.inference.saved_models import Task
 
 ALTERNATIVES = 3  # that --log-probs shows beside each token
@@ -116,7 +116,7 @@ def _continue(model: "LanguageModel", tokenizer: "tokenizers.Tokenizer", folder:
 
     sampling = asked.sampling(folder)
     ready = for_inference(model, _dtype(asked), asked.count)
-    pieces = stream_text(
+    chunks = stream_text(
         ready,
         tokenizer,
         asked.prompt,
@@ -126,7 +126,7 @@ def _continue(model: "LanguageModel", tokenizer: "tokenizers.Tokenizer", folder:
         is_chat,
         ALTERNATIVES if asked.log_probs else None,
     )
-    _show(pieces, "" if is_chat else asked.prompt, tokenizer, asked)
+    _show(chunks, "" if is_chat else asked.prompt, tokenizer, asked)
 
 
 def _translate(model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", folder: Path, asked: Asked) -> None:
@@ -141,8 +141,8 @@ def _translate(model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", folder:
     sampling = asked.sampling(folder)
     ready = for_inference(model, _dtype(asked), asked.count)
     shown = ALTERNATIVES if asked.log_probs else None
-    pieces = stream_translation(ready, tokenizer, asked.prompt, start, asked.count, sampling, asked.stops, shown)
-    _show(pieces, "", tokenizer, asked)
+    chunks = stream_translation(ready, tokenizer, asked.prompt, start, asked.count, sampling, asked.stops, shown)
+    _show(chunks, "", tokenizer, asked)
 
 
 def _search(model: "Seq2SeqModel", tokenizer: "tokenizers.Tokenizer", start: int, asked: Asked) -> None:
@@ -190,19 +190,19 @@ def _choose(model: "MultipleChoice", tokenizer: "tokenizers.Tokenizer", asked: A
         click.echo(f"{choice.probability:7.2%}  {choice.name}")
 
 
-def _show(pieces: "Iterator[Piece]", prompt: str, tokenizer: "tokenizers.Tokenizer", asked: Asked) -> None:
+def _show(chunks: "Iterator[Chunk]", prompt: str, tokenizer: "tokenizers.Tokenizer", asked: Asked) -> None:
     """As it comes, or whole; behind each text its tokens, if asked."""
     texts: list[list[str]] = [[prompt] for _ in range(asked.count)]
     tokens: list[list[Token]] = [[] for _ in range(asked.count)]
     is_live = asked.is_live()
     if is_live:
         click.echo(prompt, nl=False)
-    for piece in pieces:
-        texts[piece.row].append(piece.text)
-        if piece.token is not None:
-            tokens[piece.row].append(piece.token)
-        if is_live and piece.text:
-            click.echo(piece.text, nl=False)
+    for chunk in chunks:
+        texts[chunk.row].append(chunk.text)
+        if chunk.token is not None:
+            tokens[chunk.row].append(chunk.token)
+        if is_live and chunk.text:
+            click.echo(chunk.text, nl=False)
     if is_live:
         click.echo()
     for number, text in enumerate(texts, 1):
@@ -216,7 +216,7 @@ def _show(pieces: "Iterator[Piece]", prompt: str, tokenizer: "tokenizers.Tokeniz
 
 
 def _token_line(tokenizer: "tokenizers.Tokenizer", token: "Token") -> str:
-    """Nats, the token, and the likeliest in its place."""
+    """Nats, the token, and the likeliest instead of it."""
 
     def spelled(number: int) -> str:
         return repr(tokenizer.decode([number], skip_special_tokens=False))

@@ -24,8 +24,8 @@ from tasks.report.wording import share_text
 MOST_LINES = 12  # of an excerpt
 
 
-def find_artifact(workspace: Workspace, stage: str, mark: str | None) -> Manifest:
-    """The finished artifact of a corpus stage that `mark` (its start is enough) names, else the newest. UserError if none."""
+def find_artifact(workspace: Workspace, stage: str, fingerprint: str | None) -> Manifest:
+    """The finished artifact of a corpus stage that `fingerprint` (its start is enough) names, else the newest. UserError if none."""
     if stage not in STAGES:
         near = difflib.get_close_matches(stage, STAGES, 1, 0.5)
         hint = f"Did you mean {near[0]}? " if near else ""
@@ -38,11 +38,11 @@ def find_artifact(workspace: Workspace, stage: str, mark: str | None) -> Manifes
             "or run the recipe first."
         )
     newest_first = sorted(found, key=lambda manifest: (manifest.finished, manifest.fingerprint), reverse=True)
-    chosen = [manifest for manifest in newest_first if mark is None or manifest.fingerprint.startswith(mark)]
-    if mark is not None and len(chosen) != 1:
+    chosen = [manifest for manifest in newest_first if fingerprint is None or manifest.fingerprint.startswith(fingerprint)]
+    if fingerprint is not None and len(chosen) != 1:
         known = ", ".join(f"{manifest.fingerprint} ({manifest.finished})" for manifest in newest_first)
         amount_found = f"{len(chosen)} artifacts" if chosen else "no artifact"
-        raise UserError(f"inspect: {amount_found} of {stage} with a fingerprint {mark}…. Known, newest first: {known}.")
+        raise UserError(f"inspect: {amount_found} of {stage} with a fingerprint {fingerprint}…. Known, newest first: {known}.")
     return chosen[0]
 
 

@@ -21,7 +21,7 @@ from tasks.lineage.run_reference import FoundRun
 from tasks.lineage.step_trace import StepDocument, documents_at
 from tasks.settings import Json
 
-SHOWN_CHARS = 160  # of a piece of text on one line
+SHOWN_CHARS = 160  # of a text on one line
 COLORS = {
     "holds": "",
     "kept": "",
@@ -75,14 +75,14 @@ def step_view(found: FoundRun, step: int, documents: Sequence[StepDocument]) -> 
 
 
 def _piece(document: StepDocument) -> list[Text]:
-    place = Text(f"row {document.row}, tokens {document.start} to {document.end}", "cyan")
+    position = Text(f"row {document.row}, tokens {document.start} to {document.end}", "cyan")
     part = (
         f"all {document.tokens} tokens"
         if document.last - document.first == document.tokens
         else f"its tokens {document.first} to {document.last} of {document.tokens}"
     )
     who = Text(f"  {document.id}  {printable(document.source)}  {printable(document.path)}  {document.language}  {part}")
-    lines = [place.append_text(who)]
+    lines = [position.append_text(who)]
     if document.url:
         lines.append(Text(printable(document.url), "dim"))
     return [*lines, Text(one_line(document.text))]
@@ -96,8 +96,8 @@ def one_line(text: str, chars: int = SHOWN_CHARS) -> str:
 
 def lineage_of(graph: Graph, found: FoundRun) -> frozenset[str]:
     """The artifacts that a pretraining was made from, itself, and what was made from it."""
-    mark = found.run.folder.name.removesuffix(".partial")
-    return frozenset(graph.sources(mark) | graph.results(mark))
+    fingerprint = found.run.folder.name.removesuffix(".partial")
+    return frozenset(graph.sources(fingerprint) | graph.results(fingerprint))
 
 
 def trace_document(workspace: Workspace, prefix: str, found: FoundRun | None) -> tuple[Document, Whereabouts]:
@@ -120,7 +120,7 @@ def trace_text(workspace: Workspace, text: str, found: FoundRun | None) -> tuple
 
 def document_json(workspace: Workspace, document: Document, found: Whereabouts) -> dict[str, object]:
     """A document and its stations as JSON."""
-    return {"document": asdict(document), "forgotten": is_marked(workspace, document.id), **_stations_json(found)}
+    return {"document": asdict(document), "forgotten": is_forgotten(workspace, document.id), **_stations_json(found)}
 
 
 def _stations_json(found: Whereabouts) -> dict[str, Json]:
@@ -128,15 +128,15 @@ def _stations_json(found: Whereabouts) -> dict[str, Json]:
     return {"artifacts": told["stations"], "copies": told["copies"], "registered": [*found.registered], "untold": told["untold"]}
 
 
-def is_marked(workspace: Workspace, mark: str) -> bool:
+def is_forgotten(workspace: Workspace, document_id: str) -> bool:
     """Whether the document is to be forgotten."""
-    return any(entry.id == mark for entry in read_forgotten(workspace.root))
+    return any(entry.id == document_id for entry in read_forgotten(workspace.root))
 
 
 def document_view(workspace: Workspace, document: Document, found: Whereabouts) -> str:
     """A document and its stations in the terminal."""
     lines: list[Text | Table] = [who(document)]
-    if is_marked(workspace, document.id):
+    if is_forgotten(workspace, document.id):
         lines.append(Text("marked to be forgotten: the next run of its recipe leaves it out", "yellow"))
     lines += [Text(""), station_table(found)]
     if found.copies:
@@ -163,11 +163,11 @@ def station_table(found: Whereabouts) -> Table:
     """A station a row."""
     table = table_of("stage", "artifact", "what", "where")
     for station in found.stations:
-        where = [f"{place.file} row {place.row}" for place in station.tables]
+        where = [f"{table_row.file} row {table_row.row}" for table_row in station.tables]
         where += [f"{piece.file} row {piece.file_row}, tokens {piece.start} to {piece.end}" for piece in station.pieces]
         shown = where[:3] + ([f"and {len(where) - 3} more (--json names all)"] if len(where) > 3 else [])
-        mark = station.fingerprint + ("" if station.finished else " (in training)")
-        table.add_row(station.stage, mark, Text(printable(station.told), COLORS[station.role]), "\n".join(shown))
+        artifact = station.fingerprint + ("" if station.finished else " (in training)")
+        table.add_row(station.stage, artifact, Text(printable(station.told), COLORS[station.role]), "\n".join(shown))
     return table
 
 

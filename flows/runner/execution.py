@@ -200,8 +200,8 @@ class Execution:
         started = time.monotonic()
         record.mlflow_run = self.journal.child(record.label, {"wordmill.stage": stage.name, "wordmill.fingerprint": found.fingerprint})
         self.journal.params(record.mlflow_run, flattened(found.config))
-        for name, mark in found.inputs.items():
-            self.journal.dataset(record.mlflow_run, name[:200], mark[:36], str(self.workspace.root), {})
+        for name, digest in found.inputs.items():
+            self.journal.dataset(record.mlflow_run, name[:200], digest[:36], str(self.workspace.root), {})
         partial_folder = self.workspace.begin(stage.name, found.fingerprint, stage.continues)
         try:
             self._check_space()

@@ -148,7 +148,7 @@ def spike_story(workspace: Workspace, record: Record, spike: Spike) -> SpikeStor
 
 
 def score_rows(execution: Execution, recipe: AnyRecipe) -> tuple[ScoreRow, ...]:
-    """The run's scores, the judged model called by what was evaluated (base, a task, champion), and those of the run before."""
+    """The run's scores, the judged model called by what was evaluated (base, a fine-tuning, champion), and those of the run before."""
     own = [replace(row, model=row.subject) if row.model == OWN else row for row in execution.scores()]
     before = [row for row in last_scores(execution.workspace, recipe.name) if row.model == OWN]
     return (*own, *(replace(row, model=PREVIOUS) for row in before))

@@ -68,13 +68,13 @@ def _resampled_totals(values: Floats, resamples: int, seed: int) -> Floats:
     n = len(values)
     generator = np.random.default_rng(seed)
     step = max(1, CHUNK_CELLS // n)
-    pieces: list[Floats] = []
+    parts: list[Floats] = []
     for start in range(0, resamples, step):
         drawn = generator.integers(0, n, size=(min(step, resamples - start), n))
         rows = np.arange(len(drawn))[:, None] * n
         counts = np.bincount((drawn + rows).ravel(), minlength=len(drawn) * n).reshape(len(drawn), n)
-        pieces.append(counts.astype(np.float64) @ values)
-    return np.concatenate(pieces)
+        parts.append(counts.astype(np.float64) @ values)
+    return np.concatenate(parts)
 
 
 def _estimate(value: float, drawn: Floats, n: int) -> Estimate:

@@ -29,7 +29,7 @@ PARTS = 1_000  # attention is written in whole thousandths
 
 @dataclass(frozen=True)
 class TokenView:
-    """A token in its place."""
+    """A token where it stands."""
 
     text: str
     nats: float | None  # -ln p of it, from what the model read; None where that was nothing

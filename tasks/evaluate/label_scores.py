@@ -90,7 +90,7 @@ def score_figures(config: EvaluateConfig, subject: Subject, examples: Path) -> l
 
 
 def score_choices(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
-    """Accuracy on held-out questions, beside the place that is right most often in training for all."""
+    """Accuracy on held-out questions, beside the position that is right most often in training for all."""
     from model.nn.models import MultipleChoice
     from tasks.evaluate.metrics import commonest, predict_choices
 
@@ -109,7 +109,7 @@ def score_choices(config: EvaluateConfig, subject: Subject, examples: Path) -> l
 
 
 def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
-    """Accuracy and macro F1 over the tokens of held-out examples, each by its first piece; drawn by whole examples.
+    """Accuracy and macro F1 over the tokens of held-out examples, each by its first token; drawn by whole examples.
 
     A token that lies behind the model's context has no prediction, which counts as a wrong one.
     """

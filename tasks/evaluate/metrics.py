@@ -75,12 +75,12 @@ def _scored_nats(model: "LanguageModel | Seq2SeqModel", hidden: "Tensor", wanted
     is_scored = wanted != IGNORED
     chosen, goals = hidden[is_scored], wanted[is_scored]  # (scored, C), (scored)
     chunk = max(1, LOGITS // model.trunk.vocab_size)
-    pieces = [
+    parts = [
         F.cross_entropy(model.logits(chosen[i : i + chunk]).float(), goals[i : i + chunk], reduction="none")
         for i in range(0, len(goals), chunk)
     ]
     owners = is_scored.nonzero()[:, 0].cpu().numpy()
-    found = torch.cat(pieces).double().cpu().numpy() if pieces else np.zeros(0)
+    found = torch.cat(parts).double().cpu().numpy() if parts else np.zeros(0)
     return np.bincount(owners, weights=found, minlength=len(wanted)).astype(np.float64)
 
 

@@ -60,7 +60,7 @@ def _document(
     seed: int,
     frequency: Floats,
 ) -> tuple[float, float, float]:
-    """(nats of the model, nats of the unigram model, targets) of one document, read in pieces of `size` tokens."""
+    """(nats of the model, nats of the unigram model, targets) of one document, read in parts of `size` tokens."""
     import torch
 
     from model.config.heads import IGNORED
@@ -70,9 +70,9 @@ def _document(
     nats, plain, count = 0.0, 0.0, 0
     device = model.trunk.embedding.weight.device
     for start in range(0, len(ids), size):
-        piece = torch.tensor([ids[start : start + size]])
+        part = torch.tensor([ids[start : start + size]])
         keys = row_keys(np.array([start]), seed, number)
-        batch = corruption.apply(Batch(piece, piece, torch.tensor([piece.shape[1]])), keys)
+        batch = corruption.apply(Batch(part, part, torch.tensor([part.shape[1]])), keys)
         targets = batch.targets[batch.targets != IGNORED].numpy()
         if len(targets):
             with torch.inference_mode():

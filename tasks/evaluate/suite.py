@@ -23,7 +23,7 @@ from tasks.settings import Later, Placement, Section
 TEXT_TASKS = ("bits_per_byte", "objective_loss", "samples")  # beside those of labelled examples, a task a kind
 
 UNIGRAM_BYTES = 2_000_000  # of training text that the unigram baseline counts
-PYTHON_WINDOW = 8_000  # characters of a piece of the standard library
+PYTHON_WINDOW = 8_000  # characters of a part of the standard library
 
 
 def known_task(name: str) -> str:

@@ -81,7 +81,7 @@ class _Around:
 
 
 def _around(tokenizer: "tokenizers.Tokenizer") -> _Around | None:
-    """Our rule; None where the tokenizer has a template of its own that ends a text."""
+    """What we put around a text; None where the tokenizer has a template of its own that ends a text."""
     if tokenizer.token_to_id(BOS) is not None:
         text = text_ids(tokenizer, "MODEL")
         return _Around((text.bos,), text.eos)

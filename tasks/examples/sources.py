@@ -21,7 +21,7 @@ from tasks.reading.lines import Line, read_text
 from tasks.reading.records import Layout, RecordFormat, read_records
 from tasks.reading.rows import Record
 
-UNREADABLE_PARTS = frozenset({"replaced", "surrogate"})  # repairs that put something else in the place of text
+UNREADABLE_PARTS = frozenset({"replaced", "surrogate"})  # repairs that put something else instead of text
 
 
 def read_source(place: str, kind: Kind, source: ExampleSource, paths: Sequence[str]) -> Iterator[Example | Rejected]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from tasks.inference.folder_settings import Marks
+from tasks.inference.folder_settings import SpecialTokens
 from tasks.tokenizer.encoding import decode_text, encode_documents
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ def fixed_prompts(tokenizer: "tokenizers.Tokenizer", size: int, context: int, pa
     return [row[:room] for row in rows if row]
 
 
-def gather(model: "Model", tokenizer: "tokenizers.Tokenizer", prompts: Sequence[Sequence[int]], marks: Marks) -> Evidence:
+def gather(model: "Model", tokenizer: "tokenizers.Tokenizer", prompts: Sequence[Sequence[int]], special_tokens: SpecialTokens) -> Evidence:
     """By our own code."""
-    logits = tuple(read_logits(model, prompt, marks) for prompt in prompts)
-    written = write_greedily(model, prompts, marks)
+    logits = tuple(read_logits(model, prompt, special_tokens) for prompt in prompts)
+    written = write_greedily(model, prompts, special_tokens)
     return Evidence(
         logits,
         written,
@@ -82,7 +82,7 @@ def gather(model: "Model", tokenizer: "tokenizers.Tokenizer", prompts: Sequence[
     )
 
 
-def read_logits(model: "Model", prompt: Sequence[int], marks: Marks) -> "torch.Tensor":
+def read_logits(model: "Model", prompt: Sequence[int], special_tokens: SpecialTokens) -> "torch.Tensor":
     """[1, T, V], or [1, K] of a row's classes."""
     import torch
 
@@ -94,7 +94,7 @@ def read_logits(model: "Model", prompt: Sequence[int], marks: Marks) -> "torch.T
         if isinstance(model, LanguageModel):
             return model(row).float()
         if isinstance(model, Seq2SeqModel):
-            return model(row, length, torch.tensor([shown_target(prompt, marks)])).float()
+            return model(row, length, torch.tensor([shown_target(prompt, special_tokens)])).float()
         if isinstance(model, MultipleChoice):
             return model(choices(row), length.expand(1, 2)).float()
         return model(row, length).float()
@@ -107,25 +107,25 @@ def choices(row: "torch.Tensor") -> "torch.Tensor":
     return torch.stack((row, row.flip(1)), dim=1)
 
 
-def shown_target(prompt: Sequence[int], marks: Marks) -> list[int]:
+def shown_target(prompt: Sequence[int], special_tokens: SpecialTokens) -> list[int]:
     """What an encoder-decoder is shown as written so far."""
-    return [marks.start, *prompt[:TARGET]]
+    return [special_tokens.start, *prompt[:TARGET]]
 
 
-def write_greedily(model: "Model", prompts: Sequence[Sequence[int]], marks: Marks) -> tuple[tuple[int, ...], ...]:
+def write_greedily(model: "Model", prompts: Sequence[Sequence[int]], special_tokens: SpecialTokens) -> tuple[tuple[int, ...], ...]:
     """The likeliest tokens behind each prompt, one prompt at a time; nothing from models that do not write."""
     from model.inference.generate import complete, translate
     from model.inference.sampling import Sampling
     from model.nn.models import LanguageModel, Seq2SeqModel
 
     written = min(WRITTEN, model.trunk.config.context // 2)
-    sampling = Sampling(max_tokens=written, temperature=0.0, stop_ids=marks.ends)
+    sampling = Sampling(max_tokens=written, temperature=0.0, stop_ids=special_tokens.ends)
     if isinstance(model, LanguageModel):
         return tuple(tuple(complete(model, prompt, 1, sampling)[0]) for prompt in prompts)
     if isinstance(model, Seq2SeqModel):
         found: list[tuple[int, ...]] = []
         for prompt in prompts:
-            steps = translate(model, [prompt], marks.start, sampling)
+            steps = translate(model, [prompt], special_tokens.start, sampling)
             found.append(tuple(token.id for step in steps if (token := step[0]) is not None))
         return tuple(found)
     return ()
@@ -175,7 +175,7 @@ def compare_logits(name: str, before: Sequence["torch.Tensor"], after: Sequence[
 
 
 def _compare_rows(name: str, what: str, before: Sequence[Sequence[object]], after: Sequence[Sequence[object]]) -> Check:
-    """Counts the places that differ."""
+    """Counts the positions that differ."""
     differing = 0
     told = ""
     for number, (one, two) in enumerate(zip(before, after, strict=True), 1):

@@ -25,11 +25,11 @@ from tasks.export.certificate import (
 from tasks.export.foreign_check import PACKAGE, gather_foreign, is_installed
 from tasks.export.model_card import find_artifact, read_origin, write_card
 from tasks.inference.folder_settings import (
-    Marks,
+    SpecialTokens,
     folder_settings,
     keep_generation_settings,
-    marks_of,
     read_json,
+    special_tokens_of,
     write_json,
 )
 from tasks.inference.saved_models import check_folder, load
@@ -75,7 +75,7 @@ class _Opened:
     tokenizer: "tokenizers.Tokenizer"
     size: int  # tokens
     padding: int  # rows of the vocabulary behind them
-    marks: Marks
+    special_tokens: SpecialTokens
     settings: Mapping[str, object]  # ids and labels for config.json
 
 
@@ -88,7 +88,7 @@ def export_model(source: Path, target: Path, dtype: Dtype, allow_pickle: bool, w
     started = time.monotonic()
     _check_target(target)
     opened = _open(source, allow_pickle, find_artifact(source, workspace))
-    prompts = fixed_prompts(opened.tokenizer, opened.size, opened.model.trunk.config.context, opened.marks.pad)
+    prompts = fixed_prompts(opened.tokenizer, opened.size, opened.model.trunk.config.context, opened.special_tokens.pad)
     checks = [_check_adapter(opened, prompts), _cut(opened, prompts)]
     rounding = _round(opened, prompts) if dtype == "bfloat16" else 0.0
     partial = _begin(target)
@@ -143,7 +143,7 @@ def _open(source: Path, allow_pickle: bool, artifact: Path | None) -> _Opened:
             "Fix: put the tokenizer there that the model was trained with."
         )
     settings = folder_settings(source, tokenizer, size)
-    return _Opened(source, artifact, model, tokenizer, size, rows - size, marks_of(settings), settings)
+    return _Opened(source, artifact, model, tokenizer, size, rows - size, special_tokens_of(settings), settings)
 
 
 def _check_adapter(opened: _Opened, prompts: list[list[int]]) -> Check:
@@ -161,8 +161,8 @@ def _check_adapter(opened: _Opened, prompts: list[list[int]]) -> Check:
     own, trunk = unmerged.trunk.state_dict(), load_trunk(base).state_dict()
     unmerged.trunk.load_state_dict({key: trunk[key] if trunk[key].shape == tensor.shape else tensor for key, tensor in own.items()})
     load_adapter(folder, unmerged)
-    apart = _logits(unmerged.eval(), prompts, opened.marks)
-    merged = _logits(opened.model, prompts, opened.marks)
+    apart = _logits(unmerged.eval(), prompts, opened.special_tokens)
+    merged = _logits(opened.model, prompts, opened.special_tokens)
     return compare_logits(name, merged, apart, is_exact=False)
 
 
@@ -174,27 +174,27 @@ def _cut(opened: _Opened, prompts: list[list[int]]) -> Check:
     name = "padding, there and not"
     if not opened.padding:
         return Check(name, "", None, 0.0, "the vocabulary has none")
-    padded = _logits(opened.model, prompts, opened.marks)
+    padded = _logits(opened.model, prompts, opened.special_tokens)
     if isinstance(opened.model, LanguageModel | MaskedLanguageModel | Seq2SeqModel):
         padded = [part[..., : opened.size] for part in padded]
     cut_vocabulary(opened.model, opened.size)
-    return compare_logits(name, padded, _logits(opened.model, prompts, opened.marks), is_exact=False)
+    return compare_logits(name, padded, _logits(opened.model, prompts, opened.special_tokens), is_exact=False)
 
 
 def _round(opened: _Opened, prompts: list[list[int]]) -> float:
     """Rounds the weights to bfloat16, in place; by how much that moves a logit at most."""
     import torch
 
-    exact = _logits(opened.model, prompts, opened.marks)
+    exact = _logits(opened.model, prompts, opened.special_tokens)
     with torch.no_grad():
         for parameter in opened.model.parameters():
             parameter.copy_(parameter.to(torch.bfloat16))
-    rounded = _logits(opened.model, prompts, opened.marks)
+    rounded = _logits(opened.model, prompts, opened.special_tokens)
     return max(float((one - two).abs().max()) for one, two in zip(exact, rounded, strict=True))
 
 
-def _logits(model: "Model", prompts: list[list[int]], marks: Marks) -> list["torch.Tensor"]:
-    return [read_logits(model, prompt, marks) for prompt in prompts]
+def _logits(model: "Model", prompts: list[list[int]], special_tokens: SpecialTokens) -> list["torch.Tensor"]:
+    return [read_logits(model, prompt, special_tokens) for prompt in prompts]
 
 
 def _write(opened: _Opened, folder: Path, dtype: Dtype) -> None:
@@ -222,14 +222,14 @@ def _compare(opened: _Opened, folder: Path, prompts: list[list[int]]) -> list[Ch
     """The model with what was written of it: as we read it, and as `transformers` does."""
     from model.huggingface.huggingface import head_of
 
-    before = gather(opened.model, opened.tokenizer, prompts, opened.marks)
+    before = gather(opened.model, opened.tokenizer, prompts, opened.special_tokens)
     anew, tokenizer = load(folder)
     checks = [compare_weights("loaded anew", opened.model, anew)]
-    checks += compare("loaded anew", before, gather(anew, tokenizer, prompts, opened.marks), is_exact=True)
+    checks += compare("loaded anew", before, gather(anew, tokenizer, prompts, opened.special_tokens), is_exact=True)
     if not is_installed():
         return [*checks, Check(PACKAGE, "", None, 0.0, f"{PACKAGE} is not installed")]
     context = anew.trunk.config.context
-    foreign = gather_foreign(folder, head_of(anew), prompts, context, opened.marks)
+    foreign = gather_foreign(folder, head_of(anew), prompts, context, opened.special_tokens)
     return checks + compare(PACKAGE, before, foreign, is_exact=False)
 
 

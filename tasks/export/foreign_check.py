@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from tasks.export.certificate import TEXTS, WRITTEN, Evidence, choices, shown_target
-from tasks.inference.folder_settings import Marks
+from tasks.inference.folder_settings import SpecialTokens
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ def is_installed() -> bool:
     return find_spec(PACKAGE) is not None
 
 
-def gather_foreign(folder: Path, head: "Head", prompts: Sequence[Sequence[int]], context: int, marks: Marks) -> Evidence:
+def gather_foreign(folder: Path, head: "Head", prompts: Sequence[Sequence[int]], context: int, special_tokens: SpecialTokens) -> Evidence:
     """By `transformers`, in float32, from the folder alone."""
     import torch
     from transformers import AutoTokenizer
@@ -50,9 +50,9 @@ def gather_foreign(folder: Path, head: "Head", prompts: Sequence[Sequence[int]],
     model = read(folder, dtype=torch.float32, local_files_only=True).eval()
     tokenizer = cast("_Tokenizer", AutoTokenizer.from_pretrained(folder, local_files_only=True))
     with torch.no_grad():
-        logits = tuple(_logits(model, head, prompt, marks) for prompt in prompts)
+        logits = tuple(_logits(model, head, prompt, special_tokens) for prompt in prompts)
         writes = head in ("language", "seq2seq")
-        written = tuple(_written(model, head, prompt, context, marks) for prompt in prompts) if writes else ()
+        written = tuple(_written(model, head, prompt, context, special_tokens) for prompt in prompts) if writes else ()
     return Evidence(
         logits,
         written,
@@ -79,7 +79,7 @@ def _auto_class(head: "Head") -> Callable[..., object]:
     return transformers.AutoModelForMultipleChoice.from_pretrained
 
 
-def _logits(model: _Model, head: "Head", prompt: Sequence[int], marks: Marks) -> "torch.Tensor":
+def _logits(model: _Model, head: "Head", prompt: Sequence[int], special_tokens: SpecialTokens) -> "torch.Tensor":
     import torch
 
     row = torch.tensor([list(prompt)])
@@ -87,11 +87,11 @@ def _logits(model: _Model, head: "Head", prompt: Sequence[int], marks: Marks) ->
         row = choices(row)
     inputs = {"input_ids": row, "attention_mask": torch.ones_like(row)}
     if head == "seq2seq":
-        inputs["decoder_input_ids"] = torch.tensor([shown_target(prompt, marks)])
+        inputs["decoder_input_ids"] = torch.tensor([shown_target(prompt, special_tokens)])
     return model(**inputs).logits.float()
 
 
-def _written(model: _Model, head: "Head", prompt: Sequence[int], context: int, marks: Marks) -> tuple[int, ...]:
+def _written(model: _Model, head: "Head", prompt: Sequence[int], context: int, special_tokens: SpecialTokens) -> tuple[int, ...]:
     """Greedily, with no other setting of generation than where to begin and to end."""
     import torch
     from transformers import GenerationConfig
@@ -102,9 +102,9 @@ def _written(model: _Model, head: "Head", prompt: Sequence[int], context: int, m
         max_new_tokens=min(WRITTEN, context // 2),
         do_sample=False,
         num_beams=1,
-        bos_token_id=marks.start,
-        eos_token_id=sorted(marks.ends) or None,
-        pad_token_id=marks.pad,
-        decoder_start_token_id=marks.start,
+        bos_token_id=special_tokens.start,
+        eos_token_id=sorted(special_tokens.ends) or None,
+        pad_token_id=special_tokens.pad,
+        decoder_start_token_id=special_tokens.start,
     )
     return tuple(model.generate(input_ids=row, attention_mask=torch.ones_like(row))[0, begun:].tolist())

@@ -69,8 +69,8 @@ def read_origin(artifact: Path | None) -> Origin:
     graph = read_graph(Workspace(root))
     if manifest.fingerprint not in graph.nodes:
         return Origin(manifest)
-    marks = graph.sources(manifest.fingerprint)
-    lineage = tuple(node for mark, node in graph.nodes.items() if mark in marks)
+    sources = graph.sources(manifest.fingerprint)
+    lineage = tuple(node for fingerprint, node in graph.nodes.items() if fingerprint in sources)
     return Origin(manifest, lineage, _training_text(lineage), _scores(graph, manifest.fingerprint))
 
 
@@ -80,8 +80,8 @@ def _training_text(lineage: Sequence[Node]) -> tuple[MixtureRow, ...]:
     return tuple(sorted(found, key=lambda row: -row.bytes))
 
 
-def _scores(graph: Graph, mark: str) -> tuple[ScoreRow, ...]:
-    folders = [node.folder for node in graph.of("evaluate") if node.inputs.get("model") == mark]
+def _scores(graph: Graph, fingerprint: str) -> tuple[ScoreRow, ...]:
+    folders = [node.folder for node in graph.of("evaluate") if node.inputs.get("model") == fingerprint]
     return tuple(row for folder in folders for row in read_scores(folder))
 
 
@@ -220,8 +220,8 @@ def _certificate(checks: Sequence[Check]) -> str:
 
 def _lineage(origin: Origin, source: Path) -> str:
     if not origin.lineage:
-        mark = f"artifact {origin.manifest.fingerprint}" if origin.manifest else f"the folder {source.resolve().name}"
-        return f"## Lineage\n\nExported from {mark}."
+        exported = f"artifact {origin.manifest.fingerprint}" if origin.manifest else f"the folder {source.resolve().name}"
+        return f"## Lineage\n\nExported from {exported}."
     rows = "\n".join(f"| {node.stage} | `{node.fingerprint}` | {node.finished or ''} |" for node in origin.lineage)
     return f"## Lineage\n\n| stage | fingerprint | finished |\n|---|---|---|\n{rows}"
 

@@ -61,7 +61,7 @@ class FinetuneConfig(Section):
     """One fine-tuning: which examples, and how long and how fast to learn from them."""
 
     revision: Literal[2] = 2
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Of the task and its model, in reports and scores")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Of the fine-tuning and its model, in reports and scores")
     examples: Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)] = Field(
         description="Name of an entry of the recipe's examples; or a list of names: one trunk learns all of them in turns, each "
         "through a head of its own"
@@ -111,7 +111,7 @@ class FinetuneConfig(Section):
 
     @property
     def models(self) -> dict[str, str]:
-        """Set of examples -> name of the model that has learned it: the task's, where it has several sets with the set's."""
+        """Set of examples -> name of the model that has learned it: the fine-tuning's, where it has several sets with the set's."""
         return {name: self.name if len(self.sets) == 1 else f"{self.name}-{name}" for name in self.sets}
 
     @model_validator(mode="after")

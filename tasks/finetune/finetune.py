@@ -76,15 +76,15 @@ def finetune(
     With `lora`, adapter/ (in PEFT's form) as well; the model holds the adapters merged into its matrices. Of several sets of
     `examples`, in the order of the config: model/ has a head for each (tasks/finetune/multi_task.py), and adapter/ a folder for each.
     """
-    marks = tuple(one.fingerprint for one in examples)
+    fingerprints = tuple(one.fingerprint for one in examples)
     settings: list[Json] = [identity(config.freeze), identity(config.lora), identity(config.weights)]
     job = FinetuneJob(
         config,
         base.path / "model",
         tokenizer.path,
         tuple(one.path for one in examples),
-        marks,
-        canonical([base.fingerprint, tokenizer.fingerprint, list(marks), settings]),
+        fingerprints,
+        canonical([base.fingerprint, tokenizer.fingerprint, list(fingerprints), settings]),
         out,
     )
     launch(Training(train_finetune, job.to_json(), out, config.placement))
@@ -123,7 +123,10 @@ def train_finetune(told: dict[str, Json]) -> None:
     trained = _train(model, config, sets, special.pad, out, job.identity)
     if process_rank()[0] == 0:
         _write_result(trained, sets, added, model, out)
-        tasks = {name: _task(config.models[name], examples[name], mark) for name, mark in zip(config.sets, job.fingerprints, strict=True)}
+        tasks = {
+            name: _task(config.models[name], examples[name], fingerprint)
+            for name, fingerprint in zip(config.sets, job.fingerprints, strict=True)
+        }
         if config.lora is not None:
             save_adapters(model, config.lora, tokenizer, special, job.base, job.tokenizer, out / "adapter")
         if not isinstance(model, MultiTask):
@@ -140,10 +143,10 @@ def _with_heads(base: Base, examples: Mapping[str, LabelledExamples], tokens: in
     return with_head(base, only, tokens, seed, place)
 
 
-def _task(name: str, examples: LabelledExamples, mark: str) -> dict[str, Json]:
+def _task(name: str, examples: LabelledExamples, fingerprint: str) -> dict[str, Json]:
     """What task.json says."""
     labels: list[Json] = [*examples.kind.names(examples.labels)]
-    return {"name": name, "kind": examples.kind.name, "labels": labels, "examples": mark}
+    return {"name": name, "kind": examples.kind.name, "labels": labels, "examples": fingerprint}
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ class _Trained:
     losses: Mapping[str, float]  # of several sets: each one's own validation loss at the end
 
 
-def _train(model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet], pad: int, out: Path, mark: str) -> _Trained:
+def _train(model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet], pad: int, out: Path, job_identity: str) -> _Trained:
     """The loop, with the loss of the model's head or heads; a line of curve.jsonl for each report."""
     from model.distributed.parallel import mean_loss
     from model.training.training import train
@@ -175,7 +178,7 @@ def _train(model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet
         training,
         config.optimizer,
         out / "checkpoints",
-        mark,
+        job_identity,
         partial(append_point, out),
     )
     losses = {

@@ -199,9 +199,9 @@ def save_adapters(
 
     several = isinstance(model, MultiTask)
     parts = {folder / task: with_one_head(model, task) for task in model.specs} if several else {folder: model}
-    for place, part in parts.items():
-        save_adapter(place, part, lora, str(base))
-        save_tokenizer(tokenizer, special, source, place)
+    for target, part in parts.items():
+        save_adapter(target, part, lora, str(base))
+        save_tokenizer(tokenizer, special, source, target)
     merge(model)
 
 

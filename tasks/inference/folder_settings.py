@@ -20,7 +20,7 @@ KEPT_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token
 
 
 @dataclass(frozen=True)
-class Marks:
+class SpecialTokens:
     """Token ids by which a model begins, ends and pads its texts."""
 
     start: int
@@ -51,10 +51,10 @@ def told_ends(folder: Path) -> frozenset[int]:
     return frozenset(number for value in named for number in _as_ids(value))
 
 
-def marks_of(settings: Mapping[str, object]) -> Marks:
+def special_tokens_of(settings: Mapping[str, object]) -> SpecialTokens:
     starts = [*_as_ids(settings.get("decoder_start_token_id")), *_as_ids(settings.get("bos_token_id")), 0]
     ends = _as_ids(settings.get("eos_token_id"))
-    return Marks(starts[0], frozenset(ends), [*_as_ids(settings.get("pad_token_id")), *ends, -1][0])
+    return SpecialTokens(starts[0], frozenset(ends), [*_as_ids(settings.get("pad_token_id")), *ends, -1][0])
 
 
 def _as_ids(value: object) -> list[int]:

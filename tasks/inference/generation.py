@@ -28,7 +28,7 @@ logger = logging.getLogger("wordmill")
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """What one more token has made certain of a text."""
 
     row: int
@@ -52,10 +52,10 @@ class GrowingText:
             return self._grow(decode_text(self._tokenizer, self.ids))
         self.ids.append(token)
         whole = decode_text(self._tokenizer, self.ids)
-        places = [place for stop in self._stops if (place := whole.find(stop, self._searched_from(stop))) >= 0]
-        if places:
+        found = [at for stop in self._stops if (at := whole.find(stop, self._searched_from(stop))) >= 0]
+        if found:
             self.is_over = True
-            return self._grow(whole[: min(places)])
+            return self._grow(whole[: min(found)])
         whole = whole.rstrip(UNFINISHED)
         return self._grow(whole[: len(whole) - self._begun_stop(whole)])
 
@@ -67,9 +67,9 @@ class GrowingText:
         return self._grow(decode_text(self._tokenizer, self.ids).rstrip(UNFINISHED))
 
     def _grow(self, certain: str) -> str:
-        piece = certain[len(self.text) :]
-        self.text += piece
-        return piece
+        chunk = certain[len(self.text) :]
+        self.text += chunk
+        return chunk
 
     def _searched_from(self, stop: str) -> int:
         return max(0, len(self.text) - len(stop) + 1)
@@ -91,8 +91,8 @@ def continue_text(
 ) -> list[str]:
     """`count` whole continuations; see `stream_text`."""
     texts = [""] * count
-    for piece in stream_text(model, tokenizer, prompt, count, sampling, stops, is_chat):
-        texts[piece.row] += piece.text
+    for chunk in stream_text(model, tokenizer, prompt, count, sampling, stops, is_chat):
+        texts[chunk.row] += chunk.text
     return texts
 
 
@@ -105,7 +105,7 @@ def stream_text(
     stops: Sequence[str] = (),
     is_chat: bool = False,
     alternatives: int | None = None,
-) -> Iterator[Piece]:
+) -> Iterator[Chunk]:
     """`count` continuations, without the prompt, as they come; an empty prompt begins a text.
 
     The same seed gives the same texts. They end at the tokenizer's own tokens too, and before any of `stops`. Past the
@@ -132,7 +132,7 @@ def stream_translation(
     sampling: "Sampling",
     stops: Sequence[str] = (),
     alternatives: int | None = None,
-) -> Iterator[Piece]:
+) -> Iterator[Chunk]:
     """`count` targets of one source, behind the token `start`, as they come; see `stream_text`."""
     from model.inference.generate import translate
 
@@ -145,7 +145,7 @@ def stream_translation(
         steps = translate(model, sources, start, dataclasses.replace(sampling, stop_ids=ends), alternatives)
     except ValueError as error:
         raise UserError(f"generate: {error}") from error
-    return _to_the_end(_pieces(steps, list(range(count)), texts), texts)
+    return _to_the_end(_chunks(steps, list(range(count)), texts), texts)
 
 
 def translate_text(
@@ -153,8 +153,8 @@ def translate_text(
 ) -> list[str]:
     """`count` whole targets of one source; see `stream_translation`."""
     texts = [""] * count
-    for piece in stream_translation(model, tokenizer, source, start, count, sampling):
-        texts[piece.row] += piece.text
+    for chunk in stream_translation(model, tokenizer, source, start, count, sampling):
+        texts[chunk.row] += chunk.text
     return texts
 
 
@@ -182,7 +182,7 @@ def target_start(folder: Path, tokenizer: "tokenizers.Tokenizer") -> int:
 
 def _rounds(
     model: "LanguageModel", prompt: list[int], texts: list[GrowingText], sampling: "Sampling", alternatives: int | None
-) -> Iterator[Piece]:
+) -> Iterator[Chunk]:
     """Each goes on until the context is full, the next begins with the last part of the texts."""
     from model.inference.decoding import context_of
     from model.inference.generate import generate
@@ -203,26 +203,26 @@ def _rounds(
             steps = generate(model, prompts, this_round, alternatives, numbers=alive)
         except ValueError as error:
             raise UserError(f"generate: {error}") from error
-        yield from _pieces(steps, alive, texts)
+        yield from _chunks(steps, alive, texts)
         rounds += 1
     yield from _to_the_end(iter(()), texts)
 
 
-def _pieces(steps: "Generation", rows: list[int], texts: list[GrowingText]) -> Iterator[Piece]:
+def _chunks(steps: "Generation", rows: list[int], texts: list[GrowingText]) -> Iterator[Chunk]:
     for tokens in steps:
-        for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+        for at, (row, token) in enumerate(zip(rows, tokens, strict=True)):
             if token is not None:
-                yield Piece(row, texts[row].add(token.id), token)
+                yield Chunk(row, texts[row].add(token.id), token)
                 if texts[row].is_over:
-                    steps.end(place)
+                    steps.end(at)
 
 
-def _to_the_end(pieces: Iterator[Piece], texts: list[GrowingText]) -> Iterator[Piece]:
-    yield from pieces
+def _to_the_end(chunks: Iterator[Chunk], texts: list[GrowingText]) -> Iterator[Chunk]:
+    yield from chunks
     for row, text in enumerate(texts):
         rest = text.finish()
         if rest:
-            yield Piece(row, rest)
+            yield Chunk(row, rest)
 
 
 def _check_count(count: int) -> None:

@@ -72,8 +72,8 @@ def label_words(model: "TokenClassifier", tokenizer: "tokenizers.Tokenizer", lab
     import torch
 
     words = text.split()
-    pieces = encode_documents(tokenizer, words)
-    row, first = token_label_row(pieces, [0] * len(pieces), text_ids(tokenizer, "MODEL"), model.trunk.config)
+    tokens = encode_documents(tokenizer, words)
+    row, first = token_label_row(tokens, [0] * len(tokens), text_ids(tokenizer, "MODEL"), model.trunk.config)
     with torch.no_grad():
         logits = model(torch.tensor([row], device=model.trunk.embedding.weight.device))[0].float()
     shares, best = logits.softmax(dim=-1).max(dim=-1)

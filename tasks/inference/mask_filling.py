@@ -18,7 +18,7 @@ class Filling:
     """A text without masks, and the product of the probabilities of what was filled in, each guessed with all masks there."""
 
     text: str
-    words: tuple[str, ...]  # what stands in the place of each mask
+    words: tuple[str, ...]  # what stands for each mask
     probability: float
 
 
@@ -32,15 +32,15 @@ def fill_masks(model: "MaskedLanguageModel", tokenizer: "tokenizers.Tokenizer", 
     mask = tokenizer.token_to_id(name)
     assert mask is not None
     ids = _row(tokenizer, prompt, name, mask)
-    places = [place for place, number in enumerate(ids) if number == mask]
-    if not places:
+    positions = [at for at, number in enumerate(ids) if number == mask]
+    if not positions:
         raise UserError(f"PROMPT has no {name}: this model fills in what is masked. Fix: put {name} where a token is missing.")
     if len(ids) > model.trunk.config.context:
         raise UserError(
             f"PROMPT has {len(ids)} tokens with those around it, but the model's context is {model.trunk.config.context}. Fix: shorten it."
         )
     with torch.no_grad():
-        logits = model(torch.tensor([ids]), torch.tensor([len(ids)]))[0, places, : tokenizer.get_vocab_size()]
+        logits = model(torch.tensor([ids]), torch.tensor([len(ids)]))[0, positions, : tokenizer.get_vocab_size()]
     logits[:, mask] = -torch.inf
     values, tokens = logits.float().log_softmax(dim=-1).topk(min(count, logits.shape[1] - 1))  # (masks, count)
     best: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
@@ -49,7 +49,7 @@ def fill_masks(model: "MaskedLanguageModel", tokenizer: "tokenizers.Tokenizer", 
             ((*chosen, token), nats + value) for chosen, nats in best for token, value in zip(their_tokens, their_values, strict=True)
         ]
         best = sorted(longer, key=lambda one: -one[1])[:count]
-    return [_filling(tokenizer, ids, places, chosen, nats) for chosen, nats in best]
+    return [_filling(tokenizer, ids, positions, chosen, nats) for chosen, nats in best]
 
 
 def _row(tokenizer: "tokenizers.Tokenizer", prompt: str, name: str, mask: int) -> list[int]:
@@ -65,11 +65,11 @@ def _row(tokenizer: "tokenizers.Tokenizer", prompt: str, name: str, mask: int) -
     return [*row, around.eos]
 
 
-def _filling(tokenizer: "tokenizers.Tokenizer", ids: list[int], places: list[int], chosen: tuple[int, ...], nats: float) -> Filling:
+def _filling(tokenizer: "tokenizers.Tokenizer", ids: list[int], positions: list[int], chosen: tuple[int, ...], nats: float) -> Filling:
     import math
 
     filled = list(ids)
-    for place, token in zip(places, chosen, strict=True):
-        filled[place] = token
+    for at, token in zip(positions, chosen, strict=True):
+        filled[at] = token
     words = tuple(decode_text(tokenizer, [token]).strip() for token in chosen)
     return Filling(decode_text(tokenizer, filled), words, math.exp(nats))

@@ -166,8 +166,8 @@ def _by_run(run_id: str, workspace: Workspace, tracking_uri: str) -> Path | None
     run = known_run(client, run_id)
     if run is None:
         return None
-    for mark in models_of(client, run):
-        found = _by_fingerprint(mark, workspace)
+    for fingerprint in models_of(client, run):
+        found = _by_fingerprint(fingerprint, workspace)
         if found is not None:
             return found
     logged = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")

@@ -25,13 +25,13 @@ def models_of(client: "MlflowClient", run: "Run") -> list[str]:
     """Fingerprints of the models that a run, or one of its stages, made or took; the one to show first."""
     children = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
     found: list[str] = []
-    for candidate in sorted([run, *children], key=_place):
-        mark = candidate.data.tags.get("wordmill.fingerprint", "")
-        if candidate.data.tags.get("wordmill.stage") in MODEL_STAGES and mark:
-            found.append(mark)
+    for candidate in sorted([run, *children], key=_rank):
+        fingerprint = candidate.data.tags.get("wordmill.fingerprint", "")
+        if candidate.data.tags.get("wordmill.stage") in MODEL_STAGES and fingerprint:
+            found.append(fingerprint)
     return found
 
 
-def _place(run: "Run") -> tuple[int, int]:
+def _rank(run: "Run") -> tuple[int, int]:
     stage = run.data.tags.get("wordmill.stage", "")
     return (MODEL_STAGES.index(stage) if stage in MODEL_STAGES else len(MODEL_STAGES), run.info.start_time or 0)

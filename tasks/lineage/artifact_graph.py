@@ -40,7 +40,7 @@ class Graph:
 
     def sources(self, fingerprint: str) -> set[str]:
         """The artifact and all that it was made of, as far as they are there."""
-        return _reached(fingerprint, {mark: node.inputs.values() for mark, node in self.nodes.items()})
+        return _reached(fingerprint, {own: node.inputs.values() for own, node in self.nodes.items()})
 
     def results(self, fingerprint: str) -> set[str]:
         """The artifact and all that was made of it."""
@@ -49,9 +49,9 @@ class Graph:
     @cached_property
     def _made_of(self) -> Mapping[str, list[str]]:
         made: dict[str, list[str]] = {}
-        for mark, node in self.nodes.items():
+        for fingerprint, node in self.nodes.items():
             for source in node.inputs.values():
-                made.setdefault(source, []).append(mark)
+                made.setdefault(source, []).append(fingerprint)
         return made
 
 
@@ -93,7 +93,7 @@ def read_graph(workspace: Workspace) -> Graph:
     nodes += [
         node for path in sorted(workspace.root.glob(f"pretrain/*.partial/{TRAINING}")) if (node := _unfinished(workspace, path.parent))
     ]
-    rank = {stage: place for place, stage in enumerate(ORDER)}
+    rank = {stage: at for at, stage in enumerate(ORDER)}
     nodes.sort(key=lambda node: (rank.get(node.stage, len(rank)), node.finished or "~", node.fingerprint))
     return Graph({node.fingerprint: node for node in nodes})
 
@@ -102,7 +102,7 @@ def _node(folder: Path) -> Node | None:
     manifest = None if folder.suffix == ".partial" else read_manifest(folder)
     if manifest is None:
         return None
-    inputs = {name: mark for name, mark in manifest.inputs.items() if not name.startswith("file ") and FINGERPRINT.fullmatch(mark)}
+    inputs = {name: source for name, source in manifest.inputs.items() if not name.startswith("file ") and FINGERPRINT.fullmatch(source)}
     config = manifest.config if isinstance(manifest.config, dict) else {}
     return Node(
         manifest.stage,

@@ -102,15 +102,15 @@ def whereabouts(workspace: Workspace, graph: Graph, ids: Collection[str], among:
     walk.trainings()
     walk.descendants()
     copies, orphans = walk.copies(), walk.orphans()
-    place = {mark: number for number, mark in enumerate(graph.nodes)}
+    rank = {fingerprint: number for number, fingerprint in enumerate(graph.nodes)}
     return {
-        mark: Whereabouts(
-            mark,
-            tuple(sorted(stations.values(), key=lambda station: place[station.fingerprint])),
-            tuple(sorted(copies.get(mark, ()))),
+        id_: Whereabouts(
+            id_,
+            tuple(sorted(stations.values(), key=lambda station: rank[station.fingerprint])),
+            tuple(sorted(copies.get(id_, ()))),
             tuple(told for orphan, told in orphans.items() if orphan not in stations),
         )
-        for mark, stations in walk.found.items()
+        for id_, stations in walk.found.items()
     }
 
 
@@ -120,111 +120,110 @@ class _Walk:
     def __init__(self, workspace: Workspace, graph: Graph, ids: Collection[str], among: frozenset[str] | None) -> None:
         self.workspace, self.graph, self.among = workspace, graph, among
         self.finder = IdFinder(ids)
-        self.found: dict[str, dict[str, Station]] = {mark: {} for mark in ids}  # id -> fingerprint -> station
+        self.found: dict[str, dict[str, Station]] = {id_: {} for id_ in ids}  # id -> fingerprint -> station
 
     def nodes(self, *stages: str) -> Iterator[Node]:
         for node in self.graph.of(*stages):
             if self.among is None or node.fingerprint in self.among:
                 yield node
 
-    def add(self, mark: str, node: Node, role: Role, told: str) -> Station:
+    def add(self, id_: str, node: Node, role: Role, told: str) -> Station:
         station = Station(node.stage, node.fingerprint, str(node.folder), node.finished, role, told)
-        return self.put(mark, station)
+        return self.put(id_, station)
 
-    def put(self, mark: str, station: Station) -> Station:
-        self.found[mark][station.fingerprint] = station
+    def put(self, id_: str, station: Station) -> Station:
+        self.found[id_][station.fingerprint] = station
         return station
 
     def corpus(self) -> None:
         for node in self.nodes("ingest", "annotate", "decontaminate"):
-            for mark, path, row in self.finder.find_all(node.folder, *TABLES[node.stage]):
-                self._add_table(mark, node, path, row)
+            for id_, path, row in self.finder.find_all(node.folder, *TABLES[node.stage]):
+                self._add_table(id_, node, path, row)
         for node in self.nodes("select", "deduplicate"):
-            for mark, path, row in self.finder.find_all(node.folder, "verdicts-*.parquet"):
-                self._add_verdict(mark, node, path, row)
+            for id_, path, row in self.finder.find_all(node.folder, "verdicts-*.parquet"):
+                self._add_verdict(id_, node, path, row)
 
-    def _add_table(self, mark: str, node: Node, path: Path, row: int) -> None:
+    def _add_table(self, id_: str, node: Node, path: Path, row: int) -> None:
         name = path.name.partition("-")[0].removesuffix(".parquet")
-        known = self.found[mark].get(node.fingerprint)
+        known = self.found[id_].get(node.fingerprint)
         if name in DROPPED_TABLES and known is None:
             cells = numbered_rows([path], [row], ["reason"])[row]
-            station = self.add(mark, node, "dropped", f"dropped: {cells['reason']}")
-            self.put(mark, replace(station, reason=str(cells["reason"]), tables=(TableRow(path.name, row),)))
+            station = self.add(id_, node, "dropped", f"dropped: {cells['reason']}")
+            self.put(id_, replace(station, reason=str(cells["reason"]), tables=(TableRow(path.name, row),)))
         elif name not in DROPPED_TABLES:
             split = {"train": " to train on", "validation": " to validate on", "test": " to test on"}.get(name, "")
-            station = self.add(mark, node, "holds", f"kept{split}")
-            self.put(mark, replace(station, tables=(TableRow(path.name, row),)))
+            station = self.add(id_, node, "holds", f"kept{split}")
+            self.put(id_, replace(station, tables=(TableRow(path.name, row),)))
 
-    def _add_verdict(self, mark: str, node: Node, path: Path, row: int) -> None:
+    def _add_verdict(self, id_: str, node: Node, path: Path, row: int) -> None:
         cells = numbered_rows([path], [row], ["kept", "stage", "reason", "value", "cluster"])[row]
         tables = (TableRow(path.name, row),)
         if cells["kept"]:
-            self.put(mark, replace(self.add(mark, node, "kept", "kept"), tables=tables))
+            self.put(id_, replace(self.add(id_, node, "kept", "kept"), tables=tables))
         elif cells["stage"] == node.stage:
             value = "" if cells["value"] is None else f" ({cells['value']:.4g})"
-            of = f" of {cells['cluster']}" if cells["cluster"] not in (None, mark) else ""
-            station = self.add(mark, node, "dropped", f"dropped: {cells['reason']}{of}{value}")
-            self.put(mark, replace(station, reason=str(cells["reason"]), tables=tables))
+            of = f" of {cells['cluster']}" if cells["cluster"] not in (None, id_) else ""
+            station = self.add(id_, node, "dropped", f"dropped: {cells['reason']}{of}{value}")
+            self.put(id_, replace(station, reason=str(cells["reason"]), tables=tables))
 
     def shards(self) -> None:
         for node in self.nodes("shards"):
             for split in ("train", "validation"):
-                numbers = {row: mark for mark, _, row in self.finder.find_all(node.folder, f"documents-{split}.parquet")}
+                numbers = {row: id_ for id_, _, row in self.finder.find_all(node.folder, f"documents-{split}.parquet")}
                 pieces = dict[str, list[ShardPiece]]()
                 for number, piece in pieces_of(node.folder, split, numbers):
                     pieces.setdefault(numbers[number], []).append(piece)
-                for mark in numbers.values():
-                    self.put(mark, _packed(self.add(mark, node, "holds", ""), split, tuple(pieces.get(mark, ()))))
+                for id_ in numbers.values():
+                    self.put(id_, _packed(self.add(id_, node, "holds", ""), split, tuple(pieces.get(id_, ()))))
         for node in self.nodes("tokenizer"):
             if "file existing" in node.from_outside:
                 continue
-            for mark in self.found:
-                corpus = self.found[mark].get(node.inputs.get("corpus", ""))
+            for id_ in self.found:
+                corpus = self.found[id_].get(node.inputs.get("corpus", ""))
                 if corpus is not None and corpus.tables and corpus.tables[0].file.startswith("train-"):
-                    self.add(mark, node, "learned", "its vocabulary comes from a sample of text with this document")
+                    self.add(id_, node, "learned", "its vocabulary comes from a sample of text with this document")
 
     def trainings(self) -> None:
         for node in self.nodes("pretrain"):
             shards = node.inputs.get("shards", "")
-            marks = [mark for mark in self.found if self.found[mark].get(shards) is not None]
-            pieces = {mark: self.found[mark][shards].pieces for mark in marks}
-            for mark, station in _trained(self.workspace, node, {m: p for m, p in pieces.items() if p}):
-                self.put(mark, station)
+            held = [id_ for id_ in self.found if self.found[id_].get(shards) is not None]
+            pieces = {id_: self.found[id_][shards].pieces for id_ in held}
+            for id_, station in _trained(self.workspace, node, {id_: its for id_, its in pieces.items() if its}):
+                self.put(id_, station)
 
     def descendants(self) -> None:
         """What was made from the models, in as many rounds as one was made from another."""
         for _ in range(len(self.graph.nodes)):
             before = sum(map(len, self.found.values()))
             for node in self.nodes(*MADE_FROM, "evaluate", "report", "register"):
-                for mark in self.found:
-                    if node.fingerprint not in self.found[mark]:
-                        self._descend(mark, node)
+                for id_ in self.found:
+                    if node.fingerprint not in self.found[id_]:
+                        self._descend(id_, node)
             if sum(map(len, self.found.values())) == before:
                 return
 
-    def _descend(self, mark: str, node: Node) -> None:
-        sources = [source for name, source in node.inputs.items() if name != "tokenizer" and source in self.found[mark]]
-        learned = next((self.graph.nodes[m] for m in sources if self.found[mark][m].role == "learned"), None)
+    def _descend(self, id_: str, node: Node) -> None:
+        sources = [source for name, source in node.inputs.items() if name != "tokenizer" and source in self.found[id_]]
+        learned = next((self.graph.nodes[source] for source in sources if self.found[id_][source].role == "learned"), None)
         model = "" if learned is None else f"{learned.stage} {learned.fingerprint}"
         if node.stage in MADE_FROM and learned is not None:
-            self.add(mark, node, "learned", f"{MADE_FROM[node.stage]} {model}")
+            self.add(id_, node, "learned", f"{MADE_FROM[node.stage]} {model}")
         elif node.stage == "register" and learned is not None:
             name = registered_name(node)
             self.put(
-                mark,
-                replace(self.add(mark, node, "follows", f"{node.notes.get('uri', name)} is {model}"), registered=name),
+                id_,
+                replace(self.add(id_, node, "follows", f"{node.notes.get('uri', name)} is {model}"), registered=name),
             )
         elif node.stage == "evaluate":
-            corpus = self.found[mark].get(node.inputs.get("corpus", ""))
+            corpus = self.found[id_].get(node.inputs.get("corpus", ""))
             if corpus is not None and corpus.tables and corpus.tables[0].file.startswith("validation"):
-                self.add(mark, node, "judged", "scores measured on the validation set that it is in")
+                self.add(id_, node, "judged", "scores measured on the validation set that it is in")
             elif learned is not None:
-                self.add(mark, node, "follows", f"scores of {model}")
+                self.add(id_, node, "follows", f"scores of {model}")
         elif node.stage == "report" and any(
-            source_mark in self.graph.sources(node.fingerprint) and station.reason != REASON
-            for source_mark, station in self.found[mark].items()
+            source in self.graph.sources(node.fingerprint) and station.reason != REASON for source, station in self.found[id_].items()
         ):
-            self.add(mark, node, "follows", "a page about artifacts that read it; it may quote it")
+            self.add(id_, node, "follows", "a page about artifacts that read it; it may quote it")
 
     def orphans(self) -> dict[str, str]:
         """What has something among all that it was made from that is not in the workspace: fingerprint -> name."""
@@ -239,8 +238,8 @@ class _Walk:
         found: dict[str, set[str]] = {}
         for node in self.nodes("deduplicate"):
             clusters = _clusters_of(node.folder, self.found.keys())
-            for mark, members in clusters.items():
-                found.setdefault(mark, set()).update(members - {mark})
+            for id_, members in clusters.items():
+                found.setdefault(id_, set()).update(members - {id_})
         return found
 
 
@@ -268,12 +267,12 @@ def _trained(workspace: Workspace, node: Node, pieces: Mapping[str, tuple[ShardP
         run = read_run(workspace, node.folder)
         stream = open_run(run)
     except UserError as error:
-        for mark in pieces:
-            yield mark, replace(station, told=f"trained on its shards; in which steps cannot be told ({error})")
+        for id_ in pieces:
+            yield id_, replace(station, told=f"trained on its shards; in which steps cannot be told ({error})")
         return
     unfinished = "" if node.finished else f" so far ({run.done} of {run.steps} steps)"
     judged = run.evaluated_rows
-    for mark, held in pieces.items():
+    for id_, held in pieces.items():
         seen = sorted(
             {
                 Seen(step + 1, row)
@@ -283,11 +282,11 @@ def _trained(workspace: Workspace, node: Node, pieces: Mapping[str, tuple[ShardP
             key=lambda time: (time.step, time.row),
         )
         if seen:
-            yield mark, replace(station, told=times_text(seen) + unfinished, seen=tuple(seen))
+            yield id_, replace(station, told=times_text(seen) + unfinished, seen=tuple(seen))
         elif any(piece.split == "validation" and piece.row < judged for piece in held):
-            yield mark, replace(station, role="judged", told="its validation loss is measured on it")
+            yield id_, replace(station, role="judged", told="its validation loss is measured on it")
         else:
-            yield mark, replace(station, role="unseen", told=f"none of its {run.done} steps reached it")
+            yield id_, replace(station, role="unseen", told=f"none of its {run.done} steps reached it")
 
 
 def times_text(seen: Collection[Seen]) -> str:
@@ -303,16 +302,16 @@ def _clusters_of(folder: Path, ids: Collection[str]) -> dict[str, set[str]]:
     mine: dict[str, str] = {}
     wanted = set(ids)
     for batch in _verdicts(folder):
-        marks, clusters = batch.column("id"), batch.column("cluster")
-        for row in np.flatnonzero(_is_in(marks, wanted)).tolist():
+        row_ids, clusters = batch.column("id"), batch.column("cluster")
+        for row in np.flatnonzero(_is_in(row_ids, wanted)).tolist():
             if clusters[row].is_valid:
-                mine[marks[row].as_py()] = clusters[row].as_py()
+                mine[row_ids[row].as_py()] = clusters[row].as_py()
     members: dict[str, set[str]] = {}
     for batch in _verdicts(folder) if mine else ():
-        marks, clusters = batch.column("id"), batch.column("cluster")
+        row_ids, clusters = batch.column("id"), batch.column("cluster")
         for row in np.flatnonzero(_is_in(clusters, set(mine.values()))).tolist():
-            members.setdefault(clusters[row].as_py(), set()).add(marks[row].as_py())
-    return {mark: members.get(cluster, set()) for mark, cluster in mine.items()}
+            members.setdefault(clusters[row].as_py(), set()).add(row_ids[row].as_py())
+    return {id_: members.get(cluster, set()) for id_, cluster in mine.items()}
 
 
 def _verdicts(folder: Path) -> Iterator[pa.RecordBatch]:
@@ -339,7 +338,7 @@ def parts_that_hold(workspace: Workspace, ids: Collection[str]) -> list[Path]:
 
 
 def _has_text(path: Path, row: int) -> bool:
-    """Whether a row of a part's table is more than the mark that a document was left out."""
+    """Whether a row of a part's table is more than the note that a document was left out."""
     return not path.name.startswith("rejects") or numbered_rows([path], [row], ["reason"])[row]["reason"] != REASON
 
 

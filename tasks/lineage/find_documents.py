@@ -74,8 +74,8 @@ def find_document(graph: Graph, prefix: str) -> Document:
         raise UserError("the id is empty. Fix: give a document's id, or the start of it.")
     found: dict[str, tuple[Path, int]] = {}
     for path in _once(path for _, path in tables(graph.of(*TABLES), TABLES)):
-        for mark, row in _ids_that_begin(path, prefix):
-            found.setdefault(mark, (path, row))
+        for id_, row in _ids_that_begin(path, prefix):
+            found.setdefault(id_, (path, row))
         if prefix in found:
             return read_document(*found[prefix])
     if len(found) == 1:
@@ -85,7 +85,7 @@ def find_document(graph: Graph, prefix: str) -> Document:
             f"no document with id {prefix} in this workspace. Fix: look its text up with wordmill trace --text, or name "
             "the workspace with --workspace DIR."
         )
-    named = [read_document(*found[mark]) for mark in sorted(found)[:AMBIGUOUS]]
+    named = [read_document(*found[id_]) for id_ in sorted(found)[:AMBIGUOUS]]
     told = ", ".join(f"{document.id} ({document.source} {document.path})" for document in named)
     more = f" and {len(found) - len(named)} more" if len(found) > len(named) else ""
     raise UserError(f"{len(found)} documents have an id that begins with {prefix}: {told}{more}. Fix: give more of it.")

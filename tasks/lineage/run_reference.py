@@ -26,7 +26,7 @@ def own_workspace(reference: str) -> Path | None:
     """The workspace that an artifact's folder lies in; None for anything else."""
     folder = Path(reference).expanduser().absolute()
     near = [folder, *list(folder.parents)[:3]] if folder.is_dir() else []
-    return next((place for place in near if (place / "workspace.json").is_file()), None)
+    return next((path for path in near if (path / "workspace.json").is_file()), None)
 
 
 def find_run(reference: str, workspace: Workspace, tracking_uri: str) -> FoundRun:
@@ -48,15 +48,15 @@ def find_run(reference: str, workspace: Workspace, tracking_uri: str) -> FoundRu
 def _folder(reference: str, workspace: Workspace, tracking_uri: str, tried: list[str]) -> Path | None:
     """The artifact's folder that is named; adds to `tried` where a form does not lead to one."""
     if reference.startswith("models:/"):
-        (mark,) = champion_digest(ChampionConfig(uri=reference), tracking_uri).values()
-        tried.append(f"it is the model {mark}, which is not in {workspace.root}")
-        return _by_fingerprint(reference, mark, workspace)
+        (fingerprint,) = champion_digest(ChampionConfig(uri=reference), tracking_uri).values()
+        tried.append(f"it is the model {fingerprint}, which is not in {workspace.root}")
+        return _by_fingerprint(reference, fingerprint, workspace)
     path = Path(reference).expanduser()
     if path.is_dir():
-        marked = [place for place in (path, path.parent) if any((place / n).exists() for n in ("manifest.json", TRAINING))]
-        if not marked:
+        artifacts = [folder for folder in (path, path.parent) if any((folder / n).exists() for n in ("manifest.json", TRAINING))]
+        if not artifacts:
             raise UserError(f"RUN {path}: a folder without manifest.json and {TRAINING}, expected {FORMS}.")
-        return marked[0].absolute()
+        return artifacts[0].absolute()
     tried.append(f"no folder {path}")
     if re.fullmatch(r"[0-9a-f]{4,16}", reference):
         tried.append(f"no model with fingerprint {reference}… in {workspace.root}")
@@ -91,7 +91,7 @@ def _by_run(run_id: str, workspace: Workspace, tracking_uri: str) -> Path | None
         return None  # MLflow would make one
     client = mlflow.MlflowClient(tracking_uri, tracking_uri)
     run = known_run(client, run_id)
-    found = [_by_fingerprint(run_id, mark, workspace) for mark in ([] if run is None else models_of(client, run))]
+    found = [_by_fingerprint(run_id, fingerprint, workspace) for fingerprint in ([] if run is None else models_of(client, run))]
     return next((folder for folder in found if folder is not None), None)
 
 
@@ -100,11 +100,11 @@ def _upward(reference: str, manifest: Manifest, workspace: Workspace) -> Path:
     names = [name for name in manifest.inputs if name in UPWARD or name.startswith("models:/")]
     if not names:
         raise UserError(f"RUN {reference!r}: {manifest.stage} {manifest.fingerprint} is no model, so it took no steps. Expected {FORMS}.")
-    mark = manifest.inputs[names[0]]
-    found = _by_fingerprint(reference, mark, workspace)
+    fingerprint = manifest.inputs[names[0]]
+    found = _by_fingerprint(reference, fingerprint, workspace)
     if found is None:
         raise UserError(
-            f"RUN {reference!r}: {manifest.stage} {manifest.fingerprint} was made from {mark}, which is not in "
+            f"RUN {reference!r}: {manifest.stage} {manifest.fingerprint} was made from {fingerprint}, which is not in "
             f"{workspace.root}. Fix: name the workspace that it was trained in with --workspace DIR."
         )
     return found

@@ -33,7 +33,7 @@ def pieces_of(folder: Path, split: str, numbers: Collection[int]) -> Iterator[tu
             with pq.ParquetFile(path) as file:
                 start = 0
                 for number in range(file.num_row_groups):
-                    for document, row, place in _matches(file, number, wanted):
+                    for document, row, span in _matches(file, number, wanted):
                         yield (
                             document,
                             ShardPiece(
@@ -42,7 +42,7 @@ def pieces_of(folder: Path, split: str, numbers: Collection[int]) -> Iterator[tu
                                 first_row + start + row,
                                 path.relative_to(folder).as_posix(),
                                 start + row,
-                                *place,
+                                *span,
                             ),
                         )
                     start += file.metadata.row_group(number).num_rows

@@ -51,14 +51,14 @@ class IdFinder:
     def find_all(self, folder: Path, *patterns: str) -> Iterator[tuple[str, Path, int]]:
         """(id, table, row) in the folder's tables of these names."""
         for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
-            for mark, row in self.find(path).items():
-                yield mark, path, row
+            for id_, row in self.find(path).items():
+                yield id_, path, row
 
     def _search(self, path: Path) -> Iterator[tuple[str, int]]:
         start = 0
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["id"]):
-                places = pc.call_function("index_in", [batch.column(0)], pc.SetLookupOptions(self._ids))
-                for row in np.flatnonzero(places.is_valid().to_numpy(zero_copy_only=False)).tolist():
-                    yield self._ids[places[row].as_py()].as_py(), start + row
+                positions = pc.call_function("index_in", [batch.column(0)], pc.SetLookupOptions(self._ids))
+                for row in np.flatnonzero(positions.is_valid().to_numpy(zero_copy_only=False)).tolist():
+                    yield self._ids[positions[row].as_py()].as_py(), start + row
                 start += batch.num_rows

@@ -137,8 +137,8 @@ def text_shares(kind: Kind, stream: "RowStream", sample: Sample, table: Document
     asked_of_pairs = pools.weights.mean(axis=0) / pools.rows @ pools.row_tokens
     asked = np.bincount(codes, asked_of_pairs, len(names)) / max(asked_of_pairs.sum(), 1e-300)
     tokens = np.bincount(pieces, sample.tokens, len(names))
-    keys, places = np.unique(sample.rows * len(names) + pieces, return_inverse=True)
-    part = np.bincount(places, sample.tokens) / (stream.context + 1)
+    keys, inverse = np.unique(sample.rows * len(names) + pieces, return_inverse=True)
+    part = np.bincount(inverse, sample.tokens) / (stream.context + 1)
     parts = Parts(keys // len(names), keys % len(names), part, len(names))
     found, rows = spreads(parts, pools), np.bincount(parts.codes, minlength=len(names))
     shares = [

@@ -45,14 +45,14 @@ class Documents:
         """The sources or languages in the order of the alphabet, and which of them each pair is of."""
         values = [pair.language if kind == "language" else pair.source for pair in self.pairs]
         names = sorted(set(values))
-        place = {name: at for at, name in enumerate(names)}
-        return names, np.array([place[value] for value in values], np.int64)
+        number = {name: at for at, name in enumerate(names)}
+        return names, np.array([number[value] for value in values], np.int64)
 
 
 @dataclass
 class _Sums:
     pairs: list[Pair] = field(default_factory=list[Pair])
-    place: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    numbers: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
 
     def codes(self, batch: pa.RecordBatch) -> Numbers:
         """Pair of each row."""
@@ -63,10 +63,10 @@ class _Sums:
         return known[inverse]
 
     def _pair(self, source: str, language: str) -> int:
-        if (source, language) not in self.place:
-            self.place[source, language] = len(self.pairs)
+        if (source, language) not in self.numbers:
+            self.numbers[source, language] = len(self.pairs)
             self.pairs.append(Pair(source, language))
-        return self.place[source, language]
+        return self.numbers[source, language]
 
 
 def _encoded(column: pa.Array) -> tuple[list[str], Numbers]:
@@ -106,7 +106,7 @@ def rows_of_documents(tokens: Numbers, header: "ShardHeader") -> tuple[NDArray[n
     """c, the number of rows that a document of n tokens lies in, and c (c - 1).
 
     Rows of T + 1 tokens share one with the next, so a document that is cut into pieces lies in ceil((n - 1) / T) rows. Where
-    documents are put one behind the other and cut, one at a random place lies in (n + T) / T rows on average: in the next
+    documents are put one behind the other and cut, one at a random position lies in (n + T) / T rows on average: in the next
     lower or next higher whole number.
     """
     if header.packing == "concatenate":

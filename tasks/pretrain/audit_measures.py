@@ -132,8 +132,8 @@ def again_in_epoch(numbers: Numbers, rows: int) -> int:
 def shared_documents(sample: Sample, pools: Pools) -> SharedDocuments:
     """Pairs of different rows of one batch that hold pieces of one document."""
     steps, batch_rows = sample.numbers.shape
-    places, documents = (np.unique(values, return_inverse=True)[1] for values in (sample.numbers, sample.documents))
-    rows = places.ravel()[sample.rows]
+    numbers, documents = (np.unique(values, return_inverse=True)[1] for values in (sample.numbers, sample.documents))
+    rows = numbers.ravel()[sample.rows]
     in_batch = sample.rows // batch_rows * (documents.max() + 1) + documents
     distinct = np.unique(in_batch * (rows.max() + 1) + rows)  # a row that comes twice in a batch counts once
     together = np.unique(distinct // (rows.max() + 1), return_counts=True)[1]

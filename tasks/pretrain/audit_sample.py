@@ -31,7 +31,7 @@ class Sample:
 
     steps: Numbers  # [S]
     numbers: Numbers  # row number over all groups: [S, B]
-    rows: Numbers  # of each piece: which row of the sample, step * B + place
+    rows: Numbers  # of each piece: which row of the sample, step * B + position
     documents: Numbers  # of each piece
     tokens: Numbers  # of each piece
 
@@ -39,16 +39,16 @@ class Sample:
 def read_sample(stream: "RowStream", steps: Numbers) -> Sample:
     """Reads each row once, in the order of the files."""
     numbers = np.stack([stream.rows_at(int(step)) for step in steps])
-    unique, places = np.unique(numbers, return_inverse=True)
-    places = places.ravel()
+    unique, inverse = np.unique(numbers, return_inverse=True)
+    inverse = inverse.ravel()
     ends, documents = _segments(stream, unique)
     counts = np.array([len(one) for one in ends], np.int64)
     lengths = np.concatenate([np.diff(one, prepend=0) for one in ends])
     firsts = np.cumsum(counts) - counts
-    of_row = counts[places]
+    of_row = counts[inverse]
     before = np.cumsum(of_row) - of_row
-    taken = np.arange(of_row.sum()) + np.repeat(firsts[places] - before, of_row)
-    return Sample(steps, numbers, np.repeat(np.arange(len(places)), of_row), np.concatenate(documents)[taken], lengths[taken])
+    taken = np.arange(of_row.sum()) + np.repeat(firsts[inverse] - before, of_row)
+    return Sample(steps, numbers, np.repeat(np.arange(len(inverse)), of_row), np.concatenate(documents)[taken], lengths[taken])
 
 
 def _segments(stream: "RowStream", numbers: Numbers) -> tuple[list[Numbers], list[Numbers]]:

@@ -185,7 +185,7 @@ def pretrain_job(config: Pretraining, shards: TokenShards, tokenizer: Tokenizer,
         "mixture": [asdict(phase) for phase in config.pretrain.mixture],
         "curriculum": [asdict(phase) for phase in config.pretrain.curriculum],
         "window_groups": config.pretrain.window_groups,
-        "objective": asdict(_placed(config.pretrain.objective)),
+        "objective": asdict(_with_whole_path(config.pretrain.objective)),
         "document_mask": config.masks_documents,
     }
     return PretrainJob(
@@ -202,7 +202,7 @@ def pretrain_job(config: Pretraining, shards: TokenShards, tokenizer: Tokenizer,
         config.pretrain.mixture,
         config.pretrain.curriculum,
         config.pretrain.window_groups,
-        _placed(config.pretrain.objective),
+        _with_whole_path(config.pretrain.objective),
         config.masks_documents,
     )
 
@@ -293,7 +293,7 @@ def _check_before(config: Pretraining, stream: "RowStream", tokenizer: "tokenize
         segmenter(config.pretrain.objective.words)
 
 
-def _placed(objective: ObjectiveConfig) -> ObjectiveConfig:
+def _with_whole_path(objective: ObjectiveConfig) -> ObjectiveConfig:
     """With the whole path of a dictionary, for workers that stand elsewhere."""
     if objective.words in (None, JIEBA):
         return objective

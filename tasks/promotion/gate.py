@@ -19,7 +19,7 @@ class RegisterConfig(Section):
     """Under which name a model is registered, and when it becomes the champion."""
 
     revision: Literal[1] = 1
-    name: str = Field(default="wordmill", pattern=r"^[\w.-]+$", description="registry name; fine-tunes get <name>-<task>")
+    name: str = Field(default="wordmill", pattern=r"^[\w.-]+$", description="registry name; fine-tunes get <name>-<fine-tuning>")
     promote: Literal["better", "always", "never"] = Field(default="better", description="when the champion alias moves")
     min_improvement: float = Field(default=0.0, ge=0, description="by how much the deciding metric must be better")
 

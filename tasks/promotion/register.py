@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 
-def challenger_name(name: str, task: str, kind: Kind) -> str:
+def challenger_name(name: str, tuning: str, kind: Kind) -> str:
     """A fine-tuned language model competes for the base model's name; a labeller has a name of its own."""
-    return name if kind.writes else f"{name}-{task}"
+    return name if kind.writes else f"{name}-{tuning}"
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ def read_standing(champion: "ModelVersion | None") -> Standing | None:
     return Standing(**json.loads(champion.tags["wordmill.score"]))
 
 
-def find_version(client: "MlflowClient", name: str, mark: str) -> str | None:
+def find_version(client: "MlflowClient", name: str, fingerprint: str) -> str | None:
     """The version that was registered from the artifact with this fingerprint."""
-    found = client.search_model_versions(f"name = '{name}' and tags.`wordmill.fingerprint` = '{mark}'")
+    found = client.search_model_versions(f"name = '{name}' and tags.`wordmill.fingerprint` = '{fingerprint}'")
     return str(found[0].version) if found else None
 
 

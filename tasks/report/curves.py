@@ -23,7 +23,7 @@ def learning_curve(key: str, name: str, points: Sequence[CurvePoint], limit: int
     training = thinned([point for point in points if not is_missing(point.loss)], limit)
     validation = thinned([point for point in points if not is_missing(point.validation_loss)], limit)
     lines = [_training_line(training), _validation_line(validation), _rate_line(thinned(points, limit))]
-    lines += [_spike_marks(spikes)] if spikes else []
+    lines += [_spike_markers(spikes)] if spikes else []
     figure = go.Figure(lines, _curve_layout() | {"showlegend": bool(validation or spikes)})
     return Chart(key, name, _curve_caption(points, training, validation), figure)
 
@@ -70,7 +70,7 @@ def _rate_line(points: Sequence[CurvePoint]) -> go.Scatter:
     )
 
 
-def _spike_marks(spikes: Sequence[SpikeStory]) -> go.Scatter:
+def _spike_markers(spikes: Sequence[SpikeStory]) -> go.Scatter:
     import plotly.graph_objects as go
 
     return go.Scatter(

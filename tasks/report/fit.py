@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 NARROW_CHARS = 16  # of a name beside an axis on a phone
 MOST_ROWS = 24  # drawn, of the most text; the table has all
-REFERENCE_MARKS = (("diamond", GREEN), ("square", PURPLE), ("triangle-up", LOSS), ("cross", MUTED))
+REFERENCE_SYMBOLS = (("diamond", GREEN), ("square", PURPLE), ("triangle-up", LOSS), ("cross", MUTED))
 
-Place = tuple[str, str]  # language, domain
+Slice = tuple[str, str]  # language, domain
 
 
 def fit_chart(tokenizer: TokenizerQuality) -> Chart | None:
     """Bytes per token: against other tokenizers where there are any, else alone; None when nothing was measured."""
     if references(tokenizer.table):
         return fit_dots(tokenizer.table)
-    places = ranked_places(tokenizer.table)
+    slices = ranked_slices(tokenizer.table)
     values = {(row.language, row.domain): row.bytes_per_token for row in tokenizer.table}
-    alone = {_place_label(place, places): value for place in places[:MOST_ROWS] if (value := values[place]) is not None}
+    alone = {_slice_label(slice_, slices): value for slice_ in slices[:MOST_ROWS] if (value := values[slice_]) is not None}
     return fit_bars(alone or tokenizer.bytes_per_token) if alone or tokenizer.bytes_per_token else None
 
 
@@ -44,30 +44,30 @@ def fit_bars(bytes_per_token: Mapping[str, float]) -> Chart:
 
 def fit_dots(rows: Sequence[FitRow]) -> Chart:
     """A line a language and source, a dot a tokenizer: this run's filled, the others hollow."""
-    places = ranked_places(rows)[:MOST_ROWS]
+    slices = ranked_slices(rows)[:MOST_ROWS]
     names = [THIS, *references(rows)]
     values = {(row.tokenizer, row.language, row.domain): row.bytes_per_token for row in rows if row.bytes_per_token is not None}
-    wide, narrow = (_dot_figure(places, names, values, chars) for chars in (LABEL_CHARS, NARROW_CHARS))
-    return Chart("fit", "Bytes per token", _caption(places, names, values), wide, narrow, narrow_below=400)
+    wide, narrow = (_dot_figure(slices, names, values, chars) for chars in (LABEL_CHARS, NARROW_CHARS))
+    return Chart("fit", "Bytes per token", _caption(slices, names, values), wide, narrow, narrow_below=400)
 
 
-def _dot_figure(places: Sequence[Place], names: Sequence[str], values: Mapping[tuple[str, str, str], float], chars: int) -> go.Figure:
+def _dot_figure(slices: Sequence[Slice], names: Sequence[str], values: Mapping[tuple[str, str, str], float], chars: int) -> go.Figure:
     import plotly.graph_objects as go
 
-    layout = plain_layout(BAR_PIXELS * len(places) + 92) | {
+    layout = plain_layout(BAR_PIXELS * len(slices) + 92) | {
         "showlegend": True,
         "hovermode": "closest",
         "xaxis": {"fixedrange": True, "rangemode": "tozero", "nticks": 6},
-        "yaxis": named_rows([_row_label(place, places, values, chars) for place in places])
+        "yaxis": named_rows([_row_label(slice_, slices, values, chars) for slice_ in slices])
         | {"showgrid": True, "gridcolor": LINE, "gridwidth": 1},
     }
-    return go.Figure([_dots(name, at, places, values, chars) for at, name in enumerate(names)], layout)
+    return go.Figure([_dots(name, at, slices, values, chars) for at, name in enumerate(names)], layout)
 
 
-def ranked_places(rows: Sequence[FitRow]) -> list[Place]:
+def ranked_slices(rows: Sequence[FitRow]) -> list[Slice]:
     """Languages and sources, most text first."""
     sizes = {(row.language, row.domain): row.bytes for row in rows}
-    return sorted(sizes, key=lambda place: (-sizes[place], place))
+    return sorted(sizes, key=lambda slice_: (-sizes[slice_], slice_))
 
 
 def references(rows: Sequence[FitRow]) -> list[str]:
@@ -77,26 +77,26 @@ def references(rows: Sequence[FitRow]) -> list[str]:
 
 def fit_table(rows: Sequence[FitRow]) -> list[FitRow]:
     """By language and source, most text first; this run's tokenizer before the others."""
-    place = {place: at for at, place in enumerate(ranked_places(rows))}
+    rank = {slice_: at for at, slice_ in enumerate(ranked_slices(rows))}
     names = [THIS, *references(rows)]
-    return sorted(rows, key=lambda row: (place[row.language, row.domain], names.index(row.tokenizer)))
+    return sorted(rows, key=lambda row: (rank[row.language, row.domain], names.index(row.tokenizer)))
 
 
-def _row_label(place: Place, places: Sequence[Place], values: Mapping[tuple[str, str, str], float], chars: int) -> str:
-    """The place and what this run's tokenizer makes of it."""
-    return f"{short_label(_place_label(place, places), chars)}  <b>{score_text(values.get((THIS, *place)))}</b>"
+def _row_label(slice_: Slice, slices: Sequence[Slice], values: Mapping[tuple[str, str, str], float], chars: int) -> str:
+    """The slice and what this run's tokenizer makes of it."""
+    return f"{short_label(_slice_label(slice_, slices), chars)}  <b>{score_text(values.get((THIS, *slice_)))}</b>"
 
 
-def _place_label(place: Place, places: Sequence[Place]) -> str:
-    language, domain = place
-    return language if len({other for _, other in places}) == 1 else f"{language} · {domain}"
+def _slice_label(slice_: Slice, slices: Sequence[Slice]) -> str:
+    language, domain = slice_
+    return language if len({other for _, other in slices}) == 1 else f"{language} · {domain}"
 
 
-def _dots(name: str, at: int, places: Sequence[Place], values: Mapping[tuple[str, str, str], float], chars: int) -> go.Scatter:
+def _dots(name: str, at: int, slices: Sequence[Slice], values: Mapping[tuple[str, str, str], float], chars: int) -> go.Scatter:
     import plotly.graph_objects as go
 
-    symbol, color = ("circle", ACCENT) if name == THIS else REFERENCE_MARKS[(at - 1) % len(REFERENCE_MARKS)]
-    shown = [(row, value) for row, place in enumerate(places) if (value := values.get((name, *place))) is not None]
+    symbol, color = ("circle", ACCENT) if name == THIS else REFERENCE_SYMBOLS[(at - 1) % len(REFERENCE_SYMBOLS)]
+    shown = [(row, value) for row, slice_ in enumerate(slices) if (value := values.get((name, *slice_))) is not None]
     called = title(name)
     return go.Scatter(
         x=[value for _, value in shown],
@@ -121,11 +121,11 @@ def title(name: str) -> str:
     return "this tokenizer" if name == THIS else name
 
 
-def _caption(places: Sequence[Place], names: Sequence[str], values: Mapping[tuple[str, str, str], float]) -> str:
+def _caption(slices: Sequence[Slice], names: Sequence[str], values: Mapping[tuple[str, str, str], float]) -> str:
     said = "Bytes of held-out text that one token covers: further right is better, 1 would be no compression at all."
     for name in names[1:]:
-        both = [place for place in places if (THIS, *place) in values and (name, *place) in values]
-        ahead = sum(values[THIS, *place] > values[name, *place] for place in both)
+        both = [slice_ for slice_ in slices if (THIS, *slice_) in values and (name, *slice_) in values]
+        ahead = sum(values[THIS, *slice_] > values[name, *slice_] for slice_ in both)
         if both:
             said += f" Ahead of {shortened(name, LABEL_CHARS)} in {ahead} of {len(both)}."
     return said

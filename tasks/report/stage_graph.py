@@ -24,14 +24,14 @@ BEND_POINTS = 33  # from one column to the next
 
 
 @dataclass(frozen=True)
-class Place:
-    """A stage's place in the picture: how many stages it waits for in a row; its lane, 0 the middle, down is +."""
+class Position:
+    """A stage's position in the picture: how many stages it waits for in a row; its lane, 0 the middle, down is +."""
 
     depth: int
     lane: float
 
 
-def places(stages: tuple[StageStory, ...]) -> dict[str, Place]:
+def stage_positions(stages: tuple[StageStory, ...]) -> dict[str, Position]:
     """Depth is the longest chain of inputs; a stage without inputs stands just before the first one that needs it."""
     inputs = {stage.name: _known_inputs(stage, stages) for stage in stages}
     depth: dict[str, int] = {}
@@ -41,11 +41,11 @@ def places(stages: tuple[StageStory, ...]) -> dict[str, Place]:
         users = [depth[user] for user in inputs if name in inputs[user]]
         if not needed and users:
             depth[name] = min(users) - 1
-    placed: dict[str, Place] = {}
+    positions: dict[str, Position] = {}
     for column in range(max(depth.values(), default=-1) + 1):
-        wanted = _wanted_lanes([name for name in inputs if depth[name] == column], inputs, placed)
-        placed |= {name: Place(column, lane) for name, lane in _spread(wanted).items()}
-    return placed
+        wanted = _wanted_lanes([name for name in inputs if depth[name] == column], inputs, positions)
+        positions |= {name: Position(column, lane) for name, lane in _spread(wanted).items()}
+    return positions
 
 
 def topological(inputs: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -63,12 +63,12 @@ def _known_inputs(stage: StageStory, stages: tuple[StageStory, ...]) -> tuple[st
     return tuple(name for name in dict.fromkeys(stage.inputs) if name in names and name != stage.name)
 
 
-def _wanted_lanes(column: list[str], inputs: Mapping[str, tuple[str, ...]], placed: Mapping[str, Place]) -> dict[str, float]:
+def _wanted_lanes(column: list[str], inputs: Mapping[str, tuple[str, ...]], positions: Mapping[str, Position]) -> dict[str, float]:
     """The lane nearest the middle among a stage's latest inputs; stages without any go beside: -1, 1, -2, 2."""
     wanted: dict[str, float] = {}
     for name in sorted(column, key=lambda name: not inputs[name]):
-        latest = max((placed[other].depth for other in inputs[name]), default=0)
-        lanes = [placed[other].lane for other in inputs[name] if placed[other].depth == latest]
+        latest = max((positions[other].depth for other in inputs[name]), default=0)
+        lanes = [positions[other].lane for other in inputs[name] if positions[other].depth == latest]
         beside = (len(wanted) + 1) // 2 * (-1 if len(wanted) % 2 else 1)
         wanted[name] = min(lanes, key=abs) if lanes else float(beside)
     return wanted
@@ -87,29 +87,29 @@ def _spread(wanted: Mapping[str, float]) -> dict[str, float]:
 
 def stage_graph(stages: tuple[StageStory, ...]) -> Chart:
     """The stages as dots: left to right, or top to bottom where that would not fit."""
-    placed = places(stages)
-    lanes = 1 + max(place.lane for place in placed.values()) - min(place.lane for place in placed.values())
+    positions = stage_positions(stages)
+    lanes = 1 + max(position.lane for position in positions.values()) - min(position.lane for position in positions.values())
     return Chart(
         "stages",
         "Stages of the run",
         "Each dot is a stage, each line a result that it waited for. Filled: computed in this run. Hollow: reused.",
-        _graph(stages, placed, across=True),
-        _graph(stages, placed, across=False),
+        _graph(stages, positions, across=True),
+        _graph(stages, positions, across=False),
         min_width=0 if lanes <= PHONE_LANES else round(COLUMN_PIXELS * lanes),
-        narrow_below=COLUMN_PIXELS * (2 + max(place.depth for place in placed.values())),
+        narrow_below=COLUMN_PIXELS * (2 + max(position.depth for position in positions.values())),
     )
 
 
-def _graph(stages: tuple[StageStory, ...], placed: Mapping[str, Place], across: bool) -> go.Figure:
+def _graph(stages: tuple[StageStory, ...], positions: Mapping[str, Position], across: bool) -> go.Figure:
     import plotly.graph_objects as go
 
-    traces = [_connections(stages, placed, across)]
+    traces = [_connections(stages, positions, across)]
     for status, name in (("ran", "computed"), ("cached", "reused")):
         shown = [stage for stage in stages if stage.status == status]
         if shown:
-            traces.append(_dots(shown, placed, across, status == "ran", name))
-    depths = [place.depth for place in placed.values()]
-    lanes = [place.lane for place in placed.values()]
+            traces.append(_dots(shown, positions, across, status == "ran", name))
+    depths = [position.depth for position in positions.values()]
+    lanes = [position.lane for position in positions.values()]
     if across:
         x_range, y_range = [min(depths) - 0.55, max(depths) + 0.55], [max(lanes) + 0.75, min(lanes) - 0.3]
         height = 30 + round(LANE_PIXELS * (y_range[0] - y_range[1]))
@@ -121,15 +121,15 @@ def _graph(stages: tuple[StageStory, ...], placed: Mapping[str, Place], across: 
         "xaxis": {"visible": False, "range": x_range, "fixedrange": True},
         "yaxis": {"visible": False, "range": y_range, "fixedrange": True},
         "hovermode": "closest",
-        "annotations": [_dot_label(stage, placed[stage.name], across) for stage in stages],
+        "annotations": [_dot_label(stage, positions[stage.name], across) for stage in stages],
     }
     return go.Figure(traces, layout)
 
 
-def _dots(stages: list[StageStory], placed: Mapping[str, Place], across: bool, filled: bool, name: str) -> go.Scatter:
+def _dots(stages: list[StageStory], positions: Mapping[str, Position], across: bool, filled: bool, name: str) -> go.Scatter:
     import plotly.graph_objects as go
 
-    depths, lanes = [placed[stage.name].depth for stage in stages], [placed[stage.name].lane for stage in stages]
+    depths, lanes = [positions[stage.name].depth for stage in stages], [positions[stage.name].lane for stage in stages]
     return go.Scatter(
         x=depths if across else lanes,
         y=lanes if across else depths,
@@ -142,13 +142,13 @@ def _dots(stages: list[StageStory], placed: Mapping[str, Place], across: bool, f
     )
 
 
-def _dot_label(stage: StageStory, place: Place, across: bool) -> dict[str, object]:
+def _dot_label(stage: StageStory, position: Position, across: bool) -> dict[str, object]:
     """Name and time below the dot, on a ground of its own, so that no line runs through the words."""
     lines = [short_label(part, LABEL_CHARS) for part in stage.label.split(": ", 1)]
     time = f"<br><span style='font-size:10.5px;color:{MUTED}'>{seconds_text(stage.seconds)}</span>"
     return {
-        "x": place.depth if across else place.lane,
-        "y": place.lane if across else place.depth,
+        "x": position.depth if across else position.lane,
+        "y": position.lane if across else position.depth,
         "text": "<br>".join(lines) + time,
         "showarrow": False,
         "bgcolor": CARD,
@@ -166,7 +166,7 @@ def _dot_hover(stage: StageStory) -> str:
     return "<br>".join([*lines, stage.fingerprint])
 
 
-def _connections(stages: tuple[StageStory, ...], placed: Mapping[str, Place], across: bool) -> go.Scatter:
+def _connections(stages: tuple[StageStory, ...], positions: Mapping[str, Position], across: bool) -> go.Scatter:
     """Every dependency that does not already follow from the others, as one polyline with gaps."""
     import plotly.graph_objects as go
 
@@ -177,7 +177,7 @@ def _connections(stages: tuple[StageStory, ...], placed: Mapping[str, Place], ac
         for source in sources:
             if _follows(source, sources, inputs):
                 continue
-            for step, lane in _bend(placed[source], placed[target], placed, (0.15, 0.6) if across else (0.55, 1.0)):
+            for step, lane in _bend(positions[source], positions[target], positions, (0.15, 0.6) if across else (0.55, 1.0)):
                 along.append(step)
                 beside.append(lane)
             along.append(None)
@@ -205,10 +205,10 @@ def _follows(source: str, sources: tuple[str, ...], inputs: Mapping[str, tuple[s
     return False
 
 
-def _bend(start: Place, end: Place, placed: Mapping[str, Place], turn: tuple[float, float]) -> list[tuple[float, float]]:
+def _bend(start: Position, end: Position, positions: Mapping[str, Position], turn: tuple[float, float]) -> list[tuple[float, float]]:
     """Straight along the first lane, an S in part `turn` of the last column; an arch if a stage is in the way."""
-    between = [place for place in placed.values() if start.depth < place.depth < end.depth]
-    lift = 0.45 if any(abs(place.lane - start.lane) < 0.5 for place in between) else 0.0
+    between = [position for position in positions.values() if start.depth < position.depth < end.depth]
+    lift = 0.45 if any(abs(position.lane - start.lane) < 0.5 for position in between) else 0.0
     span = end.depth - start.depth
     points: list[tuple[float, float]] = []
     for index in range(BEND_POINTS * span):

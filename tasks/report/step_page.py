@@ -57,6 +57,6 @@ def write_step_pages(story: RunStory, out: Path) -> None:
         path = out / spike.page
         path.parent.mkdir(exist_ok=True)
         steps = max((point.step for point in story.curves.get(spike.training, ())), default=spike.step)
-        mark = next((stage.fingerprint for stage in story.stages if stage.label == spike.training), spike.training)
-        page = render_step(mark, spike.step, steps, spike.documents, spike)
+        fingerprint = next((stage.fingerprint for stage in story.stages if stage.label == spike.training), spike.training)
+        page = render_step(fingerprint, spike.step, steps, spike.documents, spike)
         path.write_text(page, encoding="utf-8", errors="replace", newline="\n")

@@ -39,7 +39,7 @@ def text_flow(stages: tuple[StageStory, ...]) -> Chart | None:
 
 @dataclass(frozen=True)
 class Node:
-    """A place in the flow: a stage, a reason, or what was kept. `column` is the stage's; a reason stands one later."""
+    """A node of the flow: a stage, a reason, or what was kept. `column` is the stage's; a reason stands one later."""
 
     label: str
     bytes: int

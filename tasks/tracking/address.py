@@ -38,7 +38,7 @@ def is_own(address: str, workspace: Workspace) -> bool:
     return address.rstrip("/").replace("//localhost:", "//127.0.0.1:") == started.get("page")
 
 
-def registry_mark(address: str) -> str:
+def registry_name(address: str) -> str:
     """Which registry a version belongs to: a server's address, or the database in the workspace."""
     return "workspace" if address.startswith("sqlite") else address.rstrip("/")
 

@@ -160,14 +160,14 @@ def unsent_entries(folder: Path) -> int:
 
 
 def pending(journal: Path) -> list[bytes]:
-    """The whole lines of a journal beyond the sent mark; a torn last line is not one."""
+    """The whole lines of a journal beyond its bookmark; a torn last line is not one."""
     with journal.open("rb") as file:
-        file.seek(read_mark(journal).offset)
+        file.seek(read_bookmark(journal).offset)
         return file.read().split(b"\n")[:-1]
 
 
 @dataclass(frozen=True)
-class Mark:
+class Bookmark:
     """How far a journal was sent (bytes), which MLflow run each of its runs became, and why MLflow would not have others."""
 
     offset: int
@@ -175,18 +175,18 @@ class Mark:
     refused: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def read_mark(journal: Path) -> Mark:
-    """The journal's mark; zero where nothing was sent, or where it cannot be read: what is sent again changes nothing."""
+def read_bookmark(journal: Path) -> Bookmark:
+    """The journal's bookmark; zero where nothing was sent, or where it cannot be read: what is sent again changes nothing."""
     try:
-        return Mark(**json.loads(journal.with_suffix(".sent").read_text()))
+        return Bookmark(**json.loads(journal.with_suffix(".sent").read_text()))
     except (FileNotFoundError, ValueError, TypeError):
-        return Mark(0, {})
+        return Bookmark(0, {})
 
 
-def write_mark(journal: Path, mark: Mark) -> None:
-    """Record the mark, replacing the former by one rename."""
+def write_bookmark(journal: Path, bookmark: Bookmark) -> None:
+    """Record the bookmark, replacing the former by one rename."""
     temporary = journal.with_suffix(".sent.tmp")
-    temporary.write_text(json.dumps(asdict(mark)))
+    temporary.write_text(json.dumps(asdict(bookmark)))
     temporary.rename(journal.with_suffix(".sent"))
 
 
@@ -197,12 +197,12 @@ def mlflow_run(journal: Path, run: str, seconds: float) -> str | None:
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        mark = read_mark(journal)
-        if run in mark.runs:
-            return mark.runs[run]
-        if run in mark.refused:
+        bookmark = read_bookmark(journal)
+        if run in bookmark.runs:
+            return bookmark.runs[run]
+        if run in bookmark.refused:
             raise UserError(
-                f"MLflow refused this run: {mark.refused[run]}. Fix: mend that (a deleted experiment can be restored, or "
+                f"MLflow refused this run: {bookmark.refused[run]}. Fix: mend that (a deleted experiment can be restored, or "
                 f"the recipe be given another name), then run again; the figures are kept in {journal.with_suffix('.refused')}."
             )
         time.sleep(0.1)

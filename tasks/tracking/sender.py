@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.tracking.journal import Entry, Mark, pending, read_mark, write_mark, writer_lock
+from tasks.tracking.journal import Bookmark, Entry, pending, read_bookmark, write_bookmark, writer_lock
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -88,28 +88,28 @@ def send(journal: Path, client: "MlflowClient", artifacts: Path | None) -> bool:
     """Send what is pending in one journal; True when it is closed, or its writer is gone, and all is sent."""
     from mlflow.exceptions import MlflowException
 
-    mark = read_mark(journal)
-    closed = mark.offset > 0 and "closed" in mark.runs
+    bookmark = read_bookmark(journal)
+    closed = bookmark.offset > 0 and "closed" in bookmark.runs
     ended = not closed and is_abandoned(journal)  # asked before what is pending is read
     while lines := pending(journal)[:BATCH]:
-        shipment = Shipment(journal, client, artifacts, dict(mark.runs), dict(mark.refused))
+        shipment = Shipment(journal, client, artifacts, dict(bookmark.runs), dict(bookmark.refused))
         for group in grouped(shipment.readable(lines)):
             shipment.apply_or_set_aside(group)
             closed = closed or group[0].kind == "close"
         if closed:
             shipment.runs["closed"] = "yes"
-        offset = mark.offset + sum(len(line) + 1 for line in lines)
-        mark = Mark(offset, shipment.runs, shipment.refused)
-        write_mark(journal, mark)
+        offset = bookmark.offset + sum(len(line) + 1 for line in lines)
+        bookmark = Bookmark(offset, shipment.runs, shipment.refused)
+        write_bookmark(journal, bookmark)
     if ended and not closed:
-        for run in mark.runs.values():
+        for run in bookmark.runs.values():
             try:
                 if client.get_run(run).info.status == "RUNNING":
                     client.set_terminated(run, "KILLED")
             except MlflowException as error:
                 if not is_final(error):
                     raise
-        write_mark(journal, Mark(mark.offset, {**mark.runs, "closed": "yes"}, mark.refused))
+        write_bookmark(journal, Bookmark(bookmark.offset, {**bookmark.runs, "closed": "yes"}, bookmark.refused))
     return closed or ended
 
 

@@ -56,16 +56,16 @@ def test_model_from_elsewhere_is_tuned_registered_and_answers(mill: "Mill", comm
 
 
 def test_folder_that_moved_is_the_same_base_and_one_that_changed_is_another(command: Command, foreign: Path, tmp_path: Path) -> None:
-    def mark(*overrides: str) -> str:
+    def fingerprint(*overrides: str) -> str:
         done = command("plan", str(foreign), "--workspace", str(tmp_path / "workspace"), "--json", *overrides)
         return next(row["fingerprint"] for row in done.document()["stages"] if row["label"] == "base")
 
-    before = mark()
+    before = fingerprint()
     (tmp_path / "gpt2").rename(tmp_path / "moved")
     moved = ("--set", f"base.folder={tmp_path / 'moved'}")
-    assert mark(*moved) == before
+    assert fingerprint(*moved) == before
     (tmp_path / "moved" / "generation_config.json").write_text("{}")
-    assert mark(*moved) != before
+    assert fingerprint(*moved) != before
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,6 @@ def test_two_runs_at_once_build_each_artifact_once(mill: "Mill", recipe: Path, t
     with ThreadPoolExecutor(2) as pool:
         documents = [done.document() for done in pool.map(lambda _: mill(*command), range(2))]
     first, second = ({stage["stage"]: (stage["status"], stage["fingerprint"]) for stage in d["stages"]} for d in documents)
-    assert {label: mark for label, (_, mark) in first.items()} == {label: mark for label, (_, mark) in second.items()}
+    assert {label: digest for label, (_, digest) in first.items()} == {label: digest for label, (_, digest) in second.items()}
     both = {label: sorted((first[label][0], second[label][0])) for label in first}
     assert [label for label, found in both.items() if found != ["cached", "ran"]] == []

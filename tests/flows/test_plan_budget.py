@@ -21,6 +21,6 @@ def test_plan_as_data_has_the_same_budget():
 
 
 def test_smaller_micro_batches_take_less_memory_and_add_gradients_up():
-    whole, pieces = (plan_budget(load_recipe(Recipe, DEMO, [f"pretrain.micro_rows={rows}"])).memory for rows in (10_000, 1))
-    assert pieces.peak < whole.peak
-    assert (whole.accumulates, pieces.accumulates) == (False, True)
+    whole, parts = (plan_budget(load_recipe(Recipe, DEMO, [f"pretrain.micro_rows={rows}"])).memory for rows in (10_000, 1))
+    assert parts.peak < whole.peak
+    assert (whole.accumulates, parts.accumulates) == (False, True)

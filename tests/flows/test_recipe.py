@@ -52,7 +52,7 @@ def test_later_override_wins(recipe: Path) -> None:
 
 def test_override_adds_an_entry_at_the_end_of_a_list(recipe: Path) -> None:
     loaded = load_recipe(Recipe, str(recipe), ["finetune.2={name: more, examples: topics}"])
-    assert [task.name for task in loaded.finetune] == ["topics", "answers", "more"]
+    assert [tuning.name for tuning in loaded.finetune] == ["topics", "answers", "more"]
 
 
 def test_override_makes_the_sections_on_its_way(recipe: Path) -> None:

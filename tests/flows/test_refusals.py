@@ -16,7 +16,7 @@ Command = Callable[..., "Done"]
 
 @pytest.fixture
 def edited(recipe: Path, tmp_path: Path) -> Callable[[str, str], Path]:
-    """The tiny recipe with one piece of its text replaced."""
+    """The tiny recipe with one part of its text replaced."""
 
     def edit(before: str, after: str) -> Path:
         text = recipe.read_text(encoding="utf-8")

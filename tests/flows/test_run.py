@@ -113,10 +113,10 @@ def test_registered_model_names_the_flow_run_of_prefect(client: MlflowClient, pr
 
 
 def test_prefect_has_one_task_run_for_each_stage(parent: Run, prefect_api: str) -> None:
-    mark = UUID(parent.data.tags["prefect.flow_run_id"])
+    flow_run = UUID(parent.data.tags["prefect.flow_run_id"])
     with SyncPrefectClient(prefect_api) as prefect:
         found = prefect.read_task_runs(
-            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[mark])), task_run_filter=TaskRunFilter(), limit=200
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])), task_run_filter=TaskRunFilter(), limit=200
         )
     assert sorted(run.name for run in found) == sorted(STAGES)
     assert all(run.state is not None and run.state.is_completed() for run in found)

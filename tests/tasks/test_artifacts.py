@@ -37,13 +37,13 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "workspace").open()
 
 
-def build(workspace: Workspace, mark: str = "f" * 16) -> Path:
+def build(workspace: Workspace, digest: str = "f" * 16) -> Path:
     """A finished artifact of two files."""
-    built = workspace.begin("clean", mark, keep=False)
+    built = workspace.begin("clean", digest, keep=False)
     (built / "notes").mkdir()
     (built / "notes" / "text.txt").write_text("abc")
     pq.write_table(pa.table({"n": [1, 2, 3]}), built / "table.parquet")
-    return workspace.publish(describe("clean", mark, {"min": 1}, {"raw": "a" * 16}, built, OUTCOME, 1.5))
+    return workspace.publish(describe("clean", digest, {"min": 1}, {"raw": "a" * 16}, built, OUTCOME, 1.5))
 
 
 def manifest_of(folder: Path) -> Manifest:
@@ -67,7 +67,7 @@ def test_canonical_json_refuses_nan() -> None:
 
 
 def test_fingerprint_depends_on_stage_config_and_inputs() -> None:
-    marks = {
+    digests = {
         fingerprint("clean", {"min": 1}, {"raw": "a"}),
         fingerprint("other", {"min": 1}, {"raw": "a"}),
         fingerprint("clean", {"min": 2}, {"raw": "a"}),
@@ -76,8 +76,8 @@ def test_fingerprint_depends_on_stage_config_and_inputs() -> None:
         fingerprint("clean", {"min": 1}, {"raw": "a", "more": "a"}),
         fingerprint("clean", {"min": 1, "new": None}, {"raw": "a"}),
     }
-    assert len(marks) == 7
-    assert all(len(mark) == 16 for mark in marks)
+    assert len(digests) == 7
+    assert all(len(digest) == 16 for digest in digests)
 
 
 def test_published_artifact_is_found_with_all_that_its_manifest_says(workspace: Workspace) -> None:

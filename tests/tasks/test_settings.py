@@ -19,7 +19,7 @@ class Outer(Section):
     name: str = "x"
     inner: Inner = Inner()
     several: tuple[Inner, ...] = (Inner(),)
-    place: Annotated[str, Placement()] = Field("here", description="bounded and placed")
+    where: Annotated[str, Placement()] = Field("here", description="bounded and placed")
 
 
 @dataclass(frozen=True)

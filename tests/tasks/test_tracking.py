@@ -18,16 +18,16 @@ from mlflow.exceptions import RestException
 
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
-from tasks.tracking.address import registry_mark, require_answer, tracking_address
+from tasks.tracking.address import registry_name, require_answer, tracking_address
 from tasks.tracking.journal import (
+    Bookmark,
     Journal,
-    Mark,
     mlflow_run,
     pending,
-    read_mark,
+    read_bookmark,
     start_sender,
     unsent_entries,
-    write_mark,
+    write_bookmark,
 )
 from tasks.tracking.sender import send, send_all
 
@@ -63,7 +63,7 @@ def test_every_kind_of_entry_arrives(journal: Journal, client: MlflowClient, tmp
     journal.end(journal.run, "KILLED")
     journal.close()
     assert send(journal.path, client, tmp_path / "artifacts")
-    runs = read_mark(journal.path).runs
+    runs = read_bookmark(journal.path).runs
     parent, found = client.get_run(runs[journal.run]), client.get_run(runs[child])
     assert (parent.info.status, parent.info.run_name, parent.data.tags["colour"]) == ("KILLED", "run", "red")
     assert (found.info.status, found.data.tags["mlflow.parentRunId"]) == ("FINISHED", runs[journal.run])
@@ -83,10 +83,10 @@ def test_sending_a_journal_twice_changes_nothing(journal: Journal, client: Mlflo
         journal.metrics(journal.run, {"loss": step / 2}, step)
     journal.close()
     send(journal.path, client, tmp_path)
-    run = read_mark(journal.path).runs[journal.run]
-    write_mark(journal.path, Mark(0, {}))  # as if the sender had died before it wrote the mark
+    run = read_bookmark(journal.path).runs[journal.run]
+    write_bookmark(journal.path, Bookmark(0, {}))  # as if the sender had died before it wrote the bookmark
     send(journal.path, client, tmp_path)
-    assert read_mark(journal.path).runs[journal.run] == run
+    assert read_bookmark(journal.path).runs[journal.run] == run
     assert points(client, run, "loss") == [(step, step / 2) for step in range(5)]
 
 
@@ -95,7 +95,7 @@ def test_figures_that_are_not_finite_are_left_out(journal: Journal, client: Mlfl
     journal.metrics(journal.run, {"a": float("-inf")})
     journal.close()
     send(journal.path, client, tmp_path)
-    assert client.get_run(read_mark(journal.path).runs[journal.run]).data.metrics == {"c": 1.0}
+    assert client.get_run(read_bookmark(journal.path).runs[journal.run]).data.metrics == {"c": 1.0}
 
 
 def test_torn_last_line_waits_for_its_rest(journal: Journal) -> None:
@@ -139,7 +139,7 @@ def test_runs_of_a_killed_writer_are_closed_as_killed(client: MlflowClient, tmp_
     writer.kill()
     writer.communicate()
     assert send(path, client, tmp_path)
-    found = [client.get_run(mark).info for key, mark in read_mark(path).runs.items() if key != "closed"]
+    found = [client.get_run(run).info for key, run in read_bookmark(path).runs.items() if key != "closed"]
     assert {info.run_name: info.status for info in found} == {"run": "KILLED", "stage": "KILLED", "done": "FINISHED"}
 
 
@@ -156,7 +156,7 @@ def test_end_of_a_run_does_not_wait_for_another_and_its_sender_is_relieved(tmp_p
     second.metrics(second.run, {"loss": 1.0})
     second.close()
     assert relief.drain(seconds=200) == 0
-    assert points(MlflowClient(uri), read_mark(second.path).runs[second.run], "loss") == [(0, 1.0)]
+    assert points(MlflowClient(uri), read_bookmark(second.path).runs[second.run], "loss") == [(0, 1.0)]
 
 
 class Refusing(MlflowClient):
@@ -196,8 +196,8 @@ def test_run_that_mlflow_refuses_holds_up_no_other_and_its_entries_are_kept(tmp_
     assert [kind for kind, _ in kept] == ["start", "start", "metrics"]
     assert all(status in reason for _, reason in kept)
     assert not second.refused.exists()
-    (stage,) = [key for key in read_mark(second.path).runs if key not in (second.run, "closed")]
-    assert points(MlflowClient(uri), read_mark(second.path).runs[stage], "loss") == [(0, 1.0)]
+    (stage,) = [key for key in read_bookmark(second.path).runs if key not in (second.run, "closed")]
+    assert points(MlflowClient(uri), read_bookmark(second.path).runs[stage], "loss") == [(0, 1.0)]
     with pytest.raises(UserError, match=f"MLflow refused this run: {status}: no"):
         mlflow_run(first.path, first.run, seconds=60)
 
@@ -212,13 +212,13 @@ def test_run_that_is_not_taken_without_a_password_waits_and_is_sent_with_one(tmp
     send_all(folder, Refusing(uri, status, {"first"}), tmp_path, parent=0)  # which is gone: one pass
     assert (len(pending(first.path)), len(pending(second.path))) == (3, 0)
     send_all(folder, MlflowClient(uri), tmp_path, os.getppid())
-    assert points(MlflowClient(uri), read_mark(first.path).runs[first.run], "loss") == [(0, 1.0)]
+    assert points(MlflowClient(uri), read_bookmark(first.path).runs[first.run], "loss") == [(0, 1.0)]
 
 
 def test_journal_that_an_earlier_version_poisoned_is_set_aside(tmp_path: Path, uri: str) -> None:
     folder = tmp_path / "journal"
     journal = Journal(folder, "experiment", "first", {})
-    write_mark(journal.path, Mark(journal.path.stat().st_size, {}))  # beyond a start that was not taken
+    write_bookmark(journal.path, Bookmark(journal.path.stat().st_size, {}))  # beyond a start that was not taken
     journal.metrics(journal.child("stage", {}), {"loss": 1.0})
     journal.close()
     send_all(folder, MlflowClient(uri), tmp_path, os.getppid())
@@ -245,18 +245,18 @@ def test_line_that_is_no_entry_is_set_aside(journal: Journal, client: MlflowClie
     journal.metrics(journal.run, {"loss": 1.0})
     journal.close()
     assert send(journal.path, client, tmp_path)
-    assert points(client, read_mark(journal.path).runs[journal.run], "loss") == [(0, 1.0)]
+    assert points(client, read_bookmark(journal.path).runs[journal.run], "loss") == [(0, 1.0)]
     assert len(journal.refused.read_text().splitlines()) == 1
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"offset": 0}', '{"offset": 0, "runs": {}, "later": 1}'])
-def test_mark_that_cannot_be_read_costs_nothing(journal: Journal, client: MlflowClient, tmp_path: Path, text: str) -> None:
+def test_bookmark_that_cannot_be_read_costs_nothing(journal: Journal, client: MlflowClient, tmp_path: Path, text: str) -> None:
     journal.metrics(journal.run, {"loss": 1.0})
     journal.close()
     send(journal.path, client, tmp_path)
     journal.path.with_suffix(".sent").write_text(text)
     assert send(journal.path, client, tmp_path)
-    assert points(client, read_mark(journal.path).runs[journal.run], "loss") == [(0, 1.0)]
+    assert points(client, read_bookmark(journal.path).runs[journal.run], "loss") == [(0, 1.0)]
 
 
 def test_deleted_experiment_is_told_at_once(tmp_path: Path, uri: str) -> None:
@@ -271,7 +271,7 @@ def test_deleted_experiment_is_told_at_once(tmp_path: Path, uri: str) -> None:
 def test_deleted_run_does_not_hold_up_the_end_of_a_killed_writer(tmp_path: Path, uri: str) -> None:
     client, journal = MlflowClient(uri), Journal(tmp_path / "journal", "experiment", "first", {})
     send(journal.path, client, tmp_path)
-    write_mark(journal.path, Mark(read_mark(journal.path).offset, {journal.run: "0" * 32}))
+    write_bookmark(journal.path, Bookmark(read_bookmark(journal.path).offset, {journal.run: "0" * 32}))
     journal._writer.release()  # as when its process is killed
     assert send(journal.path, client, tmp_path)
 
@@ -286,8 +286,8 @@ def test_recipe_goes_before_environment_goes_before_workspace(tmp_path: Path, mo
 
 
 def test_workspaces_registry_is_the_same_wherever_the_workspace_lies() -> None:
-    assert registry_mark("sqlite:////a/mlflow.db") == registry_mark("sqlite:////b/mlflow.db")
-    assert registry_mark("http://host/") == registry_mark("http://host") != registry_mark("http://other")
+    assert registry_name("sqlite:////a/mlflow.db") == registry_name("sqlite:////b/mlflow.db")
+    assert registry_name("http://host/") == registry_name("http://host") != registry_name("http://other")
 
 
 def test_silent_server_is_refused_and_a_database_is_not_asked() -> None:
@@ -375,7 +375,7 @@ def test_figures_written_while_the_server_is_dead_are_sent_once_it_is_back(serve
     server.start()
     assert start_sender(folder, server.uri, folder / "artifacts").drain(seconds=100) == 0
     client = MlflowClient(server.uri)
-    run = read_mark(journal.path).runs[child]
+    run = read_bookmark(journal.path).runs[child]
     assert points(client, run, "loss") == [(step, step / 7) for step in range(600)]
     assert client.get_run(run).info.status == "FINISHED"
     assert len(client.search_runs([client.get_run(run).info.experiment_id])) == 2

@@ -23,8 +23,8 @@ Command = Callable[..., "Done"]
 def test_export_says_what_the_model_says_and_its_card_where_it_comes_from(
     command: Command, built: "Built", tmp_path: Path, name: str
 ) -> None:
-    mark = str(built.stage("pretrain")["fingerprint"])
-    model = mark[:8] if name == "fingerprint" else "models:/tiny@champion"
+    fingerprint = str(built.stage("pretrain")["fingerprint"])
+    model = fingerprint[:8] if name == "fingerprint" else "models:/tiny@champion"
     out = tmp_path / "out"
     done = command("export", model, str(out), "--workspace", str(built.workspace), "--json").document()
     assert done["folder"] == str(out)
@@ -42,7 +42,7 @@ def test_export_says_what_the_model_says_and_its_card_where_it_comes_from(
         assert f"| {stage} | `{built.stage(stage)['fingerprint']}` |" in card
     assert "| tiny | bits_per_byte | bits_per_byte | model |" in card
     assert "| stories | en |" in card
-    assert json.loads((out / "manifest.json").read_text())["inputs"] == {"model": mark}
+    assert json.loads((out / "manifest.json").read_text())["inputs"] == {"model": fingerprint}
 
 
 def test_tuned_classifier_is_exported_with_its_labels(command: Command, built: "Built", tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_tuned_classifier_is_exported_with_its_labels(command: Command, built: "
     assert json.loads((tmp_path / "out" / "task.json").read_text())["name"] == "topics"
 
 
-def test_answers_of_an_exported_chat_model_end_at_their_mark(command: Command, built: "Built", tmp_path: Path) -> None:
+def test_answers_of_an_exported_chat_model_end_at_their_end_token(command: Command, built: "Built", tmp_path: Path) -> None:
     assert command("export", str(built.folder("finetune: answers")), str(tmp_path / "out")).code == 0
     generation = json.loads((tmp_path / "out" / "generation_config.json").read_text())
     _, tokenizer = load(tmp_path / "out")

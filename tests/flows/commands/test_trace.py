@@ -41,8 +41,8 @@ def raw_documents(built: "Built") -> list[dict]:
 def document_seen(trace: Command, built: "Built") -> dict:
     """A story that the training saw in its third step."""
     pieces = trace(pretrained(built), "--step", "3", "--json").document()["documents"]
-    mark = next(piece["id"] for piece in pieces if piece["source"] == "stories")
-    return next(row for row in training_documents(built) if row["id"] == mark)
+    document_id = next(piece["id"] for piece in pieces if piece["source"] == "stories")
+    return next(row for row in training_documents(built) if row["id"] == document_id)
 
 
 def test_a_run_is_known_by_each_of_its_names(trace: Command, built: "Built") -> None:
@@ -178,7 +178,7 @@ def test_a_run_from_before_steps_could_be_traced_says_so(command: Command, built
         (["", "--reason", "x"], "the id is empty"),
     ],
 )
-def test_what_cannot_be_forgotten_is_refused_and_nothing_is_marked(
+def test_what_cannot_be_forgotten_is_refused_and_nothing_is_forgotten(
     command: Command, built: "Built", arguments: list[str], told: str
 ) -> None:
     assert told in command("forget", *arguments, "--workspace", str(built.workspace)).refusal()
@@ -214,16 +214,16 @@ def test_a_forgotten_document_is_gone_after_the_next_run_and_only_what_it_touche
     def forget(*arguments: str) -> "Done":
         return command("forget", *arguments, "--workspace", str(workspace))
 
-    marked = forget(document["id"][:10], "--reason", "its author asked", "--json").document()
-    assert (marked["document"]["id"], marked["marked_before"], marked["forgotten"]) == (document["id"], False, True)
-    assert {Path(folder).parent.name for folder in marked["delete"]} >= {
+    told = forget(document["id"][:10], "--reason", "its author asked", "--json").document()
+    assert (told["document"]["id"], told["marked_before"], told["forgotten"]) == (document["id"], False, True)
+    assert {Path(folder).parent.name for folder in told["delete"]} >= {
         "ingest",
         "annotate",
         "decontaminate",
         "shards",
         "pretrain",
     }
-    assert set(marked["registered"]) == {"models:/tiny/1", "models:/tiny-answers/1", "models:/tiny-topics/1"}
+    assert set(told["registered"]) == {"models:/tiny/1", "models:/tiny-answers/1", "models:/tiny-topics/1"}
     again = forget(document["id"])
     assert re.search(r"was marked already on .* \(its author asked\)", again.out)
     (entry,) = json.loads(forget("--list", "--json").out)["forgotten"]
@@ -242,11 +242,11 @@ def test_a_forgotten_document_is_gone_after_the_next_run_and_only_what_it_touche
     assert stages["ingest"]["dropped"] == {"forgotten": same_text}
     assert {stage: len(parts(workspace, stage) - known[stage]) for stage in known} == {"ingest": 1, "annotate": 1}
     shards = workspace / "shards" / stages["shards"]["fingerprint"]
-    assert document["id"] not in {mark for path in shards.glob("documents-*.parquet") for mark in pq.read_table(path)["id"].to_pylist()}
+    assert document["id"] not in {id_ for path in shards.glob("documents-*.parquet") for id_ in pq.read_table(path)["id"].to_pylist()}
     new = {str(workspace / label.partition(":")[0] / stage["fingerprint"]) for label, stage in stages.items()}
     left = forget(document["id"], "--json").document()
     assert not new & set(left["delete"])
-    assert set(left["delete"]) == set(marked["delete"])
+    assert set(left["delete"]) == set(told["delete"])
     for folder in left["delete"]:
         shutil.rmtree(folder)
     gone = forget(document["id"], "--json").document()

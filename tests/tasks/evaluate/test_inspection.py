@@ -96,7 +96,7 @@ def test_sample_is_shown_up_to_bytes_that_are_no_character(model: LanguageModel,
     assert "".join(token.text for token in view.tokens) == "<|bos|>rain on"
 
 
-def test_question_to_a_tuned_model_stands_between_its_marks(model: LanguageModel, tokenizer: tokenizers.Tokenizer) -> None:
+def test_question_to_a_tuned_model_stands_between_its_special_tokens(model: LanguageModel, tokenizer: tokenizers.Tokenizer) -> None:
     (view,) = look_at_samples(Subject(model, tokenizer), model, [("rain", "stone")], is_chat=True)
     texts = [token.text for token in view.tokens]
     assert texts[:2] == ["<|bos|>", "<|user|>"]

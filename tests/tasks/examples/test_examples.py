@@ -227,11 +227,11 @@ def test_settings_that_do_not_fit_are_refused(kind: str, source: Row, message: s
         TypeAdapter(AnyExamples).validate_python({"name": "t", "kind": kind, "source": source})
 
 
-def test_identity_is_the_content_of_the_files_not_their_place(tmp_path: Path):
+def test_identity_is_the_content_of_the_files_not_their_folder(tmp_path: Path):
     configs = []
-    for place in ("a", "b"):
-        (tmp_path / place).mkdir()
-        path = jsonl(tmp_path / place / "x.jsonl", *labelled(3))
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        path = jsonl(tmp_path / folder / "x.jsonl", *labelled(3))
         configs.append(
             TypeAdapter(AnyExamples).validate_python({"name": "t", "kind": "classification", "source": {"kind": "jsonl", "paths": [path]}})
         )

@@ -90,15 +90,15 @@ def adapted(tmp_path: Path) -> Path:
     with torch.no_grad():
         for _, layer in adapters(model):
             layer.lora_b += 0.1 * torch.randn(layer.lora_b.shape)
-    workspace, mark = Workspace(tmp_path / "workspace").open(), "0123456789abcdef"
-    built = workspace.begin("finetune", mark, keep=False)
+    workspace, digest = Workspace(tmp_path / "workspace").open(), "0123456789abcdef"
+    built = workspace.begin("finetune", digest, keep=False)
     save_adapter(built / "adapter", model, lora, str(base))
     merge(model)
     save_folder(built / "model", model, {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2})
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(base / name, built / "model" / name)
     outcome = StageOutcome(Ledger(rows_out=1), (), {"loss": 0.5})
-    return workspace.publish(describe("finetune", mark, {}, {"base": "f" * 16}, built, outcome, 1.0)) / "model"
+    return workspace.publish(describe("finetune", digest, {}, {"base": "f" * 16}, built, outcome, 1.0)) / "model"
 
 
 @pytest.fixture
@@ -305,7 +305,7 @@ def test_adapter_whose_base_is_gone_is_told_as_not_checked(adapted: Path, tmp_pa
 
 
 @pytest.mark.parametrize("is_copy", [False, True], ids=["artifact", "copy"])
-def test_artifact_is_known_by_its_place_or_its_weights(is_copy: bool, adapted: Path, tmp_path: Path) -> None:
+def test_artifact_is_known_by_its_folder_or_its_weights(is_copy: bool, adapted: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(adapted, tmp_path / "downloaded")) if is_copy else adapted
     exported = export_model(source, tmp_path / "out", "float32", allow_pickle=False)
     assert exported.manifest.inputs == {"model": "0123456789abcdef"}
@@ -376,7 +376,7 @@ def test_prompts_are_the_same_each_time_and_leave_room() -> None:
     assert all(0 <= number < 280 and number != 2 for prompt in prompts for number in prompt)
 
 
-def test_difference_is_told_by_its_place() -> None:
+def test_difference_is_told_by_its_position() -> None:
     one = Evidence((torch.zeros(1, 3, 4),), ((1, 2, 3),), ("abc",), ((1,),))
     two = Evidence((torch.full((1, 3, 4), 2e-6),), ((1, 9),), ("ac",), ((1,),))
     exact, close = (compare("x", one, two, is_exact)[0] for is_exact in (True, False))

@@ -247,7 +247,7 @@ def test_patterns_over_names_decide_what_learns_and_the_table_tells(
         ),
     ],
 )
-def test_rules_that_fit_no_parameter_are_refused(
+def test_patterns_that_fit_no_parameter_are_refused(
     base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path, freeze: object, message: str
 ) -> None:
     examples = write_examples(tmp_path, classification_rows(12), ["fruit", "tool"], heldout=2)
@@ -327,7 +327,7 @@ def test_instruction_row_fits_and_keeps_the_nearest_parts(prompt: int, response:
     assert kept_prompt == given_ids[len(given_ids) - len(kept_prompt) :]
 
 
-def test_label_of_a_token_stands_on_its_first_piece() -> None:
+def test_label_of_a_token_stands_on_its_first_token() -> None:
     ids, targets = token_label_row([[7, 8, 9], [10]], [2, 0], SPECIAL, SMALL)
     assert ids == [SPECIAL.bos, 7, 8, 9, 10]
     assert targets == [IGNORED, 2, IGNORED, IGNORED, 0]

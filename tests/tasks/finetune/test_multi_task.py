@@ -74,18 +74,18 @@ def written(kind: str, folder: Path, count: int = 24) -> Examples:
         "multi_label": ["fruit", "tool"],
         "token_labels": ["O", "fruit", "tool"],
     }
-    place = folder / f"examples-{kind}"
-    place.mkdir()
+    made = folder / f"examples-{kind}"
+    made.mkdir()
     table = pa.Table.from_pylist(rows_of(kind))
-    pq.write_table(table.slice(8, count), place / "train.parquet")
-    pq.write_table(table.slice(0, 8), place / "heldout.parquet")
-    (place / "labels.json").write_text(json.dumps(labels.get(kind, [])))
-    return Examples(str(place), f"e4a3{kind}")
+    pq.write_table(table.slice(8, count), made / "train.parquet")
+    pq.write_table(table.slice(0, 8), made / "heldout.parquet")
+    (made / "labels.json").write_text(json.dumps(labels.get(kind, [])))
+    return Examples(str(made), f"e4a3{kind}")
 
 
 def tuned(base: PretrainedModel, kinds: list[str], folder: Path, out: str = "model", **settings: object) -> FinetunedModel:
-    place = folder / out
-    place.mkdir(exist_ok=True)
+    target = folder / out
+    target.mkdir(exist_ok=True)
     given = {"name": "both", "examples": kinds, "batch_rows": 4, "steps": 12, "log_every": 1, **settings}
     examples = [folder / f"examples-{kind}" for kind in kinds]
     made = tuple(Examples(str(one), one.name) if one.exists() else written(kind, folder) for kind, one in zip(kinds, examples, strict=True))
@@ -94,10 +94,10 @@ def tuned(base: PretrainedModel, kinds: list[str], folder: Path, out: str = "mod
         base,
         Tokenizer(base.folder, "facade"),
         made,
-        place,
+        target,
         here,
     )
-    return FinetunedModel(str(place), "f17e", figures=outcome.figures, notes=outcome.notes)
+    return FinetunedModel(str(target), "f17e", figures=outcome.figures, notes=outcome.notes)
 
 
 def head_of(model: FinetunedModel, name: str, folder: Path) -> FinetunedModel:

@@ -53,9 +53,9 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModel:
     ids = {name: tokenizer.token_to_id(token) for name, token in (("bos_token_id", BOS), ("eos_token_id", EOS))}
     torch.manual_seed(0)
     save_folder(folder / "model", Seq2SeqModel(SHAPE, tokenizer.get_vocab_size()), {**ids, "pad_token_id": 0})
-    for place in (folder, folder / "model"):
-        tokenizer.save(str(place / "tokenizer.json"))
-        (place / "tokenizer_config.json").write_text(json.dumps(tokenizer_settings()))
+    for target in (folder, folder / "model"):
+        tokenizer.save(str(target / "tokenizer.json"))
+        (target / "tokenizer_config.json").write_text(json.dumps(tokenizer_settings()))
     return PretrainedModel(str(folder), "ba5e")
 
 

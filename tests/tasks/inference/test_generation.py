@@ -14,8 +14,8 @@ from model.inference.sampling import Sampling
 from model.nn.models import LanguageModel, Seq2SeqModel, SequenceClassifier
 from tasks.errors import UserError
 from tasks.inference.generation import (
+    Chunk,
     GrowingText,
-    Piece,
     continue_text,
     search_translation,
     stream_text,
@@ -44,42 +44,42 @@ def model(tokenizer: tokenizers.Tokenizer) -> LanguageModel:
     return LanguageModel(TINY, tokenizer.get_vocab_size()).eval()
 
 
-def tokens_of(pieces: Iterator[Piece], count: int) -> list[list[int]]:
+def tokens_of(chunks: Iterator[Chunk], count: int) -> list[list[int]]:
     rows: list[list[int]] = [[] for _ in range(count)]
-    for piece in pieces:
-        if piece.token is not None:
-            rows[piece.row].append(piece.token.id)
+    for chunk in chunks:
+        if chunk.token is not None:
+            rows[chunk.row].append(chunk.token.id)
     return rows
 
 
 def grown(tokenizer: tokenizers.Tokenizer, ids: Sequence[int], stops: Sequence[str]) -> list[str]:
     text = GrowingText(tokenizer, frozenset(), stops)
-    pieces: list[str] = []
+    chunks: list[str] = []
     for token in ids:
-        pieces.append(text.add(token))
+        chunks.append(text.add(token))
         if text.is_over:
             break
-    return [*pieces, text.finish()]
+    return [*chunks, text.finish()]
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.text(max_size=30))
-def test_pieces_make_up_the_text_and_split_no_character(tokenizer: tokenizers.Tokenizer, text: str) -> None:
+def test_chunks_make_up_the_text_and_split_no_character(tokenizer: tokenizers.Tokenizer, text: str) -> None:
     (ids,) = encode_documents(tokenizer, [text])
-    pieces = grown(tokenizer, ids, [])
-    assert "".join(pieces) == decode_text(tokenizer, ids).rstrip("\ufffd")
-    assert all("\ufffd" not in piece or "\ufffd" in text for piece in pieces)
+    chunks = grown(tokenizer, ids, [])
+    assert "".join(chunks) == decode_text(tokenizer, ids).rstrip("\ufffd")
+    assert all("\ufffd" not in chunk or "\ufffd" in text for chunk in chunks)
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.text("ab n", max_size=20), st.lists(st.text("ab n", min_size=1, max_size=3), min_size=1, max_size=3))
 def test_text_ends_before_the_first_stop_string(tokenizer: tokenizers.Tokenizer, text: str, stops: list[str]) -> None:
     ids = [token for letter in text for token in encode_documents(tokenizer, [letter])[0]]  # stops across borders
-    pieces = grown(tokenizer, ids, stops)
+    chunks = grown(tokenizer, ids, stops)
     ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
     first = min(ends, default=None)
     begun = [text.find(stop) for stop in stops if first is not None and 0 <= text.find(stop) <= first - len(stop)]
-    assert "".join(pieces) == (text if first is None else text[: min(begun)])
+    assert "".join(chunks) == (text if first is None else text[: min(begun)])
 
 
 def test_broken_last_character_is_left_out(tokenizer: tokenizers.Tokenizer) -> None:
@@ -135,9 +135,9 @@ def test_stop_string_ends_one_text_and_not_the_others(model: LanguageModel, toke
         assert whole.startswith(text) or stop in whole
 
 
-def test_pieces_carry_log_probabilities_on_request(model: LanguageModel, tokenizer: tokenizers.Tokenizer) -> None:
-    pieces = list(stream_text(model, tokenizer, "rain", 1, GREEDY, alternatives=2))
-    tokens = [piece.token for piece in pieces if piece.token is not None]
+def test_chunks_carry_log_probabilities_on_request(model: LanguageModel, tokenizer: tokenizers.Tokenizer) -> None:
+    chunks = list(stream_text(model, tokenizer, "rain", 1, GREEDY, alternatives=2))
+    tokens = [chunk.token for chunk in chunks if chunk.token is not None]
     assert all(token.log_probability == token.alternatives[0][1] for token in tokens)  # greedy: the likeliest
     assert all(len(token.alternatives) == 2 for token in tokens)
 

@@ -186,11 +186,11 @@ def test_a_document_is_found_in_exactly_the_steps_that_a_scan_of_all_finds(made:
     ids = [row["id"] for path in made.corpus.path.glob("train-*") for row in pq.read_table(path).to_pylist()]
     graph = read_graph(made.workspace)
     ways = whereabouts(made.workspace, graph, ids, graph.sources(trained.fingerprint) | {trained.fingerprint})
-    found = {mark: {(t.step, t.row) for s in way.stations for t in s.seen} for mark, way in ways.items()}
-    assert {mark: times for mark, times in found.items() if times} == scan
-    for mark, way in ways.items():
+    found = {id_: {(t.step, t.row) for s in way.stations for t in s.seen} for id_, way in ways.items()}
+    assert {id_: times for id_, times in found.items() if times} == scan
+    for id_, way in ways.items():
         station = next((s for s in way.stations if s.stage == "pretrain"), None)
-        assert station is None or station.role == ("learned" if scan.get(mark) else "unseen")
+        assert station is None or station.role == ("learned" if scan.get(id_) else "unseen")
 
 
 def test_pieces_in_shards_are_rows_of_their_files(made: Made, trained: PretrainedModel):
@@ -203,8 +203,8 @@ def test_pieces_in_shards_are_rows_of_their_files(made: Made, trained: Pretraine
     for piece in pieces:
         rows = stream.token_rows[piece.group]
         (segments,) = rows.segments(np.array([piece.row]))
-        place = segments.ends.tolist().index(piece.end)
-        assert segments.offsets[place] == piece.first
+        at = segments.ends.tolist().index(piece.end)
+        assert segments.offsets[at] == piece.first
         (cells,) = numbered_rows([run.shards / piece.file], [piece.file_row], ["ends"]).values()
         assert cells["ends"] == segments.ends.tolist()
 
@@ -291,9 +291,9 @@ def test_an_artifact_that_took_no_steps_is_refused(made: Made):
         find_run(made.tokenizer.folder, made.workspace, "nowhere")
 
 
-def stations(made: Made, mark: str) -> dict[str, list[str]]:
+def stations(made: Made, id_: str) -> dict[str, list[str]]:
     """What each stage's artifacts have to do with a document."""
-    (way,) = whereabouts(made.workspace, read_graph(made.workspace), [mark]).values()
+    (way,) = whereabouts(made.workspace, read_graph(made.workspace), [id_]).values()
     told: dict[str, list[str]] = {}
     for station in way.stations:
         told.setdefault(station.stage, []).append(station.told)
@@ -318,8 +318,8 @@ def test_copies_name_one_another(made: Made):
 
 def test_a_validation_document_is_judged_on_and_in_no_training_row(made: Made):
     model = made.pretrain(made.shards())
-    mark = pq.read_table(made.corpus.path / "validation.parquet")["id"][0].as_py()
-    (way,) = whereabouts(made.workspace, read_graph(made.workspace), [mark]).values()
+    id_ = pq.read_table(made.corpus.path / "validation.parquet")["id"][0].as_py()
+    (way,) = whereabouts(made.workspace, read_graph(made.workspace), [id_]).values()
     shards = [station for station in way.stations if station.stage == "shards"]
     assert {piece.split for station in shards for piece in station.pieces} == {"validation"}
     assert next(station for station in way.stations if station.fingerprint == model.fingerprint).role == "judged"

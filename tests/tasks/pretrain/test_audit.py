@@ -297,7 +297,7 @@ def test_rows_of_a_document_are_those_of_its_pieces(tokens: int, context: int) -
 
 
 @given(st.integers(2, 200), st.integers(8, 40))
-def test_rows_of_a_document_in_a_stream_that_is_cut_are_the_mean_over_all_places(tokens: int, context: int) -> None:
+def test_rows_of_a_document_in_a_stream_that_is_cut_are_the_mean_over_all_positions(tokens: int, context: int) -> None:
     header = ShardHeader(context, 2, 9, "f", 1, packing="concatenate")
     counts = [
         sum(begin <= row * context + context and row * context <= begin + tokens - 1 for row in range(2 + (begin + tokens) // context))

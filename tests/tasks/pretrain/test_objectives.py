@@ -42,13 +42,13 @@ def units(tokenizer: tokenizers.Tokenizer, text: str, unit: str = "word", words:
         if is_start:
             found.append(b"")
         found[-1] += spellings[number]
-    return [piece.decode() for piece in found]
+    return [part.decode() for part in found]
 
 
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram", "character"])
 def test_words_are_runs_of_letters_and_digits_whatever_the_tokens(algorithm: str):
     found = units(trained(algorithm, 300), "The miller's wheel_turns 42 times (slowly).")
-    joined = [piece.strip() for piece in found if piece.strip()]
+    joined = [part.strip() for part in found if part.strip()]
     assert joined in (
         ["The", "miller", "'s", "wheel_turns", "42", "times", "(", "slowly", ")", "."],
         ["The", "miller", "'", "s", "wheel_turns", "42", "times", "(", "slowly", ")", "."],
@@ -57,7 +57,7 @@ def test_words_are_runs_of_letters_and_digits_whatever_the_tokens(algorithm: str
     )
 
 
-def test_word_pieces_belong_to_the_word_before():
+def test_later_tokens_of_a_word_belong_to_the_word_before():
     names = ["<|unk|>", "the", "wheel", "##turn", "##s", "_", "桥"]
     tokenizer = tokenizers.Tokenizer(models.WordPiece({name: n for n, name in enumerate(names)}, unk_token="<|unk|>"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
@@ -77,7 +77,7 @@ def test_characters_of_many_tokens_are_whole():
 
 def test_sentences_end_behind_their_signs_and_lines():
     text = "Go (now). Stop?! 很长。好\nyes"
-    assert [piece.strip() for piece in units(trained("bpe", 300), text, "sentence")] == [
+    assert [part.strip() for part in units(trained("bpe", 300), text, "sentence")] == [
         "Go (now).",
         "Stop?!",
         "很长。",
@@ -130,14 +130,14 @@ def test_dictionary_without_chinese_words_is_refused(tmp_path: Path, text: str, 
         segmenter(dictionary(tmp_path, text))
 
 
-def test_dictionary_in_another_charset_or_place_is_refused_by_its_path(tmp_path: Path):
+def test_dictionary_in_another_charset_or_folder_is_refused_by_its_path(tmp_path: Path):
     with pytest.raises(UserError, match=r"words\.txt is not UTF-8"):
         segmenter(dictionary(tmp_path, "南京市\n", "gb18030"))
     with pytest.raises(UserError, match=r"pretrain\.objective\.words: .*none\.txt is no file"):
         words_digests(ObjectiveConfig("masked", unit="word", words=str(tmp_path / "none.txt")))
 
 
-def test_dictionary_counts_by_content_not_by_place(tmp_path: Path):
+def test_dictionary_counts_by_content_not_by_path(tmp_path: Path):
     (tmp_path / "other").mkdir()
     here, there = (
         ObjectiveConfig("masked", unit="word", words=dictionary(folder, "南京市\n")) for folder in (tmp_path, tmp_path / "other")

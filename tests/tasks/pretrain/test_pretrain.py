@@ -56,11 +56,11 @@ def shards(folder: Path) -> TokenShards:
 
 def write_shards(folder: Path, tokenizer: str) -> TokenShards:
     """Rows of random tokens, one document each, in two groups; with the manifest of an artifact."""
-    for place, rows in (("train/en", 12), ("train/zh", 8), ("validation/all", 4)):
+    for group, rows in (("train/en", 12), ("train/zh", 8), ("validation/all", 4)):
         tokens = np.random.default_rng(rows).integers(3, VOCAB, (rows, CONTEXT + 1)).astype(np.uint16)
         tokens[:, 0], tokens[:, -1] = BOS, EOS
-        columns = [[[CONTEXT + 1]] * rows, [[row + 12 * place.endswith("zh")] for row in range(rows)], [[0]] * rows]
-        (folder / place).mkdir(parents=True)
+        columns = [[[CONTEXT + 1]] * rows, [[row + 12 * group.endswith("zh")] for row in range(rows)], [[0]] * rows]
+        (folder / group).mkdir(parents=True)
         metadata = {
             "vocab_size": VOCAB,
             "tokenizer": tokenizer,
@@ -70,7 +70,7 @@ def write_shards(folder: Path, tokenizer: str) -> TokenShards:
             "pad": PAD,
         }
         beside = pa.table(columns, schema=pa.schema(SEGMENT_FIELDS))
-        write_token_shard(folder / place / "shard-00000.parquet", tokens, beside, metadata)
+        write_token_shard(folder / group / "shard-00000.parquet", tokens, beside, metadata)
     documents = {
         "id": [f"{n:020x}" for n in range(20)],
         "source": ["s"] * 20,

@@ -97,14 +97,14 @@ def without_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.promotion.register.log_version", version_of_nothing)
 
 
-def scores(tmp_path: Path, mark: str, value: float, corpus: str = "text") -> Scores:
+def scores(tmp_path: Path, fingerprint: str, value: float, corpus: str = "text") -> Scores:
     """A score table of one figure, as the evaluation publishes it."""
     workspace = Workspace(tmp_path).open()
-    built = workspace.begin("evaluate", mark, keep=False)
+    built = workspace.begin("evaluate", fingerprint, keep=False)
     own = {"model": "model", "metric": "bits_per_byte", "value": value, "ci_low": value, "ci_high": value}
     pq.write_table(pa.Table.from_pylist([{**own, "model": "unigram", "value": 0.0}, own]), built / "scores.parquet")
-    inputs = {"model": mark, "tokenizer": mark, "corpus": corpus}
-    manifest = describe("evaluate", mark, {"suite": "tiny"}, inputs, built, StageOutcome(), 1.0)
+    inputs = {"model": fingerprint, "tokenizer": fingerprint, "corpus": corpus}
+    manifest = describe("evaluate", fingerprint, {"suite": "tiny"}, inputs, built, StageOutcome(), 1.0)
     return as_artifact(Scores, workspace.publish(manifest), manifest)
 
 
@@ -112,15 +112,15 @@ def register(
     tmp_path: Path,
     registry: Registry,
     name: str,
-    mark: str,
+    fingerprint: str,
     value: float,
     corpus: str = "text",
     rival: Scores | None = None,
 ) -> dict[str, str]:
     """Register one model with one score; returns the notes of the artifact."""
-    model, report = PretrainedModel(f"/artifacts/{mark}", mark), Report("/report", "c" * 16)
+    model, report = PretrainedModel(f"/artifacts/{fingerprint}", fingerprint), Report("/report", "c" * 16)
     config = Registration(RegisterConfig(), name, "bits_per_byte")
-    return dict(register_model(config, model, scores(tmp_path, mark, value, corpus), report, tmp_path, registry, rival).notes)
+    return dict(register_model(config, model, scores(tmp_path, fingerprint, value, corpus), report, tmp_path, registry, rival).notes)
 
 
 def champion(registry: Registry, name: str) -> str:

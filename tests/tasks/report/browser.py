@@ -92,7 +92,7 @@ class Tab:
 
 DRAWN = """[...document.querySelectorAll('.chart')].map(chart => ({
   id: chart.id,
-  marks: chart.querySelectorAll('.point path, .points path, path.js-line, .sankey-link, .sankey-node').length,
+  shapes: chart.querySelectorAll('.point path, .points path, path.js-line, .sankey-link, .sankey-node').length,
   width: chart.querySelector('svg.main-svg')?.clientWidth ?? 0,
   room: chart.clientWidth,
 }))"""

@@ -47,8 +47,8 @@ def stage(
     notes: Mapping[str, str] = MappingProxyType({}),
 ) -> StageStory:
     name = label.replace(": ", "-").replace(" ", "-")
-    mark = hashlib.sha256(label.encode()).hexdigest()[:16]
-    return StageStory(name, label, status, seconds, mark, inputs, ledger, dict(figures), dict(notes))
+    fingerprint = hashlib.sha256(label.encode()).hexdigest()[:16]
+    return StageStory(name, label, status, seconds, fingerprint, inputs, ledger, dict(figures), dict(notes))
 
 
 def make_stages() -> tuple[StageStory, ...]:
@@ -151,15 +151,15 @@ DROPPED = (
 
 
 def make_fit() -> tuple[FitRow, ...]:
-    """Three tokenizers on four places, a hostile name among them; one place has no words, one no Han."""
-    places = (("code", "stdlib", 640_112, 3.41), ("en", "docs", 481_007, 3.87), ("en", HOSTILE, 95_400, 3.52),
+    """Three tokenizers on four slices, a hostile name among them; one slice has no words, one no Han."""
+    slices = (("code", "stdlib", 640_112, 3.41), ("en", "docs", 481_007, 3.87), ("en", HOSTILE, 95_400, 3.52),
               ("zh", "docs", 73_250, 1.92))  # fmt: skip
     return tuple(
         FitRow(
             name, language, domain, 12, size, round(size / (factor * rate)), factor * rate,
             None if language == "zh" else 1.4 / factor, 1.31 / factor if language == "zh" else None, unknown, 0,
         )
-        for language, domain, size, rate in places
+        for language, domain, size, rate in slices
         for name, factor, unknown in (("this", 1.0, 0), ("gpt2", 0.71 if language == "zh" else 1.04, 0), (HOSTILE, 0.82, 9))
     )  # fmt: skip
 
@@ -195,8 +195,8 @@ AUDIT = Audit(
 
 
 def step_document(row: int, start: int, end: int, source: str, text: str, url: str | None = None) -> StepDocument:
-    mark = hashlib.sha256(text.encode()).hexdigest()[:20]
-    return StepDocument(row, start, end, "all", 90 + row, mark, source, f"{source}/part-{row}.txt", url, "en", 7, 0,
+    id_ = hashlib.sha256(text.encode()).hexdigest()[:20]
+    return StepDocument(row, start, end, "all", 90 + row, id_, source, f"{source}/part-{row}.txt", url, "en", 7, 0,
                         end - start, end - start, text)  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def test_page_loads_without_a_complaint_or_a_request(page: Tab) -> None:
     assert len(page.requests()) == 1  # the page itself
 
 
-def test_every_chart_has_drawn_marks_and_fits_its_card(page: Tab) -> None:
+def test_every_chart_has_drawn_shapes_and_fits_its_card(page: Tab) -> None:
     charts = page.value(DRAWN)
     assert {chart["id"] for chart in charts} >= {
         "stages",
@@ -39,7 +39,7 @@ def test_every_chart_has_drawn_marks_and_fits_its_card(page: Tab) -> None:
         "score-0",
         "score-3",
     }
-    assert [chart["id"] for chart in charts if not chart["marks"]] == []
+    assert [chart["id"] for chart in charts if not chart["shapes"]] == []
     assert [chart["id"] for chart in charts if chart["width"] > chart["room"]] == []
 
 
@@ -68,7 +68,7 @@ def test_phone_shows_everything_without_scrolling_sideways(page: Tab) -> None:
     page.wait("document.querySelector('#times svg.main-svg').clientWidth < 390")
     assert page.value("document.documentElement.scrollWidth") <= 390
     charts = page.value(DRAWN)
-    assert [chart["id"] for chart in charts if not chart["marks"] or chart["width"] > chart["room"]] == []
+    assert [chart["id"] for chart in charts if not chart["shapes"] or chart["width"] > chart["room"]] == []
     spill = "[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll, svg, details')"
     assert page.value(spill + " && e.getBoundingClientRect().right > 391).map(e => e.outerHTML.slice(0, 80))") == []
     page.resize(1280)
@@ -129,16 +129,16 @@ def test_run_with_everything_reused_and_nothing_trained_leaves_sections_out(brow
     tab = browser.open(page_of(small, tmp_path / "out"))
     assert tab.complaints() == []
     assert tab.value("[...document.querySelectorAll('h2')].map(h => h.id)") == ["run", "corpus", "dropped", "origin"]
-    assert {chart["id"] for chart in tab.value(DRAWN) if chart["marks"]} == {"stages", "times", "flow"}
+    assert {chart["id"] for chart in tab.value(DRAWN) if chart["shapes"]} == {"stages", "times", "flow"}
     verdict = tab.value("document.querySelector('.verdict').innerText").replace(wording.GAP, " ")
     assert verdict == "13.1 MB of text was prepared. All of it was built before and reused; this run took 0.8 s."
     tab.close()
 
 
-def test_spike_is_marked_on_its_curve_and_leads_to_the_page_of_its_step_and_back(browser: Browser, story: RunStory, tmp_path: Path) -> None:
+def test_spike_is_shown_on_its_curve_and_leads_to_the_page_of_its_step_and_back(browser: Browser, story: RunStory, tmp_path: Path) -> None:
     tab = browser.open(page_of(story, tmp_path / "out"))
-    marks = "[...document.querySelectorAll('#curve-0 .textpoint text')].map(text => text.textContent)"
-    assert tab.value(marks) == ["1,777", "2,401"]
+    texts = "[...document.querySelectorAll('#curve-0 .textpoint text')].map(text => text.textContent)"
+    assert tab.value(texts) == ["1,777", "2,401"]
     assert tab.value("document.querySelectorAll('#curve-1 .textpoint').length") == 0
     assert "wordmill trace 0123456789abcdef --step 1777" in tab.value("document.querySelector('.spikes').innerText")
     tab.value("document.querySelector('.spikes a').click()")
@@ -191,7 +191,7 @@ def test_corpus_without_a_model_has_its_sections_and_no_empty_ones(browser: Brow
         "checks",
         "origin",
     ]
-    assert {chart["id"] for chart in tab.value(DRAWN) if chart["marks"]} == {"stages", "times", "flow", "mixture-chart"}
+    assert {chart["id"] for chart in tab.value(DRAWN) if chart["shapes"]} == {"stages", "times", "flow", "mixture-chart"}
     assert tab.value("[...document.querySelectorAll('.tile dt')].map(label => label.innerText)") == [
         "text kept",
         "documents",

@@ -10,7 +10,7 @@ from tasks.report.mixture import MOST_SOURCES, mixture_bars, mixture_table
 from tasks.report.page import receipts_by_contract
 from tasks.report.palette import LIGHT_AND_DARK
 from tasks.report.reasons import reason_text
-from tasks.report.stage_graph import places
+from tasks.report.stage_graph import stage_positions
 from tasks.report.text_flow import STREAM_PIXELS, text_flow
 from tests.tasks.report.stories import make_corpus_story, make_stages
 
@@ -22,12 +22,12 @@ def test_text_is_followed_from_stage_to_stage_but_not_into_those_that_only_consu
 
 def test_stage_stands_right_of_all_it_waits_for_and_the_text_runs_straight() -> None:
     stages = make_stages()
-    placed = places(stages)
+    positions = stage_positions(stages)
     for stage in stages:
-        assert all(placed[name].depth < placed[stage.name].depth for name in stage.inputs)
-    assert {placed[name].lane for name in ("ingest", "clean", "deduplicate", "decontaminate", "pretrain")} == {0}
-    assert placed["examples-areas"].depth == placed["decontaminate"].depth - 1
-    assert len(set(placed.values())) == len(stages)
+        assert all(positions[name].depth < positions[stage.name].depth for name in stage.inputs)
+    assert {positions[name].lane for name in ("ingest", "clean", "deduplicate", "decontaminate", "pretrain")} == {0}
+    assert positions["examples-areas"].depth == positions["decontaminate"].depth - 1
+    assert len(set(positions.values())) == len(stages)
 
 
 @pytest.mark.parametrize("at", [0, 1], ids=["light", "dark"])

@@ -38,7 +38,7 @@ def test_every_tokenizer_has_a_dot_for_every_language_and_source() -> None:
     assert "Ahead of gpt2 in 1 of 4." in chart.caption
 
 
-def test_place_that_a_reference_was_not_measured_on_has_no_dot_of_it() -> None:
+def test_slice_that_a_reference_was_not_measured_on_has_no_dot_of_it() -> None:
     rows = [row for row in make_fit() if (row.tokenizer, row.language) != ("gpt2", "zh")]
     chart = fit_dots([*rows, replace(rows[0], language="empty", bytes=0, bytes_per_token=None)])
     assert [len(trace.x) for trace in chart.figure.data] == [4, 3, 4]
@@ -62,7 +62,7 @@ def test_source_is_named_only_where_there_are_several() -> None:
     assert "docs" in str(fit_dots(make_fit()).figure.layout.yaxis.ticktext)
 
 
-def test_chart_shows_the_places_with_most_text_and_the_table_all() -> None:
+def test_chart_shows_the_slices_with_most_text_and_the_table_all() -> None:
     rows = [replace(make_fit()[0], language=f"l{at}", bytes=at) for at in range(MOST_ROWS + 9)]
     assert len(fit_dots(rows).figure.data[0].x) == MOST_ROWS
     assert [row.bytes for row in fit_table(rows)] == sorted((row.bytes for row in rows), reverse=True)
