@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from model.inference.sampling import Sampling
     from model.nn.models import LanguageModel, MaskedLanguageModel, Model, MultipleChoice, Seq2SeqModel
     from tasks.inference.generation import Chunk
-    from tasks.inference.saved_models import Task
+    from tasks.inference.task_file import ModelTask
 
 ALTERNATIVES = 3  # that --log-probs shows beside each token
 DRAWN = frozenset({"temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop", "log_probs", "stream"})
@@ -78,7 +78,8 @@ def answer(folder: Path, asked: Asked) -> None:
         SequenceClassifier,
         TokenClassifier,
     )
-    from tasks.inference.saved_models import load, read_task
+    from tasks.inference.saved_models import load
+    from tasks.inference.task_file import read_task
 
     if asked.count < 1:
         raise UserError(f"count {asked.count}: expected 1 or more")
@@ -169,7 +170,7 @@ def _fill(model: "MaskedLanguageModel", tokenizer: "tokenizers.Tokenizer", asked
         click.echo(filling.text if asked.count == 1 else f"{filling.probability:7.2%}  {filling.text}")
 
 
-def _label(model: "Model", tokenizer: "tokenizers.Tokenizer", folder: Path, task: "Task | None", asked: Asked) -> None:
+def _label(model: "Model", tokenizer: "tokenizers.Tokenizer", folder: Path, task: "ModelTask | None", asked: Asked) -> None:
     from model.nn.models import SequenceClassifier, TokenClassifier
     from tasks.inference.labelling import label_text, label_words, labels_of
 

@@ -104,7 +104,8 @@ def score_model(config: EvaluateConfig, folder: Path, out: Path, corpus: Path | 
     from model.distributed.device import choose_device
     from model.nn.models import Seq2SeqModel
     from tasks.inference.generation import target_start
-    from tasks.inference.saved_models import load, read_task
+    from tasks.inference.saved_models import load
+    from tasks.inference.task_file import read_task
 
     if config.threads:
         torch.set_num_threads(config.threads)

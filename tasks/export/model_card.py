@@ -10,7 +10,7 @@ from tasks.artifacts import Manifest, Workspace, file_digest, read_manifest
 from tasks.corpus.mixture import MixtureRow, read_mixture
 from tasks.export.certificate import Check
 from tasks.export.foreign_check import PACKAGE
-from tasks.inference.saved_models import read_task
+from tasks.inference.task_file import read_task
 from tasks.lineage.artifact_graph import Graph, Node, read_graph
 from tasks.scores import ScoreRow, read_scores
 

@@ -24,6 +24,7 @@ from tasks.finetune.example_sets import ExampleSet, count_turns, encode_set, tak
 from tasks.finetune.job import FinetuneJob
 from tasks.finetune.multi_task import save_heads, with_heads
 from tasks.finetune.tuned_model import Base, choose_what_learns, open_base, save_adapters, save_tuned, with_head
+from tasks.inference.task_file import ModelTask
 from tasks.ledger import Ledger, StageOutcome
 from tasks.settings import Json, identity
 from tasks.tokenizer.encoding import add_chat_tokens, load_tokenizer, text_ids, vocabulary_size
@@ -124,8 +125,8 @@ def train_finetune(told: dict[str, Json]) -> None:
     if process_rank()[0] == 0:
         _write_result(trained, sets, added, model, out)
         tasks = {
-            name: _task(config.models[name], examples[name], fingerprint)
-            for name, fingerprint in zip(config.sets, job.fingerprints, strict=True)
+            name: ModelTask(config.models[name], one.kind.name, tuple(one.kind.names(one.labels)), fingerprint)
+            for (name, one), fingerprint in zip(examples.items(), job.fingerprints, strict=True)
         }
         if config.lora is not None:
             save_adapters(model, config.lora, tokenizer, special, job.base, job.tokenizer, out / "adapter")
@@ -141,12 +142,6 @@ def _with_heads(base: Base, examples: Mapping[str, LabelledExamples], tokens: in
         return with_heads(base, examples, tokens, seed, place)
     (only,) = examples.values()
     return with_head(base, only, tokens, seed, place)
-
-
-def _task(name: str, examples: LabelledExamples, fingerprint: str) -> dict[str, Json]:
-    """What task.json says."""
-    labels: list[Json] = [*examples.kind.names(examples.labels)]
-    return {"name": name, "kind": examples.kind.name, "labels": labels, "examples": fingerprint}
 
 
 @dataclass(frozen=True)

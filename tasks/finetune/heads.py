@@ -1,13 +1,12 @@
 """Head extraction: one head of a multi-task model, which with the trunk is a model like any other."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.artifacts import FinetunedModel
-from tasks.finetune.multi_task import TASKS
 from tasks.finetune.tuned_model import save_tuned
+from tasks.inference.task_file import read_head_tasks
 from tasks.ledger import Ledger, StageOutcome
 from tasks.tokenizer.encoding import load_tokenizer, text_ids
 
@@ -28,10 +27,10 @@ def take_head(config: Head, model: FinetunedModel, out: Path) -> StageOutcome:
     folder = model.path / "model"
     several, tokenizer = load_folder(folder), load_tokenizer(folder)
     assert isinstance(several, MultiTask)
-    task = json.loads((folder / TASKS).read_text(encoding="utf-8"))[config.examples]
+    task = read_head_tasks(folder)[config.examples]
     single = with_one_head(several, config.examples)
-    save_tuned(single, tokenizer, text_ids(tokenizer, f"head {task['name']}"), task, folder, out / "model")
+    save_tuned(single, tokenizer, text_ids(tokenizer, f"head {task.name}"), task, folder, out / "model")
     if (model.path / "adapter").is_dir():
         shutil.copytree(model.path / "adapter" / config.examples, out / "adapter")
     parameters = sum(parameter.numel() for parameter in single.parameters())
-    return StageOutcome(Ledger(rows_out=1), (), {"parameters": float(parameters)}, {"kind": task["kind"]})
+    return StageOutcome(Ledger(rows_out=1), (), {"parameters": float(parameters)}, {"kind": task.kind})

@@ -1,6 +1,5 @@
 """Multi-task heads on one trunk, one for each set of examples: put on it, saved together, and taken apart again."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,15 +7,13 @@ from typing import TYPE_CHECKING
 from tasks.errors import UserError
 from tasks.examples.kinds.kind import LabelledExamples
 from tasks.finetune.tuned_model import Base, save_tokenizer, special_tokens, with_head
-from tasks.settings import Json
+from tasks.inference.task_file import ModelTask, write_head_tasks
 from tasks.tokenizer.encoding import TextIds
 
 if TYPE_CHECKING:
     import tokenizers
 
     from model.nn.models import Model, MultiTask
-
-TASKS = "tasks.json"  # name of a head -> what task.json says of the model that it makes with the trunk
 
 
 def with_heads(base: Base, examples: Mapping[str, LabelledExamples], tokens: int, seed: int, place: str) -> "MultiTask":
@@ -40,7 +37,7 @@ def save_heads(
     model: "Model",
     tokenizer: "tokenizers.Tokenizer",
     special: TextIds,
-    tasks: Mapping[str, dict[str, Json]],
+    tasks: Mapping[str, ModelTask],
     source: Path,
     folder: Path,
 ) -> None:
@@ -49,4 +46,4 @@ def save_heads(
 
     save_folder(folder, model, special_tokens(special))
     save_tokenizer(tokenizer, special, source, folder)
-    (folder / TASKS).write_text(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_head_tasks(tasks, folder)

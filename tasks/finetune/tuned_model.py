@@ -14,7 +14,7 @@ from model.config.lora_config import LoraConfig
 from tasks.errors import UserError
 from tasks.examples.kinds.kind import LabelledExamples
 from tasks.examples.pair_rows import surround_sources
-from tasks.settings import Json
+from tasks.inference.task_file import ModelTask, write_task
 from tasks.tokenizer.encoding import TextIds, vocabulary_size
 
 if TYPE_CHECKING:
@@ -159,17 +159,16 @@ def save_tuned(
     model: "OneHead",
     tokenizer: "tokenizers.Tokenizer",
     special: TextIds,
-    task: dict[str, Json],
+    task: ModelTask,
     source: Path,
     folder: Path,
 ) -> None:
     """The Hugging Face folder. Its tokenizer adds to a text what the model has learned to see around it."""
     from model.huggingface.huggingface import save_folder
 
-    extra, labels = special_tokens(special), task["labels"]
-    assert isinstance(labels, list)
-    if labels:
-        extra["id2label"] = dict(enumerate(labels))
+    extra = special_tokens(special)
+    if task.labels:
+        extra["id2label"] = dict(enumerate(task.labels))
     save_folder(folder, model, extra)
     if model.spec.kind == "choice":
         surround(tokenizer, special, separates=True)
@@ -178,7 +177,7 @@ def save_tuned(
     elif model.spec.kind == "sequence" and model.trunk.config.is_causal:
         surround(tokenizer, special, separates=False)
     save_tokenizer(tokenizer, special, source, folder)
-    (folder / "task.json").write_text(json.dumps(task, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_task(task, folder)
 
 
 def special_tokens(special: TextIds) -> dict[str, object]:

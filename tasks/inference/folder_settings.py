@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.inference.saved_models import read_task
+from tasks.inference.task_file import read_task
 from tasks.tokenizer.encoding import END, END_TOKENS, PAD_TOKENS, START_TOKENS, first_id
 
 if TYPE_CHECKING:

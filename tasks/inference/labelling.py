@@ -10,7 +10,7 @@ from tasks.errors import UserError
 from tasks.examples.kinds.multiple_choice import choice_row
 from tasks.examples.kinds.token_labels import token_label_row
 from tasks.examples.text_rows import text_row
-from tasks.inference.saved_models import Task
+from tasks.inference.task_file import ModelTask
 from tasks.tokenizer.encoding import encode_documents, text_ids
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class LabelledWord:
     label: Label
 
 
-def labels_of(folder: Path, task: Task | None, classes: int) -> tuple[str, ...]:
+def labels_of(folder: Path, task: ModelTask | None, classes: int) -> tuple[str, ...]:
     """Names of the classes: the task's, else those in config.json, else LABEL_0 and so on, as transformers has it.
 
     UserError when a task has more or fewer.

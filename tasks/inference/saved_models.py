@@ -1,14 +1,11 @@
 """Saved models: from what a user calls one to its folder, from the folder to a model that answers."""
 
-import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
-from tasks.examples.kinds.table import kind_named
 from tasks.inference.tracked_runs import known_run, models_of
 from tasks.tokenizer.encoding import END, END_TOKENS, START_TOKENS, first_id, load_tokenizer
 from tasks.tokenizer.objective_symbols import mask_name
@@ -19,20 +16,6 @@ if TYPE_CHECKING:
     from model.nn.models import LanguageModel, Model
 
 FORMS = "an artifact or Hugging Face folder, a run id, a fingerprint, or models:/NAME@ALIAS"
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a fine-tuned model was made for, from `task.json` beside its weights."""
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-
-    @property
-    def is_chat(self) -> bool:
-        """Whether it answers prompts in text, as it learned from instructions."""
-        return kind_named(self.kind, "task.json").writes
 
 
 def resolve_model(reference: str, workspace: Workspace, tracking_uri: str, allow_pickle: bool = False) -> Path:
@@ -103,15 +86,6 @@ def load(folder: Path, allow_pickle: bool = False) -> "tuple[Model, tokenizers.T
             f"{model.trunk.vocab_size}. Fix: put the tokenizer there that the model was trained with."
         )
     return model, tokenizer
-
-
-def read_task(folder: Path) -> Task | None:
-    """The task of a fine-tuned model's folder; None for a model that was only pretrained, or comes from elsewhere."""
-    path = folder / "task.json"
-    if not path.is_file():
-        return None
-    raw = json.loads(path.read_text(encoding="utf-8"))
-    return Task(raw["name"], kind_named(raw["kind"], str(path)).name, tuple(raw["labels"]))
 
 
 def example_prompt(folder: Path) -> str | None:

@@ -13,7 +13,8 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from tasks.errors import UserError
 from tasks.inference.folder_settings import told_ends
-from tasks.inference.saved_models import load, read_task
+from tasks.inference.saved_models import load
+from tasks.inference.task_file import read_task
 
 if TYPE_CHECKING:
     import tokenizers

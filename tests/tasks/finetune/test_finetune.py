@@ -31,7 +31,7 @@ from tasks.examples.text_rows import text_row
 from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.example_sets import validation_mask
 from tasks.finetune.finetune import finetune, training_steps
-from tasks.inference.saved_models import Task, read_task
+from tasks.inference.task_file import ModelTask, read_task
 from tasks.tokenizer.encoding import SPECIAL_TOKENS, SpecialIds, TextIds, encode_documents, load_tokenizer, special_ids
 from tasks.tokenizer.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
 from tests.tasks.launch_here import here
@@ -91,7 +91,7 @@ def test_classifier_learns_a_separable_task_and_beats_the_majority(base: Pretrai
     examples = write_examples(tmp_path, classification_rows(120), ["fruit", "tool"], heldout=30)
     config = FinetuneConfig(name="things", examples="things", epochs=5, optimizer={"learning_rate": 3e-3}, batch_rows=8)
     model = run(config, base, tokenizer, examples, tmp_path / "model")
-    assert read_task(model.path / "model") == Task("things", "classification", ("fruit", "tool"))
+    assert read_task(model.path / "model") == ModelTask("things", "classification", ("fruit", "tool"))
     assert model.figures["steps"] == training_steps(config, int(model.figures["examples"]))
     evaluate(EvaluateConfig(), model, None, examples, tmp_path)
     scores = scores_of(tmp_path)

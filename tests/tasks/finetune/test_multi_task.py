@@ -22,7 +22,8 @@ from tasks.finetune.base_model import BaseConfig, take_base
 from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.finetune import finetune
 from tasks.finetune.heads import Head, take_head
-from tasks.inference.saved_models import Task, load, read_task
+from tasks.inference.saved_models import load
+from tasks.inference.task_file import ModelTask, read_task
 from tests.tasks.foreign import write_bert, write_gpt2, write_marian
 from tests.tasks.launch_here import here
 
@@ -214,7 +215,7 @@ def test_names_that_no_module_may_have_are_no_trouble(gpt2: PretrainedModel, tmp
         written("classification", tmp_path).path.rename(tmp_path / f"examples-{name}")
     model = tuned(gpt2, ["items", "de-en.small", "de_en.small"], tmp_path, steps=3)
     folder = head_of(model, "de_en.small", tmp_path).path / "model"
-    assert read_task(folder) == Task("both-de_en.small", "classification", ("fruit", "tool"))
+    assert read_task(folder) == ModelTask("both-de_en.small", "classification", ("fruit", "tool"))
 
 
 def test_task_without_a_turn_is_refused(gpt2: PretrainedModel, tmp_path: Path) -> None:

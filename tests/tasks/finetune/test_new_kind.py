@@ -19,7 +19,7 @@ from tasks.examples.rows import read_examples
 from tasks.finetune.base_model import BaseConfig, take_base
 from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.finetune import finetune
-from tasks.inference.saved_models import read_task
+from tasks.inference.task_file import read_task
 from tasks.promotion.register import challenger_name
 from tests.tasks.examples.entailment import ENTAILMENT
 from tests.tasks.foreign import write_bert

@@ -22,8 +22,8 @@ from model.nn.models import (
 )
 from tasks.errors import UserError
 from tasks.inference.labelling import choose_text, classify_text, label_text, labels_of
-from tasks.inference.saved_models import Task
 from tasks.inference.serving import ServedModel
+from tasks.inference.task_file import ModelTask
 from tasks.tokenizer.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
 
 LLAMA = ModelConfig(layers=1, width=16, heads=2, context=16)
@@ -67,7 +67,7 @@ def test_regression_tells_its_figure(tokenizer: tokenizers.Tokenizer) -> None:
 
 def test_labels_that_are_not_as_many_as_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="2 labels for 3 classes"):
-        labels_of(tmp_path, Task("t", "classification", ("a", "b")), 3)
+        labels_of(tmp_path, ModelTask("t", "classification", ("a", "b")), 3)
 
 
 @pytest.mark.parametrize(
