@@ -1,10 +1,9 @@
 """The gate of the champion alias: its rule, and what it does in a registry."""
 
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 
@@ -15,6 +14,7 @@ from tasks.ledger import StageOutcome
 from tasks.promotion.champion import ChampionConfig, Registry, champion_digest
 from tasks.promotion.gate import RegisterConfig, Standing, decide, is_better, standing
 from tasks.promotion.register import Registration, challenger_name, register_model
+from tasks.scores import OWN, ScoreRow, write_scores
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def scores(tmp_path: Path, fingerprint: str, value: float, corpus: str = "text")
     """A score table of one figure, as the evaluation publishes it."""
     workspace = Workspace(tmp_path).open()
     built = workspace.begin("evaluate", fingerprint, keep=False)
-    own = {"model": "model", "metric": "bits_per_byte", "value": value, "ci_low": value, "ci_high": value}
-    pq.write_table(pa.Table.from_pylist([{**own, "model": "unigram", "value": 0.0}, own]), built / "scores.parquet")
+    own = ScoreRow(OWN, "tiny", "bits_per_byte", "bits_per_byte", value, value, value, 8, 1)
+    write_scores([replace(own, model="unigram", value=0.0, ci_low=0.0), own], built)
     inputs = {"model": fingerprint, "tokenizer": fingerprint, "corpus": corpus}
     manifest = describe("evaluate", fingerprint, {"suite": "tiny"}, inputs, built, StageOutcome(), 1.0)
     return as_artifact(Scores, workspace.publish(manifest), manifest)
