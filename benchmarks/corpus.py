@@ -133,12 +133,7 @@ def _minhash(asked: Settings, language: corpus_filters.Language) -> Row:
 
 def clean_chain(asked: Settings) -> list[Row]:
     return corpus_chain.rows(
-        asked.source,
-        asked.megabytes,
-        asked.peer_megabytes,
-        asked.python("datatrove"),
-        asked.folder / "chain",
-        asked.pairs,
+        asked.source, asked.megabytes, asked.peer_megabytes, asked.python("datatrove"), asked.folder / "chain", asked.pairs
     )
 
 

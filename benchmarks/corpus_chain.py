@@ -71,10 +71,7 @@ def clean(table: Path, presets: list[str], out: Path) -> dict[str, float]:
     times.append(time.process_time())
     select_table(SelectWork(file(out / "statistics-000.parquet"), select, preset_digests(select)), out)
     times.append(time.process_time())
-    sign_table(
-        SignWork(file(out / "documents-000.parquet"), deduplicate.shingle_units, deduplicate.bands, deduplicate.rows, 1),
-        out,
-    )
+    sign_table(SignWork(file(out / "documents-000.parquet"), deduplicate.shingle_units, deduplicate.bands, deduplicate.rows, 1), out)
     times.append(time.process_time())
     kept = pq.read_table(out / "verdicts-000.parquet", columns=["kept"])["kept"].to_numpy()
     found, _ = cluster(deduplicate, Signatures([open_table(out / "signatures-000.arrow")], [kept]))

@@ -37,13 +37,7 @@ def row(source: Source, language: Language, megabytes: float, peer_megabytes: fl
 
 
 def whitespace_row(
-    source: Source,
-    megabytes: float,
-    peer_megabytes: float,
-    python: Path,
-    folder: Path,
-    pairs: int,
-    decided: int = DECIDED,
+    source: Source, megabytes: float, peer_megabytes: float, python: Path, folder: Path, pairs: int, decided: int = DECIDED
 ) -> Row:
     """`filters-whitespace`: the peer splits words at white space and sentences by an expression; decisions compared."""
     timed = _timed("filters-whitespace", source, "en", megabytes, peer_megabytes, python, folder, pairs, "whitespace")

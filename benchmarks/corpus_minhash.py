@@ -45,14 +45,7 @@ class Found:
 
 
 def row(
-    source: Source,
-    language: Language,
-    megabytes: float,
-    peer_megabytes: float,
-    python: Path,
-    folder: Path,
-    pairs: int,
-    each: int,
+    source: Source, language: Language, megabytes: float, peer_megabytes: float, python: Path, folder: Path, pairs: int, each: int
 ) -> Row:
     """Speed on repeated text; recall and precision on text that is not repeated, with `each` planted copies a rate."""
     documents, origin = source.at_least(language, megabytes)

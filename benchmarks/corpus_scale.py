@@ -153,11 +153,7 @@ def clean(tables: list[Path], files: "FileTasks") -> None:
     chosen = [part.folder / "verdicts-000.parquet" for part in files.run("select", 1, select_table, choices)]
     signings = [
         SignWork(
-            _table_file(folder / "documents-000.parquet"),
-            deduplicate.shingle_units,
-            deduplicate.bands,
-            deduplicate.rows,
-            deduplicate.seed,
+            _table_file(folder / "documents-000.parquet"), deduplicate.shingle_units, deduplicate.bands, deduplicate.rows, deduplicate.seed
         )
         for folder in annotated
     ]

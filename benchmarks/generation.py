@@ -103,12 +103,7 @@ class Bench:
 
         def write(tokens: int) -> Texts:
             done = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=tokens,
-                do_sample=False,
-                eos_token_id=None,
-                pad_token_id=0,
+                input_ids=ids, attention_mask=mask, max_new_tokens=tokens, do_sample=False, eos_token_id=None, pad_token_id=0
             )
             return done[:, ids.shape[1] :].tolist()
 

@@ -52,12 +52,7 @@ def run(command: Sequence[str]) -> Run:
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-4000:]}")
     told = json.loads(done.stdout.splitlines()[-1])
-    return Run(
-        told.pop("bytes") / 1e6,
-        told.pop("cpu_seconds"),
-        told.pop("startup_seconds"),
-        told,
-    )
+    return Run(told.pop("bytes") / 1e6, told.pop("cpu_seconds"), told.pop("startup_seconds"), told)
 
 
 def compared(name: str, ours: Sequence[str], peer: Sequence[str], peer_name: str, pairs: int) -> tuple[Row, Run, Run]:

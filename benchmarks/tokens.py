@@ -21,14 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # run as a script, Python looks beside it, not where `tasks` and `benchmarks` are
 
-from benchmarks import (  # noqa: E402
-    tokens_encoding,
-    tokens_loader,
-    tokens_memory,
-    tokens_packing,
-    tokens_prepare,
-    tokens_training,
-)
+from benchmarks import tokens_encoding, tokens_loader, tokens_memory, tokens_packing, tokens_prepare, tokens_training  # noqa: E402
 from benchmarks.corpus import show  # noqa: E402
 from benchmarks.corpus_texts import Source  # noqa: E402
 from benchmarks.sides import Row  # noqa: E402

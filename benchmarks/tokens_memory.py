@@ -89,13 +89,7 @@ def _pack(corpus: Path, tokenizer: Path, parts: Path, times: int, out: Path) -> 
     special = special_ids(loaded, str(tokenizer))
     vocab_size = loaded.get_vocab_size()
     kind = RowKind(
-        ShardsConfig.model_validate({"context": WIDTH - 1}),
-        vocab_size,
-        "benchmark",
-        special.bos,
-        special.eos,
-        special.pad,
-        "benchmark",
+        ShardsConfig.model_validate({"context": WIDTH - 1}), vocab_size, "benchmark", special.bos, special.eos, special.pad, "benchmark"
     )
     part = _encoded(corpus, tokenizer, parts)
     startup = time.process_time()

@@ -49,14 +49,7 @@ def nanogpt_row(material: Material, megabytes: float, script: Path, folder: Path
     found, our_run, peer_run = compared(
         "prepare-vs-nanogpt",
         _ours(material, folder),
-        peer(
-            Path(sys.executable),
-            "nanogpt_tokens.py",
-            str(script),
-            str(tables / "all"),
-            str(material.tokenizer),
-            str(folder / "nanogpt"),
-        ),
+        peer(Path(sys.executable), "nanogpt_tokens.py", str(script), str(tables / "all"), str(material.tokenizer), str(folder / "nanogpt")),
         "nanoGPT: prepare.py, one process",
         pairs,
     )

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 WORKSPACE = click.option("--workspace", default=None, metavar="DIR", help="Where artifacts live; default: the recipe's, else ./workspace.")
 SET = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a recipe key, such as model.layers=4. Repeatable.",
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a recipe key, such as model.layers=4. Repeatable."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, everything else on stderr.")
 
@@ -226,11 +222,7 @@ def evaluate(model: str, suite: str, overrides: tuple[str, ...], workspace: str 
 @click.argument("model")
 @click.argument("folder", metavar="DIR")
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16"]), help="Of the weights.")
-@click.option(
-    "--allow-pickle",
-    is_flag=True,
-    help="Read pytorch_model.bin of a folder that you trust; of a pickle, tensors alone.",
-)
+@click.option("--allow-pickle", is_flag=True, help="Read pytorch_model.bin of a folder that you trust; of a pickle, tensors alone.")
 @WORKSPACE
 @JSON
 def export(
@@ -299,13 +291,7 @@ def inspect(
 @WORKSPACE
 @JSON
 def trace(
-    run: str | None,
-    step: int | None,
-    document: str | None,
-    text: str | None,
-    page: str | None,
-    workspace: str | None,
-    as_json: bool,
+    run: str | None, step: int | None, document: str | None, text: str | None, page: str | None, workspace: str | None, as_json: bool
 ) -> None:
     """Tell which documents a training step saw, or in which steps, shards, artifacts and models a document took part.
 

@@ -3,19 +3,7 @@
 from collections.abc import Mapping
 
 from flows.recipe import CorpusRecipe, CorpusSections
-from flows.stages import (
-    ANNOTATE,
-    DECONTAMINATE,
-    DEDUPLICATE,
-    EXAMPLES,
-    INGEST,
-    QUALITY,
-    REPORT,
-    SELECT,
-    Builder,
-    Handle,
-    Outcome,
-)
+from flows.stages import ANNOTATE, DECONTAMINATE, DEDUPLICATE, EXAMPLES, INGEST, QUALITY, REPORT, SELECT, Builder, Handle, Outcome
 from tasks.artifacts import Corpus, Examples
 
 

@@ -20,25 +20,13 @@ def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
     tuned = tune(run, recipe.finetune, base, base, examples)
     challenger_scores = {
         one.name: run.stage(
-            EVALUATE,
-            recipe.evaluate,
-            one.label,
-            model=one.model,
-            tokenizer=base,
-            corpus=None,
-            examples=examples[one.examples],
+            EVALUATE, recipe.evaluate, one.label, model=one.model, tokenizer=base, corpus=None, examples=examples[one.examples]
         )
         for one in tuned
     }
     champion_scores = {
         one.name: run.stage(
-            EVALUATE,
-            recipe.evaluate,
-            f"champion on {one.label}",
-            model=base,
-            tokenizer=base,
-            corpus=None,
-            examples=examples[one.examples],
+            EVALUATE, recipe.evaluate, f"champion on {one.label}", model=base, tokenizer=base, corpus=None, examples=examples[one.examples]
         )
         for one in tuned
         if kinds[one.examples].writes and recipe.base is None

@@ -3,16 +3,7 @@
 from flows.corpus import build_corpus
 from flows.finetunings import tune
 from flows.recipe import Recipe
-from flows.stages import (
-    EVALUATE,
-    PRETRAIN,
-    REGISTER,
-    REPORT,
-    SHARDS,
-    TOKENIZER,
-    Builder,
-    Outcome,
-)
+from flows.stages import EVALUATE, PRETRAIN, REGISTER, REPORT, SHARDS, TOKENIZER, Builder, Outcome
 from tasks.examples.kinds.table import KINDS
 from tasks.inference.objective_file import base_metric
 from tasks.pretrain.pretrain import Pretraining
@@ -30,13 +21,7 @@ def pretrain(run: Builder, recipe: Recipe) -> Outcome:
     tuned = tune(run, recipe.finetune, base, tokenizer, examples)
     tuned_scores = {
         one.name: run.stage(
-            EVALUATE,
-            recipe.evaluate,
-            one.label,
-            model=one.model,
-            tokenizer=tokenizer,
-            corpus=None,
-            examples=examples[one.examples],
+            EVALUATE, recipe.evaluate, one.label, model=one.model, tokenizer=tokenizer, corpus=None, examples=examples[one.examples]
         )
         for one in tuned
     }

@@ -119,10 +119,7 @@ INGEST = Stage[IngestConfig, RawCorpus](
     forgets=forgotten_digests,
 )
 QUALITY = Stage[QualityConfig, QualityModel](
-    "quality",
-    QualityModel,
-    lambda config, given, out, tools: train_quality(config, out),
-    quality_digests,
+    "quality", QualityModel, lambda config, given, out, tools: train_quality(config, out), quality_digests
 )
 ANNOTATE = Stage[AnnotateConfig, AnnotatedCorpus](
     "annotate",
@@ -145,29 +142,18 @@ DEDUPLICATE = Stage[DeduplicateConfig, UniqueCorpus](
     earlier_digests,
 )
 EXAMPLES = Stage[AnyExamples, Examples](
-    "examples",
-    Examples,
-    lambda config, given, out, tools: prepare_examples(config, out),
-    example_digests,
+    "examples", Examples, lambda config, given, out, tools: prepare_examples(config, out), example_digests
 )
 DECONTAMINATE = Stage[DecontaminateConfig, Corpus](
     "decontaminate",
     Corpus,
     lambda config, given, out, tools: decontaminate(
-        config,
-        given.one("clean", AnnotatedCorpus),
-        given.one("unique", UniqueCorpus),
-        given.every("examples", Examples),
-        out,
-        tools.files,
+        config, given.one("clean", AnnotatedCorpus), given.one("unique", UniqueCorpus), given.every("examples", Examples), out, tools.files
     ),
     benchmark_and_allow_digests,
 )
 TOKENIZER = Stage[TokenizerConfig, Tokenizer](
-    "tokenizer",
-    Tokenizer,
-    lambda config, given, out, tools: train_tokenizer(config, given.one("corpus", Corpus), out),
-    existing_digests,
+    "tokenizer", Tokenizer, lambda config, given, out, tools: train_tokenizer(config, given.one("corpus", Corpus), out), existing_digests
 )
 SHARDS = Stage[ShardsConfig, TokenShards](
     "shards",
@@ -199,39 +185,23 @@ FINETUNE = Stage[FinetuneConfig, FinetunedModel](
     continues=True,
 )
 HEAD = Stage[Head, FinetunedModel](
-    "head",
-    FinetunedModel,
-    lambda config, given, out, tools: take_head(config, given.one("model", FinetunedModel), out),
+    "head", FinetunedModel, lambda config, given, out, tools: take_head(config, given.one("model", FinetunedModel), out)
 )
 EVALUATE = Stage[EvaluateConfig, Scores](
     "evaluate",
     Scores,
     lambda config, given, out, tools: evaluate(
-        config,
-        given.one("model", PretrainedModel, FinetunedModel),
-        given.maybe("corpus", Corpus),
-        given.maybe("examples", Examples),
-        out,
+        config, given.one("model", PretrainedModel, FinetunedModel), given.maybe("corpus", Corpus), given.maybe("examples", Examples), out
     ),
     suite_digests,
     contracts={"scores.parquet": "Scores"},
 )
 CHAMPION = Stage[ChampionConfig, PretrainedModel](
-    "champion",
-    PretrainedModel,
-    lambda config, given, out, tools: fetch_champion(config, out, tools.registry()),
-    resolve=champion_digest,
+    "champion", PretrainedModel, lambda config, given, out, tools: fetch_champion(config, out, tools.registry()), resolve=champion_digest
 )
-BASE = Stage[BaseConfig, PretrainedModel](
-    "base",
-    PretrainedModel,
-    lambda config, given, out, tools: take_base(config, out),
-    base_digests,
-)
+BASE = Stage[BaseConfig, PretrainedModel]("base", PretrainedModel, lambda config, given, out, tools: take_base(config, out), base_digests)
 REPORT = Stage[ReportConfig, Report](  # told from the story, which is gathered once model or corpus and all scores are there
-    "report",
-    Report,
-    lambda config, given, out, tools: write_report(config, tools.story(), out),
+    "report", Report, lambda config, given, out, tools: write_report(config, tools.story(), out)
 )
 REGISTER = Stage[Registration, RegisteredModel](
     "register",

@@ -34,13 +34,10 @@ class ClusterConfig(Section):
     """Which Ray to use. Nothing here bears on a result."""
 
     address: Annotated[str | None, Placement()] = Field(
-        default=None,
-        description="Ray cluster to join, such as ray-head:6379 or auto; none: one is started for the training",
+        default=None, description="Ray cluster to join, such as ray-head:6379 or auto; none: one is started for the training"
     )
     object_store_bytes: Annotated[int, Placement()] = Field(
-        default=128 * 2**20,
-        ge=80 * 2**20,
-        description="shared memory of a Ray started here; nothing large goes through it",
+        default=128 * 2**20, ge=80 * 2**20, description="shared memory of a Ray started here; nothing large goes through it"
     )
 
 

@@ -53,12 +53,7 @@ class SampledDocument:
 
 
 def sample_documents(
-    folder: Path,
-    pattern: str,
-    budget_bytes: int,
-    seed: int,
-    by_language: bool = True,
-    document_bytes: int | None = None,
+    folder: Path, pattern: str, budget_bytes: int, seed: int, by_language: bool = True, document_bytes: int | None = None
 ) -> Iterator[SampledDocument]:
     """Documents of the files that match `pattern`, at most `budget_bytes` of text, lowest keys first taken.
 

@@ -133,13 +133,7 @@ class Timed:
 class TimedTasks(FileTasks):
     """File tasks that note what each of them took."""
 
-    def run(
-        self,
-        stage: str,
-        revision: Json,
-        function: Callable[[AnyWork, Path], StageOutcome],
-        works: Sequence[AnyWork],
-    ) -> list[Part]:
+    def run(self, stage: str, revision: Json, function: Callable[[AnyWork, Path], StageOutcome], works: Sequence[AnyWork]) -> list[Part]:
         timed = Timed(function, stage, self.parts.parent / "costs.jsonl")  # type: ignore[arg-type]
         return super().run(stage, revision, timed, works)
 

@@ -198,11 +198,7 @@ def encoding_cases(write: Writer) -> Iterator[Case]:
     yield write.rows("lone_surrogate", [b'{"text": "a \\ud800 b"}'], Expected(("a \ufffd b",), repairs=("surrogate",)))
     halves = b'{"text": "' + "\ud83d".encode("utf-8", "surrogatepass") + "\ude00".encode("utf-8", "surrogatepass") + b'"}'
     yield write.rows("surrogates_as_bytes", [halves], Expected(("😀",), repairs=("surrogate",)))
-    yield write.rows(
-        "row_in_gb18030",
-        [json.dumps({"text": CHINESE}, ensure_ascii=False).encode("gb18030")],
-        Expected((CHINESE,)),
-    )
+    yield write.rows("row_in_gb18030", [json.dumps({"text": CHINESE}, ensure_ascii=False).encode("gb18030")], Expected((CHINESE,)))
     yield write.rows("row_of_noise", [b'{"text": "\x90\x81\x8f\x8d\x9d\x83\x98"}'], Expected(rejects={"not_text": 1}))
     yield write.case(
         "parquet_with_bad_text",
@@ -276,12 +272,7 @@ def file_cases(write: Writer) -> Iterator[Case]:
     good = as_rows([GOOD])
     drift = {"a.jsonl": good, "b.jsonl": b'{"text": "b", "n": {"deep": 1}}\n{"text": "c", "n": "one"}\n'}
     yield write.case("schema_drift", "jsonl", drift, Expected((GOOD, "b", "c")))
-    yield write.case(
-        "field_missing_in_a_file",
-        "jsonl",
-        {"a.jsonl": good, "b.jsonl": b'{"body": "b"}\n'},
-        Expected(error="text_field"),
-    )
+    yield write.case("field_missing_in_a_file", "jsonl", {"a.jsonl": good, "b.jsonl": b'{"body": "b"}\n'}, Expected(error="text_field"))
     table = parquet_bytes(write, pa.table({"text": [GOOD]}))
     empty = parquet_bytes(write, pa.table({"text": pa.array([], pa.string())}))
     rows = {"a.parquet": table, "b.parquet": empty}

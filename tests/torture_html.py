@@ -81,33 +81,19 @@ def markup_cases() -> list[HtmlCase]:
         HtmlCase("CDATA outside XML", around(ARTICLE, "<![CDATA[secret words]]>"), absent=("CDATA",)),
         HtmlCase("tag cut off at the end", around(ARTICLE, "<p>and")[:-14] + "<div class='"),
         HtmlCase("attribute quotes never closed", around(ARTICLE, '<p title="no end>lost</p>')),
-        HtmlCase(
-            "XHTML with XML declaration",
-            f"{xhtml}<head><title>T</title></head><body>{ARTICLE}<br/></body></html>",
-            absent=("xml",),
-        ),
+        HtmlCase("XHTML with XML declaration", f"{xhtml}<head><title>T</title></head><body>{ARTICLE}<br/></body></html>", absent=("xml",)),
         HtmlCase("meta charset that does not hold", around(ARTICLE, "<p>Größe 船</p>", head='<meta charset="utf-7">')),
         HtmlCase("no html, head or body", ARTICLE),
-        HtmlCase(
-            "two bodies",
-            around(ARTICLE) + "<body><p>One more sentence, which stands in a second body, is read as well.</p></body>",
-        ),
+        HtmlCase("two bodies", around(ARTICLE) + "<body><p>One more sentence, which stands in a second body, is read as well.</p></body>"),
         HtmlCase(
             "template and noscript",
             around("<template><p>stencil</p></template><noscript>Enable scripts!</noscript>", ARTICLE),
             absent=("stencil", "Enable"),
         ),
         HtmlCase(
-            "text in a form around the page",
-            around("<form><input value=v><button>Send</button>", ARTICLE, "</form>"),
-            absent=("Send",),
+            "text in a form around the page", around("<form><input value=v><button>Send</button>", ARTICLE, "</form>"), absent=("Send",)
         ),
-        HtmlCase(
-            "frames",
-            "<html><frameset cols='1,2'><frame src=a><noframes>No frames</noframes></frameset></html>",
-            "no_main_text",
-            (),
-        ),
+        HtmlCase("frames", "<html><frameset cols='1,2'><frame src=a><noframes>No frames</noframes></frameset></html>", "no_main_text", ()),
     ]
 
 
@@ -120,16 +106,10 @@ def hidden_cases() -> list[HtmlCase]:
         '<p class="sr-only">Buy cheap watches here.</p><span aria-hidden="true">Buy cheap watches here.</span>'
     )
     return [
-        HtmlCase(
-            "hidden text",
-            around(ARTICLE, hidden, "<p>The hens, it was agreed, had behaved best of all.</p>"),
-            absent=("watches",),
-        ),
+        HtmlCase("hidden text", around(ARTICLE, hidden, "<p>The hens, it was agreed, had behaved best of all.</p>"), absent=("watches",)),
         HtmlCase("body hidden until scripts run", around(ARTICLE, body='style="visibility:hidden" class="hidden"')),
         HtmlCase(
-            "text of images",
-            around('<img alt="A white ship">', ARTICLE, "<svg><text>drawn</text></svg>"),
-            absent=("white ship", "drawn"),
+            "text of images", around('<img alt="A white ship">', ARTICLE, "<svg><text>drawn</text></svg>"), absent=("white ship", "drawn")
         ),
     ]
 
@@ -145,10 +125,7 @@ def character_cases() -> list[HtmlCase]:
             kept=("Fish & chips < caviar © 1999, café 你好 &unheardof; ends here.",),
         ),
         HtmlCase(
-            "references to NUL and surrogates",
-            around(ARTICLE, nothing),
-            kept=("Before and after the long break.",),
-            absent=("\ufffd",),
+            "references to NUL and surrogates", around(ARTICLE, nothing), kept=("Before and after the long break.",), absent=("\ufffd",)
         ),
         HtmlCase("lone surrogates", around(ARTICLE.replace("harbour", "har\ud800bour\udfff")), absent=("\ud800",)),
         HtmlCase("NUL in text", around(ARTICLE.replace("harbour", "har\0bour")), absent=("\0",)),
@@ -180,16 +157,13 @@ def shape_cases() -> list[HtmlCase]:
     return [
         HtmlCase("plain text", "\n".join(PROSE) + "\n\n 1 < 2", kept=("\n".join(PROSE), "1 < 2")),
         HtmlCase(
-            "table alone",
-            around(f"<table>{rows}</table>"),
-            kept=("Station 1 | 1 km |  | 1:15\nStation 2 | ", "Station 8 | 8 km |  | 8:15"),
+            "table alone", around(f"<table>{rows}</table>"), kept=("Station 1 | 1 km |  | 1:15\nStation 2 | ", "Station 8 | 8 km |  | 8:15")
         ),
         HtmlCase("forum", around("<h1>Crossings</h1>", posts), kept=tuple(f"{text} I was there." for text in PROSE)),
         HtmlCase("table for the layout", around(layout), absent=("Boats",)),
         HtmlCase("preformatted text", around("<pre>\nif a:\n    b\n\n  c\t d </pre>"), kept=("if a:\n    b\n\n  c\t d",)),
         HtmlCase(
-            "all in headings",
-            around("".join(f"<div><h2>{text} Indeed, so it was, on that very day in May.</h2></div>" for text in PROSE)),
+            "all in headings", around("".join(f"<div><h2>{text} Indeed, so it was, on that very day in May.</h2></div>" for text in PROSE))
         ),
         HtmlCase("short page", around("<p>Back soon.</p>"), kept=("Back soon.",)),
     ]

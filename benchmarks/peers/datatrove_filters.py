@@ -60,11 +60,7 @@ def filters_for(language: str) -> dict[str, BaseFilter]:
             language=language,
         ),
         "gopher quality": GopherQualityFilter(
-            min_avg_word_length=1,
-            max_avg_word_length=5,
-            max_non_alpha_words_ratio=0.735,
-            stop_words=CHINESE_STOPS,
-            language=language,
+            min_avg_word_length=1, max_avg_word_length=5, max_non_alpha_words_ratio=0.735, stop_words=CHINESE_STOPS, language=language
         ),
         "fineweb": FineWebQualityFilter(
             line_punct_thr=0.106, short_line_thr=999, char_duplicates_ratio=0.1, new_line_ratio=0.178, language=language

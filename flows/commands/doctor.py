@@ -73,12 +73,7 @@ def processor() -> Check:
 def memory() -> Check:
     """Free memory against what the demo takes."""
     free = psutil.virtual_memory().available
-    return Check(
-        "memory",
-        free >= MEMORY_BYTES,
-        f"{free / 2**30:.1f} GiB available",
-        "the demo takes up to 4 GiB: close something",
-    )
+    return Check("memory", free >= MEMORY_BYTES, f"{free / 2**30:.1f} GiB available", "the demo takes up to 4 GiB: close something")
 
 
 def disk(workspace: Path) -> Check:

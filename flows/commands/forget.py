@@ -81,20 +81,10 @@ def forgotten_view(workspace: Workspace, forgotten: ForgottenNow) -> str:
     lines.append(Text("Next: wordmill run RECIPE. What it touched is made again without it, all else is used again."))
     if forgotten.found.copies:
         told = ", ".join(forgotten.found.copies)
-        lines.append(
-            Text(
-                f"Its copies are documents of their own, and one of them may now be kept; forget them too: {told}",
-                "yellow",
-            )
-        )
+        lines.append(Text(f"Its copies are documents of their own, and one of them may now be kept; forget them too: {told}", "yellow"))
     if forgotten.found.registered:
         told = ", ".join(forgotten.found.registered)
-        lines.append(
-            Text(
-                f"Registered models that learned from it: {told}. Register the new one, then delete these in MLflow.",
-                "yellow",
-            )
-        )
+        lines.append(Text(f"Registered models that learned from it: {told}. Register the new one, then delete these in MLflow.", "yellow"))
     if forgotten.folders:
         lines += [Text("It is not gone before these folders are deleted, and MLflow's copies of reports and models:")]
         lines += [Text(f"  {_short(workspace, folder)}") for folder in forgotten.folders]

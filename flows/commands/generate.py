@@ -51,14 +51,7 @@ class Asked:
 
         try:
             return Sampling(
-                self.max_tokens,
-                self.temperature,
-                self.top_k,
-                self.top_p,
-                self.min_p,
-                self.repetition_penalty,
-                self.seed,
-                told_ends(folder),
+                self.max_tokens, self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty, self.seed, told_ends(folder)
             )
         except ValueError as error:
             raise UserError(f"generate: {error}") from error
@@ -70,14 +63,7 @@ class Asked:
 
 def answer(folder: Path, asked: Asked) -> None:
     """Prints what the model of `folder` makes of the prompt. UserError, naming the option, for one that does not suit it."""
-    from model.nn.models import (
-        LanguageModel,
-        MaskedLanguageModel,
-        MultipleChoice,
-        Seq2SeqModel,
-        SequenceClassifier,
-        TokenClassifier,
-    )
+    from model.nn.models import LanguageModel, MaskedLanguageModel, MultipleChoice, Seq2SeqModel, SequenceClassifier, TokenClassifier
     from tasks.inference.saved_models import load
     from tasks.inference.task_file import read_task
 
@@ -118,14 +104,7 @@ def _continue(model: "LanguageModel", tokenizer: "tokenizers.Tokenizer", folder:
     sampling = asked.sampling(folder)
     ready = for_inference(model, _dtype(asked), asked.count)
     chunks = stream_text(
-        ready,
-        tokenizer,
-        asked.prompt,
-        asked.count,
-        sampling,
-        asked.stops,
-        is_chat,
-        ALTERNATIVES if asked.log_probs else None,
+        ready, tokenizer, asked.prompt, asked.count, sampling, asked.stops, is_chat, ALTERNATIVES if asked.log_probs else None
     )
     _show(chunks, "" if is_chat else asked.prompt, tokenizer, asked)
 

@@ -91,11 +91,7 @@ def plan_budget(recipe: Recipe) -> PlanBudget:
     precision = "float32" if pretrain.precision == "auto" else pretrain.precision
     memory = training_memory(config, vocabulary, micro_rows, precision, rows > micro_rows, context)
     return PlanBudget(
-        count_parameters(config, vocabulary),
-        tokens,
-        flops_per_token(config, vocabulary, context) * tokens,
-        memory,
-        memory.peak,
+        count_parameters(config, vocabulary), tokens, flops_per_token(config, vocabulary, context) * tokens, memory, memory.peak
     )
 
 

@@ -152,12 +152,7 @@ class Execution:
         return tuple(row for record in done if record.artifact for row in read_scores(record.artifact.path, record.subject))
 
     def _cache_key(
-        self,
-        stage: Stage[Config, AnyArtifact],
-        config: Config,
-        record: Record,
-        context: TaskRunContext,
-        parameters: Mapping[str, Inputs],
+        self, stage: Stage[Config, AnyArtifact], config: Config, record: Record, context: TaskRunContext, parameters: Mapping[str, Inputs]
     ) -> str:
         """The fingerprint; a stored result whose files are gone or altered is forgotten first, and said so."""
         record.identity = found = self._identify(stage, config, parameters["inputs"])

@@ -25,16 +25,7 @@ from tasks.evaluate.samples import read_samples
 from tasks.lineage.step_trace import step_documents
 from tasks.pretrain.audit import Audit, read_audit
 from tasks.pretrain.spikes import Spike, find_spikes
-from tasks.report.facts import (
-    PREVIOUS,
-    DroppedSample,
-    InsideStory,
-    ModelStory,
-    RunStory,
-    Sample,
-    SpikeStory,
-    StageStory,
-)
+from tasks.report.facts import PREVIOUS, DroppedSample, InsideStory, ModelStory, RunStory, Sample, SpikeStory, StageStory
 from tasks.scores import OWN, ScoreRow
 from tasks.settings import identity
 from tasks.shards.packing_table import PackingRow, read_packing

@@ -38,10 +38,7 @@ METRICS_SECONDS = 5.0
 
 
 def run_dag(
-    flow_name: str,
-    recipe: AnyRecipe,
-    dag: Callable[[Execution], Outcome],
-    story: Callable[[Execution, float], RunStory],
+    flow_name: str, recipe: AnyRecipe, dag: Callable[[Execution], Outcome], story: Callable[[Execution, float], RunStory]
 ) -> "RunSummary":
     """Run `dag` in the recipe's workspace, with figures to MLflow and artifacts to Prefect; returns what became of it."""
     started, clock = datetime.now(UTC), time.monotonic()
@@ -62,14 +59,7 @@ def run_dag(
         return Registry(uri, found, run_tags(flow_name), lock)
 
     execution = Execution(
-        workspace,
-        journal,
-        launcher,
-        files,
-        recipe.concurrency,
-        registry,
-        uri,
-        lambda: story(execution, time.monotonic() - clock),
+        workspace, journal, launcher, files, recipe.concurrency, registry, uri, lambda: story(execution, time.monotonic() - clock)
     )
     journal.params(journal.run, flattened(identity(recipe)))
     status = "FAILED"
@@ -146,10 +136,7 @@ def close_run(execution: Execution, outcome: Outcome, recipe: AnyRecipe, uri: st
     report = outcome.report.artifact().path / "report.html"
     registered = tuple(dict(handle.artifact().notes) for handle in outcome.registered)
     journal = execution.journal
-    journal.metrics(
-        journal.run,
-        {f"{row.subject}.{row.metric}": row.value for row in scores if row.model == OWN},
-    )
+    journal.metrics(journal.run, {f"{row.subject}.{row.metric}": row.value for row in scores if row.model == OWN})
     journal.artifact(journal.run, report)
     for page in sorted((report.parent / "steps").glob("*.html")):
         journal.artifact(journal.run, page, "steps")
@@ -194,12 +181,7 @@ def report_unsent(sender: Sender, journal: Journal, uri: str, seconds: float) ->
     if journal.refused.exists():
         logger.warning("MLflow at %s refused figures of this run; they are kept with its words in %s", uri, journal.refused)
     if left:
-        logger.warning(
-            "MLflow at %s has not taken %d entries yet; they wait in %s and the next run sends them",
-            uri,
-            left,
-            sender.folder,
-        )
+        logger.warning("MLflow at %s has not taken %d entries yet; they wait in %s and the next run sends them", uri, left, sender.folder)
 
 
 @contextmanager

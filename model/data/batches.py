@@ -34,10 +34,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`."""
-        return self._each(
-            lambda part: part.to(device, non_blocking=True),
-            None if self.documents is None else self.documents.to(device),
-        )
+        return self._each(lambda part: part.to(device, non_blocking=True), None if self.documents is None else self.documents.to(device))
 
     def pin_memory(self) -> "Batch":
         """The same in page-locked memory, from which a GPU copies while it computes."""

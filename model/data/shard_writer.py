@@ -14,17 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.data.shard_format import (
-    COLUMN,
-    FORMAT,
-    SCHEMA_KEY,
-    Codec,
-    TokenArray,
-    decode_group,
-    map_groups,
-    open_file,
-    parse_header,
-)
+from model.data.shard_format import COLUMN, FORMAT, SCHEMA_KEY, Codec, TokenArray, decode_group, map_groups, open_file, parse_header
 
 Metadata = Mapping[str, int | str | None]
 

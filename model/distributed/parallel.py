@@ -50,12 +50,7 @@ def micro_batch_rows(share_rows: int, most: int) -> int:
     return max(rows for rows in range(1, min(share_rows, most) + 1) if share_rows % rows == 0)
 
 
-def mean_loss(
-    model: Model,
-    batches: Batches,
-    count: int,
-    micro_rows: int,
-) -> float:
+def mean_loss(model: Model, batches: Batches, count: int, micro_rows: int) -> float:
     """Nats per target over the first `count` batches, shared among the processes, each of which gets the result.
 
     Leaves the training mode and the random generators as they were. Raises ValueError when nothing is scored.

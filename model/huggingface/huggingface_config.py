@@ -10,14 +10,7 @@ from pathlib import Path
 
 from model.config.heads import Head, Problem
 from model.config.model_config import ModelConfig, model_config_from_json
-from model.huggingface.decoder_config import (
-    LLAMA_TYPES,
-    decoder_obstacle,
-    decoder_type,
-    describe_decoder,
-    read_gpt2,
-    read_llama,
-)
+from model.huggingface.decoder_config import LLAMA_TYPES, decoder_obstacle, decoder_type, describe_decoder, read_gpt2, read_llama
 from model.huggingface.encoder_config import (
     describe_bert,
     describe_marian,

@@ -6,16 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.inference.decoding import (
-    Cache,
-    Writer,
-    check_rows,
-    context_of,
-    extend,
-    only_reading,
-    read_prompts,
-    read_sources,
-)
+from model.inference.decoding import Cache, Writer, check_rows, context_of, extend, only_reading, read_prompts, read_sources
 from model.inference.sampling import Sampling, penalize, pick, uniforms
 from model.nn.models import LanguageModel, Seq2SeqModel
 

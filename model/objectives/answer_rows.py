@@ -53,10 +53,7 @@ def lay_out(parts: list[Part], count: int, pad: int, multiple: int, most: int) -
     fits = columns < width
     here = rows[fits], columns[fits]
     made = AnswerRows(
-        np.full((count, width), pad),
-        np.full((count, width), IGNORED),
-        np.full((count, width), NO_TEXT),
-        np.minimum(totals, width),
+        np.full((count, width), pad), np.full((count, width), IGNORED), np.full((count, width), NO_TEXT), np.minimum(totals, width)
     )
     made.ids[here], made.targets[here], made.texts[here] = tokens[fits], targets[fits], texts[fits]
     return made

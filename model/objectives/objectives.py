@@ -13,17 +13,7 @@ from model.config.objective_config import ObjectiveConfig, check_pair
 from model.data.batches import PAD_MULTIPLE, Batch, Batches
 from model.data.packed_documents import find_documents
 from model.nn.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel
-from model.objectives.answer_rows import (
-    ANSWER,
-    NO_TEXT,
-    SOURCE,
-    AnswerRows,
-    Part,
-    lay_out,
-    number_texts,
-    restoration,
-    span_questions,
-)
+from model.objectives.answer_rows import ANSWER, NO_TEXT, SOURCE, AnswerRows, Part, lay_out, number_texts, restoration, span_questions
 from model.objectives.corruption import Symbols, hide_spans, hide_units, mask, movable, number_units, shuffle
 from model.objectives.noise import Keys, row_keys
 from model.objectives.whole_words import WordTable
@@ -49,12 +39,7 @@ class Corruption:
     """
 
     def __init__(
-        self,
-        config: ObjectiveConfig,
-        model: ModelConfig,
-        symbols: Symbols,
-        words: WordTable | None = None,
-        masks_documents: bool = False,
+        self, config: ObjectiveConfig, model: ModelConfig, symbols: Symbols, words: WordTable | None = None, masks_documents: bool = False
     ) -> None:
         """`words`: for units other than tokens. `masks_documents`: attention stops where a document's answer ends.
 

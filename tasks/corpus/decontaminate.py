@@ -70,10 +70,7 @@ class DecontaminateConfig(SplitConfig):
         default="drop", description="the document, the shared runs, or a note in its meta (contaminated)"
     )
     max_overlap: float | None = Field(
-        default=0.3,
-        ge=0,
-        le=1,
-        description="share of n-grams, of an item's or the document's own, from which it is acted on; null: never",
+        default=0.3, ge=0, le=1, description="share of n-grams, of an item's or the document's own, from which it is acted on; null: never"
     )
     allow: Annotated[list[str], Placement()] = Field(
         default=[], description="text files whose n-grams are no contamination: licences, famous quotations"
@@ -274,12 +271,7 @@ def _evidence(document_id: str, overlap: "Overlap", action: str) -> dict[str, ob
 
 
 def decontaminate(
-    config: DecontaminateConfig,
-    clean: AnnotatedCorpus,
-    unique: UniqueCorpus,
-    examples: tuple[Examples, ...],
-    out: Path,
-    files: FileTasks,
+    config: DecontaminateConfig, clean: AnnotatedCorpus, unique: UniqueCorpus, examples: tuple[Examples, ...], out: Path, files: FileTasks
 ) -> StageOutcome:
     """Writes `train-*`, `validation.parquet`, `test.parquet` (if asked for), `dropped-*`, and the evidence, `matches-*`.
 

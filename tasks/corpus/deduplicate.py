@@ -46,21 +46,17 @@ class DeduplicateConfig(Section):
     rows: int = Field(default=6, ge=1, le=64, description="values in a band; more rows propose fewer pairs")
     threshold: float | None = Field(default=0.6, ge=0, le=1, description="similarity of a near copy, inclusive; null: exact copies only")
     min_units: int = Field(
-        default=20,
-        ge=0,
-        description="shorter documents are compared exactly only: they have too few shingles to judge by",
+        default=20, ge=0, description="shorter documents are compared exactly only: they have too few shingles to judge by"
     )
     keep: Literal["first", "all"] = Field(
         default="first", description="all: copies stay, marked with their cluster, and are never parted by the split"
     )
     blocks: Literal["lines", "paragraphs"] | None = Field(
-        default=None,
-        description="cut those that stood in an earlier document out of the later ones; null: whole documents only",
+        default=None, description="cut those that stood in an earlier document out of the later ones; null: whole documents only"
     )
     min_block_chars: int = Field(default=50, ge=1, description="of a line or paragraph; shorter ones repeat by nature")
     against: Annotated[list[str], Placement()] = Field(
-        default=[],
-        description="artifact folders of earlier deduplications (WORKSPACE/deduplicate/…): copies of theirs go",
+        default=[], description="artifact folders of earlier deduplications (WORKSPACE/deduplicate/…): copies of theirs go"
     )
     seed: int = Field(default=1, ge=0, description="of the hash functions")
 
@@ -174,13 +170,7 @@ def read_verdicts(selection: Selection, documents: str) -> pa.Table:
 
 
 def write_verdicts(
-    config: DeduplicateConfig,
-    chosen: list[pa.Table],
-    signatures: Signatures,
-    found: Found,
-    before: int,
-    tables: list[TableFile],
-    out: Path,
+    config: DeduplicateConfig, chosen: list[pa.Table], signatures: Signatures, found: Found, before: int, tables: list[TableFile], out: Path
 ) -> tuple[Ledger, list[Receipt]]:
     """A verdict table for each document table; what was not selected keeps its earlier verdict. Counts those selected."""
     counts: dict[str, list[int]] = {}

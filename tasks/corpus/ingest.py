@@ -115,10 +115,7 @@ def works_of(source: AnySource, forgotten: Collection[Forgotten] = ()) -> list[I
         return [IngestWork(source, tuple(list_files(source)), digests_of(source), left_out)]
     return [
         IngestWork(
-            source,
-            tuple(group),
-            {file.name: digest_of(file) for file in group},
-            bearing_on(forgotten, source.name, _names(source, group)),
+            source, tuple(group), {file.name: digest_of(file) for file in group}, bearing_on(forgotten, source.name, _names(source, group))
         )
         for group in grouped(list_files(source))
     ]
@@ -267,11 +264,7 @@ def _check_readable(source: AnySource, parts: Sequence[Part]) -> None:
 
 
 def _with_ids_once(
-    config: IngestConfig,
-    works: Sequence[IngestWork],
-    parts: Sequence[Part],
-    files: FileTasks,
-    forgotten: Collection[Forgotten],
+    config: IngestConfig, works: Sequence[IngestWork], parts: Sequence[Part], files: FileTasks, forgotten: Collection[Forgotten]
 ) -> list[Part]:
     """The parts, those of rows that name themselves (id_field) without a name that an earlier file gave already.
 

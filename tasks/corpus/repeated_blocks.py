@@ -48,12 +48,7 @@ def list_blocks(work: BlockWork, out: Path) -> StageOutcome:
 
 
 def cut_blocks(
-    by_paragraph: bool,
-    min_chars: int,
-    tables: list[TableFile],
-    kept: list[npt.NDArray[np.bool_]],
-    out: Path,
-    files: FileTasks,
+    by_paragraph: bool, min_chars: int, tables: list[TableFile], kept: list[npt.NDArray[np.bool_]], out: Path, files: FileTasks
 ) -> int:
     """Writes `cuts-*.parquet`, byte ranges to cut out of each table's documents, and gives their number.
 

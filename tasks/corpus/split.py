@@ -30,10 +30,7 @@ class SplitConfig(Section):
     )
     seed: int = Field(default=1, ge=0, description="of the choice by these shares")
     heldout_share: float = Field(
-        default=HELDOUT_SHARE,
-        gt=0,
-        lt=1,
-        description="of the groups (meta.group); a recipe sets it once, as heldout.share",
+        default=HELDOUT_SHARE, gt=0, lt=1, description="of the groups (meta.group); a recipe sets it once, as heldout.share"
     )
     heldout_seed: int = Field(
         default=HELDOUT_SEED, ge=0, description="of the choice by heldout_share; a recipe sets it once, as heldout.seed"

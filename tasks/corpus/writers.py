@@ -98,11 +98,7 @@ def _total(batch: pa.RecordBatch) -> int:
 
 
 def split_batch(
-    batch: pa.RecordBatch,
-    reasons: Sequence[str | None],
-    values: Sequence[float | None],
-    kept: RollingWriter,
-    dropped: DropWriter,
+    batch: pa.RecordBatch, reasons: Sequence[str | None], values: Sequence[float | None], kept: RollingWriter, dropped: DropWriter
 ) -> Mask:
     """Writes each row to one side: a reason of None keeps it. Gives the mask of those kept."""
     mask = np.array([reason is None for reason in reasons], dtype=np.bool_)

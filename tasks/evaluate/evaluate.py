@@ -63,11 +63,7 @@ def look_inside(config: EvaluateConfig, subject: Subject, samples: Sequence[Samp
 
 
 def chosen_tasks(
-    config: EvaluateConfig,
-    model: "Model",
-    objective: ObjectiveConfig | None,
-    corpus: Path | None,
-    examples: Path | None,
+    config: EvaluateConfig, model: "Model", objective: ObjectiveConfig | None, corpus: Path | None, examples: Path | None
 ) -> list[str]:
     """The suite's tasks in the order of the table, the examples' first. UserError for one that lacks what it needs."""
     from model.nn.models import LanguageModel
@@ -143,24 +139,12 @@ def evaluate(
 ) -> StageOutcome:
     """Write scores.parquet (contract Scores), samples.json and inspection.json. The tokenizer is the one inside the model's folder."""
     return score_model(
-        config,
-        model.path / "model",
-        out,
-        None if corpus is None else corpus.path,
-        None if examples is None else examples.path,
+        config, model.path / "model", out, None if corpus is None else corpus.path, None if examples is None else examples.path
     )
 
 
 def _row(config: EvaluateConfig, score: Score) -> ScoreRow:
     estimate = score.estimate
     return ScoreRow(
-        score.model,
-        config.suite,
-        score.task,
-        score.metric,
-        estimate.value,
-        estimate.low,
-        estimate.high,
-        estimate.n,
-        config.seed,
+        score.model, config.suite, score.task, score.metric, estimate.value, estimate.low, estimate.high, estimate.n, config.seed
     )

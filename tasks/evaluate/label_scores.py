@@ -136,12 +136,7 @@ def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path)
 
 
 def _label_scores(
-    config: EvaluateConfig,
-    name: str,
-    task: str,
-    predicted: Sequence[NDArray[np.int64]],
-    actual: Sequence[NDArray[np.int64]],
-    classes: int,
+    config: EvaluateConfig, name: str, task: str, predicted: Sequence[NDArray[np.int64]], actual: Sequence[NDArray[np.int64]], classes: int
 ) -> list[Score]:
     """Accuracy and macro F1 from the classes of each item's tokens; a prediction of -1 is none."""
 

@@ -15,14 +15,7 @@ from model.config.heads import IGNORED
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from model.nn.models import (
-        LanguageModel,
-        Model,
-        MultipleChoice,
-        Seq2SeqModel,
-        SequenceClassifier,
-        TokenClassifier,
-    )
+    from model.nn.models import LanguageModel, Model, MultipleChoice, Seq2SeqModel, SequenceClassifier, TokenClassifier
 
 Floats = NDArray[np.float64]
 Rows = Sequence[Sequence[int]]  # of token ids

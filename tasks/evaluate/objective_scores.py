@@ -52,13 +52,7 @@ def score_objective(config: EvaluateConfig, subject: Subject, objective: Objecti
 
 
 def _document(
-    model: "PretrainableModel",
-    corruption: "Corruption",
-    ids: Sequence[int],
-    size: int,
-    number: int,
-    seed: int,
-    frequency: Floats,
+    model: "PretrainableModel", corruption: "Corruption", ids: Sequence[int], size: int, number: int, seed: int, frequency: Floats
 ) -> tuple[float, float, float]:
     """(nats of the model, nats of the unigram model, targets) of one document, read in parts of `size` tokens."""
     import torch

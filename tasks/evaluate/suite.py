@@ -59,10 +59,7 @@ class EvaluateConfig(Section):
     resamples: int = Field(default=1_000, ge=100, description="Bootstrap draws behind each 95 % interval")
     seed: int = Field(default=1, ge=0, lt=2**31, description="Chooses documents and examples, draws samples and resamples")
     heldout_share: Annotated[float, Later()] = Field(
-        default=HELDOUT_SHARE,
-        gt=0,
-        lt=1,
-        description="Of the modules of Python; a recipe sets it once, as heldout.share",
+        default=HELDOUT_SHARE, gt=0, lt=1, description="Of the modules of Python; a recipe sets it once, as heldout.share"
     )
     heldout_seed: Annotated[int, Later()] = Field(
         default=HELDOUT_SEED, ge=0, description="Of that choice; a recipe sets it once, as heldout.seed"

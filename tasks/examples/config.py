@@ -85,14 +85,9 @@ class ExamplesConfig(Section):
     revision: Literal[1] = 1
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="shown beside its scores")
     heldout_share: float = Field(
-        default=HELDOUT_SHARE,
-        gt=0,
-        lt=1,
-        description="of the groups, or of the examples without; a recipe sets it once, as heldout.share",
+        default=HELDOUT_SHARE, gt=0, lt=1, description="of the groups, or of the examples without; a recipe sets it once, as heldout.share"
     )
     seed: int = Field(
-        default=HELDOUT_SEED,
-        ge=0,
-        description="of the choice by heldout_share, and by limit; a recipe sets it once, as heldout.seed",
+        default=HELDOUT_SEED, ge=0, description="of the choice by heldout_share, and by limit; a recipe sets it once, as heldout.seed"
     )
     limit: int | None = Field(default=None, ge=2, description="most examples of both sides together, chosen by hash")

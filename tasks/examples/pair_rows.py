@@ -45,9 +45,7 @@ def surround_sources(tokenizer: "tokenizers.Tokenizer") -> None:
     names = {number: str(tokenizer.id_to_token(number)) for number in (*around.before, around.behind)}
     single = " ".join([*(names[number] for number in around.before), "$A", names[around.behind]])
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=single,
-        pair=f"{single} $B {names[around.behind]}",
-        special_tokens=[(name, number) for number, name in names.items()],
+        single=single, pair=f"{single} $B {names[around.behind]}", special_tokens=[(name, number) for number, name in names.items()]
     )
 
 

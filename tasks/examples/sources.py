@@ -3,14 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tasks.errors import UserError
-from tasks.examples.config import (
-    ConllExamples,
-    ExampleSource,
-    PythonAreas,
-    PythonSignatures,
-    PythonTokenKinds,
-    RowExamples,
-)
+from tasks.examples.config import ConllExamples, ExampleSource, PythonAreas, PythonSignatures, PythonTokenKinds, RowExamples
 from tasks.examples.kinds.kind import Example, Kind, Rejected
 from tasks.examples.kinds.token_labels import spaced
 from tasks.examples.stdlib_examples import area_examples, signature_examples, token_kind_examples

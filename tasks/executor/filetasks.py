@@ -55,25 +55,14 @@ class FileTasks:
         self._backend: Backend | None = None
         self._lock = threading.Lock()
 
-    def run(
-        self,
-        stage: str,
-        revision: Json,
-        function: Callable[[AnyWork, Path], StageOutcome],
-        works: Sequence[AnyWork],
-    ) -> list[Part]:
+    def run(self, stage: str, revision: Json, function: Callable[[AnyWork, Path], StageOutcome], works: Sequence[AnyWork]) -> list[Part]:
         """The parts of all works, in their order. `revision` is what the outcome is a function of beside the work itself.
 
         A work whose worker died is tried once more, by itself, when all others are done. UserError that names every work whose
         worker died again: nothing is made without them. What a task raises is raised here, once the others have been stopped.
         """
         tasks = [
-            Task(
-                stage,
-                function,
-                work,
-                self.parts / stage / fingerprint(stage, revision, {"work": _text(work.identity())}),
-            )
+            Task(stage, function, work, self.parts / stage / fingerprint(stage, revision, {"work": _text(work.identity())}))
             for work in works
         ]
         remove_left(self.parts / stage)

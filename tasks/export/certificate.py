@@ -165,13 +165,7 @@ def compare_logits(name: str, before: Sequence["torch.Tensor"], after: Sequence[
     differences = [float((one - two).abs().max()) for one, two in zip(before, after, strict=True)]
     found = max(math.inf if math.isnan(difference) else difference for difference in differences)
     worst = differences.index(found) if found in differences else 0
-    return Check(
-        name,
-        what,
-        found,
-        0.0 if is_exact else CLOSE * max(1.0, largest),
-        f"most at prompt {worst + 1}" if found else "",
-    )
+    return Check(name, what, found, 0.0 if is_exact else CLOSE * max(1.0, largest), f"most at prompt {worst + 1}" if found else "")
 
 
 def _compare_rows(name: str, what: str, before: Sequence[Sequence[object]], after: Sequence[Sequence[object]]) -> Check:

@@ -12,16 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tasks.artifacts import Manifest, Workspace, describe, file_digest, fingerprint, read_manifest
 from tasks.errors import UserError
-from tasks.export.certificate import (
-    CLOSE,
-    Check,
-    compare,
-    compare_logits,
-    compare_weights,
-    fixed_prompts,
-    gather,
-    read_logits,
-)
+from tasks.export.certificate import CLOSE, Check, compare, compare_logits, compare_weights, fixed_prompts, gather, read_logits
 from tasks.export.foreign_check import PACKAGE, gather_foreign, is_installed
 from tasks.export.model_card import find_artifact, read_origin, write_card
 from tasks.inference.folder_settings import (

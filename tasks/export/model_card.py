@@ -23,11 +23,7 @@ LANGUAGE_SHARE = 0.01  # of the training text, at least, for a language to be na
 PIPELINES: "dict[Head, tuple[str, str, str]]" = {  # tag, class that loads it, what it is
     "language": ("text-generation", "AutoModelForCausalLM", "a language model: it continues a text"),
     "masked": ("fill-mask", "AutoModelForMaskedLM", "an encoder: it tells the tokens behind masks"),
-    "seq2seq": (
-        "text2text-generation",
-        "AutoModelForSeq2SeqLM",
-        "an encoder-decoder: it writes a text after reading one",
-    ),
+    "seq2seq": ("text2text-generation", "AutoModelForSeq2SeqLM", "an encoder-decoder: it writes a text after reading one"),
     "sequence": ("text-classification", "AutoModelForSequenceClassification", "a classifier of texts"),
     "tokens": ("token-classification", "AutoModelForTokenClassification", "a classifier of words"),
     "choice": ("multiple-choice", "AutoModelForMultipleChoice", "it chooses among texts"),

@@ -29,10 +29,7 @@ KEPT = (
     "id2label",
 )  # of config.json, in a model with an adapter merged
 PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
-WEIGHTS = (
-    "model*.safetensors",
-    "model.safetensors.index.json",
-)  # not the second copies that some bring, as consolidated.safetensors
+WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")  # not the second copies that some bring, as consolidated.safetensors
 
 
 class BaseConfig(Section):
@@ -43,8 +40,7 @@ class BaseConfig(Section):
         min_length=1, description="Hugging Face folder with weights and tokenizer.json; its content is the identity"
     )
     allow_pickle: Annotated[bool, Placement()] = Field(
-        default=False,
-        description="Read weights that are pickled where there are no others, tensors alone; they go on as safetensors",
+        default=False, description="Read weights that are pickled where there are no others, tensors alone; they go on as safetensors"
     )
     adapter: Annotated[str | None, Placement()] = Field(
         default=None, min_length=1, description="Folder of a LoRA adapter in PEFT's form, merged into the weights"

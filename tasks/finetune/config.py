@@ -72,9 +72,7 @@ class FinetuneConfig(Section):
         "examples, so that all are passed over equally often",
     )
     epochs: float | None = Field(
-        default=None,
-        gt=0,
-        description="Passes over the training examples, of several sets together; give this or steps; 3 when neither",
+        default=None, gt=0, description="Passes over the training examples, of several sets together; give this or steps; 3 when neither"
     )
     steps: int | None = Field(default=None, ge=1, description="Optimizer steps")
     optimizer: Annotated[OptimizerConfig, BeforeValidator(fill_optimizer)] = Field(

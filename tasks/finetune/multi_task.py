@@ -34,12 +34,7 @@ def with_heads(base: Base, examples: Mapping[str, LabelledExamples], tokens: int
 
 
 def save_heads(
-    model: "Model",
-    tokenizer: "tokenizers.Tokenizer",
-    special: TextIds,
-    tasks: Mapping[str, ModelTask],
-    source: Path,
-    folder: Path,
+    model: "Model", tokenizer: "tokenizers.Tokenizer", special: TextIds, tasks: Mapping[str, ModelTask], source: Path, folder: Path
 ) -> None:
     """The folder of all heads, in Wordmill's own form, with tasks.json."""
     from model.huggingface.huggingface import save_folder

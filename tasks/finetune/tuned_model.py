@@ -155,14 +155,7 @@ def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, 
     return told
 
 
-def save_tuned(
-    model: "OneHead",
-    tokenizer: "tokenizers.Tokenizer",
-    special: TextIds,
-    task: ModelTask,
-    source: Path,
-    folder: Path,
-) -> None:
+def save_tuned(model: "OneHead", tokenizer: "tokenizers.Tokenizer", special: TextIds, task: ModelTask, source: Path, folder: Path) -> None:
     """The Hugging Face folder. Its tokenizer adds to a text what the model has learned to see around it."""
     from model.huggingface.huggingface import save_folder
 

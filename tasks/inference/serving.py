@@ -47,14 +47,7 @@ class ServedModel(PythonModel):
         return pandas.DataFrame({"text": texts})
 
     def _answer(self, prompt: str, params: Params) -> list[str]:
-        from model.nn.models import (
-            LanguageModel,
-            MaskedLanguageModel,
-            MultipleChoice,
-            Seq2SeqModel,
-            SequenceClassifier,
-            TokenClassifier,
-        )
+        from model.nn.models import LanguageModel, MaskedLanguageModel, MultipleChoice, Seq2SeqModel, SequenceClassifier, TokenClassifier
         from tasks.inference.generation import continue_text, target_start, translate_text
         from tasks.inference.labelling import choose_text, classify_text, labels_of
         from tasks.inference.mask_filling import fill_masks

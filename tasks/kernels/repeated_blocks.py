@@ -13,14 +13,7 @@ SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 @numba.njit(cache=True, nogil=True)
 def _blocks(
-    data: Bytes,
-    offsets: Offsets,
-    by_paragraph: bool,
-    min_chars: int,
-    rows: Offsets,
-    starts: Offsets,
-    ends: Offsets,
-    hashes: Hashes,
+    data: Bytes, offsets: Offsets, by_paragraph: bool, min_chars: int, rows: Offsets, starts: Offsets, ends: Offsets, hashes: Hashes
 ) -> int:
     """Fills row, byte range and hash of each block that is long enough; gives their number. Blank ends are left out."""
     count = 0

@@ -210,10 +210,7 @@ class _Walk:
             self.add(id_, node, "learned", f"{MADE_FROM[node.stage]} {model}")
         elif node.stage == "register" and learned is not None:
             name = registered_name(node)
-            self.put(
-                id_,
-                replace(self.add(id_, node, "follows", f"{node.notes.get('uri', name)} is {model}"), registered=name),
-            )
+            self.put(id_, replace(self.add(id_, node, "follows", f"{node.notes.get('uri', name)} is {model}"), registered=name))
         elif node.stage == "evaluate":
             corpus = self.found[id_].get(node.inputs.get("corpus", ""))
             if corpus is not None and corpus.tables and corpus.tables[0].file.startswith("validation"):

@@ -125,12 +125,7 @@ def read_document(path: Path, row: int) -> Document:
 def _document(cells: Cells) -> Document:
     meta: list[tuple[str, str]] = cells["meta"] or []  # type: ignore[assignment]
     return Document(
-        str(cells["id"]),
-        str(cells["source"]),
-        str(cells["path"]),
-        dict(meta).get("url"),
-        str(cells["language"]),
-        int(str(cells["bytes"])),
+        str(cells["id"]), str(cells["source"]), str(cells["path"]), dict(meta).get("url"), str(cells["language"]), int(str(cells["bytes"]))
     )
 
 

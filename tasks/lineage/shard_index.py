@@ -36,14 +36,7 @@ def pieces_of(folder: Path, split: str, numbers: Collection[int]) -> Iterator[tu
                     for document, row, span in _matches(file, number, wanted):
                         yield (
                             document,
-                            ShardPiece(
-                                split,
-                                group.name,
-                                first_row + start + row,
-                                path.relative_to(folder).as_posix(),
-                                start + row,
-                                *span,
-                            ),
+                            ShardPiece(split, group.name, first_row + start + row, path.relative_to(folder).as_posix(), start + row, *span),
                         )
                     start += file.metadata.row_group(number).num_rows
                 first_row += start

@@ -12,15 +12,7 @@ import numpy as np
 
 from tasks.histogram import Histogram
 from tasks.pretrain.audit_documents import Documents, read_documents
-from tasks.pretrain.audit_measures import (
-    Parts,
-    Repeats,
-    SharedDocuments,
-    Spread,
-    count_repeats,
-    shared_documents,
-    spreads,
-)
+from tasks.pretrain.audit_measures import Parts, Repeats, SharedDocuments, Spread, count_repeats, shared_documents, spreads
 from tasks.pretrain.audit_sample import Numbers, Pools, Sample, asked_weights, read_sample, sampled_steps
 
 if TYPE_CHECKING:
@@ -117,15 +109,7 @@ def group_shares(stream: "RowStream", sample: Sample, pools: Pools, group_rows: 
     rows = np.arange(len(groups))
     found = spreads(Parts(rows, groups, np.ones(len(rows)), len(stream.names)), pools)
     return tuple(
-        Share(
-            "group",
-            name,
-            float(asked[at]),
-            float(group_rows[at] / group_rows.sum()),
-            int(group_rows[at]),
-            int(tokens[at]),
-            found[at],
-        )
+        Share("group", name, float(asked[at]), float(group_rows[at] / group_rows.sum()), int(group_rows[at]), int(tokens[at]), found[at])
         for at, name in enumerate(stream.names)
     )
 

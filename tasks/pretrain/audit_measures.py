@@ -85,11 +85,7 @@ def spreads(parts: Parts, pools: Pools) -> list[Spread | None]:
     wandered = ((shares - expected) ** 2).sum(axis=0) * steps / (steps - 1)
     deviation = np.sqrt(2 / (steps - 1) + np.maximum(_excess_kurtosis(parts, steps * batch_rows), 0) / (batch_rows * steps))
     return [
-        Spread(
-            float(wandered[at] / variance[at]),
-            max(0.0, 1 - SIGMAS * float(deviation[at])),
-            1 + SIGMAS * float(deviation[at]),
-        )
+        Spread(float(wandered[at] / variance[at]), max(0.0, 1 - SIGMAS * float(deviation[at])), 1 + SIGMAS * float(deviation[at]))
         if variance[at] > 1e-12
         else None
         for at in range(parts.names)

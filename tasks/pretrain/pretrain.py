@@ -50,8 +50,7 @@ class PretrainConfig(Section):
         "which reads a row as one text, and where training is compiled",
     )
     mixture: tuple[MixturePhase, ...] = Field(
-        default=(),
-        description="weights of the groups that shards.group_by made, by step; none: every row once an epoch",
+        default=(), description="weights of the groups that shards.group_by made, by step; none: every row once an epoch"
     )
     curriculum: tuple[ContextPhase, ...] = Field(
         default=(), description="shorter sequences in early steps: divisors of shards.context, by step"
@@ -69,8 +68,7 @@ class PretrainConfig(Section):
     log_every: int = Field(default=10, ge=1, description="steps between figures")
     precision: Precision = Field(default="auto", description="of matrix products; auto probes the processor; weights: float32")
     compile: bool = Field(
-        default=False,
-        description="torch.compile: takes a minute, faster on GPUs; shapes must not change with each batch",
+        default=False, description="torch.compile: takes a minute, faster on GPUs; shapes must not change with each batch"
     )
     seed: int = Field(default=1, ge=0, description="of weights, row order and dropout")
     workers: Annotated[int, Placement()] = Field(default=0, ge=0, description="Ray Train workers; 0: this machine, without Ray")

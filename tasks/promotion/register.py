@@ -129,12 +129,7 @@ def log_version(client: "MlflowClient", config: Registration, model: PretrainedM
 
 
 def version_tags(
-    model: PretrainedModel | FinetunedModel,
-    scores: Scores,
-    report: Report,
-    metric: str,
-    mine: Standing,
-    registry: Registry,
+    model: PretrainedModel | FinetunedModel, scores: Scores, report: Report, metric: str, mine: Standing, registry: Registry
 ) -> dict[str, str]:
     """Tags that lead back to the artifacts, the run and the score."""
     score = {"value": mine.value, "low": mine.low, "high": mine.high, "measured_on": mine.measured_on}

@@ -29,13 +29,7 @@ BOMS = (  # the longer first: the mark of UTF-32 begins like that of UTF-16
 # In the order that decides between equal scores. GB18030 holds GBK and GB2312; cp1252 stands for Latin-1, as on the web.
 CANDIDATES = ("gb18030", "big5", "cp932", "cp949", "euc_jp", "utf-16-le", "utf-16-be", "cp1251", "cp1252")
 LEGACY = tuple(codec for codec in CANDIDATES if not codec.startswith("utf"))
-STATEFUL = (
-    "utf-16",
-    "utf-32",
-    "utf-7",
-    "iso2022",
-    "hz",
-)  # families in which a byte alone, such as a line end, says nothing
+STATEFUL = ("utf-16", "utf-32", "utf-7", "iso2022", "hz")  # families in which a byte alone, such as a line end, says nothing
 MIN_UTF8_SHARE = 0.15  # of the bytes beyond ASCII; lines of one or two Han characters in GBK are UTF-8 by chance more rarely
 ABOVE_ASCII = bytes(range(128, 256))
 READ_AS = {  # what a label means in practice: the larger set of the same bytes

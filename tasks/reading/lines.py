@@ -7,16 +7,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from tasks.errors import UserError
-from tasks.reading.encodings import (
-    MAX_REPLACED,
-    STATEFUL,
-    charset_name,
-    decode,
-    detect,
-    is_rather_utf8,
-    known_codec,
-    strip_mark,
-)
+from tasks.reading.encodings import MAX_REPLACED, STATEFUL, charset_name, decode, detect, is_rather_utf8, known_codec, strip_mark
 from tasks.reading.faults import Fault, shown
 from tasks.reading.files import SourceFile, check_unchanged, open_stored, state_of
 from tasks.reading.unpack import unpacked

@@ -7,8 +7,7 @@ from tasks.reading.encodings import BOMS, Decoded, decode, known_codec
 
 META_BYTES = 2048  # of a page, in which its charset must be declared; browsers look at 1,024
 META_CHARSET = re.compile(
-    rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)|<\?xml\b[^>]*?\bencoding\s*=\s*[\"']([A-Za-z0-9_.:-]+)",
-    re.IGNORECASE,
+    rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)|<\?xml\b[^>]*?\bencoding\s*=\s*[\"']([A-Za-z0-9_.:-]+)", re.IGNORECASE
 )
 
 

@@ -62,11 +62,7 @@ def _tables() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     for low, high, weight, flag in _RANGES:
         weights[low : high + 1] = weight
         flags[low : high + 1] = flag
-    for codec, rows, weight in (
-        ("gb2312", (0xB0, 0xD7), 0.2),
-        ("big5", (0xA4, 0xC6), 0.15),
-        ("euc_jp", (0xB0, 0xCF), 0.1),
-    ):
+    for codec, rows, weight in (("gb2312", (0xB0, 0xD7), 0.2), ("big5", (0xA4, 0xC6), 0.15), ("euc_jp", (0xB0, 0xCF), 0.1)):
         for high in range(rows[0], rows[1] + 1):
             for low in range(0x40, 0xFF):
                 text = bytes((high, low)).decode(codec, "ignore")

@@ -14,14 +14,7 @@ from tasks.reading.csv_rows import Table, read_csv
 from tasks.reading.faults import Fault, shown
 from tasks.reading.files import SourceFile
 from tasks.reading.json_values import parse, parse_exact, split_values
-from tasks.reading.lines import (
-    MAX_DOCUMENT_BYTES,
-    LineDecoder,
-    Opened,
-    not_text,
-    open_bytes,
-    split_lines,
-)
+from tasks.reading.lines import MAX_DOCUMENT_BYTES, LineDecoder, Opened, not_text, open_bytes, split_lines
 from tasks.reading.parquet_rows import read_parquet
 from tasks.reading.rows import Record
 

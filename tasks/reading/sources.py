@@ -28,8 +28,7 @@ class Source(Section):
 
     name: str = Field(pattern=NAME, description="shown in every table; part of document ids")
     language: Language = Field(
-        default="auto",
-        description="an ISO 639 code of two or three letters, code, or auto: detected later, page by page",
+        default="auto", description="an ISO 639 code of two or three letters, code, or auto: detected later, page by page"
     )
 
 
@@ -54,16 +53,13 @@ class CutSource(EncodedSource):
     """Files of running text, cut into documents."""
 
     split: Split = Field(
-        default="file",
-        description="what a document is: a file, paragraphs up to window_chars, what follows a heading, lines up to it",
+        default="file", description="what a document is: a file, paragraphs up to window_chars, what follows a heading, lines up to it"
     )
     heading: str | None = Field(
         default=None, min_length=1, description="for split heading: an expression found in the first line of a document"
     )
     window_chars: int = Field(
-        default=16_000,
-        ge=100,
-        description="most characters of a document; longer ones are cut at line ends, too long lines inside",
+        default=16_000, ge=100, description="most characters of a document; longer ones are cut at line ends, too long lines inside"
     )
 
     @model_validator(mode="after")

@@ -142,12 +142,7 @@ def _bars(inside: Inside, shown: Sequence[int]) -> tuple[Bar, ...]:
     moved = [(inside.tokens[at].text, inside.tokens[at].moved or 0.0) for at in shown]
     most = max((abs(value) for _, value in moved), default=0.0) or 1.0
     return tuple(
-        Bar(
-            _label(_shown(text)),
-            _signed(value),
-            round(100 * max(-value, 0.0) / most, 1),
-            round(100 * max(value, 0.0) / most, 1),
-        )
+        Bar(_label(_shown(text)), _signed(value), round(100 * max(-value, 0.0) / most, 1), round(100 * max(value, 0.0) / most, 1))
         for text, value in moved
     )
 

@@ -104,13 +104,7 @@ def draw_charts(config: ReportConfig, story: RunStory) -> Charts:
         packing=(lengths,) if lengths else (),
         batches=batch_charts(story.audit) if story.audit else (),
         curves=tuple(
-            learning_curve(
-                f"curve-{at}",
-                name,
-                points,
-                config.curve_points,
-                [spike for spike in story.spikes if spike.training == name],
-            )
+            learning_curve(f"curve-{at}", name, points, config.curve_points, [spike for spike in story.spikes if spike.training == name])
             for at, (name, points) in enumerate(trainings)
         ),
         scores=tuple(charts.score_panel(f"score-{at}", rows) for at, rows in enumerate(panels)),

@@ -89,10 +89,7 @@ def encode_table(work: EncodeWork, out: Path) -> StageOutcome:
     names: dict[str, dict[str, int]] = {"source": {}, "language": {}}
     parts: list[Index] = []
     written = row = 0
-    with (
-        (out / "unsorted.bin").open("wb") as file,
-        TableWriter(out / "documents-000.parquet", TOKEN_DOCUMENTS) as documents,
-    ):
+    with (out / "unsorted.bin").open("wb") as file, TableWriter(out / "documents-000.parquet", TOKEN_DOCUMENTS) as documents:
         for batch in text_batches(Path(work.table.path)):
             encoded = encoder.encode(batch.column("text").to_pylist())
             flat = np.concatenate([run for ids in encoded for run in (bos, ids, eos)])
@@ -195,10 +192,7 @@ class EncodedCorpus:
                 if (by is not None and codes[number] < 0) or start[number] == stop[number]:
                     continue
                 here = np.fromfile(
-                    part.folder / "index.bin",
-                    INDEX,
-                    int(stop[number] - start[number]),
-                    offset=int(start[number]) * INDEX.itemsize,
+                    part.folder / "index.bin", INDEX, int(stop[number] - start[number]), offset=int(start[number]) * INDEX.itemsize
                 )
                 if by is not None:
                     here = here[here[by] == codes[number]]

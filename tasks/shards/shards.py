@@ -26,24 +26,8 @@ from tasks.executor.tables import tables_of
 from tasks.histogram import Histogram
 from tasks.ledger import Ledger, Receipt, StageOutcome
 from tasks.settings import Section
-from tasks.shards.encoded_corpus import (
-    REVISION,
-    TOKEN_DOCUMENTS,
-    EncodedCorpus,
-    EncodeWork,
-    Index,
-    encode_table,
-    item_type,
-)
-from tasks.shards.packing import (
-    Packing,
-    Pieces,
-    pack_alone,
-    pack_best_fit,
-    pack_concatenated,
-    tokens_left,
-    window_documents,
-)
+from tasks.shards.encoded_corpus import REVISION, TOKEN_DOCUMENTS, EncodedCorpus, EncodeWork, Index, encode_table, item_type
+from tasks.shards.packing import Packing, Pieces, pack_alone, pack_best_fit, pack_concatenated, tokens_left, window_documents
 from tasks.shards.packing_table import PackingRow, write_packing
 from tasks.tokenizer.encoding import load_tokenizer, special_ids, vocabulary_size
 
@@ -307,25 +291,14 @@ def write_shards(config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, out
     """Writes token rows in `train/<group>/` and `validation/all/`, `documents-<split>.parquet` and `packing.json`."""
     encoder = load_tokenizer(tokenizer.path)
     special = special_ids(encoder, f"tokenizer {tokenizer.fingerprint}")
-    kind = RowKind(
-        config,
-        vocabulary_size(encoder),
-        tokenizer.fingerprint,
-        special.bos,
-        special.eos,
-        special.pad,
-        corpus.fingerprint,
-    )
+    kind = RowKind(config, vocabulary_size(encoder), tokenizer.fingerprint, special.bos, special.eos, special.pad, corpus.fingerprint)
     splits = {"train": tables_of(corpus, "train-*.parquet"), "validation": tables_of(corpus, "validation.parquet")}
     works = [EncodeWork(table, tokenizer.folder, tokenizer.fingerprint, config.seed) for tables in splits.values() for table in tables]
     encoded = files.run("encode", REVISION, encode_table, works)
     files.close()  # no later stage has work for the pool, and training wants its memory
     made: list[Packed] = []
     receipts: list[Receipt] = []
-    for split, parts in (
-        ("train", encoded[: len(splits["train"])]),
-        ("validation", encoded[len(splits["train"]) :]),
-    ):
+    for split, parts in (("train", encoded[: len(splits["train"])]), ("validation", encoded[len(splits["train"]) :])):
         source = EncodedCorpus(parts, item_type(kind.vocab_size))
         receipts.append(write_documents(parts, out / f"documents-{split}.parquet"))
         is_apart = split == "train" and config.group_by != "none"

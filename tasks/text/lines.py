@@ -20,18 +20,7 @@ BOILERPLATE: Mapping[str, tuple[str, ...]] = {
     "policy": (
         *("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies"),
         *("accept cookies", "all rights reserved", "terms of service"),
-        *(
-            "隐私政策",
-            "隐私权政策",
-            "服务条款",
-            "使用条款",
-            "用户协议",
-            "版权所有",
-            "免责声明",
-            "使用cookie",
-            "未经授权",
-            "icp备",
-        ),
+        *("隐私政策", "隐私权政策", "服务条款", "使用条款", "用户协议", "版权所有", "免责声明", "使用cookie", "未经授权", "icp备"),
     ),
 }
 

@@ -38,8 +38,7 @@ class RepairConfig(Section):
     mojibake: bool = Field(default=True, description="UTF-8 that was read as Latin-1 or Windows-1252, once or twice")
     nfc: bool = Field(default=True, description="Unicode's composed form; full-width characters and quotes stay")
     invisible: bool = Field(
-        default=True,
-        description="control, bidirectional, zero-width and tag characters, soft hyphens and noncharacters are removed",
+        default=True, description="control, bidirectional, zero-width and tag characters, soft hyphens and noncharacters are removed"
     )
     private_use: bool = Field(default=False, description="private-use characters are removed")
     max_marks: int | None = Field(default=4, ge=1, description="combining marks on one character; scripts need three")

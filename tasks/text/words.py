@@ -35,8 +35,7 @@ class WordConfig(Section):
     """What is removed within lines."""
 
     stop_words: list[str] | Literal["en", "zh", "en+zh"] | None = Field(
-        default=None,
-        description="a built-in list, or words of your own, in any case; Chinese words need no spaces around",
+        default=None, description="a built-in list, or words of your own, in any case; Chinese words need no spaces around"
     )
     special_characters: Literal["keep", "symbols", "symbols_and_punctuation"] = Field(
         default="keep", description="which of Unicode's symbols (S) and punctuation (P) are removed; line ends stay"

@@ -21,15 +21,7 @@ USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
 CHAT_TOKENS = (USER, ASSISTANT, END)
 SPECIAL_TOKENS = (BOS, EOS, PAD, *CHAT_TOKENS)
 # What begins, ends and pads a text: ours, then as BERT, Llama 3, DeepSeek, Yi, Llama 2 and GPT-2 spell it.
-START_TOKENS = (
-    BOS,
-    "[CLS]",
-    "<|begin_of_text|>",
-    "<｜begin▁of▁sentence｜>",
-    "<|startoftext|>",
-    "<s>",
-    "<|endoftext|>",
-)
+START_TOKENS = (BOS, "[CLS]", "<|begin_of_text|>", "<｜begin▁of▁sentence｜>", "<|startoftext|>", "<s>", "<|endoftext|>")
 END_TOKENS = (EOS, "[SEP]", "<|end_of_text|>", "<｜end▁of▁sentence｜>", "</s>", "<|endoftext|>")
 PAD_TOKENS = (PAD, "[PAD]", "<|finetune_right_pad_id|>", "<pad>")
 UNKNOWN = "<|unk|>"  # of tokenizers that cannot spell every text

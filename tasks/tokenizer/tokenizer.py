@@ -18,15 +18,7 @@ from tasks.settings import Json, Placement, Section
 from tasks.tokenizer.encoder_check import EncoderCheck, check_encoder
 from tasks.tokenizer.encoding import Encoder, load_tokenizer, vocabulary_size
 from tasks.tokenizer.pretokenizers import ALLOWED, Algorithm, Normalization, Pretokens
-from tasks.tokenizer.tokenizer_quality import (
-    THIS,
-    Measured,
-    TokenizerQuality,
-    longest_tokens,
-    measure,
-    never_used,
-    write_quality,
-)
+from tasks.tokenizer.tokenizer_quality import THIS, Measured, TokenizerQuality, longest_tokens, measure, never_used, write_quality
 from tasks.tokenizer.vocabulary import (
     BYTE_ALPHABET,
     MIN_COUNT,
@@ -64,13 +56,10 @@ class TokenizerConfig(Section):
         "wordpiece (BERT), word and character: what is not in the vocabulary becomes <|unk|>",
     )
     vocab_size: int = Field(
-        default=4096,
-        le=1_000_000,
-        description="Tokens, bytes and special tokens included; a small corpus may give fewer",
+        default=4096, le=1_000_000, description="Tokens, bytes and special tokens included; a small corpus may give fewer"
     )
     normalization: Normalization = Field(
-        default="none",
-        description="Done to a text first, and not undone: Unicode nfc or nfkc; bert: lower case, no accents",
+        default="none", description="Done to a text first, and not undone: Unicode nfc or nfkc; bert: lower case, no accents"
     )
     pieces: Pretokens | Literal["auto"] = Field(
         default="auto",
@@ -79,13 +68,10 @@ class TokenizerConfig(Section):
         "words (each Han character and sign alone), whitespace; character: characters",
     )
     reserve: tuple[str, ...] = Field(
-        default=(),
-        max_length=1_000,
-        description="More special tokens, written <|name|>, that get an id and never stand for text",
+        default=(), max_length=1_000, description="More special tokens, written <|name|>, that get an id and never stand for text"
     )
     trainer: Trainer | Literal["auto"] = Field(
-        default="auto",
-        description="Library that learns byte pairs; auto is rustbpe: equal quality in 0.6 of the time. Others: tokenizers",
+        default="auto", description="Library that learns byte pairs; auto is rustbpe: equal quality in 0.6 of the time. Others: tokenizers"
     )
     sample_bytes: int = Field(
         default=20_000_000,
@@ -95,8 +81,7 @@ class TokenizerConfig(Section):
     )
     seed: int = Field(default=1, ge=0, lt=2**63, description="Chooses the sample")
     existing: Annotated[str | None, Placement()] = Field(
-        default=None,
-        description="Folder with a tokenizer.json to take instead of training one; its content is the identity",
+        default=None, description="Folder with a tokenizer.json to take instead of training one; its content is the identity"
     )
     references: Annotated[tuple[str, ...], Placement()] = Field(
         default=(),
@@ -177,14 +162,7 @@ def _digest(key: str, folder: str, otherwise: str) -> str:
 
 def learn(config: TokenizerConfig, corpus: Corpus) -> tuple["tokenizers.Tokenizer", dict[str, str]]:
     """A new tokenizer of the corpus, and what the report should say of it."""
-    sample = partial(
-        sample_documents,
-        corpus.path,
-        "train-*.parquet",
-        config.sample_bytes,
-        config.seed,
-        document_bytes=DOCUMENT_BYTES,
-    )
+    sample = partial(sample_documents, corpus.path, "train-*.parquet", config.sample_bytes, config.seed, document_bytes=DOCUMENT_BYTES)
 
     def texts() -> "Iterator[str]":
         return (document.text for document in sample())
@@ -292,12 +270,7 @@ def _notes(quality: Measured, check: EncoderCheck) -> dict[str, str]:
     return notes
 
 
-def _write(
-    tokenizer: "tokenizers.Tokenizer",
-    settings: Mapping[str, Json],
-    check: EncoderCheck,
-    out: Path,
-) -> None:
+def _write(tokenizer: "tokenizers.Tokenizer", settings: Mapping[str, Json], check: EncoderCheck, out: Path) -> None:
     (out / "tokenizer.json").write_text(tokenizer.to_str(pretty=False), encoding="utf-8")
     contents = {"tokenizer_config.json": settings, "encoding.json": check.content()}
     for name, value in contents.items():

@@ -76,10 +76,7 @@ def cut_texts(texts: Iterator[str]) -> Iterator[str]:
 
 
 def learn_merges(
-    tokenizer: "tokenizers.Tokenizer",
-    texts: Iterator[str],
-    vocab_size: int,
-    specials: Sequence[str] = SPECIAL_TOKENS,
+    tokenizer: "tokenizers.Tokenizer", texts: Iterator[str], vocab_size: int, specials: Sequence[str] = SPECIAL_TOKENS
 ) -> None:
     """Byte-level BPE by `tokenizers`: the special tokens get the first ids, then the bytes. Equal texts, equal merges."""
     from tokenizers import pre_tokenizers, trainers
@@ -95,11 +92,7 @@ def learn_merges(
 
 
 def learn_merges_fast(
-    tokenizer: "tokenizers.Tokenizer",
-    pretokens: Pretokens,
-    texts: Callable[[], Iterator[str]],
-    vocab_size: int,
-    specials: Sequence[str],
+    tokenizer: "tokenizers.Tokenizer", pretokens: Pretokens, texts: Callable[[], Iterator[str]], vocab_size: int, specials: Sequence[str]
 ) -> None:
     """What `learn_merges` does, by `rustbpe`; pairs that occur equally often may come in another order."""
     from tokenizers import models
@@ -117,11 +110,7 @@ def learn_merges_fast(
 
 
 def learn_vocabulary(
-    tokenizer: "tokenizers.Tokenizer",
-    algorithm: Algorithm,
-    texts: Callable[[], Iterator[str]],
-    vocab_size: int,
-    specials: Sequence[str],
+    tokenizer: "tokenizers.Tokenizer", algorithm: Algorithm, texts: Callable[[], Iterator[str]], vocab_size: int, specials: Sequence[str]
 ) -> None:
     """WordPiece, Unigram, words or characters, by `tokenizers`; what is rare falls to the size, and becomes `<|unk|>`."""
     from tokenizers import trainers

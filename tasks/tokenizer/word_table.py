@@ -12,17 +12,7 @@ from model.config.objective_config import ObjectiveConfig
 from model.objectives.whole_words import Segmenter, WordTable, longest_match
 from tasks.artifacts import file_digest
 from tasks.errors import UserError
-from tasks.kernels.character_classes import (
-    ARABIC,
-    CYRILLIC,
-    DIGIT,
-    HAN,
-    HANGUL,
-    LATIN,
-    LETTER,
-    class_table,
-    sentence_ends,
-)
+from tasks.kernels.character_classes import ARABIC, CYRILLIC, DIGIT, HAN, HANGUL, LATIN, LETTER, class_table, sentence_ends
 from tasks.kernels.characters import LAST_KNOWN, code_points
 from tasks.tokenizer.byte_pairs import byte_letters
 

@@ -160,8 +160,7 @@ class Shipment:
             except ValidationError as error:
                 fault = error.errors(include_url=False)[0]
                 self.set_aside(
-                    line.decode(errors="replace"),
-                    f"not an entry of a journal: {'.'.join(map(str, fault['loc']))} {fault['msg']}",
+                    line.decode(errors="replace"), f"not an entry of a journal: {'.'.join(map(str, fault['loc']))} {fault['msg']}"
                 )
         return entries
 

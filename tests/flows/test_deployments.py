@@ -11,12 +11,7 @@ from zoneinfo import ZoneInfo
 import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    DeploymentFilter,
-    DeploymentFilterId,
-)
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
@@ -84,9 +79,7 @@ def worker(mill: "Mill", tmp_path: Path, deployments: dict[str, DeploymentRespon
     psutil.wait_procs(family, timeout=10)
 
 
-def test_every_deployment_names_files_that_exist_and_parameters_its_flow_takes(
-    deployments: dict[str, DeploymentResponse],
-) -> None:
+def test_every_deployment_names_files_that_exist_and_parameters_its_flow_takes(deployments: dict[str, DeploymentResponse]) -> None:
     for name, deployment in deployments.items():
         known = deployment.parameter_openapi_schema["properties"]
         assert set(deployment.parameters) <= set(known), name
@@ -95,9 +88,7 @@ def test_every_deployment_names_files_that_exist_and_parameters_its_flow_takes(
                 assert (ROOT / deployment.parameters[key]).is_file(), f"{name}: {deployment.parameters[key]}"
 
 
-def test_nightly_finetuning_has_a_schedule_in_its_time_zone_and_runs_once_at_a_time(
-    deployments: dict[str, DeploymentResponse],
-) -> None:
+def test_nightly_finetuning_has_a_schedule_in_its_time_zone_and_runs_once_at_a_time(deployments: dict[str, DeploymentResponse]) -> None:
     nightly = deployments["finetune/nightly"]
     (schedule,) = nightly.schedules
     assert schedule.active

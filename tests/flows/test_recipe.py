@@ -167,10 +167,7 @@ RESERVED = 'tokenizer.reserve=["<|mask|>"]'
         (["pretrain.objective={kind: restore}"], r"set model\.context to 64, or shards\.context to 16 or less"),
         (["pretrain.objective={kind: masked, rat: 0.2}"], r"pretrain\.objective.*rat"),
         ([*MASKED, "finetune=[]"], r'add to tokenizer\.reserve: \["<\|mask\|>"\]'),
-        (
-            [*MASKED, RESERVED],
-            "finetune answers: instruction examples need a model that writes, but model.family is bert",
-        ),
+        ([*MASKED, RESERVED], "finetune answers: instruction examples need a model that writes, but model.family is bert"),
     ],
 )
 def test_objective_that_cannot_be_is_refused_when_the_recipe_is_read(recipe: Path, overrides: list[str], said: str) -> None:

@@ -88,13 +88,7 @@ def closed_port() -> int:
     ],
 )
 def test_fault_in_a_recipe_is_named_with_its_line(
-    command: Command,
-    edited: Callable[[str, str], Path],
-    tmp_path: Path,
-    before: str,
-    after: str,
-    line: int | None,
-    message: str,
+    command: Command, edited: Callable[[str, str], Path], tmp_path: Path, before: str, after: str, line: int | None, message: str
 ) -> None:
     copy = edited(before, after)
     said = command("run", str(copy), "--workspace", str(tmp_path / "workspace")).refusal()

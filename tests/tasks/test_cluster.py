@@ -68,10 +68,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def launch(
-    launcher: Launcher,
-    entry: Callable[[dict[str, object]], None],
-    out: Path,
-    follow: Callable[[CurvePoint], None] = lambda _: None,
+    launcher: Launcher, entry: Callable[[dict[str, object]], None], out: Path, follow: Callable[[CurvePoint], None] = lambda _: None
 ) -> None:
     launcher.launch(Training(entry, {"out": str(out), "name": "x"}, out, Workers(0, 0, 0)), follow)
 

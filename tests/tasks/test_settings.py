@@ -51,9 +51,7 @@ def test_numbers_are_kept_exactly(number: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "value",
-    [math.nan, math.inf, -math.inf, Path("a"), {1, 2}, frozenset(), len, lambda: 0, object(), b"bytes", Pair],
-    ids=repr,
+    "value", [math.nan, math.inf, -math.inf, Path("a"), {1, 2}, frozenset(), len, lambda: 0, object(), b"bytes", Pair], ids=repr
 )
 def test_what_has_no_exact_form_is_refused(value: object) -> None:
     with pytest.raises(TypeError):

@@ -19,16 +19,7 @@ from mlflow.exceptions import RestException
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
 from tasks.tracking.address import registry_name, require_answer, tracking_address
-from tasks.tracking.journal import (
-    Bookmark,
-    Journal,
-    mlflow_run,
-    pending,
-    read_bookmark,
-    start_sender,
-    unsent_entries,
-    write_bookmark,
-)
+from tasks.tracking.journal import Bookmark, Journal, mlflow_run, pending, read_bookmark, start_sender, unsent_entries, write_bookmark
 from tasks.tracking.sender import send, send_all
 
 ROOT = Path(__file__).parents[2]

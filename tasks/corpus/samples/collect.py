@@ -19,12 +19,7 @@ STAGES = {
 
 
 def samples_of(
-    workspace: Workspace,
-    manifest: Manifest,
-    count: int = 3,
-    chars: int = 400,
-    only: str | None = None,
-    alone: bool = False,
+    workspace: Workspace, manifest: Manifest, count: int = 3, chars: int = 400, only: str | None = None, alone: bool = False
 ) -> tuple[Group, ...]:
     """Groups of at most `count` samples, the reason with the most rows first; `only` leaves out the other reasons.
 

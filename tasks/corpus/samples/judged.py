@@ -10,16 +10,7 @@ import pyarrow.parquet as pq
 
 from tasks.corpus.samples.excerpts import Document, Shown, difference, excerpt
 from tasks.corpus.samples.groups import Asked, Group, Pair, group_of, input_of
-from tasks.corpus.samples.rows import (
-    Lowest,
-    Row,
-    as_document,
-    find_ids,
-    lowest_dropped,
-    objects,
-    read_documents,
-    wanted,
-)
+from tasks.corpus.samples.rows import Lowest, Row, as_document, find_ids, lowest_dropped, objects, read_documents, wanted
 from tasks.corpus.select import Bound, SelectConfig, bounds_of, preset_digests
 from tasks.documents import example_text
 

@@ -11,17 +11,7 @@ import pyarrow.parquet as pq
 
 from tasks.corpus.samples.excerpts import Document, difference, excerpt, start_in_page
 from tasks.corpus.samples.groups import Asked, Group, Pair, group_of, table_number
-from tasks.corpus.samples.rows import (
-    SEED,
-    Lowest,
-    Row,
-    find_ids,
-    lowest_dropped,
-    named_where,
-    positions,
-    read_documents,
-    wanted,
-)
+from tasks.corpus.samples.rows import SEED, Lowest, Row, find_ids, lowest_dropped, named_where, positions, read_documents, wanted
 from tasks.sampling import unit_hash
 from tasks.text.pii import KINDS
 

@@ -10,15 +10,7 @@ from model.config.heads import IGNORED, HeadSpec
 from model.config.model_config import ModelConfig
 from tasks.contracts import text_column
 from tasks.examples.config import ExamplesConfig, PythonSignatures, RowExamples
-from tasks.examples.kinds.kind import (
-    TEXT,
-    EncodedExamples,
-    Kind,
-    LabelledExamples,
-    check_texts,
-    example_schema,
-    id_lists,
-)
+from tasks.examples.kinds.kind import TEXT, EncodedExamples, Kind, LabelledExamples, check_texts, example_schema, id_lists
 from tasks.examples.pair_rows import pair_rows
 from tasks.tokenizer.encoding import SpecialIds, encode_documents, special_ids, text_ids
 

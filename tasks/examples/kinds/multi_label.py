@@ -9,17 +9,7 @@ from model.config.heads import HeadSpec
 from model.config.model_config import ModelConfig
 from tasks.contracts import column, label_check, row_check, text_column
 from tasks.examples.config import ExamplesConfig, RowExamples
-from tasks.examples.kinds.kind import (
-    TEXT,
-    TEXTS,
-    EncodedExamples,
-    Kind,
-    LabelledExamples,
-    Values,
-    check_texts,
-    example_schema,
-    id_lists,
-)
+from tasks.examples.kinds.kind import TEXT, TEXTS, EncodedExamples, Kind, LabelledExamples, Values, check_texts, example_schema, id_lists
 from tasks.examples.text_rows import encode_texts
 from tasks.reading.encodings import has_surrogates
 

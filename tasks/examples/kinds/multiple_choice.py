@@ -10,17 +10,7 @@ from model.config.heads import HeadSpec
 from model.config.model_config import ModelConfig
 from tasks.contracts import column, row_check, text_column
 from tasks.examples.config import ExamplesConfig, RowExamples
-from tasks.examples.kinds.kind import (
-    TEXT,
-    TEXTS,
-    EncodedExamples,
-    Equal,
-    Kind,
-    LabelledExamples,
-    Values,
-    check_texts,
-    example_schema,
-)
+from tasks.examples.kinds.kind import TEXT, TEXTS, EncodedExamples, Equal, Kind, LabelledExamples, Values, check_texts, example_schema
 from tasks.reading.encodings import has_surrogates
 from tasks.tokenizer.encoding import TextIds, encode_documents, text_ids
 

@@ -145,14 +145,7 @@ def test_password_and_workspace_are_their_owners_alone(up: Up) -> None:
 def test_commands_typed_in_the_folder_have_the_password_and_the_worker_runs_what_they_ask_for(up: Up, recipe: Path) -> None:
     assert "finetune/nightly" in up.call("prefect", "deployment", "ls")
     set_to = [f"recipe={recipe}", f'overrides=["workspace={up.workspace}", "finetune=[]", "examples=[]"]']
-    said = up.call(
-        "prefect",
-        "deployment",
-        "run",
-        "pretrain/demo",
-        "--watch",
-        *(part for value in set_to for part in ("--param", value)),
-    )
+    said = up.call("prefect", "deployment", "run", "pretrain/demo", "--watch", *(part for value in set_to for part in ("--param", value)))
     assert "Completed" in said
     client = MlflowClient(f"sqlite:///{up.workspace}/mlflow.db")
     assert int(client.get_model_version_by_alias("tiny", "champion").version) == 1
@@ -186,12 +179,7 @@ def test_up_again_keeps_the_password_and_says_when_servers_have_another(up: Up) 
     path.unlink()
     try:
         done = subprocess.run(
-            [sys.executable, "-m", *again],
-            cwd=up.folder,
-            env=up.environment,
-            capture_output=True,
-            text=True,
-            check=False,
+            [sys.executable, "-m", *again], cwd=up.folder, env=up.environment, capture_output=True, text=True, check=False
         )
     finally:
         path.write_text(before + "\n")

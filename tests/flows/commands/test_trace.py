@@ -59,11 +59,7 @@ def test_a_run_is_known_by_each_of_its_names(trace: Command, built: "Built") -> 
     ]
     found = [trace(name, "--step", "3", "--json").document() for name in names]
     assert all(step == found[0] for step in found)
-    assert (found[0]["run"]["fingerprint"], found[0]["run"]["steps"], found[0]["run"]["done"]) == (
-        pretrained(built),
-        STEPS,
-        STEPS,
-    )
+    assert (found[0]["run"]["fingerprint"], found[0]["run"]["steps"], found[0]["run"]["done"]) == (pretrained(built), STEPS, STEPS)
     assert found[0]["documents"]
 
 
@@ -129,11 +125,7 @@ def test_a_text_is_found_with_the_way_of_its_document(trace: Command, built: "Bu
     found = trace("--text", document["text"][20:34], "--json").document()
     assert (found["documents"], found["listed"][0]["document"]["id"]) == (1, document["id"])
     assert "decontaminate" in {station["stage"] for station in found["listed"][0]["artifacts"]}
-    assert re.search(
-        r"1 document holds it.*decontaminate .* kept to train on",
-        trace("--text", document["text"][20:34]).out,
-        re.DOTALL,
-    )
+    assert re.search(r"1 document holds it.*decontaminate .* kept to train on", trace("--text", document["text"][20:34]).out, re.DOTALL)
     many = trace("--text", "mill", "--json").document()
     assert many["documents"] > len(many["listed"])
     ours = trace(pretrained(built), "--text", "mill", "--json").document()
@@ -197,14 +189,7 @@ def parts(workspace: Path, stage: str) -> set[str]:
 
 
 def test_a_forgotten_document_is_gone_after_the_next_run_and_only_what_it_touched_was_made_again(
-    mill: "Mill",
-    command: Command,
-    trace: Command,
-    plan: Planner,
-    built: "Built",
-    recipe: Path,
-    workspace: Path,
-    tmp_path: Path,
+    mill: "Mill", command: Command, trace: Command, plan: Planner, built: "Built", recipe: Path, workspace: Path, tmp_path: Path
 ) -> None:
     document = document_seen(trace, built)
     other = notes_recipe(recipe, tmp_path)

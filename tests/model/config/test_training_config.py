@@ -37,15 +37,9 @@ def test_heads_that_do_not_divide_the_width_are_refused_with_those_that_do():
             {"family": "gpt2", "rope_scaling": RopeScaling("linear", 4.0)},
             "rope_scaling: gpt2 has no such option; leave it out, or set family to llama or modernbert",
         ),
-        (
-            {"family": "bert", "pooling": "mean"},
-            "pooling: bert has no such option; leave it out, or set family to modernbert",
-        ),
+        ({"family": "bert", "pooling": "mean"}, "pooling: bert has no such option; leave it out, or set family to modernbert"),
         ({"family": "modernbert", "pooling": "last"}, "pooling 'last': expected one of first, mean"),
-        (
-            {"carry_tokens": 5},
-            "carry_tokens: llama has no such option; leave it out, or set family to rnn or lstm or gru",
-        ),
+        ({"carry_tokens": 5}, "carry_tokens: llama has no such option; leave it out, or set family to rnn or lstm or gru"),
     ],
 )
 def test_a_shape_that_cannot_be_built_is_refused(changes: dict[str, object], message: str):
@@ -64,10 +58,7 @@ def test_a_shape_that_cannot_be_built_is_refused(changes: dict[str, object], mes
             {"kind": "llama3", "factor": 8.0, "low_freq_factor": 4, "high_freq_factor": 4, "original_context": 8},
             "high_freq_factor 4: expected a number above 4",
         ),
-        (
-            {"kind": "linear", "factor": 2.0, "by": 3},
-            "rope_scaling: unknown keys by. Known keys: kind, factor, low_freq_factor",
-        ),
+        ({"kind": "linear", "factor": 2.0, "by": 3}, "rope_scaling: unknown keys by. Known keys: kind, factor, low_freq_factor"),
         ("linear", "rope_scaling is 'linear', expected an object with kind, factor"),
     ],
 )

@@ -25,9 +25,7 @@ def test_world_size_that_does_not_divide_the_batch_is_refused_with_those_that_do
         rank_rows(12, 0, 5)
 
 
-def test_pretraining_targets_are_the_next_tokens_but_for_those_after_the_end_of_a_document(
-    pretrain_batches: PretrainBatches,
-):
+def test_pretraining_targets_are_the_next_tokens_but_for_those_after_the_end_of_a_document(pretrain_batches: PretrainBatches):
     batch = pretrain_batches.batch(2, 3, 6)
     rows = pretrain_batches.stream.take(pretrain_batches.rows_at(2)[3:6])
     assert np.array_equal(batch.ids, rows[:, :-1])

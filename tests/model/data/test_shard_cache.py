@@ -94,10 +94,7 @@ def test_rows_of_remote_shards_equal_those_of_local_ones(remote: MemoryFileSyste
     paths = [make_shard(f"{rows}.parquet", rows) for rows in (ROW_GROUP_ROWS + 30, 200, 300)]
     urls = [upload(remote, path.name, path.read_bytes()) for path in paths]
     most = sum(path.stat().st_size for path in paths) - 1
-    local, far = (
-        TokenRows.open(paths),
-        TokenRows.open(urls, check_pages=True, cache=ShardCache(tmp_path / "cache", most)),
-    )
+    local, far = (TokenRows.open(paths), TokenRows.open(urls, check_pages=True, cache=ShardCache(tmp_path / "cache", most)))
     numbers = np.random.default_rng(1).integers(0, local.rows, 500)
     for _ in range(3):
         assert np.array_equal(far.take(numbers), local.take(numbers))

@@ -49,16 +49,7 @@ def train_small(folder: Path) -> tuple[list[float], list[tuple[int, int]]]:
     losses: list[float] = []
     training = TrainingConfig(steps=4, batch_rows=8, micro_rows=2, evaluate_every=2, evaluate_batches=3, log_every=1, precision="float32")
     optimizer = OptimizerConfig(learning_rate=1e-2, warmup_steps=1)
-    result = train(
-        model,
-        batches,
-        Recorded(),
-        training,
-        optimizer,
-        folder,
-        "data",
-        lambda figures: losses.append(figures.loss),
-    )
+    result = train(model, batches, Recorded(), training, optimizer, folder, "data", lambda figures: losses.append(figures.loss))
     assert result.validation_loss is not None
     return [*losses, result.validation_loss], batches.seen
 

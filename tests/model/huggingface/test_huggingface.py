@@ -148,15 +148,9 @@ def test_truncated_weights_are_refused_by_name(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"architectures": ["T5Model"]},
-            "config.json: architectures names T5Model; known architectures: GPT2LMHeadModel",
-        ),
+        ({"architectures": ["T5Model"]}, "config.json: architectures names T5Model; known architectures: GPT2LMHeadModel"),
         ({"architectures": "LlamaForCausalLM"}, "architectures is 'LlamaForCausalLM', expected a list"),
-        (
-            {"auto_map": {"AutoModel": "modeling_odd.Odd"}},
-            "auto_map names modeling_odd.py: the folder brings its own code",
-        ),
+        ({"auto_map": {"AutoModel": "modeling_odd.Odd"}}, "auto_map names modeling_odd.py: the folder brings its own code"),
         ({"quantization_config": {"bits": 4}}, "quantization_config is"),
         ({"hidden_act": "mish"}, "hidden_act is 'mish', this code computes only silu"),
         (

@@ -167,11 +167,7 @@ def test_model_comes_back_unchanged_from_hugging_face_form(model: Model, tmp_pat
 @pytest.mark.parametrize(
     ("keys", "every", "thetas"),
     [
-        (
-            {"global_attn_every_n_layers": 2, "global_rope_theta": 160000.0, "local_rope_theta": 10000.0},
-            2,
-            (160000.0, 1e4),
-        ),
+        ({"global_attn_every_n_layers": 2, "global_rope_theta": 160000.0, "local_rope_theta": 10000.0}, 2, (160000.0, 1e4)),
         ({"global_attn_every_n_layers": 3, "global_rope_theta": 5000.0, "local_rope_theta": None}, 3, (5000.0, 5000.0)),
         ({}, 3, (160000.0, 10000.0)),
     ],
@@ -180,13 +176,7 @@ def test_modernbert_of_transformers_4_is_read(keys: dict[str, object], every: in
     model = MaskedLanguageModel(config_of("modernbert", window=8), VOCAB)
     save_folder(tmp_path, model, {})
     values = json.loads((tmp_path / "config.json").read_text())
-    for name in (
-        "layer_types",
-        "rope_parameters",
-        "global_attn_every_n_layers",
-        "global_rope_theta",
-        "local_rope_theta",
-    ):
+    for name in ("layer_types", "rope_parameters", "global_attn_every_n_layers", "global_rope_theta", "local_rope_theta"):
         del values[name]
     (tmp_path / "config.json").write_text(json.dumps(values | keys))
     config = load_folder(tmp_path).trunk.config
@@ -205,12 +195,7 @@ def test_llama_of_transformers_4_is_read(tmp_path: Path):
 
 def save_bert(kind: type, folder: Path) -> nn.Module:
     config = transformers.BertConfig(
-        vocab_size=VOCAB,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=40,
-        max_position_embeddings=16,
+        vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40, max_position_embeddings=16
     )
     theirs = kind(config).eval()
     scramble(theirs)

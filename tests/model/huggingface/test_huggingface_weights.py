@@ -18,14 +18,7 @@ from model.config.heads import HeadSpec
 from model.config.model_config import ModelConfig
 from model.config.rope_scaling import RopeScaling
 from model.huggingface.huggingface import load_folder, load_trunk, save_folder
-from model.nn.models import (
-    LanguageModel,
-    MaskedLanguageModel,
-    Model,
-    MultiTask,
-    Seq2SeqModel,
-    SequenceClassifier,
-)
+from model.nn.models import LanguageModel, MaskedLanguageModel, Model, MultiTask, Seq2SeqModel, SequenceClassifier
 
 VOCAB = 61
 LLAMA = ModelConfig(layers=2, width=32, heads=4, context=16)
@@ -185,10 +178,7 @@ JSON_VALUES = st.recursive(
     max_leaves=4,
 )
 EXAMPLES: list[Model] = [
-    LanguageModel(
-        ModelConfig(layers=1, width=32, heads=4, context=16, rope_scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 8)),
-        VOCAB,
-    ),
+    LanguageModel(ModelConfig(layers=1, width=32, heads=4, context=16, rope_scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 8)), VOCAB),
     LanguageModel(LLAMA, VOCAB),
     LanguageModel(ModelConfig(layers=2, width=32, heads=4, context=16, qk_norm=True, window=4), VOCAB),
     LanguageModel(ModelConfig("gpt2", layers=1, width=32, heads=4, context=16), VOCAB),

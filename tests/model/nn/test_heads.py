@@ -10,15 +10,7 @@ from model.config.heads import IGNORED, HeadSpec
 from model.config.model_config import ModelConfig
 from model.data.batches import Batch, starts_of
 from model.data.packed_documents import find_documents
-from model.nn.models import (
-    LanguageModel,
-    MaskedLanguageModel,
-    MultipleChoice,
-    MultiTask,
-    Seq2SeqModel,
-    SequenceClassifier,
-    TokenClassifier,
-)
+from model.nn.models import LanguageModel, MaskedLanguageModel, MultipleChoice, MultiTask, Seq2SeqModel, SequenceClassifier, TokenClassifier
 
 VOCAB = 61
 DECODING = [

@@ -10,14 +10,7 @@ from model.nn.models import LanguageModel, SequenceClassifier
 GPT2 = ModelConfig(family="gpt2", layers=2, width=32, heads=4, context=16)
 LLAMA = ModelConfig(family="llama", layers=2, width=32, heads=4, kv_heads=2, context=16)
 MODERN = dataclasses.replace(
-    LLAMA,
-    window=4,
-    global_every=2,
-    qk_norm=True,
-    local_rope_theta=100.0,
-    logit_cap=5.0,
-    activation="relu2",
-    head_dim=12,
+    LLAMA, window=4, global_every=2, qk_norm=True, local_rope_theta=100.0, logit_cap=5.0, activation="relu2", head_dim=12
 )
 VOCAB = 61
 

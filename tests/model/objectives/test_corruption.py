@@ -168,12 +168,7 @@ def test_words_are_hidden_whole(seed: int):
         assert not set(row[flags]) & set(row[~flags])
 
 
-@given(
-    sizes=st.lists(st.integers(0, 200), min_size=1, max_size=8),
-    rate=st.floats(0.02, 0.9),
-    mean=st.floats(1, 9),
-    seed=seeds,
-)
+@given(sizes=st.lists(st.integers(0, 200), min_size=1, max_size=8), rate=st.floats(0.02, 0.9), mean=st.floats(1, 9), seed=seeds)
 @few
 def test_spans_are_as_many_and_hide_as_much_as_t5s(sizes: list[int], rate: float, mean: float, seed: int):
     width = max(*sizes, 1)
@@ -313,10 +308,7 @@ def han_table(tokens: list[str | bytes], segment: Callable[[str], list[str]]) ->
 
 
 def test_chinese_words_are_those_of_the_segmenter_whatever_the_tokens():
-    table = han_table(
-        ["", "南", "京市", "长", "江".encode()[:2], "江".encode()[2:], "大桥"],
-        longest_match(frozenset(["南京市", "长江"])),
-    )
+    table = han_table(["", "南", "京市", "长", "江".encode()[:2], "江".encode()[2:], "大桥"], longest_match(frozenset(["南京市", "长江"])))
     ids = np.array([[0, 1, 2, 3, 4, 5, 6, 0, 3, 6]])
     assert table.starts(ids, "word").tolist() == [[True, True, False, True, False, False, True, True, True, True]]
 

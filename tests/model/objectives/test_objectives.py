@@ -11,14 +11,7 @@ from numpy.typing import NDArray
 
 from model.config.heads import IGNORED
 from model.config.model_config import ModelConfig
-from model.config.objective_config import (
-    LEGAL_FAMILIES,
-    ObjectiveConfig,
-    check_context,
-    check_pair,
-    longest_text,
-    needed_context,
-)
+from model.config.objective_config import LEGAL_FAMILIES, ObjectiveConfig, check_context, check_pair, longest_text, needed_context
 from model.config.training_config import OptimizerConfig, TrainingConfig
 from model.data.batches import Batch, Batches
 from model.nn.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel
@@ -170,10 +163,7 @@ def test_longest_text_of_spans_fits_whatever_is_hidden(family: str, rate: float,
         ({"kind": "spans", "random_share": 0.0}, "random_share: objective spans has no such option.*masked"),
         ({"kind": "causal", "rate": 0.1}, "rate: objective causal has no such option"),
         ({"kind": "masked", "unit": "sentence"}, "objective masked goes by token or word"),
-        (
-            {"kind": "masked", "words": "jieba"},
-            "words 'jieba' tells where Chinese words end, so it goes with unit word",
-        ),
+        ({"kind": "masked", "words": "jieba"}, "words 'jieba' tells where Chinese words end, so it goes with unit word"),
         ({"kind": "restore", "span_length": 0.5}, "span_length 0.5: expected a number at least 1"),
     ],
 )

@@ -170,17 +170,7 @@ def test_frozen_trunk_is_not_changed_and_its_run_resumes(tmp_path: Path, tiny: M
     model.trunk.requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for stop, step in ((True, 2), (False, 4)):
-        result = train(
-            model,
-            batches,
-            None,
-            training,
-            OPTIMIZER,
-            tmp_path,
-            "data",
-            lambda figures: None,
-            stop=lambda stop=stop: stop,
-        )
+        result = train(model, batches, None, training, OPTIMIZER, tmp_path, "data", lambda figures: None, stop=lambda stop=stop: stop)
         assert result.step == step
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"head.score.weight"}

@@ -33,14 +33,7 @@ def main(shard: str, checkpoints: str, stop_step: str) -> None:
     model = LanguageModel(ModelConfig(layers=2, width=32, heads=4, context=rows.context, dropout=0.2), rows.vocab_size)
     batches = PretrainBatches(RowStream({"all": rows}, 8, seed=3))
     training = TrainingConfig(
-        steps=8,
-        batch_rows=8,
-        micro_rows=4,
-        evaluate_every=3,
-        evaluate_batches=2,
-        checkpoint_every=100,
-        log_every=1,
-        seed=3,
+        steps=8, batch_rows=8, micro_rows=4, evaluate_every=3, evaluate_batches=2, checkpoint_every=100, log_every=1, seed=3
     )
     result = train(
         model,

@@ -41,9 +41,7 @@ def test_near_copies_go_in_english_and_chinese_and_the_first_stays(tmp_path: Pat
     near_english = " ".join([*english[:150], "changed", *english[151:]])
     near_chinese = "".join([*chinese[:150], "变", *chinese[151:]])
     unique = deduplicated(
-        tmp_path,
-        [" ".join(words(3)), " ".join(english), "".join(chinese)],
-        [near_english, near_chinese, "".join(han(4))],
+        tmp_path, [" ".join(words(3)), " ".join(english), "".join(chinese)], [near_english, near_chinese, "".join(han(4))]
     )
     assert kept(unique) == ["0", "1", "2", "5"]
     assert {(row["id"], row["root_id"], row["size"]) for row in rows(unique, "clusters.parquet")} == {

@@ -327,11 +327,7 @@ def test_the_cases_are_told_apart():
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(
-        st.sampled_from([*GOOD.split(), *GOOD.split(), "#1", "-", "...", "x.\n", "\n\n", "and so on.\n"]),
-        min_size=40,
-        max_size=150,
-    )
+    st.lists(st.sampled_from([*GOOD.split(), *GOOD.split(), "#1", "-", "...", "x.\n", "\n\n", "and so on.\n"]), min_size=40, max_size=150)
 )
 def test_published_filters_decide_alike_on_shuffled_words(words: list[str]):
     text = re.sub(r" *\n *", "\n", " ".join(words)).strip()

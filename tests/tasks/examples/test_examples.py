@@ -164,13 +164,7 @@ def test_a_wrong_field_name_is_the_users_error(tmp_path: Path):
 def test_one_label_only_and_an_empty_side_are_the_users_errors(tmp_path: Path):
     same = [{"text": f"text {n}", "label": "yes"} for n in range(50)]
     with pytest.raises(UserError, match=r"found 1 label \(yes\)"):
-        run(
-            tmp_path,
-            "classification",
-            {"kind": "jsonl", "paths": [jsonl(tmp_path / "a.jsonl", *same)]},
-            "one",
-            heldout_share=0.5,
-        )
+        run(tmp_path, "classification", {"kind": "jsonl", "paths": [jsonl(tmp_path / "a.jsonl", *same)]}, "one", heldout_share=0.5)
     path = jsonl(tmp_path / "b.jsonl", *labelled(3))
     with pytest.raises(UserError, match="no held-out example"):
         run(tmp_path, "classification", {"kind": "jsonl", "paths": [path]}, "two", heldout_share=0.0001)

@@ -18,15 +18,7 @@ from model.huggingface.huggingface import save_folder
 from model.huggingface.lora_files import save_adapter
 from model.inference.sampling import Sampling
 from model.nn.lora import adapters, apply_lora, merge
-from model.nn.models import (
-    LanguageModel,
-    MaskedLanguageModel,
-    Model,
-    MultipleChoice,
-    Seq2SeqModel,
-    SequenceClassifier,
-    TokenClassifier,
-)
+from model.nn.models import LanguageModel, MaskedLanguageModel, Model, MultipleChoice, Seq2SeqModel, SequenceClassifier, TokenClassifier
 from tasks.artifacts import Workspace, describe
 from tasks.errors import UserError
 from tasks.export import export as export_module

@@ -71,8 +71,7 @@ def prepared(kind: str, rows: list[Row], folder: Path, **settings: object) -> Ex
     out.mkdir()
     source = {"kind": "jsonl", "paths": [str(folder / "rows.jsonl")]}
     outcome = prepare_examples(
-        TypeAdapter(AnyExamples).validate_python({"name": "task", "kind": kind, "source": source, "heldout_share": 0.3, **settings}),
-        out,
+        TypeAdapter(AnyExamples).validate_python({"name": "task", "kind": kind, "source": source, "heldout_share": 0.3, **settings}), out
     )
     outcome.ledger.check("examples")
     return Examples(str(out), "e4a3", outcome.ledger, outcome.figures)

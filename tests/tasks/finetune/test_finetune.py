@@ -227,10 +227,7 @@ def test_patterns_over_names_decide_what_learns_and_the_table_tells(
     config = FinetuneConfig.model_validate({"name": "things", "examples": "things", "steps": 2, "freeze": patterns})
     with caplog.at_level("INFO", logger="tasks.finetune.tuned_model"):
         model = run(config, base, tokenizer, examples, tmp_path / "model")
-    before, after = (
-        load_folder(base.path / "model").trunk.state_dict(),
-        load_folder(model.path / "model").trunk.state_dict(),
-    )
+    before, after = (load_folder(base.path / "model").trunk.state_dict(), load_folder(model.path / "model").trunk.state_dict())
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"stack.blocks.0.mlp.gate_up.weight", "stack.blocks.0.mlp.output.weight"}
     assert "finetune things: what learns" in caplog.text
@@ -241,10 +238,7 @@ def test_patterns_over_names_decide_what_learns_and_the_table_tells(
     ("freeze", "message"),
     [
         ("all but top 3", "finetune things: freeze: top 3 of a model of 1 layers; expected 1 to 1"),
-        (
-            ["trunk.block.*"],
-            "freeze pattern 'trunk.block.*' matches nothing; names near it: trunk.stack.",
-        ),
+        (["trunk.block.*"], "freeze pattern 'trunk.block.*' matches nothing; names near it: trunk.stack."),
     ],
 )
 def test_patterns_that_fit_no_parameter_are_refused(
@@ -283,16 +277,9 @@ def test_instructions_on_a_classifier_are_refused(base: PretrainedModel, tokeniz
     save_folder(folder / "model", SequenceClassifier(SMALL, load_tokenizer(tokenizer.path).get_vocab_size(), 2), {})
     examples = write_examples(tmp_path, [{"prompt": "a", "response": "b"}] * 1, [], heldout=0)
     with pytest.raises(
-        UserError,
-        match="instruction examples need a language model or an encoder-decoder, but the base is a SequenceClassifier",
+        UserError, match="instruction examples need a language model or an encoder-decoder, but the base is a SequenceClassifier"
     ):
-        run(
-            FinetuneConfig(name="asks", examples="asks"),
-            PretrainedModel(str(folder), "0"),
-            tokenizer,
-            examples,
-            tmp_path / "m",
-        )
+        run(FinetuneConfig(name="asks", examples="asks"), PretrainedModel(str(folder), "0"), tokenizer, examples, tmp_path / "m")
 
 
 def test_epochs_and_steps_together_are_refused() -> None:

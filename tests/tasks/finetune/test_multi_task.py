@@ -90,14 +90,7 @@ def tuned(base: PretrainedModel, kinds: list[str], folder: Path, out: str = "mod
     given = {"name": "both", "examples": kinds, "batch_rows": 4, "steps": 12, "log_every": 1, **settings}
     examples = [folder / f"examples-{kind}" for kind in kinds]
     made = tuple(Examples(str(one), one.name) if one.exists() else written(kind, folder) for kind, one in zip(kinds, examples, strict=True))
-    outcome = finetune(
-        FinetuneConfig.model_validate(given),
-        base,
-        Tokenizer(base.folder, "facade"),
-        made,
-        target,
-        here,
-    )
+    outcome = finetune(FinetuneConfig.model_validate(given), base, Tokenizer(base.folder, "facade"), made, target, here)
     return FinetunedModel(str(target), "f17e", figures=outcome.figures, notes=outcome.notes)
 
 

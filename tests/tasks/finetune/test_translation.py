@@ -90,14 +90,7 @@ def tuned(base: PretrainedModel, examples: Examples, out: Path, **changes: objec
         "batch_rows": 16,
         **changes,
     }
-    outcome = finetune(
-        FinetuneConfig.model_validate(given_config),
-        base,
-        Tokenizer(base.folder, "facade"),
-        (examples,),
-        out,
-        here,
-    )
+    outcome = finetune(FinetuneConfig.model_validate(given_config), base, Tokenizer(base.folder, "facade"), (examples,), out, here)
     return PretrainedModel(str(out), "f17e", figures=outcome.figures, notes=outcome.notes)
 
 

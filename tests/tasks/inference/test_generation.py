@@ -13,14 +13,7 @@ from model.inference.generate import complete
 from model.inference.sampling import Sampling
 from model.nn.models import LanguageModel, Seq2SeqModel, SequenceClassifier
 from tasks.errors import UserError
-from tasks.inference.generation import (
-    Chunk,
-    GrowingText,
-    continue_text,
-    search_translation,
-    stream_text,
-    translate_text,
-)
+from tasks.inference.generation import Chunk, GrowingText, continue_text, search_translation, stream_text, translate_text
 from tasks.inference.saved_models import start_id, stop_ids
 from tasks.tokenizer.encoding import decode_text, encode_documents
 from tasks.tokenizer.tokenizer import complete as complete_tokenizer

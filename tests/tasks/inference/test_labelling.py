@@ -12,14 +12,7 @@ from mlflow.pyfunc.model import PythonModelContext
 
 from model.config.model_config import ModelConfig
 from model.huggingface.huggingface import save_folder
-from model.nn.models import (
-    MaskedLanguageModel,
-    Model,
-    MultipleChoice,
-    Seq2SeqModel,
-    SequenceClassifier,
-    TokenClassifier,
-)
+from model.nn.models import MaskedLanguageModel, Model, MultipleChoice, Seq2SeqModel, SequenceClassifier, TokenClassifier
 from tasks.errors import UserError
 from tasks.inference.labelling import choose_text, classify_text, label_text, labels_of
 from tasks.inference.serving import ServedModel
@@ -86,12 +79,7 @@ def test_labels_that_are_not_as_many_as_classes_are_refused(tmp_path: Path) -> N
     ids=["classes", "word labels", "masked", "encoder-decoder"],
 )
 def test_every_kind_of_model_is_served(
-    make: Callable[[int], Model],
-    task: str,
-    params: dict[str, float],
-    rows: int,
-    tokenizer: tokenizers.Tokenizer,
-    tmp_path: Path,
+    make: Callable[[int], Model], task: str, params: dict[str, float], rows: int, tokenizer: tokenizers.Tokenizer, tmp_path: Path
 ) -> None:
     served = open_served(make(tokenizer.get_vocab_size()), task, tokenizer, tmp_path)
     prompts = pandas.DataFrame({"prompt": ["rain <|mask|>", "stone <|mask|> by"]})

@@ -7,15 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from tasks.kernels import clusters as module
-from tasks.kernels.clusters import (
-    Clusters,
-    SignatureRows,
-    column_parts,
-    in_partition,
-    join_equal,
-    join_near,
-    partitions,
-)
+from tasks.kernels.clusters import Clusters, SignatureRows, column_parts, in_partition, join_equal, join_near, partitions
 
 SLOTS, ROWS = 64, 4
 Signatures = npt.NDArray[np.uint32]

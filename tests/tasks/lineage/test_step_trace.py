@@ -130,10 +130,7 @@ KINDS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "concatenate": ({"packing": "concatenate"}, {}),
     "documents": ({"packing": "documents"}, {}),
     "archive in windows": ({"codec": "zstd"}, {"window_groups": 2}),
-    "mixture": (
-        {"group_by": "source"},
-        {"mixture": [MixturePhase(0, {"s": 3, "han": 1}), MixturePhase(4, {"s": 1, "han": 1})], "seed": 9},
-    ),
+    "mixture": ({"group_by": "source"}, {"mixture": [MixturePhase(0, {"s": 3, "han": 1}), MixturePhase(4, {"s": 1, "han": 1})], "seed": 9}),
     "curriculum": ({}, {"curriculum": [ContextPhase(0, 8), ContextPhase(5, 32)], "steps": 40}),
 }
 
@@ -349,11 +346,7 @@ def test_ids_may_be_shortened_as_long_as_one_fits(made: Made):
     graph = read_graph(made.workspace)
     assert find_document(graph, "en03").url == "https://mill.test/3"
     assert find_document(graph, "sho").id == "short"
-    for prefix, told in (
-        ("zh", "20 documents have an id that begins with zh: zh00"),
-        ("q", "no document with id q"),
-        (" ", "empty"),
-    ):
+    for prefix, told in (("zh", "20 documents have an id that begins with zh: zh00"), ("q", "no document with id q"), (" ", "empty")):
         with pytest.raises(UserError, match=told):
             find_document(graph, prefix)
 

@@ -290,10 +290,7 @@ def test_too_few_steps_say_nothing_of_their_spread(plain: Made) -> None:
 def test_rows_of_a_document_are_those_of_its_pieces(tokens: int, context: int) -> None:
     header = ShardHeader(context, 2, 9, "f", 1, packing="best_fit")
     pieces = len(range(0, max(1, tokens - 1), context))
-    assert tuple(float(one[0]) for one in rows_of_documents(np.array([tokens]), header)) == (
-        pieces,
-        pieces * (pieces - 1),
-    )
+    assert tuple(float(one[0]) for one in rows_of_documents(np.array([tokens]), header)) == (pieces, pieces * (pieces - 1))
 
 
 @given(st.integers(2, 200), st.integers(8, 40))

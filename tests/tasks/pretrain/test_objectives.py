@@ -122,8 +122,7 @@ def test_jieba_tells_where_chinese_words_end():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [("river\n", "no word of two or more Han characters"), ("", "no word of two or more Han characters")],
+    ("text", "said"), [("river\n", "no word of two or more Han characters"), ("", "no word of two or more Han characters")]
 )
 def test_dictionary_without_chinese_words_is_refused(tmp_path: Path, text: str, said: str):
     with pytest.raises(UserError, match=said):

@@ -29,13 +29,7 @@ from tasks.inference.objective_file import read_objective
 from tasks.inference.saved_models import load
 from tasks.ledger import StageOutcome
 from tasks.pretrain.job import read_job
-from tasks.pretrain.pretrain import (
-    PretrainConfig,
-    Pretraining,
-    pretrain_model,
-    pretraining_digests,
-    training_config,
-)
+from tasks.pretrain.pretrain import PretrainConfig, Pretraining, pretrain_model, pretraining_digests, training_config
 from tasks.pretrain.training_rows import open_stream
 from tasks.tokenizer.encoding import SPECIAL_TOKENS, decode_text, load_tokenizer
 from tests.tasks.launch_here import here
@@ -347,19 +341,10 @@ def write_packed_shards(folder: Path, tokenizer: str) -> TokenShards:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (
-            shaped("llama", "masked"),
-            r"objective masked does not go with family llama.*model\.family to bert or modernbert",
-        ),
+        (shaped("llama", "masked"), r"objective masked does not go with family llama.*model\.family to bert or modernbert"),
         (shaped("bert", "causal"), r"objective causal does not go with family bert"),
-        (
-            shaped("llama", "restore", CONTEXT),
-            rf"set model\.context to {2 * CONTEXT}, or shards\.context to {CONTEXT // 2}",
-        ),
-        (
-            shaped("seq2seq", "restore", document_mask=True),
-            r"document_mask: seq2seq reads a row as one text.*shards\.packing",
-        ),
+        (shaped("llama", "restore", CONTEXT), rf"set model\.context to {2 * CONTEXT}, or shards\.context to {CONTEXT // 2}"),
+        (shaped("seq2seq", "restore", document_mask=True), r"document_mask: seq2seq reads a row as one text.*shards\.packing"),
         (
             shaped("llama", "causal", document_mask=True, compile=True),
             r"compile: packed documents change their shapes.*document_mask to false, or compile to false",

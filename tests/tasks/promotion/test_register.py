@@ -109,13 +109,7 @@ def scores(tmp_path: Path, fingerprint: str, value: float, corpus: str = "text")
 
 
 def register(
-    tmp_path: Path,
-    registry: Registry,
-    name: str,
-    fingerprint: str,
-    value: float,
-    corpus: str = "text",
-    rival: Scores | None = None,
+    tmp_path: Path, registry: Registry, name: str, fingerprint: str, value: float, corpus: str = "text", rival: Scores | None = None
 ) -> dict[str, str]:
     """Register one model with one score; returns the notes of the artifact."""
     model, report = PretrainedModel(f"/artifacts/{fingerprint}", fingerprint), Report("/report", "c" * 16)

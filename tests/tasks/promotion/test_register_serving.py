@@ -15,15 +15,7 @@ import torch
 from model.config.heads import HeadSpec
 from model.config.model_config import ModelConfig
 from model.huggingface.huggingface import save_folder
-from model.nn.models import (
-    LanguageModel,
-    MaskedLanguageModel,
-    Model,
-    MultipleChoice,
-    MultiTask,
-    Seq2SeqModel,
-    SequenceClassifier,
-)
+from model.nn.models import LanguageModel, MaskedLanguageModel, Model, MultipleChoice, MultiTask, Seq2SeqModel, SequenceClassifier
 from tasks.artifacts import PretrainedModel
 from tasks.inference.saved_models import example_prompt
 from tasks.promotion.champion import Registry

@@ -10,16 +10,7 @@ from tasks.histogram import Histogram
 from tasks.pretrain.audit import Audit, Share
 from tasks.pretrain.audit_measures import Spread
 from tasks.report import wording
-from tasks.report.batches import (
-    MOST_SHARES,
-    batch_charts,
-    batches_sentence,
-    epochs_text,
-    evenness,
-    repeats_text,
-    share_bars,
-    shared_text,
-)
+from tasks.report.batches import MOST_SHARES, batch_charts, batches_sentence, epochs_text, evenness, repeats_text, share_bars, shared_text
 from tasks.report.fit import MOST_ROWS, fit_chart, fit_dots, fit_table
 from tasks.report.histograms import added
 from tasks.report.packing import fill_text, length_bars, packing_sentence

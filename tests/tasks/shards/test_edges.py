@@ -14,16 +14,7 @@ from tasks.errors import UserError
 from tasks.executor.filetasks import FileTasks
 from tasks.shards.shards import ShardsConfig, group_folder
 from tasks.tokenizer.encoding import SPECIAL_TOKENS
-from tests.tasks.shards.shards_run import (
-    VALIDATION,
-    encoded,
-    make_corpus,
-    make_texts,
-    open_rows,
-    run,
-    shuffled,
-    unpacked,
-)
+from tests.tasks.shards.shards_run import VALIDATION, encoded, make_corpus, make_texts, open_rows, run, shuffled, unpacked
 
 
 def test_group_without_a_whole_row_leaves_no_folder(tokenizer: Tokenizer, tmp_path: Path, files: FileTasks):

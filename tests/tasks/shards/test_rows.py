@@ -185,11 +185,7 @@ def test_archive_holds_the_same_rows_in_less_space(corpus: Corpus, tokenizer: To
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    st.lists(st.integers(3, 30), min_size=1, max_size=20),
-    st.sampled_from(["best_fit", "concatenate", "documents"]),
-    st.integers(1, 6),
-)
+@given(st.lists(st.integers(3, 30), min_size=1, max_size=20), st.sampled_from(["best_fit", "concatenate", "documents"]), st.integers(1, 6))
 def test_ledger_of_windows_adds_up(lengths: list[int], packing: str, portion: int):
     documents = np.zeros(len(lengths), ORDERED)
     documents["tokens"], documents["bytes"] = lengths, np.array(lengths) - 2

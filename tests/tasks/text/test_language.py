@@ -8,15 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.text.language import (
-    HAN,
-    LATIN,
-    LanguageConfig,
-    count_scripts,
-    detect_languages,
-    english_words,
-    spread_sample,
-)
+from tasks.text.language import HAN, LATIN, LanguageConfig, count_scripts, detect_languages, english_words, spread_sample
 from tests.torture_text import text_cases
 
 RIGHTS = {

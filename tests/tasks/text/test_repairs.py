@@ -14,15 +14,7 @@ from tasks.text.words import WordConfig
 from tests.torture_text import TextCase, text_cases
 
 DEFAULT = Repairer(RepairConfig())
-OFF = RepairConfig(
-    line_ends=False,
-    mojibake=False,
-    nfc=False,
-    invisible=False,
-    max_marks=None,
-    trailing_spaces=False,
-    max_blank_lines=None,
-)
+OFF = RepairConfig(line_ends=False, mojibake=False, nfc=False, invisible=False, max_marks=None, trailing_spaces=False, max_blank_lines=None)
 ODD = (
     " \t\n\r\x00\x0b\x0c\x85\x92\xa0\xad\u0301\u0316\u200b\u200c\u200d\u202e\u2028\u3000"
     "\ufdd0\ufe0f\ufeff\ufffd\uffff\U000e0041\U000e0100\ue000"
@@ -164,18 +156,12 @@ def test_lines_go_by_the_first_check_they_fail_and_are_counted():
 
 
 def test_a_line_of_exactly_min_words_stays():
-    assert filtered(LineConfig(min_words=3), "one two three\none two\n一二三\n一二") == (
-        "one two three\n一二三",
-        {"min_words": 2},
-    )
+    assert filtered(LineConfig(min_words=3), "one two three\none two\n一二三\n一二") == ("one two three\n一二三", {"min_words": 2})
 
 
 def test_boilerplate_lines_go_in_both_languages():
     text = "Body.\nThis site uses cookies.\n正文。\n请阅读隐私政策。\nLorem ipsum dolor"
-    assert filtered(LineConfig(policy=True, lorem_ipsum=True), text) == (
-        "Body.\n正文。",
-        {"policy": 2, "lorem_ipsum": 1},
-    )
+    assert filtered(LineConfig(policy=True, lorem_ipsum=True), text) == ("Body.\n正文。", {"policy": 2, "lorem_ipsum": 1})
 
 
 def test_repeated_lines_go_across_blank_ones():
@@ -183,10 +169,7 @@ def test_repeated_lines_go_across_blank_ones():
 
 
 def test_lines_that_match_a_pattern_go():
-    assert filtered(LineConfig(patterns=["^Share", "分享到"]), "Share this\nWe Share\n点击分享到微博") == (
-        "We Share",
-        {"patterns": 2},
-    )
+    assert filtered(LineConfig(patterns=["^Share", "分享到"]), "Share this\nWe Share\n点击分享到微博") == ("We Share", {"patterns": 2})
 
 
 def test_repeated_lines_are_counted_by_the_repairer():

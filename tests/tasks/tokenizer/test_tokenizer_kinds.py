@@ -242,9 +242,7 @@ def test_scores_do_not_depend_on_the_order_of_sums() -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize(
-    "text",
-    ["", " ", "<|bos|><|eos|>" * 50, "\x00\x01\ufffe\U0010ffff"],
-    ids=["empty", "space", "special tokens only", "no letters"],
+    "text", ["", " ", "<|bos|><|eos|>" * 50, "\x00\x01\ufffe\U0010ffff"], ids=["empty", "space", "special tokens only", "no letters"]
 )
 def test_text_with_nothing_to_learn_from_still_gives_a_tokenizer(tmp_path: Path, name: str, text: str) -> None:
     corpus = write_corpus(tmp_path, {"en a 1": text}, {"en a 2": text or "x"})
