@@ -96,7 +96,7 @@ def check_holdout(heldout: HeldOut, sections: Mapping[str, tuple[float, int]]) -
 
 
 def held_examples(examples: Sequence[AnyExamples]) -> dict[str, tuple[float, int]]:
-    """By what each set of examples is parted."""
+    """Share and seed by which each set of examples is parted, by its place in the recipe."""
     return {f"examples.{number}": (one.heldout_share, one.seed) for number, one in enumerate(examples)}
 
 

@@ -99,7 +99,7 @@ class Kind:
     columns: Mapping[str, pa.DataType]  # of its table, beside id and group; no other kind has these
     contract: "Callable[[Sequence[str] | None], pandera.DataFrameSchema]"  # of its table, given the labels where known
     check: Callable[[Mapping[str, object]], Values | str]  # a row's fields -> the columns, or the reason they are none
-    encode: "Callable[[LabelledExamples, tokenizers.Tokenizer, ModelConfig, int | None], EncodedExamples]"  # encode_examples
+    encode: "Callable[[LabelledExamples, tokenizers.Tokenizer, ModelConfig, int | None], EncodedExamples]"  # see `encode_examples`
     head: Callable[[int], HeadSpec]  # for that many labels
     metric: str  # by which models compete
     lower_is_better: bool = False
