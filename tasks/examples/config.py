@@ -1,5 +1,6 @@
 """Example settings: what all kinds of labelled examples have in common, and the sources that they are read from."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
@@ -46,9 +47,10 @@ class RowExamples(ExampleFiles):
     header: bool = Field(default=True, description="CSV only; without a header, fields are named 0, 1, 2")
     group_field: str | None = Field(default=None, description="rows of one group are never split over both sides")
 
+    @abstractmethod
     def pick(self, row: Mapping[str, object]) -> dict[str, object]:
         """The kind's columns out of a row's fields; None for what the row lacks."""
-        raise NotImplementedError
+        ...
 
     @classmethod
     def field_keys(cls) -> list[str]:
