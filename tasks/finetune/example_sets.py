@@ -59,9 +59,9 @@ def encode_set(
 
 
 def turn_weights(given: Mapping[str, int] | None, examples: Mapping[str, int]) -> dict[str, int]:
-    """Turns of each set: those given, else in proportion to the sets' numbers of examples, in thousandths."""
+    """Turns of each set, in the order of the sets: those given, else in proportion to the sets' numbers of examples, in thousandths."""
     if given is not None:
-        return dict(given)
+        return {name: given[name] for name in examples}
     total = sum(examples.values())
     return {name: max(1, round(1000 * count / total)) for name, count in examples.items()}
 
