@@ -10,13 +10,19 @@ class Fault:
     """A record that could not be taken: why, its size in bytes as stored, and how it begins.
 
     Reasons that cost a whole file or its rest are in `FILE_REASONS`; all others cost one record. `number` is the record's
-    line or row, 0 when there is none.
+    line or row, 0 when there is none. `cut` are the bytes of a record that a fault of its stream cut, among `bytes`.
     """
 
     reason: str
     bytes: int
     evidence: str
     number: int = 0
+    cut: int = 0
+
+    @property
+    def unpacked(self) -> int:
+        """Bytes that it covers of the unpacked file: those of a stream's own fault lie in the packed one."""
+        return self.cut if self.reason in FILE_REASONS else self.bytes
 
 
 UNREADABLE = "unreadable_file"  # nothing of the file could be read

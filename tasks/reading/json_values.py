@@ -7,6 +7,7 @@ from typing import cast
 
 import orjson
 
+from tasks.reading.account import Account
 from tasks.reading.encodings import has_surrogates, mend_surrogates
 from tasks.reading.faults import Fault, shown
 from tasks.reading.lines import STREAM_ENDS, too_large
@@ -62,13 +63,13 @@ def _mended(value: object) -> object:
     return value
 
 
-def split_values(chunks: Iterable[bytes | Fault], max_bytes: int) -> Iterator[bytes | Fault]:
+def split_values(chunks: Iterable[bytes | Fault], max_bytes: int, account: Account | None = None) -> Iterator[bytes | Fault]:
     """The bytes of each value that is an entry of the outermost list, or stands outside of one.
 
     Only brackets and strings are looked at: a value may still be malformed. A value with a
-    line end inside a string ends there, so that a missing quote costs no other.
+    line end inside a string ends there, so that a missing quote costs no other. What lies between is told to the account.
     """
-    splitter = _Splitter(max_bytes)
+    splitter = _Splitter(max_bytes, account or Account())
     for chunk in chunks:
         if isinstance(chunk, Fault):
             yield splitter.end_by(chunk)
@@ -80,8 +81,8 @@ def split_values(chunks: Iterable[bytes | Fault], max_bytes: int) -> Iterator[by
 class _Splitter:
     """Where in the text we are: how deep, in a string or not, and the value that is being collected."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
+    def __init__(self, max_bytes: int, account: Account) -> None:
+        self.max_bytes, self.account = max_bytes, account
         self._depth = 0
         self._in_list = self._in_string = self._is_escaped = False
         self._parts: list[bytes] = []
@@ -108,6 +109,7 @@ class _Splitter:
                 case b"," if self._depth == 0:
                     start = yield from self._close(chunk, start, at - 1, at)
                 case b"[" if self._depth == 0 and not self._in_list and self._is_blank(chunk[start : at - 1]):
+                    self.account.structure += at - start
                     self._in_list, start = True, at
                 case b"[" | b"{":
                     self._depth += 1
@@ -144,7 +146,10 @@ class _Splitter:
         """Ends a value at `end`; the next begins at `after`."""
         self._hold(chunk[start:end])
         yield from self._taken()
-        return end if after is None else after
+        if after is None:
+            return end
+        self.account.structure += after - end
+        return after
 
     def _taken(self) -> Iterator[bytes | Fault]:
         raw, size = b"".join(self._parts), self._size
@@ -153,14 +158,16 @@ class _Splitter:
             yield too_large(size, raw)
         elif raw.strip():
             yield raw
+        else:
+            self.account.structure += size
 
     def end_by(self, fault: Fault) -> Fault:
         """The fault of the stream, and with it the value that it cut."""
         raw, size = b"".join(self._parts), self._size
         if fault.reason not in STREAM_ENDS:
             return fault
-        self.__init__(self.max_bytes)
-        return Fault(fault.reason, fault.bytes + size, shown(raw))
+        self.__init__(self.max_bytes, self.account)
+        return Fault(fault.reason, fault.bytes + size, shown(raw), cut=size)
 
     def end(self) -> Iterator[bytes | Fault]:
         """What is left when the file ends: a value, or the start of one that never ended."""

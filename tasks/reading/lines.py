@@ -7,6 +7,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from tasks.errors import UserError
+from tasks.reading.account import Account
 from tasks.reading.encodings import MAX_REPLACED, STATEFUL, charset_name, decode, detect, is_rather_utf8, known_codec, strip_mark
 from tasks.reading.faults import Fault, shown
 from tasks.reading.files import SourceFile, check_unchanged, open_stored, state_of
@@ -33,7 +34,8 @@ def read_chunks(file: SourceFile) -> Iterator[bytes | Fault]:
 class Opened:
     """A file's bytes, turned into UTF-8 where they were UTF-16 or the like, and what its head tells.
 
-    `codec` is None as long as all is ASCII; `is_text` is False when the head is binary.
+    `codec` is None as long as all is ASCII; `is_text` is False when the head is binary. Who reads the chunks tells the account
+    what became of them.
     """
 
     chunks: Iterator[bytes | Fault]
@@ -42,6 +44,7 @@ class Opened:
     is_text: bool
     has_mark: bool
     charset: str | None  # as stored; None while unknown
+    account: Account
 
 
 def open_bytes(file: SourceFile, encoding: str = "auto", all_utf8: bool = False) -> Opened:
@@ -55,10 +58,11 @@ def open_bytes(file: SourceFile, encoding: str = "auto", all_utf8: bool = False)
     is_text = codec in (None, "utf-8") or wide or declared is not None or decode(_whole_lines(head)).is_text
     is_text = is_text and (wide or _few_controls(head))
     stream: Iterator[bytes | Fault] = chain([body] if body else [], first, chunks)
+    account = Account(came=len(head) - len(body), structure=len(head) - len(body))
+    name = charset_name(codec) if codec else None
     if codec is not None and (wide or all_utf8) and codec != "utf-8":
-        stream = _transcoded(stream, codec)
-        return Opened(stream, body, "utf-8", is_text, marked is not None, charset_name(codec))
-    return Opened(stream, body, codec, is_text, marked is not None, charset_name(codec) if codec else None)
+        stream, codec = _transcoded(stream, codec), "utf-8"
+    return Opened(account.counted(stream), body, codec, is_text, marked is not None, name, account)
 
 
 def _head(chunks: Iterator[bytes | Fault]) -> tuple[bytes, list[Fault]]:
@@ -164,15 +168,16 @@ class _HeldLine:
         else:
             line, size = self._parts[0], self.size
             self.taken()
-            yield Fault(fault.reason, fault.bytes + size, shown(line))
+            yield Fault(fault.reason, fault.bytes + size, shown(line), cut=size)
 
 
 class Line(NamedTuple):
-    """A decoded line, the charset it was read in when not UTF-8, and what was mended in it."""
+    """A decoded line, the charset it was read in when not UTF-8, what was mended in it, and its bytes as they came."""
 
     text: str
     charset: str | None = None
     repairs: tuple[str, ...] = ()
+    bytes: int = 0
 
     @property
     def replaced(self) -> int:
@@ -240,21 +245,27 @@ def too_much_replaced(text: str, replaced: int) -> bool:
     return replaced > MAX_REPLACED * len(text)
 
 
-def read_text(file: SourceFile, encoding: str = "auto", max_bytes: int = MAX_DOCUMENT_BYTES) -> Iterator[Line | Fault]:
+def read_text(
+    file: SourceFile, encoding: str = "auto", max_bytes: int = MAX_DOCUMENT_BYTES, keep_cut: bool = True
+) -> Iterator[Line | Fault]:
     """A text file's lines with their ends. A binary file is one Fault."""
     opened = open_bytes(file, encoding)
     if not opened.is_text:
         yield not_text(file, opened.head)
         return
     decoder = LineDecoder(opened.codec, opened.charset if opened.codec == "utf-8" else None)
+    account = opened.account
     repairs = ("bom",) if opened.has_mark and opened.charset == "utf-8" else ()
-    for line in split_lines(opened.chunks, max_bytes, keep_cut=True):
+    for line in split_lines(opened.chunks, max_bytes, keep_cut):
         if isinstance(line, Fault):
-            yield line
+            yield account.add_fault(line)
             continue
-        decoded = decoder.decode(line)
-        yield decoded._replace(repairs=(*repairs, *decoded.repairs)) if repairs else decoded
+        size = len(line)
+        account.records += size
+        text, charset, mended, _ = decoder.decode(line)
+        yield Line(text, charset, (*repairs, *mended) if repairs else mended, size)
         repairs = ()
+    account.check(file.url)
 
 
 def not_text(file: SourceFile, head: bytes) -> Fault:

@@ -4,6 +4,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 
 from tasks.reading import files
+from tasks.reading.account import Account
 from tasks.reading.csv_rows import Table
 from tasks.reading.documents import FieldCount, Found, Origin, Refused, RowReader, document, refused
 from tasks.reading.encodings import Decoded
@@ -166,22 +167,25 @@ def _read_page(source: HtmlSource, file: SourceFile) -> Iterator[Found | Refused
     parts: list[bytes] = []
     faults: list[Fault] = []
     size = 0
-    for chunk in read_chunks(file):
+    account = Account()
+    for chunk in account.counted(read_chunks(file)):
         if isinstance(chunk, Fault):
-            faults.append(chunk)
+            faults.append(account.add_fault(chunk))
             continue
         size += len(chunk)
         if size <= source.max_document_bytes:
             parts.append(chunk)
     raw = b"".join(parts)
     if size > source.max_document_bytes:
-        faults.append(too_large(size, raw))
+        faults.append(account.add_fault(too_large(size, raw)))
     elif size:
+        account.records = size
         page = html_page(raw, None if source.encoding == "auto" else source.encoding)
         cut = ("truncated",) if any(fault.reason.startswith(("trunc", "damag")) for fault in faults) else ()
         yield _page_document(source, page, file.name, (file.name, "1"), {}, cut)
     elif not faults:
         faults.append(Fault("empty_text", 0, ""))
+    account.check(file.url)
     for position, fault in enumerate(faults):
         yield refused(source, file.name, fault, file.name, f"fault {position}")
 

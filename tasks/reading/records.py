@@ -48,7 +48,7 @@ def read_records(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
             elif not opened.is_text:
                 yield not_text(file, opened.head)
             else:
-                yield from _read_jsonl(opened, layout)
+                yield from _read_jsonl(file.url, opened, layout)
         case "json":
             yield from _read_json(file, layout)
         case "csv":
@@ -57,14 +57,23 @@ def read_records(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
             yield from read_parquet(file, layout.fields, layout.max_bytes)
 
 
-def _read_jsonl(opened: Opened, layout: Layout) -> Iterator[Record | Fault]:
+def _read_jsonl(url: str, opened: Opened, layout: Layout) -> Iterator[Record | Fault]:
     decoder = LineDecoder(opened.codec, opened.charset if opened.codec == "utf-8" else None)
     reader = _JsonReader(decoder, layout.fields)
+    account = opened.account
     for number, line in enumerate(split_lines(opened.chunks, layout.max_bytes), 1):
         if isinstance(line, Fault):
-            yield replace(line, number=number)
-        elif not line.isspace():
-            yield reader.record(number, line)
+            yield account.add_fault(replace(line, number=number))
+        elif line.isspace():
+            account.structure += len(line)
+        else:
+            record = reader.record(number, line)
+            if isinstance(record, Fault):
+                account.add_fault(record)
+            else:
+                account.records += record.bytes
+            yield record
+    account.check(url)
 
 
 def _read_json(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
@@ -74,8 +83,15 @@ def _read_json(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
         yield not_text(file, opened.head)
         return
     reader = _JsonReader(LineDecoder("utf-8", opened.charset), layout.fields)
-    for number, value in enumerate(split_values(opened.chunks, layout.max_bytes), 1):
-        yield replace(value, number=number) if isinstance(value, Fault) else reader.record(number, value)
+    account = opened.account
+    for number, value in enumerate(split_values(opened.chunks, layout.max_bytes, account), 1):
+        record = replace(value, number=number) if isinstance(value, Fault) else reader.record(number, value)
+        if isinstance(record, Fault):
+            account.add_fault(record)
+        else:
+            account.records += record.bytes
+        yield record
+    account.check(file.url)
 
 
 _Value = tuple[object, str | None, tuple[str, ...]]  # with the charset when not UTF-8, and what was mended
@@ -104,7 +120,7 @@ class _JsonReader:
                 fields, repeats = self._exact(raw, fields)
                 repairs += repeats
                 break
-        return Record(number, fields, charset, repairs)
+        return Record(number, fields, charset, repairs, len(raw))
 
     def _read_utf8(self, raw: bytes) -> "_Value | None":
         try:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 class Record:
     """A record's fields as they were stored. `number` counts from 1: a line, a row or an entry of its file.
 
-    `charset` is what its bytes were in when not UTF-8; `repairs` are the names of what was mended in them.
+    `charset` is what its bytes were in when not UTF-8; `repairs` are the names of what was mended in them. `bytes` is what
+    it took of its file, unpacked; 0 where a format stores rows in no place of their own.
     """
 
     number: int
     fields: Mapping[str, object]
     charset: str | None = None
     repairs: tuple[str, ...] = ()
+    bytes: int = 0
