@@ -1,19 +1,25 @@
 """CSV and TSV, row by row: a row that goes wrong is refused, and reading starts again on the line behind its first."""
 
 import csv
-from collections import deque
-from collections.abc import Iterator
+import re
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from tasks.reading.faults import Fault, shown_text
+from tasks.errors import UserError
+from tasks.reading.account import Account
+from tasks.reading.faults import UNREADABLE, Fault, shown_text
 from tasks.reading.files import SourceFile
 from tasks.reading.lines import Line, read_text
 from tasks.reading.rows import Record
 
 PACKED_ENDINGS = (".gz", ".bz2", ".xz", ".zst")
-MAX_ROW_LINES = 10_000  # of a quoted field; behind a quote that nothing closes, reading starts again
+DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}  # as a message names them
+AHEAD_BYTES = 1 << 18  # looked at to tell whether a TSV has quotes, or how many columns there are without a header
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?')  # with which Excel is told the delimiter
+ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
+MAX_SHOWN_CHARS = 200
 
 
 @dataclass(frozen=True)
@@ -24,23 +30,68 @@ class Table:
     header: bool = True
 
 
-def read_csv(file: SourceFile, table: Table, encoding: str, max_bytes: int) -> Iterator[Record | Fault]:
-    """Rows of CSV or TSV. Without a header, fields are named "0", "1", …; in TSV quotes have no meaning."""
+def read_csv(file: SourceFile, table: Table, encoding: str, max_bytes: int, wanted: Sequence[str] = ()) -> Iterator[Record | Fault]:
+    """Rows of CSV or TSV. Without a header, fields are named "0", "1", …
+
+    In TSV quotes have a meaning only where the rows themselves show that they were written so. UserError when the header says
+    that the delimiter is another one, or names a wanted field twice.
+    """
     csv.field_size_limit(max_bytes)
-    delimiter = table.delimiter or ("\t" if _ending(file.name) == ".tsv" else ",")
-    names: list[str] | None = None
-    for row in _rows(read_text(file, encoding, max_bytes), delimiter, max_bytes):
+    feed = _Feed(read_text(file, encoding, max_bytes, keep_cut=False), max_bytes)
+    delimiter = table.delimiter or feed.told_delimiter() or ("\t" if _ending(file.name) == ".tsv" else ",")
+    columns = None if table.header else _Columns([str(column) for column in range(feed.commonest_width(delimiter))])
+    account = feed.account
+    for row in _rows(feed, delimiter, columns):
         if isinstance(row, Fault):
+            account.add_fault(row)
+            if columns is None and row.reason == "malformed":
+                yield Fault(UNREADABLE, file.bytes, f"its header: {row.evidence}")
+                return
             yield row
-        elif table.header and names is None:
-            names = row.values
-        elif row.values:
-            yield _record(row, names)
+        elif not row.values:
+            account.structure += row.bytes
+        elif columns is None:
+            _check_header(file, row.values, delimiter, wanted)
+            columns = _Columns(row.values)
+            feed.width = columns.least
+            account.structure += row.bytes
+        else:
+            record = columns.record(row, table.header)
+            if isinstance(record, Fault):
+                account.add_fault(record)
+            else:
+                account.records += record.bytes
+            yield record
+    account.check(file.url)
 
 
 def _ending(name: str) -> str:
     stem = Path(name).with_suffix("") if name.lower().endswith(PACKED_ENDINGS) else Path(name)
     return stem.suffix.lower()
+
+
+def _check_header(file: SourceFile, names: Sequence[str], delimiter: str, wanted: Sequence[str]) -> None:
+    header = delimiter.join(names)
+    shown = repr(header if len(header) <= MAX_SHOWN_CHARS else f"{header[:MAX_SHOWN_CHARS]} …")
+    for name in wanted or [name for name in names if name]:
+        if names.count(name) > 1:
+            places = " and ".join(str(column) for column, other in enumerate(names, 1) if other == name)
+            raise UserError(
+                f"{file.url}: columns {places} of the header {shown} are both called {name!r}, expected one. "
+                "Fix: give each column its own name, or remove all but one."
+            )
+    if not wanted or wanted[0] in names:
+        return
+    for other, called in DELIMITERS.items():
+        if other != delimiter and wanted[0] in next(csv.reader([header], delimiter=other), []):
+            raise UserError(
+                f"{file.url}: the header {shown} has no column {wanted[0]!r} when {DELIMITERS.get(delimiter, repr(delimiter))} stands "
+                f"between fields, but has one with {called}. Fix: set delimiter: {_as_yaml(other)}."
+            )
+
+
+def _as_yaml(delimiter: str) -> str:
+    return '"\\t"' if delimiter == "\t" else f'"{delimiter}"'
 
 
 @dataclass(frozen=True)
@@ -51,87 +102,211 @@ class _Row:
     values: list[str]
     charset: str | None
     repairs: tuple[str, ...]
+    bytes: int
 
 
-def _record(row: _Row, names: list[str] | None) -> Record | Fault:
-    """A row under its names. More values than names mean that a delimiter stands in some text: which, nobody knows."""
-    keys = [str(column) for column in range(len(row.values))] if names is None else names
-    if len(row.values) > len(keys) and any(row.values[len(keys) :]):
-        text = ",".join(row.values)
-        return Fault("uneven_row", len(text.encode("utf-8", "replace")), shown_text(text), row.number)
-    return Record(row.number, dict(zip(keys, row.values, strict=False)), row.charset, row.repairs)
+class _Columns:
+    """The names of a table's columns; columns without one at its end may be left out of rows."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.least = max((column for column, name in enumerate(names, 1) if name), default=0)
+
+    def record(self, row: _Row, has_header: bool) -> Record | Fault:
+        """A row under its names. With more or fewer values than names, which text is whole nobody knows."""
+        values, names = row.values, self.names
+        if len(values) < self.least or (len(values) > len(names) and any(values[len(names) :])):
+            text = f"{len(values)} fields for {len(names)} columns: {','.join(values)}"
+            return Fault("uneven_row", row.bytes, shown_text(text), row.number)
+        if has_header and values == names:  # of a file that was put behind another one
+            return Fault("malformed", row.bytes, shown_text(f"the header again: {','.join(values)}"), row.number)
+        return Record(row.number, dict(zip(names, values, strict=False)), row.charset, row.repairs, row.bytes)
 
 
-def _rows(lines: Iterator[Line | Fault], delimiter: str, max_bytes: int) -> Iterator[_Row | Fault]:
-    feed = _Feed(lines, max_bytes)
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+def _rows(feed: "_Feed", delimiter: str, columns: _Columns | None) -> Iterator[_Row | Fault]:
+    feed.width = columns.least if columns else 0
+    is_quoted = None if delimiter == "\t" else True
     while True:
-        reader = csv.reader(feed, delimiter=delimiter, quoting=quoting)
+        if is_quoted is None:
+            is_quoted = feed.shows_quotes(delimiter)
         try:
-            values = next(reader, None)
+            values = feed.values(delimiter, bool(is_quoted))
         except csv.Error as error:
-            yield from feed.refuse(str(error))
-            continue
-        if feed.is_cut:
-            yield from feed.refuse("a quote that is never closed")
-        elif values is not None:
-            yield feed.row(values)
+            values = feed.values_with_escapes(delimiter)
+            if values is None:
+                yield feed.refuse(str(error))
+                continue
+        if values is None:
+            fault = feed.take_fault()
+            if fault is None:
+                return
+            yield fault
         else:
-            yield from feed.faults()
-            return
+            yield feed.row(values)
 
 
 class _Feed:
-    """Lines for the CSV reader, one row at a time; the lines of a row that went wrong can be given again."""
+    """Lines for the CSV reader, one row at a time; the lines of a row that went wrong can be given again.
+
+    A fault of the file ends the row in which it lies. `width` is how many values a row has at least, once that is known.
+    """
 
     def __init__(self, lines: Iterator[Line | Fault], max_bytes: int) -> None:
+        self.account = Account()
+        self.width = 0
         self._lines, self._max_bytes = lines, max_bytes
-        self._again: deque[Line] = deque()
+        self._again: deque[Line | Fault] = deque()
         self._given: list[Line] = []
         self._bytes = 0
         self._number = 0
-        self._faults: list[Fault] = []
-        self.is_cut = False
+        self._is_escaped = False
 
     def __iter__(self) -> "_Feed":
         return self
 
     def __next__(self) -> str:
-        if self._bytes > self._max_bytes or len(self._given) >= MAX_ROW_LINES:
-            self.is_cut = True
+        if self._bytes > self._max_bytes:
             raise StopIteration
-        line = self._again.popleft() if self._again else next(self._lines, None)
-        while isinstance(line, Fault):
-            self._faults.append(line)
-            line = next(self._lines, None)
+        line = self._again.popleft() if self._again else self._drawn()
         if line is None:
-            self.is_cut = bool(self._given)
             raise StopIteration
+        if isinstance(line, Fault):
+            self._again.appendleft(line)
+            raise StopIteration
+        if not self._given and line.text[:1] == "\ufeff":  # of a file that was put behind another one
+            line = line._replace(text=line.text[1:], repairs=(*line.repairs, "bom"))
         self._given.append(line)
-        self._bytes += len(line.text)
-        return line.text
+        self._bytes += line.bytes
+        return ESCAPED_QUOTE.sub(r'\1""', line.text) if self._is_escaped else line.text
+
+    def _drawn(self) -> Line | Fault | None:
+        line = next(self._lines, None)
+        if line is not None:
+            self.account.came += line.unpacked if isinstance(line, Fault) else line.bytes
+        return line
+
+    def values(self, delimiter: str, is_quoted: bool) -> list[str] | None:
+        """The next row; None where the file, or a fault of it, comes first. csv.Error when its quotes make no sense."""
+        quoting = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
+        return next(csv.reader(self, delimiter=delimiter, quoting=quoting, strict=is_quoted), None)
+
+    def values_with_escapes(self, delimiter: str) -> list[str] | None:
+        """The row that went wrong, read with a backslash before each quote that is text; None when that is no row either."""
+        if not self._given or not any(ESCAPED_QUOTE.search(line.text) for line in self._given):
+            return None
+        before = self._given
+        self._rewind()
+        self._is_escaped = True
+        try:
+            values = self.values(delimiter, is_quoted=True)
+        except csv.Error:
+            values = None
+        self._is_escaped = False
+        if values is not None and len(values) >= max(1, self.width):
+            return values
+        self._rewind()
+        for _ in before:
+            next(self)
+        return None
+
+    def _rewind(self) -> None:
+        self._again.extendleft(reversed(self._given))
+        self._given, self._bytes = [], 0
 
     def row(self, values: list[str]) -> _Row:
         """The row that the given lines made."""
-        given = self._given
+        given, size = self._given, self._bytes
         self._number += len(given)
         self._given, self._bytes = [], 0
+        if len(given) == 1:
+            return _Row(self._number, values, given[0].charset, given[0].repairs, size)
         charset = next((line.charset for line in given if line.charset is not None), None)
         repairs = tuple(dict.fromkeys(name for line in given for name in line.repairs))
-        return _Row(self._number, values, charset, repairs)
+        return _Row(self._number, values, charset, repairs, size)
 
-    def refuse(self, cause: str) -> Iterator[Fault]:
+    def refuse(self, cause: str) -> Fault:
         """The first given line as a fault; those behind it are given again."""
-        first, *rest = self._given
-        self._again.extendleft(reversed(rest))
+        first = self._given.pop(0)
+        self._rewind()
         self._number += 1
-        self._given, self._bytes, self.is_cut = [], 0, False
-        raw = first.text.encode("utf-8", "replace")
         is_large = "field limit" in cause
-        evidence = shown_text(f"{cause}: {first.text}")
-        yield Fault("too_large" if is_large else "malformed", len(raw), evidence, self._number)
+        told = "a quote that is never closed" if cause.startswith("unexpected end") else cause
+        return Fault("too_large" if is_large else "malformed", first.bytes, shown_text(f"{told}: {first.text}"), self._number)
 
-    def faults(self) -> Iterator[Fault]:
-        """What was wrong with lines on the way."""
-        yield from self._faults
-        self._faults = []
+    def take_fault(self) -> Fault | None:
+        """The fault of the file that comes next; None at its end."""
+        fault = self._again.popleft() if self._again else None
+        return fault if isinstance(fault, Fault) else None
+
+    def told_delimiter(self) -> str | None:
+        """That of a first line which says nothing else; it is left out."""
+        first = next(iter(self._ahead(1)), None)
+        told = SEPARATOR_LINE.fullmatch(first.text) if first else None
+        if first is None or told is None:
+            return None
+        self._again.popleft()
+        self._number += 1
+        self.account.structure += first.bytes
+        return told.group(1)
+
+    def commonest_width(self, delimiter: str) -> int:
+        """How many values most rows have, as far as can be seen from here."""
+        ahead = [line.text for line in self._ahead(AHEAD_BYTES)]
+        widths = Counter(len(values) for values in csv.reader(ahead, delimiter=delimiter) if values)
+        return widths.most_common(1)[0][0] if widths else 0
+
+    def shows_quotes(self, delimiter: str) -> bool | None:
+        """Whether quotes enclose fields; None as long as no field begins with one."""
+        begins = ('"', delimiter + '"')
+        first = next(iter(self._ahead(1)), None)
+        if first is None or not (first.text.startswith(begins[0]) or begins[1] in first.text):
+            return None
+        return _encloses([line.text for line in self._ahead(AHEAD_BYTES)], delimiter)
+
+    def _ahead(self, size: int) -> Iterator[Line]:
+        """The lines to come, up to a fault or so many bytes."""
+        seen = at = 0
+        while seen < size:
+            if at == len(self._again):
+                line = self._drawn()
+                if line is None:
+                    return
+                self._again.append(line)
+            line = self._again[at]
+            if isinstance(line, Fault):
+                return
+            seen, at = seen + line.bytes, at + 1
+            yield line
+
+
+def _encloses(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether more rows need their quotes (round a line end, a delimiter, a quote or every field) than contradict them."""
+    width = Counter(line.count(delimiter) for line in lines).most_common(1)[0][0]
+    needed = literal = at = 0
+    while at < len(lines):
+        taken: list[str] = []
+        try:
+            values = next(csv.reader(_noted(lines[at:], taken), delimiter=delimiter, strict=True), [])
+        except csv.Error:
+            literal += at + len(taken) < len(lines)  # the last row may just be cut here
+            at += 1
+            continue
+        at += len(taken)
+        plain = taken[0].rstrip("\r\n").split(delimiter)
+        if len(taken) == 1 and plain == values:
+            continue
+        text = "".join(taken)
+        quoted = [field for field in plain if field.startswith('"')]
+        is_split = any(line.count(delimiter) != width for line in taken) if len(taken) > 1 else len(plain) != len(values)
+        is_whole = len(taken) == 1 and len(quoted) == len(plain) > 1
+        if is_split or is_whole or '""' in text.replace(f'{delimiter}""', ""):
+            needed += 1
+        elif len(taken) > 1 or "," not in text:
+            literal += 1
+    return needed > literal
+
+
+def _noted(lines: Sequence[str], taken: list[str]) -> Iterator[str]:
+    for line in lines:
+        taken.append(line)
+        yield line

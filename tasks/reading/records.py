@@ -52,7 +52,7 @@ def read_records(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
         case "json":
             yield from _read_json(file, layout)
         case "csv":
-            yield from read_csv(file, layout.table, layout.encoding, layout.max_bytes)
+            yield from read_csv(file, layout.table, layout.encoding, layout.max_bytes, layout.fields)
         case "parquet":
             yield from read_parquet(file, layout.fields, layout.max_bytes)
 
