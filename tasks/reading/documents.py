@@ -1,6 +1,7 @@
 """Documents and refused records: what reading a source gives, and when one becomes the other."""
 
 import hashlib
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ from tasks.reading.sources import RowSource, Source, place_of
 
 WRONG_FIELD = ("missing_field", "not_text")  # more than half of a file's rows: the recipe names the wrong field
 MAX_META_CHARS = 65_536  # of one value
+SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxdict, SHORT.maxstring = 4, 16, 256
 MAX_SHOWN_CHARS = 200  # of a row's field names in a message
 
 
@@ -132,7 +135,7 @@ def field_fault(fields: Mapping[str, object], text_field: str) -> Fault | None:
         return None if value.strip() else Fault("empty_text", len(value.encode("utf-8", "replace")), "")
     if isinstance(value, Fault):
         return value
-    shown = shown_text(str({name: str(entry)[:256] if isinstance(entry, str) else entry for name, entry in fields.items()})[:256])
+    shown = shown_text(SHORT.repr(dict(fields)))
     return Fault("missing_field" if value is None else "not_text", 0, shown)
 
 

@@ -14,6 +14,8 @@ from tasks.reading.lines import STREAM_ENDS, too_large
 
 OUTSIDE = re.compile(rb'["\[\]{},\n]')
 INSIDE = re.compile(rb'[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+')  # the rest of a string, up to its quote
+STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+MAX_DEPTH = 128  # of what the fast parser does not read; the same wherever it is called from, unlike Python's own limit
 
 
 def parse(raw: bytes | str) -> tuple[object, tuple[str, ...]]:
@@ -26,12 +28,23 @@ def parse(raw: bytes | str) -> tuple[object, tuple[str, ...]]:
     except orjson.JSONDecodeError:
         pass
     text = raw if isinstance(raw, str) else raw.decode()
-    try:
-        value: object = json.loads(text, parse_int=_number)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
+    if is_deep(text):
+        raise ValueError("nested too deep")
+    value: object = json.loads(text, parse_int=_number)
     mended = _mended(value)
     return (mended, ("surrogate",)) if mended != value else (value, ())
+
+
+def is_deep(text: str) -> bool:
+    """Whether lists and objects lie more than `MAX_DEPTH` deep in one another."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for bracket in STRING.sub(b"", text.encode("utf-8", "replace")):
+        depth += (bracket in b"[{") - (bracket in b"]}")
+        if depth > MAX_DEPTH:
+            return True
+    return False
 
 
 def parse_exact(raw: bytes | str) -> tuple[object, bool]:

@@ -1,6 +1,7 @@
 """Line reader: lines out of a file's bytes, unpacked, of bounded length, decoded one by one so that a bad one leaves the others alone."""
 
 import codecs
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -15,6 +16,7 @@ from tasks.reading.unpack import unpacked
 
 HEAD_BYTES = 1 << 18  # looked at to tell a file's charset
 MAX_DOCUMENT_BYTES = 64 * 2**20  # of a line, row or page, unless a source sets another limit
+NULLS = re.compile(rb"\x00{16,}")
 STREAM_ENDS = ("truncated_stream", "damaged_stream", "bomb")  # what precedes them is cut anywhere
 
 
@@ -53,10 +55,11 @@ def open_bytes(file: SourceFile, encoding: str = "auto", all_utf8: bool = False)
     head, first = _head(chunks)
     declared = None if encoding == "auto" else known_codec(encoding)
     body, marked = strip_mark(head)
-    codec = marked or declared or detect(head)
+    sample = NULLS.sub(b"", head)  # which a writer that crashed leaves behind
+    codec = marked or declared or detect(sample)
     wide = codec is not None and codec.startswith(STATEFUL)
-    is_text = codec in (None, "utf-8") or wide or declared is not None or decode(_whole_lines(head)).is_text
-    is_text = is_text and (wide or _few_controls(head))
+    is_text = codec in (None, "utf-8") or wide or declared is not None or decode(_whole_lines(sample)).is_text
+    is_text = is_text and (wide or (_few_controls(sample) and (sample != b"" or not head)))
     stream: Iterator[bytes | Fault] = chain([body] if body else [], first, chunks)
     account = Account(came=len(head) - len(body), structure=len(head) - len(body))
     name = charset_name(codec) if codec else None

@@ -13,7 +13,7 @@ import orjson
 from tasks.reading.csv_rows import Table, read_csv
 from tasks.reading.faults import Fault, shown
 from tasks.reading.files import SourceFile
-from tasks.reading.json_values import parse, parse_exact, split_values
+from tasks.reading.json_values import is_deep, parse, parse_exact, split_values
 from tasks.reading.lines import MAX_DOCUMENT_BYTES, LineDecoder, Opened, not_text, open_bytes, split_lines
 from tasks.reading.parquet_rows import read_parquet
 from tasks.reading.rows import Record
@@ -22,6 +22,7 @@ RecordFormat = Literal["jsonl", "json", "csv", "parquet"]
 
 
 PLAIN_TABLE = Table()
+MARK = "\ufeff"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,12 @@ def _read_jsonl(url: str, opened: Opened, layout: Layout) -> Iterator[Record | F
             account.structure += len(line)
         else:
             record = reader.record(number, line)
+            if isinstance(record, Fault) and b"\0" in line:
+                core = line.strip(b"\0\t\r\n ")
+                within = reader.record(number, core) if core else record
+                if isinstance(within, Record):
+                    yield account.add_fault(Fault("malformed", len(line) - len(core), "null bytes beside a row", number))
+                    record = within
             if isinstance(record, Fault):
                 account.add_fault(record)
             else:
@@ -110,14 +117,18 @@ class _JsonReader:
         read = self._read_utf8(raw) if self._is_utf8 else None
         try:
             value, charset, repairs = read or self._read_other(raw)
-        except ValueError:
-            return Fault("malformed", len(raw), shown(raw), number)
+        except ValueError as error:
+            cause = b"nested too deep: " if "nested too deep" in str(error) else b""
+            return Fault("malformed", len(raw), shown(cause + raw), number)
         if not isinstance(value, dict):
             return Fault("malformed", len(raw), shown(raw), number)
         fields = cast("dict[str, object]", value)
         for name, key in self._keys:
             if raw.count(key) > 1 or _is_inexact(fields.get(name)):
-                fields, repeats = self._exact(raw, fields)
+                text = self._decoder.decode(raw).text.lstrip(MARK)
+                if is_deep(text):
+                    return self._deep(number, raw, fields, charset, repairs)
+                fields, repeats = _exact(text, fields)
                 repairs += repeats
                 break
         return Record(number, fields, charset, repairs, len(raw))
@@ -135,15 +146,25 @@ class _JsonReader:
         """What the fast way refuses: another charset, or JSON as only others write it."""
         line = self._decoder.decode(raw)
         self._is_utf8 = self._decoder.codec in (None, "utf-8")
-        value, mended = parse(line.text)
-        return value, line.charset, (*line.repairs, *mended)
+        text = line.text.lstrip(MARK)  # which stands where files that begin with one were put together
+        value, mended = parse(text)
+        return value, line.charset, (*line.repairs, *(("bom",) if len(text) < len(line.text) else ()), *mended)
 
-    def _exact(self, raw: bytes, fields: dict[str, object]) -> tuple[dict[str, object], tuple[str, ...]]:
-        """The fields with wanted numbers as they were written; `duplicate_key` when one stood twice in an object."""
-        exact, twice = parse_exact(self._decoder.decode(raw).text)
-        written = cast("dict[str, object]", exact)
-        kept = {key: written[key] if _is_inexact(value) else value for key, value in fields.items()}
-        return kept, ("duplicate_key",) if twice else ()
+    def _deep(
+        self, number: int, raw: bytes, fields: dict[str, object], charset: str | None, repairs: tuple[str, ...]
+    ) -> Record | Fault:
+        """What only the fast parser reads: as it is, unless a wanted number lost digits."""
+        if any(_is_inexact(fields.get(name)) for name, _ in self._keys):
+            return Fault("malformed", len(raw), shown(b"nested too deep: " + raw), number)
+        return Record(number, fields, charset, repairs, len(raw))
+
+
+def _exact(text: str, fields: dict[str, object]) -> tuple[dict[str, object], tuple[str, ...]]:
+    """The fields with wanted numbers as they were written; `duplicate_key` when one stood twice in an object."""
+    exact, twice = parse_exact(text)
+    written = cast("dict[str, object]", exact)
+    kept = {key: written[key] if _is_inexact(value) else value for key, value in fields.items()}
+    return kept, ("duplicate_key",) if twice else ()
 
 
 def _is_inexact(value: object) -> bool:
