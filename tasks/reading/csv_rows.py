@@ -126,11 +126,12 @@ class _Columns:
 def _rows(feed: "_Feed", delimiter: str, columns: _Columns | None) -> Iterator[_Row | Fault]:
     feed.width = columns.least if columns else 0
     is_quoted = None if delimiter == "\t" else True
+    reader = feed.reader(delimiter, bool(is_quoted))
     while True:
-        if is_quoted is None:
-            is_quoted = feed.shows_quotes(delimiter)
+        if is_quoted is None and (is_quoted := feed.shows_quotes(delimiter)):
+            reader = feed.reader(delimiter, is_quoted)
         try:
-            values = feed.values(delimiter, bool(is_quoted))
+            values = next(reader, None)
         except csv.Error as error:
             values = feed.values_with_escapes(delimiter)
             if values is None:
@@ -185,10 +186,9 @@ class _Feed:
             self.account.came += line.unpacked if isinstance(line, Fault) else line.bytes
         return line
 
-    def values(self, delimiter: str, is_quoted: bool) -> list[str] | None:
-        """The next row; None where the file, or a fault of it, comes first. csv.Error when its quotes make no sense."""
-        quoting = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
-        return next(csv.reader(self, delimiter=delimiter, quoting=quoting, strict=is_quoted), None)
+    def reader(self, delimiter: str, is_quoted: bool) -> "Iterator[list[str]]":
+        """Gives the next row, and ends before a fault of the file as at its end. csv.Error when quotes make no sense."""
+        return csv.reader(self, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE, strict=is_quoted)
 
     def values_with_escapes(self, delimiter: str) -> list[str] | None:
         """The row that went wrong, read with a backslash before each quote that is text; None when that is no row either."""
@@ -198,7 +198,7 @@ class _Feed:
         self._rewind()
         self._is_escaped = True
         try:
-            values = self.values(delimiter, is_quoted=True)
+            values = next(self.reader(delimiter, is_quoted=True), None)
         except csv.Error:
             values = None
         self._is_escaped = False

@@ -29,9 +29,11 @@ UNREADABLE = "unreadable_file"  # nothing of the file could be read
 FILE_REASONS = (
     UNREADABLE,
     "archive",  # zip, tar, 7z, rar: never opened
+    "other_format",  # a document of another program, such as PDF: its text is not taken out here
     "bomb",  # unpacks to more than any text would
     "truncated_stream",  # a compressed stream that breaks off; what came out before it is kept
     "damaged_stream",  # a compressed stream with a fault inside; members behind it are read
+    "large_window",  # a zstd frame that takes more memory than is given to any
     "wrong_checksum",  # a member's text is kept, but differs from what was packed
     "trailing_junk",  # bytes behind the end of a compressed stream
 )

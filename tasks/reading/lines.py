@@ -2,8 +2,8 @@
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -26,7 +26,10 @@ def read_chunks(file: SourceFile) -> Iterator[bytes | Fault]:
     check_unchanged(file, before)
     with open_stored(file) as stored:
         try:
-            yield from unpacked(stored)
+            for chunk in unpacked(stored):
+                if isinstance(chunk, Fault) and chunk.reason in ("archive", "other_format"):
+                    chunk = replace(chunk, bytes=file.bytes)
+                yield chunk
         except OSError as error:
             raise UserError(f"{file.url}: {error.strerror or error}. Fix: check the disk or the network.") from error
     check_unchanged(file, before)
@@ -107,19 +110,23 @@ def _transcoded(chunks: Iterable[bytes | Fault], codec: str) -> Iterator[bytes |
         yield rest.encode("utf-8", "replace")
 
 
-def split_lines(chunks: Iterable[bytes | Fault], max_bytes: int, keep_cut: bool = False) -> Iterator[bytes | Fault]:
-    r"""Lines with their ends (\n, \r\n or \r). One longer than `max_bytes` is a Fault `too_large`, never held as a whole.
+def split_lines(
+    chunks: Iterable[bytes | Fault], max_bytes: int, keep_cut: bool = False, account: Account | None = None
+) -> Iterator[bytes | Fault]:
+    r"""Lines with their ends (\n, \r\n or \r; \r\r\n, which is \r\n written in text mode twice, becomes that again). One longer than `max_bytes` is a Fault `too_large`, never held as a whole.
 
     Where the stream breaks off, the line that is cut becomes part of the fault, or a line before it with `keep_cut`.
     """
     held = _HeldLine(max_bytes)
-    for chunk in chunks:
+    for chunk in _with_whole_ends(chunks):
         if isinstance(chunk, Fault):
             yield from held.end_by(chunk, keep_cut)
             continue
         if held.size and held.last == b"\r" and not chunk.startswith(b"\n"):
             yield held.taken()
         lines = chunk.splitlines(keepends=True)
+        if b"\r\n" in lines:  # alone in its line, which may be the second end of the one before
+            lines = _without_doubled_ends(lines, account)
         last = None if chunk.endswith(b"\n") else lines.pop()
         if held.size and lines:
             held.add(lines[0])
@@ -133,6 +140,38 @@ def split_lines(chunks: Iterable[bytes | Fault], max_bytes: int, keep_cut: bool 
             held.add(last)
     if held.size:
         yield held.taken()
+
+
+def _with_whole_ends(chunks: Iterable[bytes | Fault]) -> Iterator[bytes | Fault]:
+    """The same bytes; the last carriage returns of a chunk come with the next, for a line feed may follow."""
+    carried = b""
+    for chunk in chunks:
+        if not isinstance(chunk, Fault):
+            chunk = carried + chunk if carried else chunk
+            carried = b"\r\r" if chunk.endswith(b"\r\r") else b"\r" if chunk.endswith(b"\r") else b""
+            chunk = chunk[: -len(carried)] if carried else chunk
+            if chunk:
+                yield chunk
+            continue
+        if carried:
+            yield carried
+        carried = b""
+        yield chunk
+    if carried:
+        yield carried
+
+
+def _without_doubled_ends(lines: Sequence[bytes], account: Account | None) -> list[bytes]:
+    r"""The lines, `\r\r\n` being one end; what is left out is told to the account."""
+    joined: list[bytes] = []
+    for line in lines:
+        if line == b"\r\n" and joined and joined[-1].endswith(b"\r"):
+            joined[-1] += b"\n"
+            if account is not None:
+                account.structure += 1
+        else:
+            joined.append(line)
+    return joined
 
 
 def too_large(size: int, start: bytes) -> Fault:
@@ -203,12 +242,15 @@ class LineDecoder:
     def decode(self, raw: bytes) -> Line:
         """One line, whole."""
         if raw.isascii():
-            return Line(raw.decode("ascii"), self._charset)
+            return Line(raw.decode("ascii"), self._charset, (), len(raw))
         if self._is_plain:
             try:
-                return Line(raw.decode())
+                return Line(raw.decode(), None, (), len(raw))
             except UnicodeDecodeError:
-                return self._decode_other(raw)
+                pass
+        return self._decode_mixed(raw)._replace(bytes=len(raw))
+
+    def _decode_mixed(self, raw: bytes) -> Line:
         codec = self.codec or "utf-8"
         if codec != "utf-8" and is_rather_utf8(raw, codec):
             return Line(raw.decode(), None, ("mixed_encodings",))
@@ -257,17 +299,18 @@ def read_text(
         yield not_text(file, opened.head)
         return
     decoder = LineDecoder(opened.codec, opened.charset if opened.codec == "utf-8" else None)
-    account = opened.account
+    account, read = opened.account, 0
     repairs = ("bom",) if opened.has_mark and opened.charset == "utf-8" else ()
-    for line in split_lines(opened.chunks, max_bytes, keep_cut):
+    for line in split_lines(opened.chunks, max_bytes, keep_cut, account):
         if isinstance(line, Fault):
             yield account.add_fault(line)
             continue
-        size = len(line)
-        account.records += size
-        text, charset, mended, _ = decoder.decode(line)
-        yield Line(text, charset, (*repairs, *mended) if repairs else mended, size)
-        repairs = ()
+        decoded = decoder.decode(line)
+        read += decoded.bytes
+        if repairs:
+            decoded, repairs = decoded._replace(repairs=(*repairs, *decoded.repairs)), ()
+        yield decoded
+    account.records = read
     account.check(file.url)
 
 

@@ -61,26 +61,37 @@ def read_records(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
 def _read_jsonl(url: str, opened: Opened, layout: Layout) -> Iterator[Record | Fault]:
     decoder = LineDecoder(opened.codec, opened.charset if opened.codec == "utf-8" else None)
     reader = _JsonReader(decoder, layout.fields)
-    account = opened.account
-    for number, line in enumerate(split_lines(opened.chunks, layout.max_bytes), 1):
+    account, read = opened.account, 0
+    for number, line in enumerate(split_lines(opened.chunks, layout.max_bytes, account=account), 1):
         if isinstance(line, Fault):
             yield account.add_fault(replace(line, number=number))
         elif line.isspace():
             account.structure += len(line)
         else:
             record = reader.record(number, line)
-            if isinstance(record, Fault) and b"\0" in line:
-                core = line.strip(b"\0\t\r\n ")
-                within = reader.record(number, core) if core else record
-                if isinstance(within, Record):
-                    yield account.add_fault(Fault("malformed", len(line) - len(core), "null bytes beside a row", number))
-                    record = within
             if isinstance(record, Fault):
-                account.add_fault(record)
-            else:
-                account.records += record.bytes
+                for part in _without_nulls(reader, number, line) if b"\0" in line else (record,):
+                    if isinstance(part, Fault):
+                        account.add_fault(part)
+                    else:
+                        read += part.bytes
+                    yield part
+                continue
+            read += record.bytes
             yield record
+    account.records = read
     account.check(url)
+
+
+def _without_nulls(reader: "_JsonReader", number: int, line: bytes) -> Iterator[Record | Fault]:
+    """A row beside null bytes, and these as a fault; one fault when there is no row."""
+    core = line.strip(b"\0\t\r\n ")
+    record = reader.record(number, core)
+    if isinstance(record, Fault):
+        yield Fault("malformed", len(line), shown(core or line), number)
+        return
+    yield Fault("malformed", len(line) - len(core), "null bytes beside a row", number)
+    yield record
 
 
 def _read_json(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:

@@ -10,6 +10,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import BinaryIO, Literal, Protocol, cast
 
@@ -21,6 +22,19 @@ MAX_LAYERS = 2  # a file packed twice by mistake is read, one packed three times
 BOMB_RATIO = 250  # out over in; text that repeats itself reaches about 100, the formats go from 1,032 to far above
 BOMB_FREE_BYTES = 64 * 2**20  # come out before the ratio counts
 ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07")
+PACKED_DOCUMENTS = {  # zip files by what stands at the start of them
+    b"[Content_Types].xml": "an office document (DOCX, XLSX, PPTX)",
+    b"_rels/.rels": "an office document (DOCX, XLSX, PPTX)",
+    b"word/": "an office document (DOCX)",
+    b"application/epub+zip": "a book (EPUB)",
+    b"application/vnd.oasis.opendocument": "an office document (ODT, ODS, ODP)",
+}
+DOCUMENTS = {  # of other programs; their own words would pass as text
+    re.compile(rb"(?:\xef\xbb\xbf)?\s*%PDF-\d"): "a PDF document",
+    re.compile(rb"(?:\xef\xbb\xbf)?\s*\{\\rtf\d"): "an RTF document",
+    re.compile(rb"%!PS-Adobe"): "a PostScript document",
+    re.compile(rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"): "an office document of before 2007 (DOC, XLS, PPT)",
+}
 SALVAGE_BYTES = 64  # step in which the input around a fault is fed again
 
 Packing = Literal["gz", "bz2", "xz", "zst"]
@@ -33,6 +47,8 @@ MAGIC: dict[Packing, re.Pattern[bytes]] = {
 AFTER_FAULT = MAGIC | {  # strict enough to be looked for in noise: one false hit in some GB
     "gz": re.compile(rb"\x1f\x8b\x08[\x00-\x1f].{4}[\x00\x02\x04]", re.DOTALL)
 }
+WINDOW_ERROR = "too much memory"  # as zstd says it
+LARGE_WINDOW = "a zstd window of more than 128 MB, which takes that much memory: pack it again without --long, or with --long=27"
 MAGIC_BYTES = 16  # longer than any of them
 
 
@@ -79,9 +95,17 @@ def _packing(head: bytes) -> Packing | None:
 
 def _plain(head: bytes, chunks: Iterator[bytes | Fault]) -> Iterator[bytes | Fault]:
     if head.startswith(ARCHIVES) or head[257:262] == b"ustar":
-        yield Fault("archive", 0, "an archive is never opened: unpack it first")
+        yield Fault("archive", 0, _archive_name(head))
+    elif (told := next((name for sign, name in DOCUMENTS.items() if sign.match(head)), None)) is not None:
+        yield Fault("other_format", 0, f"{told}: extract its text first")
     else:
         yield from chunks
+
+
+def _archive_name(head: bytes) -> str:
+    """What an archive is, where its first entry tells, and what to do with it."""
+    told = next((name for sign, name in PACKED_DOCUMENTS.items() if sign in head[:512]), None)
+    return f"{told}: extract its text first" if told else "an archive is never opened: unpack it first"
 
 
 def _without_faults(chunks: Iterator[bytes | Fault], faults: list[Fault]) -> Iterator[bytes]:
@@ -168,6 +192,13 @@ class _Input:
         self._held = data + self._held
         self.taken -= len(data)
 
+    def skip_zeros(self) -> bool:
+        """Leaves out the zeros that come next. Whether there were any."""
+        was = self.taken
+        while (window := self.peek(INPUT_BYTES)) and not window[0]:
+            self.take(len(window) - len(window.lstrip(b"\0")))
+        return self.taken > was
+
     def skip_to(self, magic: re.Pattern[bytes]) -> tuple[int, bytes]:
         """Leaves out bytes up to the next match, or all. How many, and the first of them."""
         skipped, evidence = 0, b""
@@ -198,10 +229,11 @@ def _streams(kind: Packing, source: _Input) -> Iterator[bytes | Fault]:
     """All streams that lie one behind the other, and what lies between and behind them."""
     magic = MAGIC[kind]
     while source.peek(1):
+        if source.skip_zeros():  # which fill up a block of a tape or disk
+            continue
         if not magic.match(source.peek(MAGIC_BYTES)):
             size, junk = source.skip_to(AFTER_FAULT[kind])
-            if junk.strip(b"\0"):  # zeros fill up a block of a tape or disk
-                yield Fault("trailing_junk", size, shown(junk))
+            yield Fault("trailing_junk", size, shown(junk))
             continue
         match kind:
             case "gz":
@@ -301,7 +333,8 @@ def _block_stream(kind: Packing, decoder: "_Decoder", source: _Input) -> Iterato
             chunk = decoder.decompress(data, OUTPUT_BYTES)
         except _decoder_errors() as error:
             source.give_back(fed[1:])  # behind the magic bytes of this stream, if it is in there
-            yield _broken(source, kind, str(error))
+            fault = _broken(source, kind, str(error))
+            yield replace(fault, reason="large_window", evidence=LARGE_WINDOW) if WINDOW_ERROR in str(error) else fault
             return
         if chunk:
             yield chunk
