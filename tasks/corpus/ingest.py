@@ -45,7 +45,7 @@ class IngestConfig(Section):
     """Where the text comes from."""
 
     stage: ClassVar[str] = "ingest"
-    revision: Literal[3] = 3
+    revision: Literal[4] = 4
     sources: list[Annotated[AnySource, Field(discriminator="kind")]] = Field(min_length=1)
 
     @field_validator("sources")

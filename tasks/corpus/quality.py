@@ -11,7 +11,7 @@ from pydantic import Field
 from tasks.documents import text_buffers
 from tasks.errors import UserError
 from tasks.ledger import Ledger, StageOutcome
-from tasks.reading.documents import Found
+from tasks.reading.documents import Found, meta_key
 from tasks.reading.read import digests_of, list_files, read_file
 from tasks.reading.sources import CsvSource, JsonLinesSource, JsonSource, ParquetSource
 from tasks.sampling import unit_hash
@@ -47,7 +47,7 @@ def _labelled(config: QualityConfig) -> Iterator[tuple[str, str, float]]:
         for found in read_file(source, file):
             if not isinstance(found, Found):
                 continue
-            label = found.meta.get(config.label_field)
+            label = found.meta.get(meta_key(config.label_field))
             if label is None:
                 raise UserError(
                     f"quality: {found.path}: no field {config.label_field!r}. Fix: set quality.label_field to the one with the label."

@@ -3,21 +3,30 @@
 import hashlib
 import reprlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 from tasks.documents import stable_id
 from tasks.errors import UserError
 from tasks.reading.encodings import has_surrogates, mend_surrogates
 from tasks.reading.faults import Fault, shown_text
+from tasks.reading.json_values import MAX_DEPTH
 from tasks.reading.lines import too_much_replaced
 from tasks.reading.rows import Record
 from tasks.reading.sources import RowSource, Source, place_of
 
 WRONG_FIELD = ("missing_field", "not_text")  # more than half of a file's rows: the recipe names the wrong field
 MAX_META_CHARS = 65_536  # of one value
+OWN_NOTES = ("charset", "contaminated", "format", "repaired")  # in meta; what stages go by, so no row may set them
+ESCAPED = "field."  # stands before the name of a row's own field where that would be one of them
 SHORT = reprlib.Repr()
 SHORT.maxlevel, SHORT.maxdict, SHORT.maxstring = 4, 16, 256
 MAX_SHOWN_CHARS = 200  # of a row's field names in a message
+
+
+def meta_key(field_name: str) -> str:
+    """The name in meta of a row's own field."""
+    return f"{ESCAPED}{field_name}" if field_name in OWN_NOTES or field_name.startswith(ESCAPED) else field_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +101,8 @@ class RowReader:
         value = fields.get(source.text_field)
         if not isinstance(value, str) or not value or value.isspace():
             fault = field_fault(fields, source.text_field) or Fault("empty_text", 0, "")
-            return refused(source, path, fault, self.name, f"refused {record.number}")
-        key = (self.name, str(record.number))
+            return refused(source, path, replace(fault, bytes=fault.bytes or record.bytes), self.name, f"refused {record.number}")
+        key = (position_name(self.name), str(record.number))
         repairs = record.repairs
         if source.id_field is not None:
             given = _id_of(fields.get(source.id_field))
@@ -105,6 +114,8 @@ class RowReader:
             else:
                 key = ("id", given)
         meta = self._meta(fields) if source.meta_fields else {}
+        if isinstance(meta, Fault):
+            return refused(source, path, replace(meta, bytes=record.bytes), self.name, f"refused {record.number}")
         if not repairs and record.charset is None:
             return document(source, path, value, meta, key)
         replaced = value.count("\ufffd") if "replaced" in repairs else 0
@@ -116,9 +127,38 @@ class RowReader:
         self._seen.add(digest)
         return known
 
-    def _meta(self, fields: Mapping[str, object]) -> dict[str, str]:
-        values = {name: fields.get(name) for name in self.source.meta_fields}
-        return {name: mend_surrogates(str(value)[:MAX_META_CHARS]) for name, value in values.items() if value is not None}
+    def _meta(self, fields: Mapping[str, object]) -> dict[str, str] | Fault:
+        meta: dict[str, str] = {}
+        for name in self.source.meta_fields:
+            value = fields.get(name)
+            if isinstance(value, Fault):
+                return value
+            if isinstance(value, list | dict) and _is_deep(cast("list[object] | dict[str, object]", value)):
+                return Fault("malformed", 0, shown_text(f"field {name!r} is nested too deep: {SHORT.repr(value)}"))
+            if value is not None:
+                meta[meta_key(name)] = mend_surrogates(str(value)[:MAX_META_CHARS])
+        return meta
+
+
+def position_name(name: str) -> str:
+    """A file's name as part of the ids of what lies in it; none of them is the word before a row's own id."""
+    return "./id" if name == "id" else name
+
+
+def _is_deep(value: "list[object] | dict[str, object]") -> bool:
+    """Whether lists and objects lie so deep in one another that Python may not show them."""
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH):
+        parts: list[object] = []
+        for one in level:
+            if isinstance(one, list):
+                parts += cast("list[object]", one)
+            elif isinstance(one, dict):
+                parts += cast("dict[str, object]", one).values()
+        if not parts:
+            return False
+        level = parts
+    return True
 
 
 def _id_of(value: object) -> str | None:

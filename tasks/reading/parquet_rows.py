@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.errors import UserError
 from tasks.reading.encodings import decode
 from tasks.reading.faults import UNREADABLE, Fault, shown
 from tasks.reading.files import SourceFile, check_unchanged, open_stored, state_of
@@ -15,6 +16,7 @@ from tasks.reading.rows import Record
 
 BATCH_BYTES = 8 * 2**20  # of values read at once, about
 MAX_BATCH_ROWS = 4_096
+NO_VALUE = (OverflowError, ValueError, KeyError, pa.ArrowException)  # what pyarrow raises where Python has no such value
 
 
 def read_parquet(file: SourceFile, fields: Sequence[str], max_bytes: int) -> Iterator[Record | Fault]:
@@ -23,11 +25,14 @@ def read_parquet(file: SourceFile, fields: Sequence[str], max_bytes: int) -> Ite
     check_unchanged(file, before)
     with open_stored(file) as stream:
         try:
-            table = pq.ParquetFile(stream)
+            table = pq.ParquetFile(stream, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             yield Fault(UNREADABLE, file.bytes, shown(str(error).encode()))
             return
         names = table.schema_arrow.names
+        twice = [name for name in fields or names if names.count(name) > 1]
+        if twice:
+            raise UserError(f"{file.url}: {names.count(twice[0])} columns are called {twice[0]!r}, expected one. Fix: rename all but one.")
         kept = [name for name in dict.fromkeys(fields) if name in names]
         if fields and not kept and table.metadata.num_rows:  # none is there: the caller shows what is
             yield Record(1, dict.fromkeys(names))
@@ -47,10 +52,12 @@ def _row_groups(table: pq.ParquetFile, kept: Sequence[str], names: Sequence[str]
             for batch in table.iter_batches(batch_size=rows, row_groups=[group], columns=list(kept)):
                 yield from _records(batch, number + done, absent, max_bytes)
                 done += batch.num_rows
+            cause = "the row group ends before them"
         except (pa.ArrowException, OSError) as error:
-            lost = about.num_rows - done
+            cause = str(error)
+        if (lost := about.num_rows - done) > 0:
             size = about.total_byte_size * lost // max(1, about.num_rows)
-            yield Fault("damaged_rows", size, shown(f"{lost} rows from {number + done + 1} on: {error}".encode()))
+            yield Fault("damaged_rows", size, shown(f"{lost} rows from {number + done + 1} on: {cause}".encode()))
         number += about.num_rows
 
 
@@ -76,12 +83,34 @@ def _values(column: pa.Array, max_bytes: int) -> tuple[Iterable[object], Mended]
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
     if not (is_text or is_bytes):
-        return column.to_pylist(), {}
+        return _python_values(column), {}
     raw = column.cast(pa.large_binary()) if not pa.types.is_large_string(kind) else column.view(pa.large_binary())
     longest = int(np.diff(np.frombuffer(raw.buffers()[1], np.int64)[raw.offset : raw.offset + len(raw) + 1]).max(initial=0))
     if is_text and longest <= max_bytes and _is_utf8(column):
         return column.to_pylist(), {}
     return _decoded(raw, max_bytes)
+
+
+def _python_values(column: pa.Array) -> list[object]:
+    """The values; what Python has no value for (a day in the year 30000, a zone nobody knows) is text, or a Fault."""
+    try:
+        return column.to_pylist()
+    except NO_VALUE:
+        return [_python_value(scalar) for scalar in column]
+
+
+def _python_value(scalar: pa.Scalar) -> object:
+    try:
+        return scalar.as_py()
+    except NO_VALUE:
+        pass
+    kind = scalar.type
+    if pa.types.is_timestamp(kind) and kind.tz is not None:  # of a zone that is not known here: stored as UTC
+        scalar = scalar.cast(pa.timestamp(kind.unit))
+    try:
+        return scalar.cast(pa.string()).as_py()
+    except NO_VALUE as error:
+        return Fault("malformed", 0, shown(f"a value of type {scalar.type}: {error}".encode()))
 
 
 def _is_utf8(column: pa.Array) -> bool:

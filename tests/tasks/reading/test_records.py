@@ -70,9 +70,9 @@ def test_lines_do_not_depend_on_chunks_and_long_ones_are_faults_of_their_size(pa
     raw = b"\n".join(parts).replace(b"\x00", b"\r\n")
     chunks = [raw[start : start + size] for start in range(0, len(raw), size)]
     lines = list(split_lines(chunks, limit))
-    expected = re.findall(rb"[^\r\n]*(?:\r{0,2}\n|\r(?!\r?\n))|[^\r\n]+", raw)
-    assert [line.bytes if isinstance(line, Fault) else len(line) for line in lines] == [len(line.replace(b"\r\r\n", b"\r\n")) for line in expected]
-    assert all(isinstance(line, Fault) == (len(whole) > limit) for line, whole in zip(lines, raw.splitlines(True), strict=True))
+    expected = [line.replace(b"\r\r\n", b"\r\n") for line in re.findall(rb"[^\r\n]*(?:\r{0,2}\n|\r(?!\r?\n))|[^\r\n]+", raw)]
+    assert [line.bytes if isinstance(line, Fault) else len(line) for line in lines] == list(map(len, expected))
+    assert all(isinstance(line, Fault) == (len(whole) > limit) for line, whole in zip(lines, expected, strict=True))
 
 
 entries = st.recursive(texts | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=5)
