@@ -257,10 +257,9 @@ def _check_readable(source: AnySource, parts: Sequence[Part]) -> None:
         return
     first = pq.read_table(parts[0].files("rejects-*.parquet")[0]).filter(pc.field("reason") == UNREADABLE)
     others = f" (and {len(parts) - 1} more like it)" if len(parts) > 1 else ""
-    raise UserError(
-        f"{place_of(source)}: {first['path'][0].as_py()}{others}: {first['text'][0].as_py().rstrip('. ')}. "
-        f"Fix: fetch the file again, or set the kind ({source.kind}) to what it holds."
-    )
+    cause = first["text"][0].as_py().rstrip(". ")
+    fix = "" if "Fix: " in cause else f" Fix: fetch the file again, or set the kind ({source.kind}) to what it holds."
+    raise UserError(f"{place_of(source)}: {first['path'][0].as_py()}{others}: {cause}.{fix}")
 
 
 def _with_ids_once(

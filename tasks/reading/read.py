@@ -34,7 +34,7 @@ from tasks.reading.sources import (
 )
 from tasks.reading.splitting import TextPart, cut_parts
 from tasks.reading.stdlib import python_digest, python_texts
-from tasks.reading.warc import read_warc
+from tasks.reading.warc import PassedOver, read_warc
 
 
 def list_files(source: AnySource) -> list[SourceFile]:
@@ -204,14 +204,23 @@ def _page_document(
 
 def _read_archive(source: WarcSource, file: SourceFile) -> Iterator[Found | Refused]:
     position = 0
-    for position, found in enumerate(read_warc(read_chunks(file), source.max_document_bytes), 1):
+    passed_over: Counter[str] = Counter()
+    for found in read_warc(read_chunks(file), source.max_document_bytes):
+        if isinstance(found, PassedOver):
+            passed_over[found.kind] += 1
+            continue
+        position += 1
         if isinstance(found, Fault):
-            yield refused(source, f"{file.name}:fault {position}", found, file.name, f"fault {position}")
+            path = file.name if found.reason == UNREADABLE else f"{file.name}:fault {position}"
+            yield refused(source, path, found, file.name, f"fault {position}")
         else:
             key = (file.name, str(found.number))
-            yield _page_document(source, found.page, f"{file.name}:{found.number}", key, {"url": found.url})
+            meta = {"url": found.url} | ({"content_language": found.language} if found.language else {})
+            yield _page_document(source, found.page, f"{file.name}:{found.number}", key, meta, found.notes)
     if position == 0:
-        yield refused(source, file.name, Fault("empty_file", file.bytes, ""), file.name, "0")
+        held = ", ".join(f"{count} {kind}" for kind, count in sorted(passed_over.items()) if kind)
+        evidence = f"nothing but records of other types: {held}" if held else ""
+        yield refused(source, file.name, Fault("no_pages" if held else "empty_file", file.bytes, evidence), file.name, "0")
 
 
 def _read_python(source: PythonSource) -> Iterator[Found | Refused]:

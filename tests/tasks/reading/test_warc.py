@@ -79,7 +79,7 @@ def test_only_pages_and_plain_text_of_answers_that_succeeded_become_documents():
         record(3, http(b"plain", "Content-Type: text/plain; charset=latin-1")),
         record(4, http(b"<!DOCTYPE html><p>x</p>")),
         record(5, b"no HTTP"),
-        record(6, http(b"x", "Content-Type: text/html", "Content-Encoding: br")),
+        record(6, http(b"\x0b\xc2\x80not brotli\x03", "Content-Type: text/html", "Content-Encoding: br")),
     ]
     documents, faults = read(b"".join(others))
     assert [(one.url[-1], one.page.is_html) for one in documents] == [("3", False), ("4", True)]
