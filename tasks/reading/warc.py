@@ -19,7 +19,7 @@ START_BYTES = 128  # at most, of what makes a start of a record
 HEADER_END = re.compile(rb"\n\r*\n")
 MAX_HEADER_BYTES = 1 << 18
 MAX_LENGTH_DIGITS = 18
-ARC_START = b"filedesc:"
+ARC_START = re.compile(rb"filedesc://\S+ \S+ \d{8,17} \S+ \d+\s*\n")
 IS_ARC = "this is ARC, the format before WARC. Fix: convert it, for instance with `warcio recompress old.arc.gz new.warc.gz`"
 PASSED_OVER = ("warcinfo", "request", "metadata")  # of the making of an archive: they never hold a document
 HEAD_TYPE_BYTES = 4096  # of XML, in which its root tells a page
@@ -52,7 +52,7 @@ def read_warc(chunks: Iterator[bytes | Fault], max_bytes: int) -> Iterator[Archi
     """Documents of the responses, resources and conversions; what else there is as what it is."""
     reader = _Bytes(chunks)
     number = 0
-    if reader.peek(len(ARC_START)) == ARC_START:
+    if ARC_START.match(reader.peek(1024)):
         yield Fault(UNREADABLE, reader.skip_part(), IS_ARC)
     while True:
         if blank := reader.skip_blank():
