@@ -205,18 +205,25 @@ def _page_document(
 def _read_archive(source: WarcSource, file: SourceFile) -> Iterator[Found | Refused]:
     position = 0
     passed_over: Counter[str] = Counter()
-    for found in read_warc(read_chunks(file), source.max_document_bytes):
+    account = Account()
+    is_archive = True
+    for found in read_warc(account.counted(read_chunks(file)), source.max_document_bytes):
         if isinstance(found, PassedOver):
+            account.structure += found.bytes
             passed_over[found.kind] += 1
             continue
         position += 1
         if isinstance(found, Fault):
+            is_archive = is_archive and found.reason != UNREADABLE
             path = file.name if found.reason == UNREADABLE else f"{file.name}:fault {position}"
-            yield refused(source, path, found, file.name, f"fault {position}")
+            yield refused(source, path, account.add_fault(found), file.name, f"fault {position}")
         else:
+            account.records += found.bytes
             key = (file.name, str(found.number))
             meta = {"url": found.url} | ({"content_language": found.language} if found.language else {})
             yield _page_document(source, found.page, f"{file.name}:{found.number}", key, meta, found.notes)
+    if is_archive:
+        account.check(file.url)
     if position == 0:
         held = ", ".join(f"{count} {kind}" for kind, count in sorted(passed_over.items()) if kind)
         evidence = f"nothing but records of other types: {held}" if held else ""

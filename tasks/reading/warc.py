@@ -224,7 +224,7 @@ class _Bytes:
 
     def cause_of(self, lost: Fault) -> Fault:
         """The fault of the stream that cost a record, with the record's size; the record's own when the file just ends."""
-        return replace(self.faults.pop(), bytes=lost.bytes, evidence=lost.evidence) if self.faults else lost
+        return replace(self.faults.pop(), bytes=lost.bytes, cut=lost.bytes, evidence=lost.evidence) if self.faults else lost
 
     def peek(self, size: int) -> bytes:
         """The next bytes without taking them; fewer only at the end of the part."""
