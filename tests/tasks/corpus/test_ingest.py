@@ -196,6 +196,52 @@ def test_a_local_data_set_is_read_as_from_the_hub(tmp_path: Path, monkeypatch: p
         bench.ingest({**hub, "split": "nothing"})
 
 
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize(
+    ("second", "cause"),
+    [
+        ('{"text": "two"}\n{"text": "cut', "ArrowInvalid"),
+        ('{"text": "two", "more": 1}', "column names"),
+        ('{"text": ["two"]}', "array|cast"),
+        ('{"text": "\xff"}', "utf-8"),
+    ],
+)
+def test_a_file_of_a_data_set_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: str, cause: str, streaming: bool
+):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    write_rows(tmp_path / "z.jsonl", {"text": "one"}, {"text": "more"})
+    (tmp_path / "a.jsonl").write_bytes(second.encode("latin-1"))
+    files = [str(tmp_path / name) for name in ("z.jsonl", "a.jsonl")]
+    hub = {"kind": "hub", "name": "h", "path": "json", "data_files": files, "streaming": streaming}
+    with pytest.raises(UserError, match=rf"ingest source 'h': .*/a\.jsonl: .*({cause}).* behind row 2 .*Fix: "):
+        Bench.open(tmp_path / "w").ingest(hub)
+    if streaming:  # what is not asked for is not looked at
+        assert Bench.open(tmp_path / "w").ingest({**hub, "limit": 2}).ledger.rows_out == 2
+
+
+def test_rows_of_other_types_and_pictures_cost_no_neighbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    kept = datasets.Features({"text": datasets.Value("string"), "picture": datasets.Image(), "sound": datasets.Audio()})
+    broken = {"bytes": b"no picture", "path": None}
+    table = pa.table({"text": ["one", None, "two"], "picture": [broken] * 3, "sound": [broken] * 3})
+    about = json.dumps({"info": {"features": kept.to_dict()}})
+    pq.write_table(table.replace_schema_metadata({"huggingface": about}), tmp_path / "a.parquet")
+    write_rows(tmp_path / "b.jsonl", {"text": "three"}, {"text": 4}, {"text": "five"})
+    for path, kind, texts, dropped in (
+        ("a.parquet", "parquet", ["one", "two"], {"missing_field": 1}),
+        ("b.jsonl", "json", ["three", "five"], {"not_text": 1}),
+    ):
+        hub = {"kind": "hub", "name": "h", "path": kind, "data_files": [str(tmp_path / path)], "streaming": True}
+        raw = Bench.open(tmp_path / kind).ingest(hub)
+        assert [row["text"] for row in rows(raw, "documents-*.parquet")] == texts
+        assert raw.ledger.dropped == dropped
+
+
 def test_sources_of_one_name_unknown_keys_and_no_source_are_refused(tmp_path: Path):
     with pytest.raises(ValidationError, match="two sources are called 's'"):
         config(source("text", tmp_path), source("jsonl", tmp_path))
