@@ -5,6 +5,7 @@ skip in silence there, which is why this one is ours. Every byte of the file is 
 """
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -52,6 +53,8 @@ def read_warc(chunks: Iterator[bytes | Fault], max_bytes: int) -> Iterator[Archi
     """Documents of the responses, resources and conversions; what else there is as what it is."""
     reader = _Bytes(chunks)
     number = 0
+    if reader.peek(3) == BOM_UTF8:
+        yield PassedOver("", reader.skip(3))
     if ARC_START.match(reader.peek(1024)):
         yield Fault(UNREADABLE, reader.skip_part(), IS_ARC)
     while True:
@@ -131,7 +134,8 @@ def _document(fields: Mapping[str, str], block: bytes, max_bytes: int) -> Found 
         return Fault("revisit", 0, shown_url)
     if kind == "continuation" or "warc-segment-number" in fields:
         return Fault("segment", 0, shown_url)
-    if kind == "response" and (named.lower().startswith("application/http") or STATUS_LINE.match(block) or not named):
+    is_http = named.lower().startswith("application/http")
+    if (kind == "response" and (is_http or not named or STATUS_LINE.match(block))) or (kind == "resource" and is_http):
         return _answered(fields, block, max_bytes)
     if kind in ("response", "resource", "conversion"):
         found = _page(named, block, fields)
@@ -270,7 +274,7 @@ class _Bytes:
         behind = self._held[self._at + size : self._at + size + START_BYTES + 4]
         if len(self._held) - self._at < size:
             return "wrong"
-        following = behind.lstrip(b"\r\n")
+        following = behind.lstrip(b"\r\n\0")  # zeros fill up a block of a disk
         if not following or RECORD_START.match(following):
             return "sound"
         return "doubtful" if behind.startswith((b"\r\n\r\n", b"\n\n")) else "wrong"

@@ -283,6 +283,22 @@ def test_records_are_read_however_many_empty_lines_lie_between(between: bytes):
     assert (len(documents), faults) == (10, [])
 
 
+def test_a_mark_before_the_first_record_and_zeros_behind_one_cost_no_record():
+    documents, faults = read(b"\xef\xbb\xbf" + page(1) + bytes(512) + page(2))
+    assert [(one.url[-1], one.notes) for one in documents] == [("1", ()), ("2", ())]
+    assert faults == ["damaged_record"]
+
+
+def test_a_page_whose_record_ends_in_front_of_what_is_no_record_is_noted():
+    cut = text(1, PROSE.encode(), "Content-Encoding: none")
+    size = cut.index(b"\r\n\r\nNobody") - cut.index(b"HTTP/1.1")
+    at = cut.index(b"Content-Length: ")
+    cut = cut[:at] + b"Content-Length: %d" % size + cut[cut.index(b"\r\n", at) :]
+    documents, faults = read(cut + page(2))
+    assert [(one.url[-1], one.notes) for one in documents] == [("1", ("truncated",)), ("2", ())]
+    assert faults == ["damaged_record"]
+
+
 @pytest.mark.parametrize("version", ["WARC/0.17", "WARC/0.18", "WARC/1.0", "WARC/1.1"])
 def test_header_names_are_read_in_any_case_and_lines_that_end_in_lf(version: str):
     head = f"{version}\nwarc-type: Response\nWARC-TARGET-URI: <http://x/1>\ncontent-type:\n application/http\ncontent-length:"
