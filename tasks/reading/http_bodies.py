@@ -112,19 +112,21 @@ def _by_magic(content: Content, max_bytes: int) -> Content | Fault:
         return content
     parts: list[bytes] = []
     size = 0
+    told = ""  # of the last fault
     repairs = list(content.repairs)
     for part in unpacked(io.BytesIO(content.data)):
         if isinstance(part, Fault):
-            if part.reason in ("archive", "bomb"):
-                return Fault(part.reason, len(content.data), part.evidence)
+            if part.reason == "bomb":
+                return Fault("too_large", len(content.data), part.evidence)
+            told = f"{part.reason}: {part.evidence}"
             repairs.append("truncated" if part.reason.startswith(("trunc", "damag")) else part.reason)
             continue
         parts.append(part)
         size += len(part)
         if size > max_bytes:
             return Fault("too_large", len(content.data), shown(parts[0]))
-    if not size and repairs:
-        return Fault("damaged_record", len(content.data), shown(content.data))
+    if not size and told:
+        return Fault("damaged_record", len(content.data), shown(told.encode()))
     return Content(b"".join(parts), tuple(dict.fromkeys(repairs)))
 
 

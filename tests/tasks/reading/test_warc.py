@@ -241,6 +241,8 @@ def test_what_came_out_of_a_body_that_breaks_off_is_kept_and_noted():
         assert found.notes == ("truncated",)
     (found,), _ = read(text(1, gzip.compress(long.encode()) + b"junk", "Content-Encoding: gzip"))
     assert (found.page.decoded.text, found.notes) == (long, ("trailing_junk",))
+    folder = gzip.compress(b"PK\x03\x04" + bytes(100))
+    assert read(text(1, folder) + text(2, zstd.compress(long.encode())[:50]))[1] == ["damaged_record"] * 2
     assert read(text(1, os.urandom(4) + bytes(range(256)), "Content-Encoding: dcb"))[1] == ["unknown_encoding"]
     assert read(text(1, brotli.compress(bytes(1 << 22)), "Content-Encoding: br"))[1] == ["too_large"]
 
