@@ -111,7 +111,7 @@ def score_choices(config: EvaluateConfig, subject: Subject, examples: Path) -> l
 def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
     """Accuracy and macro F1 over the tokens of held-out examples, each by its first token; drawn by whole examples.
 
-    A token that lies behind the model's context has no prediction, which counts as a wrong one.
+    A token that lies behind the model's context has no prediction, which counts as a wrong one; one whose label is "" is not asked.
     """
     from model.nn.models import TokenClassifier
     from tasks.evaluate.metrics import commonest, predict_tokens
@@ -122,13 +122,13 @@ def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path)
     order = _class_order(subject.model, held.labels)
     encoded = encode_examples(held, subject.tokenizer, subject.model.trunk.config).table
     rows, targets = encoded["ids"].to_pylist(), [np.asarray(row) for row in encoded["targets"].to_pylist()]
-    actual = [np.array([order.index(name) for name in names]) for names in held.table["labels"].to_pylist()]
+    actual = [np.array([order.index(name) for name in names if name], np.int64) for names in held.table["labels"].to_pylist()]
     predicted: list[NDArray[np.int64]] = []
     for classes, target, wanted in zip(predict_tokens(subject.model, rows), targets, actual, strict=True):
         found = classes[target != IGNORED]
         predicted.append(np.concatenate([found, np.full(len(wanted) - len(found), -1)]))
     train = read_examples(examples, "train").table["labels"].to_pylist()
-    usual = order.index(commonest(name for names in train for name in names))
+    usual = order.index(commonest(name for names in train for name in names if name))
     return [
         *_label_scores(config, "model", held.kind.name, predicted, actual, len(order)),
         *_label_scores(config, "majority", held.kind.name, [np.full(len(one), usual) for one in actual], actual, len(order)),

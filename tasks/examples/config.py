@@ -1,7 +1,7 @@
 """Example settings: what all kinds of labelled examples have in common, and the sources that they are read from."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -64,9 +64,24 @@ class RowExamples(ExampleFiles):
             for key in ("delimiter", "header"):
                 if key in self.model_fields_set:
                     raise ValueError(f"{key} has no meaning for {self.kind}; leave it out")
-        elif self.has_lists:
-            raise ValueError("these examples need lists, which CSV has not; use jsonl or parquet")
+        elif self.has_lists and not self.spells_lists:
+            way = ", or set separator" if "separator" in type(self).model_fields else ""
+            raise ValueError(f"these examples need lists, which CSV has not; use jsonl or parquet{way}")
         return self
+
+    @property
+    def spells_lists(self) -> bool:
+        """Whether lists are written as one text, which CSV can hold."""
+        return False
+
+    def needed_fields(self) -> list[str]:
+        """The fields that a row must have."""
+        keys = self.field_keys()
+        return [str(value) for name, value in self if name in keys]
+
+    def field_fix(self, found: Sequence[str]) -> str:
+        """What to set where rows lack a field; they have those `found`."""
+        return f"set {', '.join(self.field_keys())} to the fields of the file"
 
 
 class ConllExamples(ExampleFiles):
@@ -84,7 +99,7 @@ class ExamplesConfig(Section):
     """One labelled task. Each kind has its own, with `kind`, its name, and `source`, of the sources that can give it."""
 
     stage: ClassVar[str] = "examples"
-    revision: Literal[1] = 1
+    revision: Literal[2] = 2
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="shown beside its scores")
     heldout_share: float = Field(
         default=HELDOUT_SHARE, gt=0, lt=1, description="of the groups, or of the examples without; a recipe sets it once, as heldout.share"

@@ -1,9 +1,10 @@
 """Examples: one labelled task read, checked, and split into what a model is tuned on and what it is judged on."""
 
 import json
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,13 +13,18 @@ from tasks.contracts import check_rows, check_table
 from tasks.documents import DROPPED, TableWriter, stable_id
 from tasks.errors import UserError
 from tasks.examples.config import ConllExamples, RowExamples
-from tasks.examples.kinds.kind import Equal, Example, Kind, Rejected
+from tasks.examples.kinds.kind import Equal, Example, Kind, Rejected, Structure, Values
 from tasks.examples.kinds.table import AnyExamples, kind_named
+from tasks.examples.kinds.token_labels import TOKEN_LABELS
+from tasks.examples.label_values import IGNORED_LABEL, label_notes, sorted_labels, tag_scheme, whole_names
 from tasks.examples.sources import read_source
 from tasks.ledger import Ledger, StageOutcome
+from tasks.reading.faults import shown_text
 from tasks.reading.files import digest_of, find_files
 from tasks.reading.stdlib import python_digest
 from tasks.sampling import is_heldout, unit_hash
+
+logger = logging.getLogger("wordmill")
 
 WRITE_ROWS = 1_000
 
@@ -47,6 +53,9 @@ class Sides:
     heldout: list[Example] = field(default_factory=list[Example])
     rejected: list[Rejected] = field(default_factory=list[Rejected])
     over_limit: int = 0
+    structure: Counter[str] = field(default_factory=Counter[str])  # lines that are no examples, by what they are
+    unseen: Counter[str] = field(default_factory=Counter[str])  # labels of held-out examples that training has not
+    notes: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def split_examples(config: AnyExamples, kind: Kind) -> Sides:
@@ -59,23 +68,92 @@ def split_examples(config: AnyExamples, kind: Kind) -> Sides:
     files = source if isinstance(source, RowExamples | ConllExamples) else None
     judged_on = list(files.heldout_paths or ()) if files else []
     sides = Sides()
-    for found in read_source(place_of(config), kind, source, files.paths if files else ()):
-        if isinstance(found, Rejected):
-            sides.rejected.append(found)
-        elif not judged_on and is_heldout(found.group or found.question, config.heldout_share, config.seed):
-            sides.heldout.append(found)
-        else:
-            sides.train.append(found)
-    for found in read_source(place_of(config), kind, source, judged_on) if judged_on else ():
-        if isinstance(found, Rejected):
-            sides.rejected.append(found)
-        else:
-            sides.heldout.append(found)
+    found = _taken(read_source(place_of(config), kind, source, files.paths if files else ()), sides)
+    judged = _taken(read_source(place_of(config), kind, source, judged_on), sides) if judged_on else []
+    found, judged = _settled(kind, found, judged, sides)
+    sides.heldout = judged
+    for one in found:
+        is_judged = not judged_on and is_heldout(one.group or one.question, config.heldout_share, config.seed)
+        (sides.heldout if is_judged else sides.train).append(one)
     sides.heldout = _without_copies(sides.heldout, sides.rejected)
     held = {_leak_key(kind, one) for one in sides.heldout}
     kept = [one for one in sides.train if not _reject_if(_leak_key(kind, one) in held, one, "also_held_out", sides.rejected)]
     sides.train = _without_copies(kept, sides.rejected)
     return sides
+
+
+def _taken(read: Iterable[Example | Rejected | Structure], sides: Sides) -> list[Example]:
+    """The examples; what is none goes to `sides`."""
+    examples: list[Example] = []
+    for one in read:
+        match one:
+            case Example():
+                examples.append(one)
+            case Rejected():
+                sides.rejected.append(one)
+            case Structure():
+                sides.structure[one.what] += 1
+    return examples
+
+
+def _settled(kind: Kind, found: list[Example], judged: list[Example], sides: Sides) -> tuple[list[Example], list[Example]]:
+    """Both with the answers that only all of them explain: choices by number, and whole numbers that are spelled as 2.0."""
+    if kind.settle is not None:
+        settled = kind.settle([one.values for one in (*found, *judged)])
+        sides.notes |= settled.notes
+        pairs = list(zip((*found, *judged), settled.values, strict=True))
+        found, judged = (
+            [replace(one, values=values) for one, values in part if not isinstance(values, str)]
+            for part in (pairs[: len(found)], pairs[len(found) :])
+        )
+        sides.rejected += [
+            Rejected(one.place, values, shown_text(str(dict(one.values)))) for one, values in pairs if isinstance(values, str)
+        ]
+    if kind.labels is not None:
+        own = kind.labels
+        names = whole_names({label for one in (*found, *judged) for label in own(one.values)})
+        if names:
+            sides.notes["labels_renamed"] = ", ".join(f"{old} is {new}" for old, new in sorted(names.items())[:10])
+            found, judged = ([replace(one, values=renamed(one.values, names)) for one in part] for part in (found, judged))
+        padded = sum(one.is_padded for one in (*found, *judged))
+        if padded:
+            sides.notes["labels_trimmed"] = f"space around labels was taken off in {padded:,} examples"
+    return found, judged
+
+
+def renamed(values: Values, names: Mapping[str, str]) -> Values:
+    """The example with other names for its labels, which stand last."""
+    last, answer = list(values.items())[-1]
+    if isinstance(answer, str):
+        return {**values, last: names.get(answer, answer)}
+    assert isinstance(answer, Sequence)
+    return {**values, last: [names.get(name, name) for name in answer]}
+
+
+def label_story(kind: Kind, names: Sequence[str], sides: Sides) -> dict[str, str]:
+    """What a person should know of the labels and of the lines that were read, in words."""
+    notes = dict(sides.notes)
+    if sides.structure:
+        lines = (f"{count:,} {what}{'' if count == 1 else 's'}" for what, count in sorted(sides.structure.items()))
+        notes["structure"] = f"no tokens: {', '.join(lines)}"
+    if kind.labels is None:
+        return notes
+    counts = Counter(label for one in sides.train for label in set(kind.labels(one.values)))
+    notes |= label_notes(names, counts)
+    unseen = sides.unseen.most_common(10)
+    if unseen:
+        notes["labels_never_trained"] = "held out, but in no training example: " + ", ".join(
+            f"{name} ({count:,})" for name, count in unseen
+        )
+    if kind.name == TOKEN_LABELS.name:
+        sentences = [labels for one in (*sides.train, *sides.heldout) if isinstance(labels := one.values["labels"], Sequence)]
+        ignored = sum(label == IGNORED_LABEL for labels in sentences for label in labels)
+        if ignored:
+            notes["labels_ignored"] = f"{ignored:,} tokens are read but not learnt: their label is null or -100"
+        scheme = tag_scheme(sentences)
+        if scheme is not None:
+            notes["tags"] = f"{scheme}, learnt as they stand"
+    return notes
 
 
 def _leak_key(kind: Kind, example: Example) -> str:
@@ -110,7 +188,7 @@ def apply_limit(sides: Sides, limit: int | None, seed: int) -> Sides:
     def chosen(examples: Sequence[Example]) -> list[Example]:
         return [one for one in examples if (unit_hash(one.id, seed), one.id) <= last]
 
-    return Sides(chosen(sides.train), chosen(sides.heldout), sides.rejected, total - limit)
+    return replace(sides, train=chosen(sides.train), heldout=chosen(sides.heldout), over_limit=total - limit)
 
 
 def label_names(config: AnyExamples, kind: Kind, sides: Sides) -> list[str]:
@@ -118,13 +196,15 @@ def label_names(config: AnyExamples, kind: Kind, sides: Sides) -> list[str]:
     labels = kind.labels
     if labels is None:
         return []
-    names = sorted({label for example in sides.train for label in labels(example.values)})
+    names = sorted_labels({label for example in sides.train for label in labels(example.values)})
     if len(names) < 2:
         raise UserError(
-            f"{place_of(config)}: found {len(names)} label ({', '.join(names) or 'none'}) in {len(sides.train)} training examples, "
+            f"{place_of(config)}: found {len(names)} label ({', '.join(names) or 'none'}) in {len(sides.train)} training examples "
+            f"({len(sides.heldout)} held out, refused: {_refused(sides)}), "
             "expected two or more. Fix: name the label's field, or add examples of another label."
         )
     known = set(names)
+    sides.unseen.update(label for one in sides.heldout for label in set(labels(one.values)) - known)
     sides.heldout = [
         one for one in sides.heldout if not _reject_if(not known.issuperset(labels(one.values)), one, "unseen_label", sides.rejected)
     ]
@@ -141,16 +221,19 @@ def keep_equal(equal: Equal | None, sides: Sides) -> Sides:
     def kept(examples: Sequence[Example]) -> list[Example]:
         return [one for one in examples if not _reject_if(equal.count(one.values) != usual, one, equal.reason, sides.rejected)]
 
-    return Sides(kept(sides.train), kept(sides.heldout), sides.rejected, sides.over_limit)
+    return replace(sides, train=kept(sides.train), heldout=kept(sides.heldout))
+
+
+def _refused(sides: Sides) -> str:
+    reasons = Counter(one.reason for one in sides.rejected).most_common(3)
+    return ", ".join(f"{reason} {count}" for reason, count in reasons) or "none"
 
 
 def _check_sides(config: AnyExamples, sides: Sides) -> None:
     for side, found, other in (("train", sides.train, sides.heldout), ("held-out", sides.heldout, sides.train)):
         if not found:
-            reasons = Counter(one.reason for one in sides.rejected).most_common(3)
-            lost = ", ".join(f"{reason} {count}" for reason, count in reasons)
             raise UserError(
-                f"{place_of(config)}: no {side} example ({len(other)} on the other side, refused: {lost or 'none'}), expected at "
+                f"{place_of(config)}: no {side} example ({len(other)} on the other side, refused: {_refused(sides)}), expected at "
                 f"least one. Fix: change heldout_share ({config.heldout_share}) or seed ({config.seed}), raise limit, or add examples."
             )
 
@@ -196,6 +279,9 @@ def prepare_examples(config: AnyExamples, out: Path) -> StageOutcome:
     _write_examples(kind.columns, sides.heldout, out / "heldout.parquet")
     _write_rejects(config, sides.rejected, out / "rejects.parquet")
     (out / "labels.json").write_text(json.dumps(names, ensure_ascii=False) + "\n", encoding="utf-8")
+    notes = label_story(kind, names, sides)
+    if notes:
+        logger.info("%s: %s", place_of(config), "; ".join(f"{name.replace('_', ' ')}: {told}" for name, told in notes.items()))
     dropped = Counter(one.reason for one in sides.rejected)
     if sides.over_limit:
         dropped["over_limit"] = sides.over_limit
@@ -206,4 +292,5 @@ def prepare_examples(config: AnyExamples, out: Path) -> StageOutcome:
         ledger=Ledger(rows_in=kept + dropped.total(), rows_out=kept, dropped=dict(sorted(dropped.items()))),
         receipts=(*receipts, check_table("Dropped", out / "rejects.parquet")),
         figures={"train_examples": len(sides.train), "heldout_examples": len(sides.heldout), "labels": len(names)},
+        notes=notes,
     )

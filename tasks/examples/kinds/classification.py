@@ -11,6 +11,7 @@ from model.config.model_config import ModelConfig
 from tasks.contracts import label_column, text_column
 from tasks.examples.config import ExamplesConfig, PythonAreas, RowExamples
 from tasks.examples.kinds.kind import TEXT, EncodedExamples, Kind, LabelledExamples, Values, check_texts, example_schema
+from tasks.examples.label_values import Unlabelled, label_of
 from tasks.examples.text_rows import encode_texts
 
 if TYPE_CHECKING:
@@ -25,9 +26,8 @@ class ClassificationRows(RowExamples):
     label_field: str = Field(default="label", min_length=1)
 
     def pick(self, row: Mapping[str, object]) -> dict[str, object]:
-        """Labels that are numbers are spelled."""
-        label = row.get(self.label_field)
-        return {"text": row.get(self.text_field), "label": str(label) if isinstance(label, int) else label}
+        """The text and its label."""
+        return {"text": row.get(self.text_field), "label": row.get(self.label_field)}
 
 
 class ClassificationConfig(ExamplesConfig):
@@ -38,9 +38,11 @@ class ClassificationConfig(ExamplesConfig):
 
 
 def check(values: Mapping[str, object]) -> Values | str:
-    """Both must be texts; a label loses the space around it."""
-    texts = check_texts(values)
-    return texts if isinstance(texts, str) else {**texts, "label": texts["label"].strip()}
+    """The text, and the name of its label."""
+    text, label = check_texts({"text": values["text"]}), label_of(values["label"])
+    if isinstance(text, str):
+        return text
+    return label.reason if isinstance(label, Unlabelled) else {**text, "label": label}
 
 
 def contract(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":

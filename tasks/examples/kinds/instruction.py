@@ -1,7 +1,7 @@
 """Instructions: a prompt and the response to it. Bits per byte of the responses decide."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import pyarrow as pa
 from pydantic import Field
@@ -10,8 +10,10 @@ from model.config.heads import IGNORED, HeadSpec
 from model.config.model_config import ModelConfig
 from tasks.contracts import text_column
 from tasks.examples.config import ExamplesConfig, PythonSignatures, RowExamples
-from tasks.examples.kinds.kind import TEXT, EncodedExamples, Kind, LabelledExamples, check_texts, example_schema, id_lists
+from tasks.examples.conversations import FIELDS, exchange, is_conversation, text_of
+from tasks.examples.kinds.kind import TEXT, EncodedExamples, Kind, LabelledExamples, Values, check_texts, example_schema, id_lists
 from tasks.examples.pair_rows import pair_rows
+from tasks.settings import Later
 from tasks.tokenizer.encoding import SpecialIds, encode_documents, special_ids, text_ids
 
 if TYPE_CHECKING:
@@ -25,13 +27,29 @@ class InstructionRows(RowExamples):
     prompt_field: str = Field(default="prompt", min_length=1)
     input_field: str | None = Field(default=None, min_length=1, description="put below the prompt where it is not empty")
     response_field: str = Field(default="response", min_length=1)
+    messages_field: Annotated[str | None, Later()] = Field(
+        default=None,
+        min_length=1,
+        description="a conversation of one question and its answer (role and content, or from and value), in place of the fields above",
+    )
 
     def pick(self, row: Mapping[str, object]) -> dict[str, object]:
-        """The prompt, with the input below it, and the response."""
+        """The prompt, with the input below it, and the response; of a conversation both are still in it."""
+        if self.messages_field is not None:
+            return {"prompt": row.get(self.messages_field), "response": ""}
         prompt, extra = row.get(self.prompt_field), row.get(self.input_field or "")
         if isinstance(prompt, str) and isinstance(extra, str) and extra.strip():
             prompt = f"{prompt}\n{extra}"
         return {"prompt": prompt, "response": row.get(self.response_field)}
+
+    def needed_fields(self) -> list[str]:
+        """The fields that a row must have."""
+        return super().needed_fields() if self.messages_field is None else [self.messages_field]
+
+    def field_fix(self, found: Sequence[str]) -> str:
+        """What to set where rows lack a field; they have those `found`."""
+        talk = next((name for name in FIELDS if name in found), None)
+        return super().field_fix(found) if talk is None else f"set messages_field: {talk}, or other fields of the file"
 
 
 class InstructionConfig(ExamplesConfig):
@@ -39,6 +57,23 @@ class InstructionConfig(ExamplesConfig):
 
     kind: Literal["instruction"]
     source: Annotated[PythonSignatures | InstructionRows, Field(discriminator="kind")]
+
+
+def check(values: Mapping[str, object]) -> Values | str:
+    """Two texts; a conversation of one question and its answer, and a text in parts, become them."""
+    prompt, response = values["prompt"], values["response"]
+    if is_conversation(prompt):
+        messages = list(cast("Sequence[object]", prompt))
+        if is_conversation(response):
+            messages += cast("Sequence[object]", response)
+        elif isinstance(response, str) and response:
+            messages.append({"role": "assistant", "content": response})
+        said = exchange(messages)
+        return said if isinstance(said, str) else check_texts({"prompt": said[0], "response": said[1]})
+    texts = {name: text_of(value) if isinstance(value, list) else value for name, value in (("prompt", prompt), ("response", response))}
+    if isinstance(texts["response"], str) and not texts["response"].strip() and check_texts({"prompt": texts["prompt"]}) != "empty_text":
+        return "no_answer"
+    return check_texts(texts)
 
 
 def contract(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
@@ -94,7 +129,7 @@ INSTRUCTION = Kind(
     config=InstructionConfig,
     columns={"prompt": TEXT, "response": TEXT},
     contract=contract,
-    check=check_texts,
+    check=check,
     encode=encode,
     head=lambda labels: HeadSpec("language"),
     metric="bits_per_byte",

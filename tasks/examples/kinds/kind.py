@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 TEXT, TEXTS = pa.string(), pa.list_(pa.string())
+UNREADABLE_PARTS = frozenset({"replaced", "surrogate"})  # repairs that put something else instead of text
 Value = str | float | Sequence[str]
 Values = Mapping[str, Value]  # the columns of an example but for id and group: what is asked first, the answer last
 
@@ -33,6 +34,7 @@ class Example:
     group: str
     values: Values
     place: str  # where it was read: file and row
+    is_padded: bool = False  # space stood around a label
 
     @cached_property
     def id(self) -> str:
@@ -58,6 +60,22 @@ class Rejected:
     place: str
     reason: str
     evidence: str
+    fields: tuple[str, ...] = ()  # that its row has, where it lacks one
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A line of a file that is no example and no part of one."""
+
+    what: str  # comment
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Answers that only the whole set explains: each example's values, or the reason that they are none; and what was found."""
+
+    values: Sequence[Values | str]
+    notes: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -108,6 +126,7 @@ class Kind:
     writes: bool = False  # the answer is a text, so that it needs a model that writes
     leaks_whole: bool = False  # a question may recur: a held-out example leaks only where its answer stands there too
     equal: Equal | None = None
+    settle: Callable[[Sequence[Values]], Settled] | None = None  # over all examples read, before they are split
 
     def names(self, labels: Sequence[str]) -> list[str]:
         """What the outputs of its head are called."""

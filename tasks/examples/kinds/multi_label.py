@@ -10,8 +10,9 @@ from model.config.model_config import ModelConfig
 from tasks.contracts import column, label_check, row_check, text_column
 from tasks.examples.config import ExamplesConfig, RowExamples
 from tasks.examples.kinds.kind import TEXT, TEXTS, EncodedExamples, Kind, LabelledExamples, Values, check_texts, example_schema, id_lists
+from tasks.examples.label_values import Unlabelled, as_list, label_of
 from tasks.examples.text_rows import encode_texts
-from tasks.reading.encodings import has_surrogates
+from tasks.settings import Later
 
 if TYPE_CHECKING:
     import pandera.polars as pandera
@@ -25,10 +26,23 @@ class MultiLabelRows(RowExamples):
 
     text_field: str = Field(default="text", min_length=1)
     labels_field: str = Field(default="labels", min_length=1, description="a list of the labels that a text has")
+    separator: Annotated[str | None, Later()] = Field(
+        default=None,
+        min_length=1,
+        description="what stands between labels that are written as one text, as CSV must; none: they are a list",
+    )
 
     def pick(self, row: Mapping[str, object]) -> dict[str, object]:
         """The text and its labels."""
-        return {"text": row.get(self.text_field), "labels": row.get(self.labels_field)}
+        labels = row.get(self.labels_field)
+        if self.separator is not None and isinstance(labels, str):
+            labels = [name for name in labels.split(self.separator) if name.strip()]
+        return {"text": row.get(self.text_field), "labels": labels}
+
+    @property
+    def spells_lists(self) -> bool:
+        """Whether CSV can hold them."""
+        return self.separator is not None
 
 
 class MultiLabelConfig(ExamplesConfig):
@@ -40,15 +54,14 @@ class MultiLabelConfig(ExamplesConfig):
 
 def check(values: Mapping[str, object]) -> Values | str:
     """The text and its labels, sorted, each once; there may be none."""
-    text, labels = check_texts({"text": values["text"]}), values["labels"]
+    text, labels = check_texts({"text": values["text"]}), as_list(values["labels"])
     if isinstance(text, str):
         return text
-    if not isinstance(labels, list) or not all(isinstance(label, int | str) for label in labels):
+    if labels is None:
         return "no_list"
-    names = sorted({str(label).strip() for label in labels})
-    if not all(names):
-        return "empty_text"
-    return "not_utf8" if any(map(has_surrogates, names)) else {**text, "labels": names}
+    names = [label_of(label) for label in labels]
+    wrong = next((name for name in names if isinstance(name, Unlabelled)), None)
+    return wrong.reason if wrong else {**text, "labels": sorted({name for name in names if isinstance(name, str)})}
 
 
 def contract(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":

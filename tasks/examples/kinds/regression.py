@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import pyarrow as pa
@@ -42,10 +43,12 @@ def check(values: Mapping[str, object]) -> Values | str:
     text, value = check_texts({"text": values["text"]}), values["value"]
     if isinstance(text, str):
         return text
-    try:
-        number = math.nan if isinstance(value, bool) or not isinstance(value, int | float | str) else float(value)
-    except ValueError:
-        number = math.nan
+    number = math.nan
+    if isinstance(value, int | float | Decimal | str) and not isinstance(value, bool) and "_" not in str(value):  # 1_000 is no figure
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            return "not_a_number"
     return {**text, "value": number} if math.isfinite(number) else "not_a_number"
 
 

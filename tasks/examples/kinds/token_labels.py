@@ -12,6 +12,7 @@ from model.config.model_config import ModelConfig
 from tasks.contracts import column, label_check, row_check
 from tasks.examples.config import ConllExamples, ExamplesConfig, PythonTokenKinds, RowExamples
 from tasks.examples.kinds.kind import TEXTS, EncodedExamples, Kind, LabelledExamples, Values, example_schema, id_lists
+from tasks.examples.label_values import IGNORED_LABEL, Unlabelled, as_list, token_label_of
 from tasks.reading.encodings import has_surrogates
 from tasks.tokenizer.encoding import TextIds, encode_documents, text_ids
 
@@ -41,16 +42,27 @@ class TokenLabelConfig(ExamplesConfig):
 
 
 def check(values: Mapping[str, object]) -> Values | str:
-    """Tokens and labels when they are lists of the same length, of texts that can be stored, else the reason."""
-    tokens, labels = values["tokens"], values["labels"]
-    if not isinstance(tokens, list) or not isinstance(labels, list) or len(tokens) != len(labels):
+    """Tokens and labels when they are lists of the same length, of texts that can be stored, else the reason.
+
+    A token that is not to be learnt has the label "".
+    """
+    tokens, labels = as_list(values["tokens"]), as_list(values["labels"])
+    if tokens is None or labels is None:
+        return "no_list"
+    if len(tokens) != len(labels):
         return "uneven_labels"
-    words = [str(token) for token in tokens]
+    if not all(isinstance(token, str | int | float) for token in tokens if token is not None):
+        return "not_text"
+    words = ["" if token is None else str(token) for token in tokens]
     if not words or not all(words):
         return "empty_text"
     if any(has_surrogates(word) for word in words):
         return "not_utf8"
-    return {"tokens": spaced(words), "labels": [str(label) for label in labels]}
+    names = [token_label_of(label) for label in labels]
+    wrong = next((name for name in names if isinstance(name, Unlabelled)), None)
+    if wrong is not None or not any(names):
+        return "no_label" if wrong is None else wrong.reason
+    return {"tokens": spaced(words), "labels": [name for name in names if isinstance(name, str)]}
 
 
 def spaced(tokens: Sequence[str]) -> list[str]:
@@ -78,15 +90,15 @@ def contract(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
         row_check(tokens.len() == named.len(), "as many labels as tokens"),
         row_check(tokens.len() > 0, "at least one token"),
         row_check(tokens.eval((pl.element().str.len_bytes() > 0).fill_null(False)).list.all(), "no empty token"),
-        label_check("labels", labels),
+        label_check("labels", None if labels is None else [*labels, IGNORED_LABEL]),
     )
 
 
 def own_labels(values: Values) -> Sequence[str]:
-    """The labels of an example's tokens."""
+    """The labels of an example's tokens, but for those that are not to be learnt."""
     labels = values["labels"]
     assert not isinstance(labels, str | float | int)
-    return labels
+    return [label for label in labels if label != IGNORED_LABEL]
 
 
 def token_label_row(
@@ -109,7 +121,7 @@ def token_label_row(
 def encode(examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None) -> EncodedExamples:
     """`targets`: a class for each id, IGNORED but for the first of a token."""
     special = text_ids(tokenizer, "fine-tuning")
-    numbers = {name: number for number, name in enumerate(examples.labels)}
+    numbers = {IGNORED_LABEL: IGNORED, **{name: number for number, name in enumerate(examples.labels)}}
     around = len(token_label_row([], [], special, shape)[0])
     ids, targets, cut = list[list[int]](), list[list[int]](), 0
     for tokens, labels in zip(examples.table["tokens"].to_pylist(), examples.table["labels"].to_pylist(), strict=True):

@@ -177,7 +177,8 @@ def test_conll_sentences_keep_their_tokens_and_broken_ones_are_counted(tmp_path:
     outcome, train, heldout, labels = run(tmp_path, "token_labels", {"kind": "conll", "paths": [str(path)]}, heldout_share=0.3)
     assert labels == ["B-LOC", "B-PER", "O"]
     assert len(train) + len(heldout) == 30
-    assert outcome.ledger.dropped == {"malformed": 2}
+    assert outcome.ledger.dropped == {"malformed": 1}
+    assert outcome.notes == {"structure": "no tokens: 1 document line", "tags": "IOB2 (BIO), learnt as they stand"}
     tokens = train[0]["tokens"]
     assert isinstance(tokens, list)
     assert tokens[1:] == [" sees", " York"]
