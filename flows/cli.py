@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from tasks.errors import UserError
+from tasks.errors import UserError, machine_fault
 
 if TYPE_CHECKING:
     from flows.dags import Loaded
@@ -45,10 +45,24 @@ def main() -> None:
     except UserError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except Exception:  # noqa: BLE001 - the last resort: told with its traceback, exit code 1
+    except ConnectionError as error:  # of a service, after all tries
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except Exception as error:  # noqa: BLE001 - the last resort: told with its traceback, exit code 1
+        told = lost_workers(error) or machine_fault(error)
+        if told is not None:
+            click.echo(f"error: {told}", err=True)
+            sys.exit(2)
         traceback.print_exc()
         click.echo("This is our fault, not yours. Please report it with the lines above.", err=True)
         sys.exit(1)
+
+
+def lost_workers(error: Exception) -> str | None:
+    """What is to be told of workers that were lost at every try; None for any other error."""
+    from tasks.cluster import LostWorkers
+
+    return str(error) if isinstance(error, LostWorkers) else None
 
 
 @cli.command()

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from model.training.allocation import allocation_environment
 from model.training.curve import CurvePoint, CurveReader
-from tasks.errors import UserError
+from tasks.errors import UserError, machine_fault
 from tasks.settings import Json, Placement, Section
 
 Entry = Callable[[dict[str, Json]], None]
@@ -174,7 +174,10 @@ class Launcher:
 def _failure(verdict: Path, log: Path, code: int) -> Exception:
     tail = log.read_text(errors="replace")[-3000:]
     if not verdict.exists():
-        return LostWorkers(f"the training process ended with code {code}; log: {log}\n{tail}")
+        how = f"ended with code {code}"
+        if code == -signal.SIGKILL:
+            how = "was killed, most often because memory ran out. Fix: lower its micro_rows, or concurrency, or take a machine with more"
+        return LostWorkers(f"the training process {how}; log: {log}\n{tail}")
     found = json.loads(verdict.read_text())
     if found["kind"] == "UserError":
         return UserError(found["message"])
@@ -240,7 +243,13 @@ def _call(spec: ChildSpec) -> None:
         torch.set_num_threads(spec.threads)
     module, name = spec.entry.split(":")
     entry: Entry = getattr(importlib.import_module(module), name)
-    entry(spec.job)
+    try:
+        entry(spec.job)
+    except Exception as error:
+        fault = machine_fault(error)
+        if fault is None:
+            raise
+        raise UserError(f"{spec.name}: {fault}") from error
 
 
 def _call_on_worker(config: dict[str, Json]) -> None:

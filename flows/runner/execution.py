@@ -1,6 +1,5 @@
 """Execution of a DAG with Prefect: each stage a task, its fingerprint the cache key, its result and lock in the workspace."""
 
-import errno
 import json
 import logging
 import shutil
@@ -29,7 +28,7 @@ from tasks.artifacts import AnyArtifact, Artifact, Workspace, as_artifact, descr
 from tasks.cluster import Launcher, LostWorkers, Training
 from tasks.contracts import ContractName, check_table
 from tasks.corpus.forgotten import read_forgotten
-from tasks.errors import UserError
+from tasks.errors import UserError, machine_fault
 from tasks.executor.filetasks import FileTasks
 from tasks.ledger import Receipt
 from tasks.promotion.champion import Registry
@@ -201,10 +200,11 @@ class Execution:
         try:
             self._check_space()
             outcome = stage.build(config, Given(inputs), partial_folder, self._tools(record))
-        except OSError as error:
-            if error.errno == errno.ENOSPC or "No space left" in str(error):
-                raise self._no_space(record.label, error) from error
-            raise
+        except Exception as error:
+            told = None if isinstance(error, UserError | LostWorkers) else machine_fault(error)
+            if told is None:
+                raise
+            raise UserError(f"{record.label}: {told}") from error
         check_unchanged(stage, config, found, self.workspace)
         outcome = replace(outcome, receipts=outcome.receipts + receipts(stage.contracts, partial_folder))
         record.seconds = time.monotonic() - started
@@ -252,15 +252,12 @@ class Execution:
         self.journal.end(run, "FINISHED")
 
     def _check_space(self) -> None:
-        if shutil.disk_usage(self.workspace.root).free < FREE_BYTES:
-            raise self._no_space("before it began", OSError())
-
-    def _no_space(self, label: str, error: OSError) -> UserError:
         free = shutil.disk_usage(self.workspace.root).free
-        return UserError(
-            f"{label}: no space left on the disk of {self.workspace.root} ({free / 2**20:,.0f} MB free). Free some, or choose "
-            "another disk with --workspace DIR; finished stages are kept."
-        )
+        if free < FREE_BYTES:
+            raise UserError(
+                f"no space left on the disk of {self.workspace.root} ({free / 2**20:,.0f} MB free). Free some, or choose "
+                "another disk with --workspace DIR; finished stages are kept."
+            )
 
 
 def await_end(future: PrefectFuture[Artifact]) -> None:
@@ -313,7 +310,8 @@ def may_retry(task: object, run: object, state: State[object]) -> bool:
         state.result(raise_on_failure=True)
     except (UserError, InterruptedError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError):
         return False
-    except (LostWorkers, OSError):
+    except (LostWorkers, OSError) as error:
+        logger.warning("%s, which may pass: tried again, at most %d times in all", str(error).splitlines()[0][:500], len(RETRY_SECONDS))
         return True
     except Exception:  # noqa: BLE001 - whatever else it was, it is reported by the task itself; here the answer is no
         return False

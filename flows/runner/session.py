@@ -29,8 +29,8 @@ from tasks.promotion.champion import Registry
 from tasks.report.facts import RunStory
 from tasks.scores import OWN, ScoreRow
 from tasks.settings import Json, identity
-from tasks.tracking.address import require_answer, tracking_address
-from tasks.tracking.journal import DRAIN_SECONDS, Journal, Sender, mlflow_run, start_sender
+from tasks.tracking.address import mlflow_problem, require_answer, tracking_address
+from tasks.tracking.journal import DRAIN_SECONDS, Journal, Sender, mlflow_run, read_bookmark, start_sender
 
 logger = logging.getLogger("wordmill")
 
@@ -53,9 +53,15 @@ def run_dag(
     lock = Lock()
 
     def registry() -> Registry:
+        problem = mlflow_problem(uri) if uri.startswith("http") else None
+        if problem is not None:
+            raise ConnectionError(f"MLflow at {uri} {problem}; what was made is kept. Fix: start it, then run the recipe again")
         found = mlflow_run(journal.path, journal.run, seconds=90.0)
         if found is None:
-            raise ConnectionError(f"MLflow at {uri} did not answer within 90 s; the model is kept, run the recipe again")
+            raise ConnectionError(
+                f"MLflow at {uri} has not taken this run within 90 s (see {journals / 'sender.log'}); what was made is kept. "
+                "Fix: run the recipe again"
+            )
         return Registry(uri, found, run_tags(flow_name), lock)
 
     execution = Execution(
@@ -186,13 +192,21 @@ def report_unsent(sender: Sender, journal: Journal, uri: str, seconds: float) ->
 
 @contextmanager
 def sampled(journal: Journal) -> Generator[None]:
-    """While open, the machine's load goes to the journal every few seconds, under MLflow's names for system metrics."""
+    """While open, the machine's load goes to the journal every few seconds, under MLflow's names for system metrics.
+
+    Should MLflow refuse the run, that is told now and not at its end.
+    """
     done = threading.Event()
 
     def sample() -> None:
         step = 0
+        is_told = False
         psutil.cpu_percent()
         while not done.wait(METRICS_SECONDS):
+            refusal = read_bookmark(journal.path).refused.get(journal.run)
+            if refusal is not None and not is_told:
+                logger.warning("MLflow does not take this run: %s The run goes on; its figures stay in %s.", refusal, journal.refused)
+                is_told = True
             memory = psutil.virtual_memory()
             figures = {
                 "system/cpu_utilization_percentage": psutil.cpu_percent(),

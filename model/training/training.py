@@ -138,8 +138,8 @@ class _Window:
         for step, (step_nats, norm) in enumerate(zip(nats, norms, strict=True), start=first_step):
             if not (math.isfinite(step_nats) and math.isfinite(norm)):
                 raise FloatingPointError(
-                    f"step {step}: loss {step_nats}, gradient norm {norm}: not finite. Lower optimizer.learning_rate "
-                    f"or clip_norm, raise warmup_steps, or set precision to float32; earlier checkpoints are kept"
+                    f"step {step}: loss {step_nats}, gradient norm {norm}: not finite. Lower optimizer.learning_rate or "
+                    f"optimizer.clip_norm, raise optimizer.warmup_steps, or set precision to float32; earlier checkpoints are kept"
                 )
         losses = [step_nats / max(1.0, count) for step_nats, count in zip(nats, counts, strict=True)]
         worst = max(range(len(losses)), key=losses.__getitem__)

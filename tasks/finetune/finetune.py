@@ -16,6 +16,7 @@ from model.config.training_config import TrainingConfig
 from model.training.curve import append_point, read_curve
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer, canonical
 from tasks.cluster import Launch, Training
+from tasks.errors import UserError
 from tasks.examples.kinds.kind import LabelledExamples
 from tasks.examples.pair_rows import told_start
 from tasks.examples.rows import read_examples
@@ -121,7 +122,10 @@ def train_finetune(told: dict[str, Json]) -> None:
         name: encode_set(one, tokenizer, model.trunk.config, start, config.seed, f"{place}: examples {name!r}")
         for name, one in examples.items()
     }
-    trained = _train(model, config, sets, special.pad, out, job.identity)
+    try:
+        trained = _train(model, config, sets, special.pad, out, job.identity)
+    except FloatingPointError as error:
+        raise UserError(f"{place}: {error}") from error
     if process_rank()[0] == 0:
         _write_result(trained, sets, added, model, out)
         tasks = {

@@ -9,6 +9,9 @@ from tasks.errors import UserError
 from tasks.inference.tracked_runs import known_run, models_of
 from tasks.tokenizer.encoding import END, END_TOKENS, START_TOKENS, first_id, load_tokenizer
 from tasks.tokenizer.objective_symbols import mask_name
+from tasks.tracking.address import require_answer
+from tasks.tracking.registered import FORMS as REGISTERED_FORMS
+from tasks.tracking.registered import REFERENCE, registered_version, version_folder
 
 if TYPE_CHECKING:
     import tokenizers
@@ -20,6 +23,13 @@ FORMS = "an artifact or Hugging Face folder, a run id, a fingerprint, or models:
 
 def resolve_model(reference: str, workspace: Workspace, tracking_uri: str, allow_pickle: bool = False) -> Path:
     """The Hugging Face folder that `reference` means. UserError, listing what was tried, when it means none."""
+    if REFERENCE.fullmatch(reference.rstrip("/")):
+        found = registered_version(reference, tracking_uri)
+        return check_folder(version_folder(reference, found, tracking_uri))
+    if reference.startswith("models:/") and not reference.startswith("models:/m-"):  # the id of a logged model
+        raise UserError(
+            f"MODEL {reference}: expected {REGISTERED_FORMS}. Fix: add an alias or a version, such as {reference.rstrip('/')}@champion."
+        )
     if reference.startswith(("models:/", "runs:/")):
         return _download(reference, tracking_uri)
     folder = Path(reference).expanduser()
@@ -134,6 +144,7 @@ def _by_fingerprint(prefix: str, workspace: Workspace) -> Path | None:
 
 def _by_run(run_id: str, workspace: Workspace, tracking_uri: str) -> Path | None:
     """The model that an MLflow run, or one of its stages, made or took from the workspace; else the one it logged."""
+    require_answer(tracking_uri)
     import mlflow
 
     client = mlflow.MlflowClient(tracking_uri, tracking_uri)
@@ -150,6 +161,7 @@ def _by_run(run_id: str, workspace: Workspace, tracking_uri: str) -> Path | None
 
 def _download(uri: str, tracking_uri: str) -> Path:
     """The folder below a registered or logged model. UserError when nothing is registered so."""
+    require_answer(tracking_uri)
     import mlflow
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException

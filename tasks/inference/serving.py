@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas  # here and not in `predict`: mlflow reads the annotations of that, and warns where it cannot
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
@@ -41,9 +42,10 @@ class ServedModel(PythonModel):
         self, context: PythonModelContext, model_input: pandas.DataFrame, params: Params | None = None
     ) -> pandas.DataFrame:
         """Column `prompt` in, column `text` out; a classifier's text is the label, a masked model's the prompt filled in."""
-        if "prompt" not in model_input.columns:
-            raise UserError(f"columns {', '.join(map(str, model_input.columns))}: expected one called prompt")
-        texts = [text for prompt in model_input["prompt"] for text in self._answer(str(prompt), params or {})]
+        try:
+            texts = [text for prompt in prompts_of(model_input) for text in self._answer(prompt, params or {})]
+        except UserError as error:  # so that the caller is told our words, with status 400
+            raise MlflowException.invalid_parameter_value(str(error)) from error
         return pandas.DataFrame({"text": texts})
 
     def _answer(self, prompt: str, params: Params) -> list[str]:
@@ -68,6 +70,19 @@ class ServedModel(PythonModel):
         if isinstance(self.model, MultipleChoice):
             return [choose_text(self.model, self.tokenizer, prompt)[0].name]
         raise UserError(f"a {type(self.model).__name__} cannot answer a single prompt")
+
+
+def prompts_of(table: pandas.DataFrame) -> list[str]:
+    """The column `prompt`. UserError for one that is not there, and for rows that have no text in it."""
+    if "prompt" not in table.columns:
+        raise UserError(f"columns {', '.join(map(str, table.columns))}: expected one called prompt")
+    cells: list[object] = table["prompt"].tolist()
+    empty = [(row, cell) for row, cell in enumerate(cells) if not isinstance(cell, str)]
+    if empty:
+        row, cell = empty[0]
+        found = "null" if cell is None or cell != cell else type(cell).__name__
+        raise UserError(f"prompt of row {row} (of {len(empty)} such, {len(cells)} in all) is {found}, expected text. Fix: leave it out.")
+    return [cell for cell in cells if isinstance(cell, str)]
 
 
 def _sampling(params: Params, ends: frozenset[int]) -> "Sampling":

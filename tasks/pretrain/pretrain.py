@@ -221,16 +221,11 @@ def train_pretrain(told: dict[str, Json]) -> None:
     torch.manual_seed(training.seed)
     model = new_model(job.model, rows.header.vocab_size, job.objective)
     filled = 0 if job.word_vectors is None else use_word_vectors(model, tokenizer, job.word_vectors)
-    result = train(
-        model,
-        open_batches(job, rows, tokenizer),
-        open_batches(job, held, tokenizer),
-        training,
-        job.optimizer,
-        out / "checkpoints",
-        job.identity,
-        partial(append_point, out),
-    )
+    batches, judged = open_batches(job, rows, tokenizer), open_batches(job, held, tokenizer)
+    try:
+        result = train(model, batches, judged, training, job.optimizer, out / "checkpoints", job.identity, partial(append_point, out))
+    except FloatingPointError as error:
+        raise UserError(f"pretrain: {error}") from error
     if process_rank()[0] == 0:
         special = special_ids(tokenizer, "pretrain")
         ids = {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tasks.errors import UserError
 from tasks.ledger import Ledger, StageOutcome
 from tasks.settings import Section
+from tasks.tracking.registered import registered_version, version_folder
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -51,35 +51,16 @@ class ChampionConfig(Section):
 
 def fetch_champion(config: ChampionConfig, out: Path, registry: Registry) -> StageOutcome:
     """Copy the registered model's folder into the workspace, so that what starts from it is traceable."""
-    import mlflow
-    from mlflow.artifacts import download_artifacts
-
-    mlflow.set_tracking_uri(registry.uri)
     with registry.lock:
-        local = Path(download_artifacts(artifact_uri=config.uri))
-    folder = next(path.parent for path in sorted(local.rglob("config.json")) if (path.parent / "model.safetensors").exists())
+        folder = version_folder(config.uri, registered_version(config.uri, registry.uri), registry.uri)
     shutil.copytree(folder, out / "model")
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(folder / name, out / name)
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, out / name)
     return StageOutcome(Ledger(rows_out=1), notes={"uri": config.uri})
 
 
 def champion_digest(config: ChampionConfig, registry_uri: str) -> dict[str, str]:
     """Which version the alias stands for now. UserError when nothing is registered under it."""
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    client = mlflow.MlflowClient(registry_uri, registry_uri)
-    name, _, alias = config.uri.removeprefix("models:/").partition("@")
-    try:
-        if alias:
-            found = client.get_model_version_by_alias(name, alias)
-        else:
-            name, _, version = name.partition("/")
-            found = client.get_model_version(name, version)
-    except MlflowException as error:
-        raise UserError(
-            f"{config.uri}: nothing is registered under it at {registry_uri} ({str(error)[:200]}). "
-            "Run a pretraining recipe first: wordmill run configs/demo.yaml"
-        ) from error
+    found = registered_version(config.uri, registry_uri)
     return {config.uri: found.tags.get("wordmill.fingerprint", f"version {found.version}")}

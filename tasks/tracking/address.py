@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
 from tasks.artifacts import Workspace
@@ -20,11 +21,23 @@ def tracking_address(uri: str | None, workspace: Workspace) -> str:
     Where it is the server that `make up` started in this workspace, its password is put into the environment unless another
     is there: that is where MLflow's client looks for it.
     """
-    address = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.root / 'mlflow.db'}"
+    address = without_password(uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.root / 'mlflow.db'}")
     if address.startswith("http") and "MLFLOW_TRACKING_USERNAME" not in os.environ and is_own(address, workspace):
         user, _, password = (workspace.root / PASSWORD).read_text().strip().partition(":")
         os.environ |= {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
     return address
+
+
+def without_password(address: str) -> str:
+    """The address of a server without `user:password@`, which goes to the environment where no other stands there, and nowhere else."""
+    parts = urlsplit(address)
+    if not parts.scheme.startswith("http") or "@" not in parts.netloc:
+        return address
+    pair, _, host = parts.netloc.rpartition("@")
+    user, _, password = pair.partition(":")
+    if "MLFLOW_TRACKING_USERNAME" not in os.environ:
+        os.environ |= {"MLFLOW_TRACKING_USERNAME": unquote(user), "MLFLOW_TRACKING_PASSWORD": unquote(password)}
+    return urlunsplit(parts._replace(netloc=host))
 
 
 def is_own(address: str, workspace: Workspace) -> bool:
@@ -74,6 +87,8 @@ def silent(url: str, authorization: str | None = None) -> str | None:
     try:
         urlopen(Request(url, headers={} if authorization is None else {"Authorization": authorization}), timeout=5).close()
     except HTTPError as error:
+        if error.code == 403 and b"host" in error.read(500).lower():
+            return f"does not take requests for the host {urlsplit(url).hostname} (403; its option --allowed-hosts says which it takes)"
         if error.code in (401, 403):
             return f"refuses {'us without a password' if authorization is None else 'this password'} ({error.code} {error.reason})"
         return None if error.code < 500 else f"does not answer ({error.code} {error.reason})"

@@ -202,8 +202,8 @@ def mlflow_run(journal: Path, run: str, seconds: float) -> str | None:
             return bookmark.runs[run]
         if run in bookmark.refused:
             raise UserError(
-                f"MLflow refused this run: {bookmark.refused[run]}. Fix: mend that (a deleted experiment can be restored, or "
-                f"the recipe be given another name), then run again; the figures are kept in {journal.with_suffix('.refused')}."
+                f"MLflow refused this run: {bookmark.refused[run].rstrip('.')}. Then run again: what was made is kept, and the figures of "
+                f"this run are in {journal.with_suffix('.refused')}."
             )
         time.sleep(0.1)
     return None

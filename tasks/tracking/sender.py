@@ -245,8 +245,18 @@ def create_run(entry: Entry, client: "MlflowClient", runs: dict[str, str], artif
 
 
 def experiment_id(client: "MlflowClient", name: str, artifacts: Path | None) -> str:
-    """The experiment of that name, created if need be; without a server its files go below `artifacts`."""
+    """The experiment of that name, created if need be; without a server its files go below `artifacts`.
+
+    MlflowException, which is for good, for one that was deleted: MLflow would find it, and then take no run.
+    """
+    from mlflow.exceptions import MlflowException
+
     found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise MlflowException.invalid_parameter_value(
+            f"its experiment {name!r} was deleted. Fix: MLFLOW_TRACKING_URI={client.tracking_uri} mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}, or give the recipe another name."
+        )
     if found is not None:
         return found.experiment_id
     location = None if artifacts is None else (artifacts / name).as_uri()

@@ -255,7 +255,9 @@ def test_deleted_experiment_is_told_at_once(tmp_path: Path, uri: str) -> None:
     client.delete_experiment(client.create_experiment("experiment"))
     journal = Journal(tmp_path / "journal", "experiment", "first", {})
     send(journal.path, client, tmp_path)
-    with pytest.raises(UserError, match=r"MLflow refused this run: .*active.*Fix: .*restored"):
+    with pytest.raises(
+        UserError, match=r"MLflow refused this run: .*deleted. Fix: .*mlflow experiments restore --experiment-id \d+, or .*another name"
+    ):
         mlflow_run(journal.path, journal.run, seconds=60)
 
 
@@ -285,6 +287,16 @@ def test_silent_server_is_refused_and_a_database_is_not_asked() -> None:
     require_answer("sqlite:////absent/mlflow.db")
     with pytest.raises(UserError, match="MLflow at http://127.0.0.1:1 does not answer"):
         require_answer("http://127.0.0.1:1")
+
+
+def test_password_in_an_address_goes_to_the_environment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    assert tracking_address("http://me:p%40ss@127.0.0.1:1/sub", Workspace(tmp_path)) == "http://127.0.0.1:1/sub"
+    assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("me", "p@ss")
+    assert tracking_address("http://you:other@127.0.0.1:1", Workspace(tmp_path)) == "http://127.0.0.1:1"
+    assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "p@ss"
 
 
 class Server:

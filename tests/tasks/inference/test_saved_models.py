@@ -8,6 +8,7 @@ import pandas
 import pytest
 import tokenizers
 import torch
+from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
 
 import tasks.inference.serving
@@ -128,16 +129,19 @@ def test_registered_model_answers_and_is_found_by_alias_and_run(artifact: Path, 
             pip_requirements=["torch"],
         )
     mlflow.MlflowClient().set_registered_model_alias("toy", "champion", "1")
-    for name in ("models:/toy@champion", "models:/toy/1"):
+    for name in ("models:/toy@champion", "models:/toy/1", "models:/toy/latest"):
         found = resolve_model(name, workspace, tracking_uri)
         assert (found / "model.safetensors").read_bytes() == (artifact / "model" / "model.safetensors").read_bytes()
     for run in (parent.info.run_id, child.info.run_id, "a" * 32):
         assert resolve_model(run, workspace, tracking_uri) == artifact / "model"
     elsewhere = resolve_model(child.info.run_id, Workspace(workspace.root / "empty"), tracking_uri)
     assert (elsewhere / "config.json").is_file()
-    with pytest.raises(UserError, match="models:/toy@nobody: not found"):
+    with pytest.raises(UserError, match="models:/toy@nobody: 'toy' has no such version or alias"):
         resolve_model("models:/toy@nobody", workspace, tracking_uri)
     served = mlflow.pyfunc.load_model("models:/toy@champion")
     answer = served.predict(pandas.DataFrame({"prompt": ["rain", ""]}))
     assert list(answer.columns) == ["text"]
     assert len(answer) == 2
+    for empty in (None, float("nan")):
+        with pytest.raises(MlflowException, match=r"prompt of row 1 \(of 1 such, 2 in all\) is null"):
+            served.predict(pandas.DataFrame({"prompt": ["rain", empty]}))

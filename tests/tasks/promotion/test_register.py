@@ -11,7 +11,7 @@ from tasks.artifacts import PretrainedModel, Report, Scores, Workspace, as_artif
 from tasks.errors import UserError
 from tasks.examples.kinds.table import KINDS
 from tasks.ledger import StageOutcome
-from tasks.promotion.champion import ChampionConfig, Registry, champion_digest
+from tasks.promotion.champion import ChampionConfig, Registry, champion_digest, fetch_champion
 from tasks.promotion.gate import RegisterConfig, Standing, decide, is_better, standing
 from tasks.promotion.register import Registration, challenger_name, register_model
 from tasks.scores import OWN, ScoreRow, write_scores
@@ -160,11 +160,30 @@ def test_metric_that_the_suite_did_not_measure_is_named(tmp_path: Path) -> None:
 
 
 def test_champion_that_does_not_exist_is_refused(registry: Registry) -> None:
-    with pytest.raises(UserError, match="models:/absent@champion: nothing is registered under it"):
+    with pytest.raises(UserError, match="models:/absent@champion: nothing is registered as 'absent'"):
         champion_digest(ChampionConfig(uri="models:/absent@champion"), registry.uri)
 
 
 def test_identity_of_the_champion_is_its_fingerprint(tmp_path: Path, registry: Registry) -> None:
     register(tmp_path, registry, "known", "1111", 2.0)
-    uris = ("models:/known@champion", "models:/known/1")
+    uris = ("models:/known@champion", "models:/known/1", "models:/known/latest")
     assert [champion_digest(ChampionConfig(uri=uri), registry.uri) for uri in uris] == [{uri: "1111"} for uri in uris]
+
+
+def test_latest_is_the_newest_version_and_a_wrong_name_is_told_what_is_there(tmp_path: Path, registry: Registry) -> None:
+    for number in range(1, 12):
+        register(tmp_path, registry, "many", f"{number:04}", 2.0)
+    assert champion_digest(ChampionConfig(uri="models:/many/latest"), registry.uri) == {"models:/many/latest": "0011"}
+    with pytest.raises(UserError, match=r"'many' has no such version or alias at .*, but versions 11, 10, .* and @champion \(version 1\)"):
+        champion_digest(ChampionConfig(uri="models:/many/99"), registry.uri)
+    with pytest.raises(UserError, match="models:/many: expected models:/NAME@ALIAS, models:/NAME/VERSION or models:/NAME/latest"):
+        champion_digest(ChampionConfig(uri="models:/many"), registry.uri)
+    with pytest.raises(UserError, match="absent.db does not exist"):
+        champion_digest(ChampionConfig(uri="models:/many/1"), f"sqlite:///{tmp_path}/absent.db")
+    assert not (tmp_path / "absent.db").exists()
+
+
+def test_champion_whose_files_are_gone_is_told_with_version_and_place(tmp_path: Path, registry: Registry) -> None:
+    register(tmp_path, registry, "gone", "1111", 2.0)
+    with pytest.raises(UserError, match=r"version 1 of 'gone' is registered at .*, but its files, stored at .*, cannot be had"):
+        fetch_champion(ChampionConfig(uri="models:/gone@champion"), tmp_path / "out", registry)
