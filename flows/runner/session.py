@@ -185,7 +185,9 @@ def report_unsent(sender: Sender, journal: Journal, uri: str, seconds: float) ->
     """Say so when MLflow did not take everything."""
     left = sender.drain(seconds)
     if journal.refused.exists():
-        logger.warning("MLflow at %s refused figures of this run; they are kept with its words in %s", uri, journal.refused)
+        why = read_bookmark(journal.path).refused.get(journal.run)
+        told = "" if why is None else f": {why.rstrip('.')}"
+        logger.warning("MLflow at %s refused figures of this run%s. They are kept with its words in %s", uri, told, journal.refused)
     if left:
         logger.warning("MLflow at %s has not taken %d entries yet; they wait in %s and the next run sends them", uri, left, sender.folder)
 

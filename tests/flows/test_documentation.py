@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
+from pydantic import TypeAdapter
 
 from flows.cli import cli
 from flows.dags import load
+from flows.recipe import Recipe
 from flows.recipe_file import checked, read_recipe
 from tasks.evaluate.evaluate import EvaluateConfig
 
@@ -139,3 +141,22 @@ def test_every_module_begins_with_its_term() -> None:
     paths = [path for package in ("flows", "tasks", "model") for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"]
     first = {path: path.read_text(encoding="utf-8").partition("\n")[0].removeprefix('"""') for path in paths}
     assert [f"{path.relative_to(ROOT)}: {line}" for path, line in first.items() if vague.match(line)] == []
+
+
+def yaml_blocks() -> list[tuple[str, str]]:
+    """Every YAML example of README.md and docs/, with its page and number."""
+    found: list[tuple[str, str]] = []
+    for page in PAGES:
+        blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        found += [(f"{page} {number}", block) for number, block in enumerate(blocks, 1)]
+    return found
+
+
+@pytest.mark.parametrize(("place", "block"), yaml_blocks(), ids=[place for place, _ in yaml_blocks()])
+def test_yaml_of_a_page_is_part_of_a_recipe(place: str, block: str, tmp_path: Path) -> None:
+    (tmp_path / "page.yaml").write_text(block, encoding="utf-8")
+    sections = read_recipe(str(tmp_path / "page.yaml"), [])
+    assert sections, place
+    for name, told in sections.items():
+        annotation = Recipe.model_fields[name].annotation
+        TypeAdapter(annotation).validate_python(told)
