@@ -18,7 +18,7 @@ from tasks.tracking.journal import Journal, start_sender
 
 def score(model: str, suite: str, overrides: Sequence[str], workspace: Path) -> list[ScoreRow]:
     """The rows of the score table; figures also go to the MLflow experiment `evaluate`, one run per call."""
-    config = checked(EvaluateConfig, read_recipe(suite, overrides))
+    config = checked(EvaluateConfig, read_recipe(suite, overrides, "suite"))
     opened = Workspace(workspace).open()
     address = tracking_address(None, opened)
     require_answer(address)

@@ -210,6 +210,18 @@ class FinetuneRecipe(HoldingOut):
         assert start is not None
         return start
 
+    @property
+    def used_examples(self) -> tuple[AnyExamples, ...]:
+        """Those that a fine-tuning learns from. The others are not read: in a recipe from raw text they guard the corpus, here nothing."""
+        used = {name for tuning in self.finetune for name in tuning.sets}
+        return tuple(entry for entry in self.examples if entry.name in used)
+
+    @property
+    def unused(self) -> str:
+        """What a plan and a run say of the others; empty where there are none."""
+        names = [entry.name for entry in self.examples if entry not in self.used_examples]
+        return f"examples {', '.join(names)}: left out, no fine-tuning names them" if names else ""
+
     @model_validator(mode="after")
     def _fits_together(self) -> "FinetuneRecipe":
         if (self.champion is None) == (self.base is None):

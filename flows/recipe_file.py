@@ -38,16 +38,16 @@ class RecipeText:
         return f"{self.place}: {dotted}" if dotted else self.place
 
 
-def read_recipe(path: str, overrides: Sequence[str]) -> RecipeText:
-    """Parse the file and lay the overrides (`a.b=c`, values as YAML) over it."""
+def read_recipe(path: str, overrides: Sequence[str], what: str = "recipe") -> RecipeText:
+    """Parse the file and lay the overrides (`a.b=c`, values as YAML) over it. Messages call the file a `what`."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: no such recipe.{_nearby(Path(path))}") from None
+        raise UserError(f"{path}: no such {what}.{_nearby(Path(path), what)}") from None
     except (IsADirectoryError, PermissionError) as error:
-        raise UserError(f"{path}: {error.strerror}; expected a recipe, a YAML file.") from error
+        raise UserError(f"{path}: {error.strerror}; expected a {what}, a YAML file.") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}. Save the recipe as UTF-8.") from error
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}. Save the {what} as UTF-8.") from error
     recipe = RecipeText(path, {})
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -73,11 +73,11 @@ def checked(kind: type[AnySection], recipe: RecipeText) -> AnySection:
         raise UserError("\n".join(_explain(kind, recipe, fault) for fault in error.errors())) from error
 
 
-def _nearby(path: Path) -> str:
-    folder = path.parent if path.parent.is_dir() else Path("configs")
+def _nearby(path: Path, what: str) -> str:
+    folder = path.parent if path.parent.is_dir() else Path("configs/suites" if what == "suite" else "configs")
     names = [str(folder / p.name) for p in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
     close = difflib.get_close_matches(str(path), names, n=1)
-    return f" Did you mean {close[0]}?" if close else (f" Recipes here: {', '.join(names)}." if names else "")
+    return f" Did you mean {close[0]}?" if close else (f" {what.capitalize()}s here: {', '.join(names)}." if names else "")
 
 
 def _note_lines(node: yaml.Node, keys: tuple[Key, ...], recipe: RecipeText) -> None:

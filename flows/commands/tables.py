@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.recipe import AnyRecipe, Recipe
+from flows.recipe import AnyRecipe, FinetuneRecipe, Recipe
 from flows.runner.plan import Planned
 from flows.runner.summaries import amount, duration, reasons
 from model.training.budget import ParameterCount, TrainingMemory, count_parameters, flops_per_token, training_memory
@@ -38,8 +38,10 @@ def run_table(summary: Mapping[str, object]) -> str:
     lines = [rendered(table), *([score_table(scores)] if scores else []), ""]
     lines.append(f"{ran} ran, {len(stages) - ran} cached, {duration(float(str(summary['seconds'])))}")
     lines.append(f"report: {summary['report']}")
-    if summary["model"]:
-        lines.append(f"model:  {summary['model']}")
+    registered: list[Mapping[str, str]] = summary["registered"]  # type: ignore[assignment]
+    for number, model in enumerate(registered):
+        verdict = "champion" if model["promoted"] == "true" else "not promoted"
+        lines.append(f"{'model:' if number == 0 else '':<7} {model['uri']} ({verdict}: {model['why']})")
     lines.append(f"MLflow: {summary['tracking']}")
     return "\n".join(lines)
 
@@ -61,7 +63,8 @@ def plan_table(rows: Sequence[Planned], recipe: AnyRecipe) -> str:
     total = f"{len(waiting)} will run, {len(rows) - len(waiting)} cached"
     if known:
         total += f"; those that ran before took {duration(sum(known))} then"
-    return "\n".join([rendered(table), total, *([budget_line(plan_budget(recipe))] if isinstance(recipe, Recipe) else [])])
+    unused = [recipe.unused] if isinstance(recipe, FinetuneRecipe) and recipe.unused else []
+    return "\n".join([rendered(table), total, *unused, *([budget_line(plan_budget(recipe))] if isinstance(recipe, Recipe) else [])])
 
 
 def plan_json(rows: Sequence[Planned], recipe: AnyRecipe) -> dict[str, object]:

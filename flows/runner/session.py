@@ -68,6 +68,8 @@ def run_dag(
         workspace, journal, launcher, files, recipe.concurrency, registry, uri, lambda: story(execution, time.monotonic() - clock)
     )
     journal.params(journal.run, flattened(identity(recipe)))
+    if isinstance(recipe, FinetuneRecipe) and recipe.unused:
+        logger.warning("%s", recipe.unused)
     status = "FAILED"
     try:
         with sampled(journal):

@@ -78,6 +78,11 @@ def chosen_tasks(
             suited.append("objective_loss")
         return suited
     for task in config.tasks:
+        if task in ("bits_per_byte", "samples") and not isinstance(model, LanguageModel):
+            raise UserError(
+                f"evaluate.tasks: {task} needs a model that writes, found a {type(model).__name__}. Fix: give a language model; "
+                "this one is scored on its held-out examples by the recipe that trains it (wordmill run)."
+            )
         if task in ("bits_per_byte", "objective_loss") and not has_text:
             raise UserError(f"evaluate.tasks: {task} needs text. Fix: set evaluate.documents to python, or give a corpus.")
         if task == "objective_loss" and (objective is None or objective.kind == "causal"):
@@ -86,7 +91,9 @@ def chosen_tasks(
                 "Fix: leave it out; bits_per_byte judges what follows a text."
             )
         if task not in TEXT_TASKS and task != kind:
-            raise UserError(f"evaluate.tasks: {task} needs examples of that kind, found {kind or 'none'}. Fix: leave it out.")
+            found = f"those of {kind}" if kind else "none: a suite by itself has no examples"
+            instead = f"name {kind}" if kind else "score the model with the recipe that trains it (wordmill run)"
+            raise UserError(f"evaluate.tasks: {task} needs examples of that kind, found {found}. Fix: {instead}.")
     return [task for task in (*KINDS, *TEXT_TASKS) if task in config.tasks]
 
 

@@ -1,5 +1,6 @@
 """Evaluation suite: its settings, and which documents and examples they choose."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from tasks.examples.rows import read_examples
 from tasks.reading.stdlib import python_digest, python_texts
 from tasks.sampling import HELDOUT_SEED, HELDOUT_SHARE, hash_keys, is_heldout, sample_documents
 from tasks.settings import Later, Placement, Section
+
+logger = logging.getLogger("wordmill")
 
 TEXT_TASKS = ("bits_per_byte", "objective_loss", "samples")  # beside those of labelled examples, a task a kind
 
@@ -123,6 +126,10 @@ def heldout_examples(config: EvaluateConfig, folder: Path) -> LabelledExamples:
     if examples.table.num_rows == 0:
         raise UserError("evaluate: no held-out examples. Fix: add examples, or raise the held-out share.")
     chosen = _lowest(examples.table["id"].to_pylist(), config.max_examples, config.seed)
+    if len(chosen) < examples.table.num_rows:
+        logger.info(
+            "evaluate: judged on %s of %s held-out examples (evaluate.max_examples)", f"{len(chosen):,}", f"{examples.table.num_rows:,}"
+        )
     return LabelledExamples(examples.kind, examples.labels, examples.table.take(pa.array(chosen)))
 
 

@@ -9,7 +9,7 @@ from tasks.errors import UserError
 from tasks.inference.tracked_runs import known_run, models_of
 from tasks.tokenizer.encoding import END, END_TOKENS, START_TOKENS, first_id, load_tokenizer
 from tasks.tokenizer.objective_symbols import mask_name
-from tasks.tracking.address import require_answer
+from tasks.tracking.address import is_yet_to_be_made, require_answer
 from tasks.tracking.registered import FORMS as REGISTERED_FORMS
 from tasks.tracking.registered import REFERENCE, registered_version, version_folder
 
@@ -23,6 +23,12 @@ FORMS = "an artifact or Hugging Face folder, a run id, a fingerprint, or models:
 
 def resolve_model(reference: str, workspace: Workspace, tracking_uri: str, allow_pickle: bool = False) -> Path:
     """The Hugging Face folder that `reference` means. UserError, listing what was tried, when it means none."""
+    is_empty = is_yet_to_be_made(tracking_uri)
+    if is_empty and reference.startswith(("models:/", "runs:/")):
+        raise UserError(
+            f"MODEL {reference}: nothing is registered in {workspace.root} yet. Fix: wordmill run registers a model; "
+            "--workspace DIR names another workspace."
+        )
     if REFERENCE.fullmatch(reference.rstrip("/")):
         found = registered_version(reference, tracking_uri)
         return check_folder(version_folder(reference, found, tracking_uri))
@@ -43,7 +49,7 @@ def resolve_model(reference: str, workspace: Workspace, tracking_uri: str, allow
             return found
         tried.append(f"no model with fingerprint {reference}… in {workspace.root}")
     if re.fullmatch(r"[0-9a-f]{32}", reference):
-        found = _by_run(reference, workspace, tracking_uri)
+        found = None if is_empty else _by_run(reference, workspace, tracking_uri)
         if found is not None:
             return found
         tried.append(f"no run of that id with a model at {tracking_uri}")

@@ -9,6 +9,7 @@ from tasks.errors import UserError
 from tasks.inference.tracked_runs import MODEL_STAGES, known_run, models_of
 from tasks.lineage.step_trace import TRAINING, TracedRun, read_run
 from tasks.promotion.champion import ChampionConfig, champion_digest
+from tasks.tracking.address import is_yet_to_be_made
 
 FORMS = "an MLflow run id, a fingerprint, an artifact's folder, or models:/NAME@ALIAS"
 UPWARD = ("base", "model")  # inputs by which a model, its scores or its registration lead to what it was made from
@@ -86,9 +87,8 @@ def _by_run(run_id: str, workspace: Workspace, tracking_uri: str) -> Path | None
     """The first model of a run, or of one of its stages, that lies in the workspace."""
     import mlflow
 
-    database = Path(tracking_uri.removeprefix("sqlite:///"))
-    if tracking_uri.startswith("sqlite:///") and not database.is_file():
-        return None  # MLflow would make one
+    if is_yet_to_be_made(tracking_uri):
+        return None
     client = mlflow.MlflowClient(tracking_uri, tracking_uri)
     run = known_run(client, run_id)
     found = [_by_fingerprint(run_id, fingerprint, workspace) for fingerprint in ([] if run is None else models_of(client, run))]

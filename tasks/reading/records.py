@@ -161,9 +161,7 @@ class _JsonReader:
         value, mended = parse(text)
         return value, line.charset, (*line.repairs, *(("bom",) if len(text) < len(line.text) else ()), *mended)
 
-    def _deep(
-        self, number: int, raw: bytes, fields: dict[str, object], charset: str | None, repairs: tuple[str, ...]
-    ) -> Record | Fault:
+    def _deep(self, number: int, raw: bytes, fields: dict[str, object], charset: str | None, repairs: tuple[str, ...]) -> Record | Fault:
         """What only the fast parser reads: as it is, unless a wanted number lost digits."""
         if any(_is_inexact(fields.get(name)) for name, _ in self._keys):
             return Fault("malformed", len(raw), shown(b"nested too deep: " + raw), number)

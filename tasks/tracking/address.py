@@ -40,6 +40,16 @@ def without_password(address: str) -> str:
     return urlunsplit(parts._replace(netloc=host))
 
 
+def is_yet_to_be_made(address: str) -> bool:
+    """Whether the address is a database that does not exist: nothing is known there, and asking would make it, with its folder."""
+    if not address.startswith("sqlite"):
+        return False
+    from sqlalchemy.engine import make_url
+
+    database = make_url(address).database
+    return database is not None and not Path(database).exists()
+
+
 def is_own(address: str, workspace: Workspace) -> bool:
     """Whether the address is that of the MLflow server that `make up` started in this workspace, whose password is there."""
     if not (workspace.root / PASSWORD).exists():

@@ -55,6 +55,14 @@ def test_model_from_elsewhere_is_tuned_registered_and_answers(mill: "Mill", comm
     assert said.out == "yes\n"
 
 
+def test_examples_that_no_tuning_names_are_left_out_with_a_word(command: Command, foreign: Path, tmp_path: Path) -> None:
+    spare = "  - {name: spare, kind: classification, source: {kind: jsonl, paths: [ABSENT.jsonl]}}\nfinetune:"
+    foreign.write_text(foreign.read_text().replace("finetune:", spare, 1))
+    done = command("plan", str(foreign), "--workspace", str(tmp_path / "workspace"))
+    assert (done.code, "examples: spare" in done.out) == (0, False)
+    assert "examples spare: left out, no fine-tuning names them" in done.out
+
+
 def test_folder_that_moved_is_the_same_base_and_one_that_changed_is_another(command: Command, foreign: Path, tmp_path: Path) -> None:
     def fingerprint(*overrides: str) -> str:
         done = command("plan", str(foreign), "--workspace", str(tmp_path / "workspace"), "--json", *overrides)

@@ -126,6 +126,18 @@ def test_missing_recipe_suggests_a_near_one(command: Command, recipe: Path) -> N
     assert said == f"error: {recipe.with_name('tinny.yaml')}: no such recipe. Did you mean {recipe}?\n"
 
 
+def test_missing_suite_is_called_a_suite(command: Command, tmp_path: Path) -> None:
+    said = command("evaluate", "model", "--suite", "configs/suites/quck.yaml", "--workspace", str(tmp_path / "workspace")).refusal()
+    assert said == "error: configs/suites/quck.yaml: no such suite. Did you mean configs/suites/quick.yaml?\n"
+
+
+def test_model_that_nobody_registered_leaves_no_database(command: Command, tmp_path: Path) -> None:
+    for reference in ("models:/nobody@champion", "0" * 32):
+        said = command("generate", reference, "hello", "--workspace", str(tmp_path / "workspace")).refusal()
+        assert f"MODEL {reference}" in said.replace("'", "")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_empty_recipe_is_refused(command: Command, tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("")
     assert "empty.yaml: found nothing, expected sections" in command("plan", str(tmp_path / "empty.yaml")).refusal()

@@ -18,10 +18,12 @@ from tasks.documents import DOCUMENTS, TableWriter
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig, evaluate, load_suite, score_model
 from tasks.evaluate.metrics import document_nats, unigram_nats
-from tasks.evaluate.suite import heldout_texts
+from tasks.evaluate.suite import heldout_examples, heldout_texts
+from tasks.examples.rows import read_examples
 from tasks.sampling import HELDOUT_SEED, HELDOUT_SHARE, is_heldout
 from tasks.tokenizer.encoding import encode_documents, load_tokenizer
 from tasks.tokenizer.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
+from tests.tasks.examples.prepared import from_rows
 
 TEXTS = {"t1": "rain falls", "t2": "rain rain", "v1": "rain falls on stone", "v2": "石头 stone"}
 
@@ -138,7 +140,7 @@ def test_classifier_cannot_be_scored_in_bits_per_byte(uniform: PretrainedModel, 
     size = load_tokenizer(uniform.path / "model").get_vocab_size()
     save_folder(folder, SequenceClassifier(ModelConfig(layers=1, width=16, heads=2, context=16), size, 2), {})
     (folder / "tokenizer.json").write_bytes((uniform.path / "model" / "tokenizer.json").read_bytes())
-    with pytest.raises(UserError, match="cannot be scored in bits per byte"):
+    with pytest.raises(UserError, match=r"bits_per_byte needs a model that writes, found a SequenceClassifier.*recipe that trains it"):
         score_model(EvaluateConfig(tasks=["bits_per_byte"]), folder, tmp_path, corpus=corpus.path)
 
 
@@ -156,3 +158,13 @@ def test_suite_file_is_read_and_a_wrong_key_is_named(tmp_path: Path) -> None:
 def test_quick_suite_of_the_repository_is_whole() -> None:
     config = load_suite(Path(__file__).parents[3] / "configs" / "suites" / "quick.yaml")
     assert config.documents == "python"
+
+
+def test_part_of_the_held_out_examples_is_said_to_be_a_part(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from_rows(tmp_path, "classification", [{"text": f"text {n}", "label": "odd" if n % 2 else "even"} for n in range(40)])
+    folder = next(tmp_path.glob("out-*"))
+    with caplog.at_level("INFO", "wordmill"):
+        kept = heldout_examples(EvaluateConfig(max_examples=5), folder)
+    held = read_examples(folder, "heldout").table.num_rows
+    assert kept.table.num_rows == 5 < held
+    assert f"judged on 5 of {held} held-out examples (evaluate.max_examples)" in caplog.text

@@ -1,0 +1,22 @@
+"""Tables that commands print."""
+
+from flows.commands.tables import run_table
+
+
+def test_every_registered_model_is_printed_with_the_reason() -> None:
+    models = [
+        {"uri": "models:/mill@champion", "promoted": "true", "why": "the first of its name"},
+        {"uri": "models:/mill-areas/7", "promoted": "false", "why": "not better: accuracy 0.3 against the champion's 0.4"},
+    ]
+    summary = {
+        "stages": [],
+        "scores": [],
+        "report": "report.html",
+        "model": models[0]["uri"],
+        "registered": models,
+        "tracking": "mlflow.db",
+        "seconds": 1.0,
+    }
+    said = run_table(summary).splitlines()
+    assert "model:  models:/mill@champion (champion: the first of its name)" in said
+    assert "        models:/mill-areas/7 (not promoted: not better: accuracy 0.3 against the champion's 0.4)" in said
