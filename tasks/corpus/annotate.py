@@ -67,7 +67,7 @@ class AnnotateConfig(Section):
     """What is mended and measured in every document."""
 
     stage: ClassVar[str] = "annotate"
-    revision: Literal[1] = 1
+    revision: Literal[2] = 2
     pages: PageConfig = PageConfig()
     repairs: RepairConfig = RepairConfig()
     pii: PiiConfig = PiiConfig()

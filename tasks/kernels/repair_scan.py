@@ -128,8 +128,6 @@ def _needs(data, table, max_newlines, max_marks):  # pyright: ignore
                 found |= MOJIBAKE
             if bits & _LEAD:
                 lead_end = end
-                if code < np.uint64(0xC4) and end < size and data[end] == 0x20:
-                    found |= MOJIBAKE
             if code == np.uint64(0x3000) and newline_end == start:
                 found |= INDENT
         start = end

@@ -7,6 +7,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -14,21 +15,40 @@ from pydantic import Field
 
 from tasks.settings import Section
 from tasks.text.lines import LineConfig, LineFilter
+from tasks.text.mojibake import without_mojibake
 from tasks.text.words import WordConfig, WordRemover
 
 LINE_ENDS = ("\r\n", "\r", "\x0b", "\x0c", "\x85", "\u2028", "\u2029")  # as Unicode has them
 LINE_SPACE = " \t\xa0\u3000"
 INDENT = re.compile("^\u3000[\u3000 \t\xa0]*", re.MULTILINE)
+ANY_SCRIPT = re.compile(
+    "[\u0300-\u034e\u0350-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe00-\ufe2f\U000e0100-\U000e01ef]"
+)
 PRIVATE_USE = re.compile("[\ue000-\uf8ff\U000f0000-\U0010ffff]")
-# What ftfy sees at once: it reads a text many times over, at 2 MB/s. Cut between two words of plain ASCII.
-SEGMENT = re.compile("(?s).{500,}?(?<=[!-~] )(?=[!-~])|.+")
 NONE_DROPPED: Mapping[str, int] = MappingProxyType({})
 PASSES = 8  # one repair can lay another bare, such as mojibake torn apart by a zero-width space
 
-# What may hold a joiner (U+200C, U+200D): the emoji that make one picture (family, flag, profession), and the scripts
-# that spell with it (Arabic, those of India, Tibetan, Burmese, Khmer, Mongolian). Any other joiner is dirt.
+# What is spelled with characters that nobody sees; elsewhere they are dirt. A joiner (U+200C, U+200D) stands between two
+# emoji of one picture (family, flag, profession), or beside a letter of a script that joins: Malayalam's chillu ends in one,
+# and Persian puts one between a Latin word and its ending. A zero-width space (U+200B) parts words of scripts without spaces.
 JOINED_EMOJI = "©®\u2190-\u2bff\u3030\u303d\u3297\u3299\ufe0f\U0001f000-\U0001faff"
-JOINED_SCRIPTS = "\u0600-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u18af\ufb50-\ufdff\ufe70-\ufefc"
+JOINED_SCRIPTS = (
+    "\u0590-\u0dff\u0f00-\u109f\u1780-\u18af\u1a20-\u1aaf\u1b00-\u1bff\ua800-\ua82f\ua8e0-\ua8ff\ua980-\uaaff"
+    "\uabc0-\uabff\ufb1d-\ufdcf\ufdf0-\ufdff\ufe70-\ufefc\U00011000-\U00011fff\U0001e900-\U0001e95f"
+)
+WITHOUT_SPACES = "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u1b00-\u1b7f\ua980-\ua9ff\uaa00-\uaadf"
+MONGOLIAN = "\u1820-\u18aa"  # its vowel separator, U+180E
+FLAG = "\U0001f3f4[\U000e0061-\U000e007a]{2}[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,4}\U000e007f"  # England, Texas: emoji tags
+DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202c\u2066-\u2069"  # marks, embeddings, isolates; an override is never meant
+HELD_IN_PLACES = ((0x061C, 0x061C), (0x180E, 0x180E), (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F))  # see _invisible
+RIGHT_TO_LEFT = re.compile("[\u0590-\u061b\u061d-\u08ff\ufb1d-\ufdcf\ufdf0-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
+
+# Letters and marks that the composed form takes apart, puts into another order, or gives another shape: Hebrew points, Arabic
+# vowels, Tibetan stacks, Burmese marks, letters of India that Unicode never composes, ideographs of compatibility.
+UNCOMPOSED = re.compile(
+    "[\u0591-\u05c7\u064b-\u0652\u0656-\u065f\u0670\u06d6-\u06ed\u08d3-\u08ff\u0958-\u095f\u09dc-\u09df\u0a33\u0a36\u0a59-\u0a5e"
+    "\u0b5c\u0b5d\u0f00-\u0fff\u1037-\u103a\uf900-\ufaff\ufb1d-\ufb4f\U0002f800-\U0002fa1f]+"
+)
 
 
 class RepairConfig(Section):
@@ -36,12 +56,20 @@ class RepairConfig(Section):
 
     line_ends: bool = Field(default=True, description="CRLF, CR, NEL, LS, PS, VT and FF become a line feed")
     mojibake: bool = Field(default=True, description="UTF-8 that was read as Latin-1 or Windows-1252, once or twice")
-    nfc: bool = Field(default=True, description="Unicode's composed form; full-width characters and quotes stay")
+    nfc: bool = Field(
+        default=True,
+        description="Unicode's composed form, where it composes; full-width characters, quotes and the order of Hebrew, Arabic "
+        "and Tibetan marks stay",
+    )
     invisible: bool = Field(
-        default=True, description="control, bidirectional, zero-width and tag characters, soft hyphens and noncharacters are removed"
+        default=True,
+        description="control, bidirectional, zero-width and tag characters, soft hyphens and noncharacters are removed; joiners stay "
+        "where a script or an emoji is spelled with them",
     )
     private_use: bool = Field(default=False, description="private-use characters are removed")
-    max_marks: int | None = Field(default=4, ge=1, description="combining marks on one character; scripts need three")
+    max_marks: int | None = Field(
+        default=4, ge=1, description="combining marks on one character; twice as many of Hebrew, Tibetan and others"
+    )
     trailing_spaces: bool = Field(default=True, description="white space before a line end is removed")
     ideographic_indent: bool = Field(default=False, description="U+3000 at the start of a line is removed")
     max_blank_lines: int | None = Field(default=2, ge=0, le=100, description="blank lines in a row; none at a text's two ends")
@@ -133,16 +161,15 @@ class Repairer:
         """The steps on characters."""
         scan = self._scan
         if needs & scan.MOJIBAKE:
-            text = _noted(text, _without_mojibake(text), "mojibake", flags)
+            text = _noted(text, without_mojibake(text), "mojibake", flags)
         if needs & scan.INVISIBLE:
-            flags.update(map(_kind_of_invisible, set(_invisible().findall(text))))
-            text = _invisible().sub("", text)
+            text = _without_invisible(text, flags)
         if needs & scan.PRIVATE:
             text = _noted(text, PRIVATE_USE.sub("", text), "private_use", flags)
         if self._config.nfc and not (composed and text.isascii()):
-            text = unicodedata.normalize("NFC", text)
+            text = _composed(text)
         if needs & scan.MARKS:
-            text = _noted(text, _tower(self._max_marks).sub(r"\1", text), "marks", flags)
+            text = _noted(text, _tower(self._max_marks).sub(partial(_cut, self._max_marks), text), "marks", flags)
         return text
 
     def _mend_space(self, text: str, needs: int) -> str:
@@ -173,45 +200,54 @@ def _without_surrogates(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _without_mojibake(text: str) -> str:
-    """ftfy's decoding alone: none of its other repairs, which would turn Chinese punctuation into ASCII."""
+def _composed(text: str) -> str:
+    if not UNCOMPOSED.search(text):
+        return unicodedata.normalize("NFC", text)
+    parts: list[str] = []
+    last = 0
+    for kept in UNCOMPOSED.finditer(text):
+        parts += (unicodedata.normalize("NFC", text[last : kept.start()]), kept[0])
+        last = kept.end()
+    return "".join(parts) + unicodedata.normalize("NFC", text[last:])
+
+
+def _without_invisible(text: str, flags: set[str]) -> str:
+    """Line by line where direction marks may be meant: beside letters that run from right to left."""
+    if not re.search(f"[{DIRECTIONS}]", text) or not RIGHT_TO_LEFT.search(text):
+        return _removed(_invisible(), text, flags)
     lines = text.split("\n")
-    suspicious = _mojibake()
-    for index, line in enumerate(lines):
-        if suspicious.search(line):
-            lines[index] = "".join(map(_decoded_again, SEGMENT.findall(line)))
-    return "\n".join(lines)
+    return "\n".join(_removed(_invisible(bool(RIGHT_TO_LEFT.search(line))), line, flags) for line in lines)
 
 
-def _decoded_again(text: str) -> str:
-    import ftfy
+def _removed(pattern: re.Pattern[str], text: str, flags: set[str]) -> str:
+    def gone(match: re.Match[str]) -> str:
+        if match[0][0] == "\U0001f3f4":
+            return match[0]
+        flags.add(_kind_of_invisible(match[0]))
+        return ""
 
-    return ftfy.fix_encoding(text) if _mojibake().search(text) else text
-
-
-@functools.cache
-def _mojibake() -> re.Pattern[str]:
-    """A character that a UTF-8 lead byte becomes, then those that trailing bytes become; or a control nobody means.
-
-    Quotes, dashes and ellipses alone prove nothing: é”“ and Ü“ are ends and beginnings of quotations.
-    """
-    typographic = "‚„‘’“”–—…•\xa0«»"
-    trailing = "\x80-\x9f\xa1-\xaa\xac-\xba\xbc-\xbf€ƒ†‡ˆ‰Š‹ŒŽ˜™š›œžŸ"
-    return re.compile(f"[\xc2-\xf4][{typographic}]{{0,2}}[{trailing}]|[ÂÃ] |[\x80-\x84\x86-\x9f]")
+    return pattern.sub(gone, text)
 
 
 @functools.cache
-def _invisible() -> re.Pattern[str]:
+def _invisible(are_directions_meant: bool = False) -> re.Pattern[str]:
+    """A flag that is spelled in tags, to be kept, or what is to go."""
     from tasks.kernels.repair_scan import INVISIBLE_RANGES
 
     planes = [(plane * 0x10000 + 0xFFFE, plane * 0x10000 + 0xFFFF) for plane in range(1, 17)]
-    ranges = [pair for pair in (*INVISIBLE_RANGES, *planes) if pair != (0x200B, 0x200F)]
-    always = "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges) + "\u200b\u200e\u200f"
-    joiner = "|".join(
-        f"(?<![{held}])[\u200c\u200d](?![{held}])|(?<=[{held}])[\u200c\u200d](?![{held}])|(?<![{held}])[\u200c\u200d](?=[{held}])"
-        for held in (JOINED_EMOJI + JOINED_SCRIPTS,)
+    ranges = [pair for pair in (*INVISIBLE_RANGES, *planes) if pair not in HELD_IN_PLACES]
+    always = (
+        "\u202d\u202e\u206a-\u206f\u2060-\u2065"
+        + "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
+        + ("" if are_directions_meant else DIRECTIONS)
     )
-    return re.compile(f"[{always}]|{joiner}")
+    joiner, emoji, script = "[\u200c\u200d]", f"[{JOINED_EMOJI}]", f"[{JOINED_SCRIPTS}]"
+    return re.compile(
+        f"{FLAG}|[{always}]"
+        f"|(?<!{script}){joiner}(?!{script})(?:(?<!{emoji}.)|(?!{emoji}))"
+        f"|(?<![{WITHOUT_SPACES}])\u200b(?![{WITHOUT_SPACES}])"
+        f"|(?<![{MONGOLIAN}])\u180e|\u180e(?![{MONGOLIAN}])"
+    )
 
 
 def _kind_of_invisible(character: str) -> str:
@@ -227,7 +263,12 @@ def _kind_of_invisible(character: str) -> str:
 
 @functools.cache
 def _tower(max_marks: int) -> re.Pattern[str]:
-    """Marks beyond the first `max_marks` on one character."""
+    """More marks than that on one character."""
     codes = (code for code in range(0x300, 0xE01F0) if unicodedata.category(chr(code)) in ("Mn", "Me"))
     marks = "".join(f"\\U{code:08x}" for code in codes)
-    return re.compile(f"([{marks}]{{{max_marks}}})[{marks}]+")
+    return re.compile(f"[{marks}]{{{max_marks + 1},}}")
+
+
+def _cut(max_marks: int, tower: re.Match[str]) -> str:
+    """A script's own marks may be twice as many: seven of Tibetan, five of Hebrew are spelled."""
+    return tower[0][: max_marks if ANY_SCRIPT.search(tower[0]) else 2 * max_marks]

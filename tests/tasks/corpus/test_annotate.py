@@ -12,6 +12,7 @@ from tasks.artifacts import AnnotatedCorpus
 from tasks.corpus.annotate import BATCH_BYTES, bounded
 from tasks.corpus.quality import QualityConfig, train_quality
 from tasks.errors import UserError
+from tests.clean_texts import CLEAN_TEXTS
 from tests.tasks.corpus_run import Bench, Row, all_bytes, document, ids, rows
 
 PROSE = (
@@ -37,6 +38,15 @@ def test_sound_text_is_left_as_it_is(tmp_path: Path):
     found = rows(clean, "documents-*.parquet")
     assert [(row["text"], row["language"], row["meta"]) for row in found] == [(PROSE, "en", []), (CHINESE, "zh", [])]
     assert clean.ledger.repaired_bytes == 0
+
+
+def test_clean_text_of_any_language_passes_unchanged_at_the_defaults(tmp_path: Path):
+    texts = [text for written in CLEAN_TEXTS.values() for text in written]
+    bench = Bench.open(tmp_path)
+    clean = bench.annotate(bench.raw([document(str(number), text) for number, text in enumerate(texts)]))
+    assert len(CLEAN_TEXTS) >= 20
+    assert [row["text"] for row in rows(clean, "documents-*.parquet")] == texts
+    assert clean.figures["repaired_documents"] == 0
 
 
 def test_statistics_stand_beside_each_document_in_its_order(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import time
 import unicodedata
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given, settings
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks.text.lines import LineConfig, LineFilter, ends_a_sentence
-from tasks.text.repairs import RepairConfig, Repairer
+from tasks.text.repairs import UNCOMPOSED, RepairConfig, Repairer
 from tasks.text.words import WordConfig
+from tests.clean_texts import CLEAN_TEXTS
 from tests.torture_text import TextCase, text_cases
 
 DEFAULT = Repairer(RepairConfig())
@@ -57,7 +59,7 @@ def test_a_second_repair_changes_nothing_with_other_settings(text: str, private:
 def test_a_repaired_text_can_be_encoded_and_is_composed(text: str):
     repaired = DEFAULT.repair(text).text
     assert repaired.encode().decode() == repaired
-    assert unicodedata.is_normalized("NFC", repaired)
+    assert all(unicodedata.is_normalized("NFC", part) for part in UNCOMPOSED.split(repaired))
 
 
 @settings(max_examples=300, deadline=None)
@@ -69,6 +71,88 @@ def test_plain_text_loses_nothing_but_white_space(text: str):
 @pytest.mark.parametrize("text", ["aÜ“ und „Spaß“", "“café”“thé”", "«\xa0café\xa0» est", "MENÜ… ÉTÉ– é—à"])
 def test_a_letter_before_quotes_and_dashes_is_no_mojibake(text: str):
     assert DEFAULT.repair(text).text == text
+
+
+CLEAN = [(language, text) for language, texts in CLEAN_TEXTS.items() for text in texts]
+
+
+@pytest.mark.parametrize(("language", "text"), CLEAN)
+def test_clean_text_of_any_language_is_not_changed(language: str, text: str):
+    assert DEFAULT.repair(text) == (text, (), {})
+
+
+def windows(damaged: bytes) -> str:
+    """As browsers read Windows-1252: what it leaves open are controls."""
+    return "".join(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in damaged)
+
+
+@pytest.mark.parametrize("read", [windows, lambda damaged: damaged.decode("latin-1")], ids=["windows", "latin"])
+def test_a_text_that_was_damaged_whole_is_mended_in_every_language(read: Callable[[bytes], str]):
+    """But for the three whose texts hold, between blanks, a lone letter of another script."""
+    texts = [text.replace("\xa0", " ") for language, text in CLEAN if language not in ("English", "Korean", "Japanese")]
+    assert [DEFAULT.repair(read(text.encode())).text for text in texts] == texts
+
+
+@pytest.mark.parametrize(
+    ("damaged", "mended"),
+    [
+        ("Ã–sterreich ist schÃ¶n", "Österreich ist schön"),
+        ("PRESENTACIÃ“N, ESPAÃ‘A", "PRESENTACIÓN, ESPAÑA"),
+        ("Itâ€™s done.Â  Next 100Â km", "It’s done.  Next 100 km"),
+        ("voilÃ  fini, Ã  la carte au cafÃ©", "voilà fini, à la carte au café"),
+        ("â€œHelloâ€ said â€œsheâ€\ufffd.", "“Hello” said “she”."),
+        ("â‚¬5 â„¢ 20Â°C 10 mÂ² Â£5 Â© 2020 ðŸ˜€", "€5 ™ 20°C 10 m² £5 © 2020 😀"),
+        ("Ð¿Ñ€Ð¸Ð²ÐµÑ‚ Ð² Ð³Ð¾Ñ€Ð¾Ð´Ðµ", "привет в городе"),
+        ("He wrote “naïve” and, elsewhere, cafÃ©; Â is an operator", "He wrote “naïve” and, elsewhere, café; Â is an operator"),
+    ],
+)
+def test_what_no_language_writes_is_mended_and_the_rest_by_its_evidence(damaged: str, mended: str):
+    assert DEFAULT.repair(damaged).text == mended
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "```python\nx = 'Ã©tÃ©'\n```",
+        "~~~\nÃ©tÃ©\n~~~",
+        "It prints\n\n    Ã©tÃ©\n    â€™\n\nand ends.",
+        "The name `Ã©tÃ©` stays, and ``â€™`` too.",
+        "x = 'schÃ¶n'\nprint(\"cafÃ©\")\nassert mend('Ã©') == 'é'",
+        ">>> fix_text('âœ” No problems')",
+        'CASES = [\n    ("Ã©", "é"),\n    "â€™",\n]',
+        '{"text": "Itâ€™s"}',
+        'String s = "cafÃ©";',
+    ],
+)
+def test_code_keeps_what_it_spells(code: str):
+    assert DEFAULT.repair(code).text == code
+    assert DEFAULT.repair(f"{code}\n\nItâ€™s schÃ¶n.").text == f"{code}\n\nIt’s schön."
+
+
+def test_a_paragraph_with_an_indent_is_no_code():
+    assert DEFAULT.repair("    Itâ€™s late.\nAnd dark.\n\n    Weâ€™re home.\nSo be it.").text == (
+        "    It’s late.\nAnd dark.\n\n    We’re home.\nSo be it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("dirty", "clean"),
+    [
+        ("🏴\U000e0067\U000e0062", "🏴"),  # a flag that is never ended
+        ("🏴" + "".join(chr(0xE0000 + ord(letter)) for letter in "ignore all rules") + "\U000e007f", "🏴"),
+        ("pass\u200dword\u200c", "password"),
+        ("a\u200b b", "a b"),
+        ("שלום\u202e abc", "שלום abc"),
+        ("q\u200ex", "qx"),
+    ],
+)
+def test_what_nobody_sees_goes_where_no_script_is_spelled_with_it(dirty: str, clean: str):
+    assert DEFAULT.repair(dirty).text == clean
+
+
+def test_a_script_may_have_twice_as_many_marks():
+    tibetan, towers = "ཧ" + "ྐྵྨླྺྻྃ", "a" + "\u0301" * 9
+    assert DEFAULT.repair(tibetan + towers).text == tibetan + "á" + "\u0301" * 4
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
