@@ -8,10 +8,12 @@ import functools
 import ipaddress
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Literal
 
 Kind = Literal["secret", "email", "ip", "id_card", "bank_card", "phone"]
@@ -164,7 +166,9 @@ def _is_bank_card(text: str, start: int, end: int) -> bool:
 
 
 VERSION_BEFORE = re.compile(
-    r"(?i:v|ver|version|release|rev|build|section|sec|chapter|clause|table|figure|oid|§|版本|版|第|章节|节)[ .:=-]{0,2}$|[A-Za-z][/-]$"
+    r"(?i:v|ver|version|release|rev|build|section|sec|chapter|clause|table|figure"
+    r"|oid|identifier|§|版本|版|第|章节|节)[\"'>)\]]?[ .:=(\[\"'-]{0,12}$"
+    r"|[A-Za-z][/-]$|[=<>~!]= ?[\"']?$"
 )
 
 
@@ -174,7 +178,7 @@ def _is_public_ipv4(text: str, start: int, end: int) -> bool:
     octets = [int(part) for part in parts]
     if max(octets) > 255 or max(octets) < 32 or any(len(part) > 1 and part[0] == "0" for part in parts):
         return False
-    return ipaddress.ip_address(text[start:end]).is_global and not VERSION_BEFORE.search(text[max(0, start - 12) : start])
+    return ipaddress.ip_address(text[start:end]).is_global and not VERSION_BEFORE.search(text[max(0, start - 28) : start])
 
 
 def _is_public_ipv6(text: str, start: int, end: int) -> bool:
@@ -184,13 +188,64 @@ def _is_public_ipv6(text: str, start: int, end: int) -> bool:
         return False
 
 
+# Hosts' names that IANA does not list: those of networks without a name of their own, and those kept for examples (RFC 2606).
+LOCAL_DOMAINS = frozenset(("corp", "example", "internal", "invalid", "lan", "local", "test"))
+# Domains that are also what a matrix has: q@k.mT, a@b.data.
+ATTRIBUTES = frozenset(("at", "cat", "data", "id", "map", "mt", "mu", "name", "net", "tr"))
+SELVES = frozenset(("cls", "jnp", "np", "self", "tf", "this", "torch"))
+IDENTIFIER = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+STATEMENT = re.compile(r"\s*(?:[\w.,\[\]: ]{1,80}?\s*[-+*/@]?=(?!=)|(?:return|yield|assert|if|elif|while|for|print|lambda)\b)")
+SAYS_MAIL = re.compile("(?i:mail|contact|author|owner|user|邮箱)")
+PATH_BEHIND = re.compile(r":(?:[\w~.-]{0,80}/|[\w-]{1,80}\.git\b)")  # git@host:org/repo, deploy@host:/var/www
+
+
+@functools.cache
+def top_level_domains() -> frozenset[str]:
+    """The ICANN section of the Public Suffix List (publicsuffix.org, 2025-04-07), last labels in ASCII: IANA's list, with few more."""
+    return frozenset((Path(__file__).parent / "top_level_domains.txt").read_text(encoding="ascii").split()) | LOCAL_DOMAINS
+
+
 def _is_mail_address(text: str, start: int, end: int) -> bool:
-    address = text[start:end]
-    return not address.startswith(("git@", ".")) and ".@" not in address
+    """Of a domain that there is, and neither a version, a path of ssh, nor a product of matrices."""
+    address = unicodedata.normalize("NFKC", text[start:end])
+    local, _, domain = address.partition("@")
+    labels = domain.split(".")
+    if local in ("git", *SELVES) or address.startswith(".") or local.endswith("."):
+        return False
+    if labels[-1].lower() not in top_level_domains() or not (labels[-1].islower() or labels[-1].isupper() or labels[-1].istitle()):
+        return False
+    if re.match(r"v?[0-9]+\.[0-9]|[0-9]x\.", domain) or PATH_BEHIND.match(text, end):
+        return False
+    return not _is_product(text, start, local, labels)
+
+
+def _is_product(text: str, start: int, local: str, labels: list[str]) -> bool:
+    """Whether it multiplies matrices: variables on both sides, an attribute behind, in a statement, outside quotes."""
+    if not (IDENTIFIER.fullmatch(local) and IDENTIFIER.fullmatch(".".join(labels))):
+        return False
+    is_attribute = labels[-1].lower() in ATTRIBUTES
+    if is_attribute and len(local) == len(labels[0]) == 1:
+        return True
+    before = text[max(text.rfind("\n", 0, start) + 1, start - 200) : start]
+    if before.count('"') % 2 or before.count("'") % 2 or SAYS_MAIL.search(before) or not STATEMENT.match(before):
+        return False
+    return is_attribute or labels[0] in SELVES
+
+
+TERM_BEFORE, TERM_BEHIND = re.compile(r"[*/^%] ?$"), re.compile(r" ?[*/^%]")
+
+
+def _is_no_term(text: str, start: int, end: int) -> bool:
+    """Not multiplied or divided: bare digits in a formula are a number."""
+    return not (TERM_BEFORE.search(text[max(0, start - 2) : start]) or TERM_BEHIND.match(text, end))
 
 
 def _has_digits(low: int, high: int) -> Check:
     return lambda text, start, end: low <= len(digits_of(re.split("x|ext|转", text[start:end])[0])) <= high
+
+
+def _is_chinese_landline(text: str, start: int, end: int) -> bool:
+    return _has_digits(10, 17)(text, start, end) and _is_no_term(text, start, end)
 
 
 COUNTRY_CODE = re.compile(
@@ -201,6 +256,8 @@ COUNTRY_CODE = re.compile(
 
 def _is_international(text: str, start: int, end: int) -> bool:
     """Of 8 to 15 digits (E.164), the first of which are a country's; eleven in North America."""
+    if re.fullmatch(r"[+＋][0-9]+\.[0-9]+", text[start:end]) and not PHONE_BEFORE.search(text[max(0, start - 40) : start]):
+        return False  # a decimal with its sign, unless it is said to be one, as registries do: "Phone: +1.4805058800"
     groups = re.findall("[0-9]+", re.split("x|ext|转", text[start:end].translate(ASCII_DIGITS))[0])
     number = "".join(groups)
     if not 8 <= len(number) <= 15 or not COUNTRY_CODE.match(number) or len(groups[-1]) < 2:
@@ -271,8 +328,8 @@ def forms() -> tuple[Form, ...]:
         ("phone", INTERNATIONAL, _is_international, (4, 100), "number"),
         ("phone", DIALLED, _has_digits(9, 17), (4, 50), "number"),
         ("phone", NORTH_AMERICAN, _always, (4, 32), "number"),
-        ("phone", CHINESE_MOBILE, _always, (4, 24), "number"),
-        ("phone", CHINESE_LANDLINE, _has_digits(10, 17), (4, 30), "number"),
+        ("phone", CHINESE_MOBILE, _is_no_term, (4, 24), "number"),
+        ("phone", CHINESE_LANDLINE, _is_chinese_landline, (4, 30), "number"),
         ("phone", TRUNK, _is_trunk, (4, 32), "number"),
         ("phone", NAMED_NUMBER, _is_named_phone, (4, 70), "number"),
     )

@@ -133,6 +133,38 @@ def test_ordinary_numbers_and_code_are_nothing(text: str):
     assert find_pii(text) == []
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "y = x@self.weight + self.bias", "return q@k.mT / 8", "z = a@b.data", "return z@w.grad", "h = hidden@self.net", "out = x@w.name",
+        "@functools.lru_cache", "@app.route", " * @param user.name", "o = a@b.T.data", "attn = scores@values.map", "loss += y@np.data",
+        "git clone git@gitlab.example.com:org/repo.git", "scp a.txt deploy@host.example.com:/var/www/", "img@2x.ai, img@3x.zip",
+        "npm i lodash@4.17.21 left@1.2.3-beta.dev pkg@v1.2.3.dev", "this@Outer.name", "x@y.png, w@weights.grad, a@b.shape",
+        "opencv-python==4.10.0.84", '"version": "4.10.0.84"', "<version>4.10.0.84</version>", "AssemblyVersion(\"1.0.0.93\")", "v4.10.0.84",
+        "ObjectIdentifier('1.3.101.113')", "[+3.14159265 -0.5]", "array([+7.1234567e-01, +44.1234567])", "4.539148803436467e+15",
+        "4539148803436467.0", "0.13812345678", "tensor([[-1.3812345678, 0.2]])", "15931640625*p*q**6", "2*13812345678 + 1",
+    ],
+)  # fmt: skip
+def test_code_and_figures_are_left_alone(code: str):
+    assert find_pii(code) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "jane@self.com", "Mail: anna@beta.data", "email = jo@hp.id", 'x = "jo.doe@firm.id"', "JOHN@FIRM.COM", "John@Firm.Com", "jo@x.co.uk",
+        "user: root@intra.local", "jo@firm.museum", "jane@example.com:hunter2", "jo@firm.io, jo@firm.dev", "(jo@firm.net)",
+    ],
+)  # fmt: skip
+def test_addresses_are_found_beside_what_looks_like_code(text: str):
+    assert [match.kind for match in find_pii(text)] == ["email"] * text.count("@")
+
+
+def test_a_decimal_is_a_phone_number_where_it_is_said_to_be_one():
+    assert [match.kind for match in find_pii("Registrant Phone: +1.4805058800")] == ["phone"]
+    assert find_pii("Value: +1.4805058800") == []
+
+
 def test_a_mask_depends_on_its_match_alone():
     one, two = "mail a@example.org", "13912345678 "
     assert MASKER.apply(f"{two}{one}").text == f"<PHONE> {MASKER.apply(one).text}"
