@@ -40,8 +40,13 @@ class DeduplicateConfig(Section):
     """What counts as a copy, and what becomes of it."""
 
     stage: ClassVar[str] = "deduplicate"
-    revision: Literal[2] = 2
-    shingle_units: int = Field(default=5, ge=1, le=50, description="words, or Han characters, in a shingle")
+    revision: Literal[3] = 3
+    shingle_units: int = Field(default=5, ge=1, le=50, description="words, or characters where a script has no spaces, in a shingle")
+    digits: Literal["auto", "fold", "keep"] = Field(
+        default="auto",
+        description="fold: every digit is alike, so that texts which differ in figures alone are near copies; keep: none is; "
+        "auto: figures count in a text of whose units a tenth hold some",
+    )
     bands: int = Field(default=20, ge=1, le=256, description="more bands find less similar pairs")
     rows: int = Field(default=6, ge=1, le=64, description="values in a band; more rows propose fewer pairs")
     threshold: float | None = Field(default=0.6, ge=0, le=1, description="similarity of a near copy, inclusive; null: exact copies only")
@@ -114,7 +119,12 @@ def earlier_signatures(config: DeduplicateConfig) -> list[tuple[pa.Table, npt.ND
         manifest = read_manifest(earlier)
         if manifest is None or manifest.stage != "deduplicate" or not isinstance(manifest.config, dict):
             raise UserError(f"deduplicate.against: {folder} is no finished deduplication. Fix: name a folder WORKSPACE/deduplicate/…")
-        for name in ("shingle_units", "bands", "rows", "seed"):
+        if manifest.config.get("revision") != config.revision:
+            raise UserError(
+                f"deduplicate.against: {folder} was made by an earlier version, whose signatures cannot be compared with today's. "
+                "Fix: run its recipe again and name the new folder."
+            )
+        for name in ("shingle_units", "bands", "rows", "seed", "digits"):
             then, now = manifest.config.get(name), getattr(config, name)
             if then != now:
                 raise UserError(
@@ -135,7 +145,8 @@ def remove_duplicates(config: DeduplicateConfig, clean: AnnotatedCorpus, selecti
     `blocks` what is to be cut out of the documents, `cuts-*.parquet`.
     """
     tables = tables_of(clean)
-    works = [SignWork(table, config.shingle_units, config.bands if config.slots else 0, config.rows, config.seed) for table in tables]
+    bands = config.bands if config.slots else 0
+    works = [SignWork(table, config.shingle_units, bands, config.rows, config.seed, config.digits) for table in tables]
     parts = files.run("signatures", REVISION, sign_table, works)
     gather_as(parts, tables, out)
     chosen = [read_verdicts(selection, Path(table.path).name) for table in tables]

@@ -6,6 +6,7 @@ Each table is signed in a task of its own; a table that was signed for an earlie
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,10 @@ from tasks.executor.tables import TableWork
 from tasks.ledger import Ledger, StageOutcome
 from tasks.settings import Json
 
-REVISION = 1  # of the signatures
+if TYPE_CHECKING:
+    from tasks.kernels.shingles import Digits
+
+REVISION = 2  # of the signatures
 BATCH_ROWS = 2_000
 
 
@@ -29,6 +33,7 @@ class SignWork(TableWork):
     bands: int
     rows: int
     seed: int
+    digits: "Digits" = "auto"
 
     def identity(self) -> dict[str, Json]:
         return {
@@ -37,6 +42,7 @@ class SignWork(TableWork):
             "bands": self.bands,
             "rows": self.rows,
             "seed": self.seed,
+            "digits": self.digits,
         }
 
 
@@ -65,7 +71,7 @@ def sign_table(work: SignWork, out: Path) -> StageOutcome:
     with pq.ParquetFile(work.table.path) as file, pa.OSFile(str(out / "signatures-000.arrow"), "wb") as sink:
         with pa.ipc.new_file(sink, schema) as writer:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["id", "text", "bytes"]):
-                signed = sign(*text_buffers(batch.column("text")), work.shingle_units, slots, work.seed)
+                signed = sign(*text_buffers(batch.column("text")), work.shingle_units, slots, work.seed, work.digits)
                 bands = [band_hashes(signed.signatures[:, band * work.rows : (band + 1) * work.rows]) for band in range(work.bands)]
                 columns = [
                     batch.column("id"),

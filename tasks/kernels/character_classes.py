@@ -10,6 +10,11 @@ from tasks.kernels.characters import HAN_RANGES, LAST_KNOWN
 
 OTHER, SPACE, NEWLINE, LATIN, HAN, KANA, HANGUL, CYRILLIC, ARABIC, LETTER, DIGIT, PUNCTUATION, SYMBOL = range(13)
 CLASSES = 13
+SPACELESS, SPACELESS_MARK = 13, 14  # of unit_table alone: a letter of a script without spaces, and a mark on one
+_WITHOUT_SPACES = (  # Thai and Lao, Burmese, Khmer, Tai, Yi, Balinese, Javanese; Tibetan parts its syllables by points
+    *((0xE01, 0xEDF), (0x1000, 0x109F), (0x1780, 0x17DD), (0x1950, 0x19DF), (0x1A20, 0x1AAD), (0x1B05, 0x1B4C), (0xA000, 0xA48C)),
+    *((0xA984, 0xA9C0), (0xA9E0, 0xA9FE), (0xAA60, 0xAADF)),
+)
 _SCRIPTS = (
     (LATIN, ((0x41, 0x24F), (0x1E00, 0x1EFF), (0x2C60, 0x2C7F), (0xA720, 0xA7FF), (0xFF21, 0xFF5A))),
     (KANA, ((0x3041, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9F))),
@@ -47,6 +52,17 @@ def class_table() -> npt.NDArray[np.uint8]:
     for low, high in HAN_RANGES:
         table[low : high + 1] = HAN
     table[LAST_KNOWN] = OTHER
+    return table
+
+
+@functools.cache
+def unit_table() -> npt.NDArray[np.uint8]:
+    """As `class_table`, but letters and marks of scripts without spaces are told apart, so that each letter with its marks is a unit."""
+    table = class_table().copy()
+    for low, high in _WITHOUT_SPACES:
+        for code in range(low, high + 1):
+            if table[code] == LETTER:
+                table[code] = SPACELESS_MARK if unicodedata.category(chr(code))[0] == "M" else SPACELESS
     return table
 
 

@@ -1,11 +1,13 @@
 """Shingles and MinHash signatures, compiled by numba: units of text (a word, or one Han or kana character) and hashes of their runs.
 
-A unit is a run of letters and digits, or one Han or kana character. Letters are lower-cased, full-width forms are plain,
-every digit counts as 0, punctuation is left out. Sources: Broder, "On the resemblance and containment of documents" (1997).
+A unit is a run of letters and digits, one Han or kana character, or one letter of a script without spaces (Thai, Khmer) with its
+marks. Letters are lower-cased, full-width forms are plain, punctuation is left out. Digits count as 0 or as they are: `Digits`.
+Sources: Broder, "On the resemblance and containment of documents" (1997).
 Measured (benchmarks/RESULTS.md, rows `minhash-en` and `minhash-zh`). The plain version is in tests/tasks/kernels/plain_shingles.py.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +21,11 @@ from tasks.kernels.character_classes import (
     NEWLINE,
     OTHER,
     SPACE,
+    SPACELESS,
+    SPACELESS_MARK,
     class_table,
     lower_table,
+    unit_table,
 )
 from tasks.kernels.machine_code import numba
 from tasks.kernels.utf8 import PRIME, SEED, SPREAD, Bytes, Hashes, Offsets, code_at, mix, most_units
@@ -30,15 +35,19 @@ Signatures = npt.NDArray[np.uint32]
 OTHER_SPREAD = np.uint64(0xC2B2AE3D27D4EB4F)
 ZERO = np.uint32(48)
 
+Digits = Literal["auto", "fold", "keep"]
+FIGURES_SHARE = 0.1  # of a text's units hold a digit: from here on, with `auto`, figures are what it is about
+
 
 @numba.njit(cache=True, nogil=True)
 def units_of(
     data: Bytes, start: int, end: int, table: Bytes, lower: npt.NDArray[np.uint16],
-    hashes: Hashes, starts: Offsets, ends: Offsets, key: Hashes,
+    hashes: Hashes, starts: Offsets, ends: Offsets, key: Hashes, keeps_digits: bool = False,
 ) -> int:  # fmt: skip
     """Fills hashes and byte spans of the units of one text; `key` gets 128 bits over the text.
 
-    Letters of any case are alike to the key, and so is white space of any kind and length; at the ends it does not count.
+    With `class_table` a run of Thai is one unit, with `unit_table` each letter with its marks. Letters
+    of any case are alike to the key, and so is white space of any kind and length; at the ends it does not count.
     """
     count = 0
     unit = SEED
@@ -46,6 +55,7 @@ def units_of(
     run, other_run = SEED, SPREAD  # two, since a Chinese text may be one run: 64 bits would not tell a billion apart
     one, other = SEED, SPREAD
     pending = False
+    is_spaceless = False
     last = len(table) - 1
     at = start
     while at < end:
@@ -64,12 +74,15 @@ def units_of(
             other_run = (other_run + np.uint64(code)) * OTHER_SPREAD
             pending = True
         is_letter = (LATIN <= kind <= LETTER or kind == DIGIT) and kind != HAN and kind != KANA
-        if is_letter:
+        if is_letter and not is_spaceless:
             if unit_start < 0:
                 unit_start = at
                 unit = SEED
-            unit = (unit ^ np.uint64(ZERO if kind == DIGIT else code)) * PRIME
+            unit = (unit ^ np.uint64(ZERO if kind == DIGIT and not keeps_digits else code)) * PRIME
+        elif kind == SPACELESS_MARK and unit_start >= 0:
+            unit = (unit ^ np.uint64(code)) * PRIME
         else:
+            is_spaceless = False
             if unit_start >= 0:
                 hashes[count] = mix(unit)
                 starts[count], ends[count] = unit_start, at
@@ -79,6 +92,10 @@ def units_of(
                 hashes[count] = mix((SEED ^ np.uint64(code)) * SPREAD)
                 starts[count], ends[count] = at, at + width
                 count += 1
+            elif is_letter or kind >= SPACELESS:
+                unit_start = at
+                unit = (SEED ^ np.uint64(ZERO if kind == DIGIT and not keeps_digits else code)) * PRIME
+                is_spaceless = kind >= SPACELESS
         at += width
     if unit_start >= 0:
         hashes[count] = mix(unit)
@@ -89,6 +106,26 @@ def units_of(
         other = mix((other + other_run) * OTHER_SPREAD)
     key[0], key[1] = one, other
     return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _figures_share(data: Bytes, count: int, starts: Offsets, ends: Offsets, table: Bytes) -> float:
+    """Units that hold a digit, of all units."""
+    figures = 0
+    last = len(table) - 1
+    for unit in range(count):
+        at = starts[unit]
+        while at < ends[unit]:
+            if data[at] < 0x80:
+                is_digit, width = np.uint8(data[at] - 48) < 10, 1
+            else:
+                code, width = code_at(data, at)
+                is_digit = code < last and table[code] == DIGIT
+            if is_digit:
+                figures += 1
+                break
+            at += width
+    return figures / count if count else 0.0
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -111,7 +148,7 @@ def _first_run(hashes: Hashes, count: int, n: int) -> np.uint64:
 @numba.njit(cache=True, nogil=True)
 def _sign(
     data: Bytes, offsets: Offsets, table: Bytes, lower: npt.NDArray[np.uint16], n: int, multipliers: Signatures,
-    addends: Signatures, keys: Hashes, units: Offsets, signatures: Signatures,
+    addends: Signatures, keys: Hashes, units: Offsets, signatures: Signatures, keep_from: float,
 ) -> None:  # fmt: skip
     room = most_units(offsets)
     hashes = np.empty(room, np.uint64)
@@ -120,7 +157,10 @@ def _sign(
     smallest = np.empty(len(multipliers), np.uint32)
     gone = _weight(n - 1)
     for doc in range(len(offsets) - 1):
-        count = units_of(data, offsets[doc], offsets[doc + 1], table, lower, hashes, starts, ends, keys[doc])
+        start, end = offsets[doc], offsets[doc + 1]
+        count = units_of(data, start, end, table, lower, hashes, starts, ends, keys[doc], keep_from <= 0)
+        if 0 < keep_from <= 1 and _figures_share(data, count, starts, ends, table) >= keep_from:
+            units_of(data, start, end, table, lower, hashes, starts, ends, keys[doc], True)
         units[doc] = count
         smallest[:] = np.uint32(0xFFFFFFFF)
         value = _first_run(hashes, count, n)
@@ -158,20 +198,21 @@ def hash_functions(slots: int, seed: int) -> tuple[Signatures, Signatures]:
     return drawn[0] | np.uint32(1), drawn[1]
 
 
-def sign(data: Bytes, offsets: Offsets, n: int, slots: int, seed: int) -> Signed:
+def sign(data: Bytes, offsets: Offsets, n: int, slots: int, seed: int, digits: Digits = "fold") -> Signed:
     """Keys and signatures over runs of `n` units; document i is `data[offsets[i]:offsets[i + 1]]`, valid UTF-8.
 
-    `slots` 0 gives keys alone.
+    `slots` 0 gives keys alone. `auto` keeps the digits of texts of whose units FIGURES_SHARE hold one.
     """
+    keep_from = {"keep": 0.0, "auto": FIGURES_SHARE, "fold": 2.0}[digits]
     count = len(offsets) - 1
     signed = Signed(np.zeros((count, 2), np.uint64), np.zeros(count, np.int64), np.zeros((count, slots), np.uint32))
     if slots:
         _sign(
-            data, offsets, class_table(), lower_table(), n, *hash_functions(slots, seed),
-            signed.keys, signed.units, signed.signatures,
+            data, offsets, unit_table(), lower_table(), n, *hash_functions(slots, seed),
+            signed.keys, signed.units, signed.signatures, keep_from,
         )  # fmt: skip
     else:
-        _keys(data, offsets, class_table(), lower_table(), signed.keys, signed.units)
+        _keys(data, offsets, unit_table(), lower_table(), signed.keys, signed.units)
     return signed
 
 

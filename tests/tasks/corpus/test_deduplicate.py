@@ -59,6 +59,32 @@ def test_near_copies_go_in_english_and_chinese_and_the_first_stays(tmp_path: Pat
     assert unique.figures == {"clusters": 2, "largest_cluster": 2}
 
 
+REPORT = (
+    "On day {} the mill ground {} sacks of barley and {} of wheat, sold {} loaves at {} coins each, and the river stood at {} hands "
+    "above the mark that grandfather had cut."
+)
+THAI = (
+    "โรงสีตั้งอยู่ริมแม่น้ำทุกฤดูใบไม้ผลิน้ำขึ้นถึงขั้นที่สามที่ปู่ของเขาทำเครื่องหมายไว้ไม่มีใครเชื่อชายชราเด็กวิ่งเล่นอยู่ริมตลิ่ง"
+    "ผู้ใหญ่กำลังกินข้าวในบ้านหลังเล็กใต้ต้นไม้ใหญ่วันรุ่งขึ้น{}ตกหนักสะพานขาดชาวบ้านต้องพายเรือข้ามไปตลาด"
+)
+KHMER = "ម៉ាស៊ីនកិនស្រូវនៅក្បែរទន្លេរៀងរាល់និទាឃរដូវទឹកឡើងដល់ជណ្តើរទីបីដែលជីតាបានគូសសម្គាល់ទុកហើយ{}បានធ្លាក់ខ្លាំងនៅថ្ងៃបន្ទាប់"
+
+
+def test_reports_that_differ_in_their_figures_are_kept_unless_digits_are_folded(tmp_path: Path):
+    chooser = random.Random(5)
+    reports = [REPORT.format(day, *(chooser.randrange(100) for _ in range(5))) for day in range(8)]
+    assert kept(deduplicated(tmp_path / "auto", reports)) == list("01234567")
+    assert len(kept(deduplicated(tmp_path / "keep", reports, digits="keep"))) == 8
+    assert len(kept(deduplicated(tmp_path / "fold", reports, digits="fold"))) < 4
+
+
+def test_texts_without_spaces_that_differ_in_one_word_are_near_copies(tmp_path: Path):
+    texts = [THAI.format("ฝน"), THAI.format("หิมะ"), KHMER.format("ភ្លៀង"), KHMER.format("ព្រិល"), "".join(reversed(THAI.format("ฝน")))]
+    unique = deduplicated(tmp_path, texts)
+    assert kept(unique) == ["0", "2", "4"]
+    assert unique.ledger.dropped == {"near_copy": 2}
+
+
 def test_texts_that_share_half_are_both_kept(tmp_path: Path):
     shared = words(1, 150)
     unique = deduplicated(tmp_path, [" ".join(shared + words(2, 150)), " ".join(shared + words(3, 150))])

@@ -37,6 +37,32 @@ def units_of(text: str) -> list[tuple[str, int, int]]:
     return found
 
 
+def spaceless_units_of(text: str) -> list[str]:
+    """Each unit where a letter of a script without spaces is one by itself, with the marks behind it."""
+    found: list[str] = []
+    open_script = ""  # which kind of unit the next character may go on with
+    for character in text:
+        what, is_mark = kind(character), unicodedata.category(character)[0] == "M"
+        is_spaceless = unicodedata.name(character, "").split(" ")[0] in ("THAI", "KHMER", "MYANMAR") and what in LETTERS
+        if what in ("han", "kana"):
+            found.append(character)
+            open_script = ""
+        elif is_spaceless and is_mark and open_script:
+            found[-1] += character
+        elif is_spaceless:
+            found.append(character)
+            open_script = "spaceless"
+        elif what in LETTERS or what == "digit":
+            if open_script == "spaced":
+                found[-1] += character
+            else:
+                found.append(character)
+            open_script = "spaced"
+        else:
+            open_script = ""
+    return found
+
+
 def runs_of(text: str, n: int) -> list[tuple[str, ...]]:
     """Every run of n units, in order."""
     units = [unit for unit, _, _ in units_of(text)]

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.documents import text_buffers
-from tasks.kernels.shingles import GramSet, Signed, gram_hashes, sign, split_units
-from tests.tasks.kernels.plain_shingles import key_of, resemblance, runs_of, units_of
+from tasks.kernels.shingles import Digits, GramSet, Signed, gram_hashes, sign, split_units
+from tests.tasks.kernels.plain_shingles import key_of, resemblance, runs_of, spaceless_units_of, units_of
 
 MASK, SPREAD = 2**64 - 1, 0x9E3779B97F4A7C15
 PARTS = [
@@ -92,6 +92,56 @@ def test_a_text_shorter_than_a_shingle_has_no_signature():
     found = signed(["one two", "one two three", "一二"])
     assert (found.signatures[[0, 2]] == 2**32 - 1).all()
     assert not (found.signatures[1] == 2**32 - 1).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [
+        ("ที่นี่", 2),  # Thai: a letter with its marks
+        ("ก1ข ab", 4),
+        ("กab", 2),
+        ("abก", 2),
+        ("ກິນເຂົ້າ", 5),
+        ("ស្រូវ", 3),
+        ("မြန်မာ", 3),
+        ("བོད་ཡིག", 2),  # Tibetan parts its syllables
+        ("\u0e34x", 2),  # a mark without a letter
+        ("ꦗꦮ", 2),
+        ("ไทย中文 한국 где", 7),
+    ],
+)
+def test_a_letter_with_its_marks_is_a_unit_where_a_script_has_no_spaces(text: str, units: int):
+    assert signed([text]).units.tolist() == signed([text], slots=0).units.tolist() == [units]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.sampled_from([*PARTS, "ก", "ิ", "ที่", "ស្រូ", "မြ", "๔"]), max_size=30).map("".join))
+def test_units_of_scripts_without_spaces_equal_the_plain_version(text: str):
+    assert signed([text]).units.tolist() == [len(spaceless_units_of(text))]
+
+
+@pytest.mark.parametrize(
+    ("digits", "text", "is_alike"),
+    [
+        ("fold", "{} of {} and {} in {}", True),
+        ("keep", "a long text of many words in which a single figure is {} alone", False),
+        ("auto", "a long text of many words in which a single figure is {} alone", True),
+        ("auto", "day {} gave {} sacks of barley and {} of wheat", False),
+        ("auto", "第{}天磨了{}袋大麦，{}袋小麦", False),
+        ("auto", "วันที่ {} ได้ {} ถุง", False),
+    ],
+)
+def test_digits_count_as_the_setting_says(digits: Digits, text: str, is_alike: bool):
+    texts = [text.format(*figures) for figures in ((11, 22, 33, 44), (55, 66, 77, 88))]
+    found = sign(*text_buffers(pa.array(texts, pa.large_string())), 3, 64, 1, digits)
+    assert (found.signatures[0] == found.signatures[1]).all() == is_alike
+
+
+@pytest.mark.parametrize(("figures", "is_alike"), [(1, True), (2, False)])
+def test_a_tenth_of_the_units_is_the_share_from_which_figures_count(figures: int, is_alike: bool):
+    texts = [" ".join([*["word"] * (20 - figures), *[figure] * figures]) for figure in ("1", "２")]
+    found = sign(*text_buffers(pa.array(texts, pa.large_string())), 3, 64, 1, "auto")
+    assert (found.signatures[0] == found.signatures[1]).all() == is_alike
 
 
 @pytest.mark.parametrize("changed", [5, 20, 60, 150])

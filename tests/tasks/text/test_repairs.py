@@ -195,8 +195,15 @@ def test_english_stop_words_go_with_their_spaces():
     assert repairer.repair("The cat sat on the mat.\nIt isn’t of an age").text == "cat sat mat.\nage"
 
 
-def test_chinese_stop_words_need_no_spaces():
-    assert Repairer(RepairConfig(words=WordConfig(stop_words="zh"))).repair("我的书和你的笔").text == "书 笔"
+@pytest.mark.parametrize("stop_words", ["zh", "en+zh", ["the", "的"], ["です"], ["ที่"]])
+def test_stop_words_of_languages_without_spaces_are_refused(stop_words: object):
+    with pytest.raises(ValidationError, match="stop_words"):
+        WordConfig.model_validate({"stop_words": stop_words})
+
+
+def test_no_stop_word_is_cut_out_of_another_word():
+    repairer = Repairer(RepairConfig(words=WordConfig(stop_words=["the", "и", "क"])))
+    assert repairer.repair("The theme и идея 目的地, breathe क कहानी").text == "theme идея 目的地, breathe कहानी"
 
 
 def test_own_stop_words_are_found_in_any_case():
@@ -211,7 +218,7 @@ def test_special_characters_leave_a_space():
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.sampled_from("the of isn't 的了我们 +,。\n"), max_size=60))
 def test_a_second_removal_of_words_changes_nothing(text: str):
-    words = WordConfig(stop_words="en+zh", special_characters="symbols")
+    words = WordConfig(stop_words="en", special_characters="symbols")
     repairer = Repairer(RepairConfig(words=words, lines=LineConfig(min_words=2, duplicates=True)))
     once = repairer.repair(text).text
     assert repairer.repair(once).text == once
