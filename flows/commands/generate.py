@@ -150,17 +150,18 @@ def _fill(model: "MaskedLanguageModel", tokenizer: "tokenizers.Tokenizer", asked
 
 
 def _label(model: "Model", tokenizer: "tokenizers.Tokenizer", folder: Path, task: "ModelTask | None", asked: Asked) -> None:
-    from model.nn.models import SequenceClassifier, TokenClassifier
-    from tasks.inference.labelling import label_text, label_words, labels_of
+    from model.nn.models import SequenceClassifier
+    from tasks.inference.labelling import NO_LABEL, label_text, labels_of, word_labeller
 
-    assert isinstance(model, SequenceClassifier | TokenClassifier)
-    labels = labels_of(folder, task, model.head.score.out_features)
-    if isinstance(model, SequenceClassifier):
-        for label in label_text(model, tokenizer, labels, asked.prompt):
-            click.echo(label.name if label.probability is None else f"{label.probability:7.2%}  {label.name}")
+    labeller = word_labeller(model, tokenizer, folder, task)
+    if labeller is not None:
+        for word in labeller.label(asked.prompt):
+            told = f"{'':7}  {NO_LABEL}" if word.label is None else f"{word.label.probability:7.2%}  {word.label.name}"
+            click.echo(f"{told}  {word.word}")
         return
-    for word in label_words(model, tokenizer, labels, asked.prompt):
-        click.echo(f"{word.label.probability:7.2%}  {word.label.name}  {word.word}")
+    assert isinstance(model, SequenceClassifier)
+    for label in label_text(model, tokenizer, labels_of(folder, task, model.head.score.out_features), asked.prompt):
+        click.echo(label.name if label.probability is None else f"{label.probability:7.2%}  {label.name}")
 
 
 def _choose(model: "MultipleChoice", tokenizer: "tokenizers.Tokenizer", asked: Asked) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.tokenizer.byte_pairs import byte_letters
-from tasks.tokenizer.encoding import encode_documents, special_ids
+from tasks.tokenizer.encoding import encode_behind_token, encode_documents, special_ids
 from tasks.tokenizer.objective_symbols import MASKS
+from tasks.tokenizer.word_encoding import WordEncoder
 
 if TYPE_CHECKING:
     import tokenizers
@@ -73,12 +74,18 @@ class _Text:
 
 def look_at_samples(subject: "Subject", model: "LanguageModel", texts: Sequence[tuple[str, str]], is_chat: bool) -> list[Inside]:
     """The beginnings of the first samples, (prompt, continuation) each, token by token, up to bytes that are no character."""
+    from tasks.examples.kinds.instruction import prompt_ids
     from tasks.inference.saved_models import start_id
 
     found: list[Inside] = []
     for prompt, text in texts[:TEXTS]:
-        asked, written = encode_documents(subject.tokenizer, [prompt, text.partition("\N{REPLACEMENT CHARACTER}")[0]])
-        begun = _chat_ids(subject.tokenizer, asked) if is_chat else [start_id(subject.tokenizer), *asked]
+        parts = (prompt, text.partition("\N{REPLACEMENT CHARACTER}")[0])
+        if is_chat:
+            asked, written = encode_behind_token(subject.tokenizer, parts)
+            begun = prompt_ids(asked, special_ids(subject.tokenizer, "MODEL"))
+        else:
+            asked, written = WordEncoder(subject.tokenizer).encode(parts)
+            begun = [start_id(subject.tokenizer), *asked]
         read = _Text([*begun, *written][: min(TOKENS, model.trunk.config.context)], len(begun))
         if len(read.ids) > 1:
             found.append(_look(subject.tokenizer, model, read, None))
@@ -105,12 +112,6 @@ def read_insides(path: Path) -> tuple[Inside, ...]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(tuple[Inside, ...]).validate_json(path.read_bytes())
-
-
-def _chat_ids(tokenizer: "tokenizers.Tokenizer", asked: Sequence[int]) -> list[int]:
-    from tasks.examples.kinds.instruction import prompt_ids
-
-    return prompt_ids(asked, special_ids(tokenizer, "MODEL"))
 
 
 def _look(tokenizer: "tokenizers.Tokenizer", model: "LanguageModel | MaskedLanguageModel", text: _Text, mask: int | None) -> Inside:

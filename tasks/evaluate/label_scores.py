@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config.heads import IGNORED
 from tasks.errors import UserError
 from tasks.evaluate.bootstrap import Estimate, macro_f1, pearson, ratio
 from tasks.evaluate.language_scores import Score, Subject
 from tasks.evaluate.suite import EvaluateConfig, heldout_examples
 from tasks.examples.kinds.kind import Kind
+from tasks.examples.kinds.token_labels import word_rows
 from tasks.examples.rows import encode_examples, read_examples
+from tasks.tokenizer.word_encoding import WordEncoder
 
 if TYPE_CHECKING:
     from model.nn.models import Model, SequenceClassifier, TokenClassifier
@@ -111,7 +112,8 @@ def score_choices(config: EvaluateConfig, subject: Subject, examples: Path) -> l
 def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
     """Accuracy and macro F1 over the tokens of held-out examples, each by its first token; drawn by whole examples.
 
-    A token that lies behind the model's context has no prediction, which counts as a wrong one; one whose label is "" is not asked.
+    A word that lies behind the model's context, or of which the tokenizer leaves nothing, has no prediction, which counts as a wrong
+    one; one whose label is "" is not asked.
     """
     from model.nn.models import TokenClassifier
     from tasks.evaluate.metrics import commonest, predict_tokens
@@ -120,13 +122,14 @@ def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path)
     if not isinstance(subject.model, TokenClassifier):
         raise _wrong_head(subject.model, held.kind)
     order = _class_order(subject.model, held.labels)
-    encoded = encode_examples(held, subject.tokenizer, subject.model.trunk.config).table
-    rows, targets = encoded["ids"].to_pylist(), [np.asarray(row) for row in encoded["targets"].to_pylist()]
-    actual = [np.array([order.index(name) for name in names if name], np.int64) for names in held.table["labels"].to_pylist()]
-    predicted: list[NDArray[np.int64]] = []
-    for classes, target, wanted in zip(predict_tokens(subject.model, rows), targets, actual, strict=True):
-        found = classes[target != IGNORED]
-        predicted.append(np.concatenate([found, np.full(len(wanted) - len(found), -1)]))
+    shape = subject.model.trunk.config
+    rows = word_rows(held.table["tokens"].to_pylist(), WordEncoder(subject.tokenizer), shape, "evaluate")
+    labels = held.table["labels"].to_pylist()
+    actual = [np.array([order.index(name) for name in names if name], np.int64) for names in labels]
+    predicted = [
+        np.array([-1 if first is None else classes[first] for first, name in zip(row.firsts, names, strict=True) if name], np.int64)
+        for classes, row, names in zip(predict_tokens(subject.model, [row.ids for row in rows]), rows, labels, strict=True)
+    ]
     train = read_examples(examples, "train").table["labels"].to_pylist()
     usual = order.index(commonest(name for names in train for name in names if name))
     return [

@@ -16,7 +16,7 @@ from tasks.examples.kinds.instruction import prompt_ids
 from tasks.examples.kinds.kind import LabelledExamples
 from tasks.examples.pair_rows import pair_rows
 from tasks.examples.rows import encode_examples, read_examples
-from tasks.tokenizer.encoding import decode_text, encode_documents, special_ids, text_ids
+from tasks.tokenizer.encoding import decode_text, encode_behind_token, encode_documents, special_ids, text_ids
 
 if TYPE_CHECKING:
     import tokenizers
@@ -86,7 +86,7 @@ def score_instructions(config: EvaluateConfig, subject: Subject, examples: Path)
     scored, nats = _response_nats(subject, held)
     responses = [[token for token in row if token != IGNORED] for row in scored]
     sizes = np.array([len(decode_text(subject.tokenizer, ids).encode()) for ids in responses], dtype=np.float64)
-    learned = encode_documents(subject.tokenizer, train.table["response"].to_pylist())
+    learned = encode_behind_token(subject.tokenizer, train.table["response"].to_pylist())
     frequency = unigram_nats(count_tokens(learned, subject.tokenizer.get_vocab_size()))
     unigram = np.array([frequency[ids].sum() for ids in responses])
     compared = held.table.slice(0, config.max_responses)
@@ -149,7 +149,7 @@ def _conversation(config: EvaluateConfig, model: "LanguageModel", subject: Subje
 
     special = special_ids(subject.tokenizer, "evaluate")
     room = max(1, model.trunk.config.context - 3 - config.response_tokens)
-    given = [prompt_ids(ids[-room:], special) for ids in encode_documents(subject.tokenizer, prompts)]
+    given = [prompt_ids(ids[-room:], special) for ids in encode_behind_token(subject.tokenizer, prompts)]
     ends = frozenset({special.end, special.eos})
     return generate(model, given, Sampling(config.response_tokens, temperature=0, stop_ids=ends))
 

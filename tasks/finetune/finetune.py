@@ -129,7 +129,7 @@ def train_finetune(told: dict[str, Json]) -> None:
     if process_rank()[0] == 0:
         _write_result(trained, sets, added, model, out)
         tasks = {
-            name: ModelTask(config.models[name], one.kind.name, tuple(one.kind.names(one.labels)), fingerprint)
+            name: ModelTask(config.models[name], one.kind.name, tuple(one.kind.names(one.labels)), fingerprint, one.words)
             for (name, one), fingerprint in zip(examples.items(), job.fingerprints, strict=True)
         }
         if config.lora is not None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PRESETS = ("trunk", "all but embeddings")
 TOKENIZER_CONFIG = "tokenizer_config.json"
+ADDED_BY_CLASS = ("add_bos_token", "add_eos_token")  # by which classes of transformers make their own template of tokens around a text
 TOP = re.compile(r"all but top ([1-9][0-9]{0,3})")
 
 logger = logging.getLogger(__name__)
@@ -163,12 +164,7 @@ def save_tuned(model: "OneHead", tokenizer: "tokenizers.Tokenizer", special: Tex
     if task.labels:
         extra["id2label"] = dict(enumerate(task.labels))
     save_folder(folder, model, extra)
-    if model.spec.kind == "choice":
-        surround(tokenizer, special, separates=True)
-    elif model.trunk.config.family == "seq2seq":
-        surround_sources(tokenizer)
-    elif model.spec.kind == "sequence" and model.trunk.config.is_causal:
-        surround(tokenizer, special, separates=False)
+    _surround(model, tokenizer, special)
     save_tokenizer(tokenizer, special, source, folder)
     write_task(task, folder)
 
@@ -201,19 +197,39 @@ def save_tokenizer(tokenizer: "tokenizers.Tokenizer", special: TextIds, source: 
     """Writes tokenizer.json, and tokenizer_config.json as it was in `source`; one without a pad token gets it."""
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     settings = json.loads((source / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
+    for name in ADDED_BY_CLASS:  # tokenizer.json says it
+        settings.pop(name, None)
     if settings.get("pad_token") is None:
         settings["pad_token"] = tokenizer.id_to_token(special.pad)
     (folder / TOKENIZER_CONFIG).write_text(json.dumps(settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def surround(tokenizer: "tokenizers.Tokenizer", special: TextIds, separates: bool) -> None:
-    """Makes the tokenizer put around a text what `text_row` puts there, and if it `separates`, `choice_row`."""
+def _surround(model: "OneHead", tokenizer: "tokenizers.Tokenizer", special: TextIds) -> None:
+    """Makes the tokenizer put around a text what stands there in the rows that the model has learned from."""
+    from tokenizers import processors
+
+    kind, shape = model.spec.kind, model.trunk.config
+    if shape.family == "seq2seq":
+        surround_sources(tokenizer)
+    elif kind == "language":  # a conversation: its template has all that stands around, and with it stands a second start
+        tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
+    elif kind == "choice":
+        _surround_rows(tokenizer, special, special.eos != special.pad, separates=True)
+    else:
+        has_end = special.eos != special.pad if kind == "sequence" else not shape.is_causal
+        plain = tokenizer.encode("a", add_special_tokens=False).ids
+        if tokenizer.encode("a").ids != [special.bos, *plain, *([special.eos] if has_end else [])]:
+            _surround_rows(tokenizer, special, has_end, separates=False)
+
+
+def _surround_rows(tokenizer: "tokenizers.Tokenizer", special: TextIds, has_end: bool, separates: bool) -> None:
+    """As `text_row` and `word_row` have it, and if it `separates`, `choice_row`."""
     from tokenizers import processors
 
     start, end = tokenizer.id_to_token(special.bos), tokenizer.id_to_token(special.eos)
     assert start is not None
     assert end is not None
-    tail = "" if special.eos == special.pad else f" {end}"
+    tail = f" {end}" if has_end else ""
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{start} $A{tail}",
         pair=f"{start} $A {end} $B{tail}" if separates else f"{start} $A $B{tail}",

@@ -11,7 +11,7 @@ from tasks.errors import UserError
 from tasks.examples.kinds.instruction import prompt_ids
 from tasks.examples.pair_rows import source_ids, told_start
 from tasks.inference.saved_models import as_language_model, start_id, stop_ids
-from tasks.tokenizer.encoding import decode_text, encode_documents, special_ids
+from tasks.tokenizer.encoding import decode_text, encode_behind_token, encode_documents, special_ids
 
 if TYPE_CHECKING:
     import tokenizers
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from model.nn.models import LanguageModel, Model, Seq2SeqModel
 
 UNFINISHED = "\ufffd"  # what a decoder puts for bytes that are no whole character
+JOINED_TOKENS = 16  # of a prompt, that are decoded with what follows them
+LONGEST_CLEANED = 8  # characters that BERT's decoder may still change: " do not" becomes " don't"
 ROUND_SEEDS = 1_000_003  # between the seeds of rounds: a prime beyond the seeds that people choose
 
 logger = logging.getLogger("wordmill")
@@ -36,11 +38,45 @@ class Chunk:
     token: "Token | None" = None  # None: the rest, at the end
 
 
+@dataclass(frozen=True)
+class Continued:
+    """The end of what a text goes on: by it a tokenizer knows whether a space comes next."""
+
+    ids: tuple[int, ...] = ()
+    text: str = ""  # of the ids
+    has_space: bool = False  # the prompt ends with a space, of which the ids say nothing
+
+
+def end_of(tokenizer: "tokenizers.Tokenizer", prompt: str, ids: Sequence[int]) -> Continued:
+    """Of the prompt, whose ids are `ids`."""
+    last = tuple(ids[-JOINED_TOKENS:])
+    text = decode_text(tokenizer, last)
+    return Continued(last, text, bool(last) and prompt[-1:].isspace() and not text[-1:].isspace())
+
+
+def _cleans_up(tokenizer: "tokenizers.Tokenizer") -> bool:
+    """Whether its decoder takes spaces away when it sees what comes behind them, as BERT's "do n't"."""
+    from tokenizers import decoders
+
+    return isinstance(tokenizer.decoder, decoders.WordPiece) and tokenizer.decoder.cleanup
+
+
+def _shared(before: str, whole: str) -> int:
+    """Characters at the beginning of both: all of `before`, unless what follows has changed its end."""
+    differing = (at for at, pair in enumerate(zip(before, whole, strict=False)) if pair[0] != pair[1])
+    return next(differing, min(len(before), len(whole)))
+
+
 class GrowingText:
     """A text whose tokens come one by one. What it gives away no later token changes, and no stop string is in it."""
 
-    def __init__(self, tokenizer: "tokenizers.Tokenizer", ends: frozenset[int], stops: Sequence[str]) -> None:
+    def __init__(
+        self, tokenizer: "tokenizers.Tokenizer", ends: frozenset[int], stops: Sequence[str], continued: "Continued | None" = None
+    ) -> None:
+        """`continued`: what the text goes on; None: it begins."""
         self._tokenizer, self._ends, self._stops = tokenizer, ends, stops
+        self._continued = continued or Continued()
+        self._unsure = LONGEST_CLEANED if _cleans_up(tokenizer) else 0
         self.ids: list[int] = []  # without the one that ended it
         self.text = ""  # as far as it is certain
         self.is_over = False
@@ -49,14 +85,15 @@ class GrowingText:
         """What is certain now and was not before. The text is over behind a token that ends texts, or a stop string."""
         if token in self._ends:
             self.is_over = True
-            return self._grow(decode_text(self._tokenizer, self.ids))
+            return self._grow(self._decoded())
         self.ids.append(token)
-        whole = decode_text(self._tokenizer, self.ids)
+        whole = self._decoded()
         found = [at for stop in self._stops if (at := whole.find(stop, self._searched_from(stop))) >= 0]
         if found:
             self.is_over = True
             return self._grow(whole[: min(found)])
         whole = whole.rstrip(UNFINISHED)
+        whole = whole[: max(len(self.text), len(whole) - self._unsure)]
         return self._grow(whole[: len(whole) - self._begun_stop(whole)])
 
     def finish(self) -> str:
@@ -64,7 +101,13 @@ class GrowingText:
         if self.is_over:
             return ""
         self.is_over = True
-        return self._grow(decode_text(self._tokenizer, self.ids).rstrip(UNFINISHED))
+        return self._grow(self._decoded().rstrip(UNFINISHED))
+
+    def _decoded(self) -> str:
+        before = self._continued
+        whole = decode_text(self._tokenizer, [*before.ids, *self.ids])
+        text = whole[_shared(before.text, whole) :]
+        return text.removeprefix(" ") if before.has_space else text
 
     def _grow(self, certain: str) -> str:
         chunk = certain[len(self.text) :]
@@ -116,11 +159,15 @@ def stream_text(
     speaker: LanguageModel = as_language_model(model, "generate text")
     _check_count(count)
     _check_stops(stops)
-    (ids,) = encode_documents(tokenizer, [prompt])
-    start = prompt_ids(ids, special_ids(tokenizer, "MODEL")) if is_chat else [start_id(tokenizer), *ids]
+    if is_chat:
+        (ids,), continued = encode_behind_token(tokenizer, [prompt]), Continued()
+        start, frame = prompt_ids(ids, special_ids(tokenizer, "MODEL")), len(prompt_ids([], special_ids(tokenizer, "MODEL"))) - 1
+    else:
+        (ids,) = encode_documents(tokenizer, [prompt])
+        start, frame, continued = [start_id(tokenizer), *ids], 0, end_of(tokenizer, prompt, ids)
     ends = sampling.stop_ids | stop_ids(tokenizer)
-    texts = [GrowingText(tokenizer, ends, stops) for _ in range(count)]
-    return _rounds(speaker, start, texts, dataclasses.replace(sampling, stop_ids=ends), alternatives)
+    texts = [GrowingText(tokenizer, ends, stops, continued) for _ in range(count)]
+    return _rounds(speaker, start, frame, texts, dataclasses.replace(sampling, stop_ids=ends), alternatives)
 
 
 def stream_translation(
@@ -181,9 +228,9 @@ def target_start(folder: Path, tokenizer: "tokenizers.Tokenizer") -> int:
 
 
 def _rounds(
-    model: "LanguageModel", prompt: list[int], texts: list[GrowingText], sampling: "Sampling", alternatives: int | None
+    model: "LanguageModel", prompt: list[int], frame: int, texts: list[GrowingText], sampling: "Sampling", alternatives: int | None
 ) -> Iterator[Chunk]:
-    """Each goes on until the context is full, the next begins with the last part of the texts."""
+    """Each goes on until the context is full, the next begins with the last part of the texts, behind the `frame` of the prompt."""
     from model.inference.decoding import context_of
     from model.inference.generate import generate
 
@@ -197,7 +244,7 @@ def _rounds(
     while alive := [row for row, text in enumerate(texts) if not text.is_over and len(text.ids) < sampling.max_tokens]:
         left = sampling.max_tokens - len(texts[alive[0]].ids)  # as many in all that are alive
         reach = None if context is None else max(1, context - max(1, min(left, context // 2)))
-        prompts = [(prompt + texts[row].ids)[-(reach or 0) :] for row in alive]
+        prompts = [_last_part(prompt + texts[row].ids, frame, reach) for row in alive]
         this_round = dataclasses.replace(sampling, max_tokens=left, seed=sampling.seed + ROUND_SEEDS * rounds)
         try:
             steps = generate(model, prompts, this_round, alternatives, numbers=alive)
@@ -206,6 +253,13 @@ def _rounds(
         yield from _chunks(steps, alive, texts)
         rounds += 1
     yield from _to_the_end(iter(()), texts)
+
+
+def _last_part(ids: list[int], frame: int, reach: int | None) -> list[int]:
+    """What a model reads of `ids`: a question that is too long loses its beginning, as in learning, not what stands before it."""
+    if reach is None or len(ids) <= reach:
+        return ids
+    return [*ids[:frame], *ids[frame - reach :]] if frame < reach else ids[-reach:]
 
 
 def _chunks(steps: "Generation", rows: list[int], texts: list[GrowingText]) -> Iterator[Chunk]:

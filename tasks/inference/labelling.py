@@ -1,6 +1,7 @@
 """Classification of a text: labels or choices with probabilities, or a figure. B rows, T tokens, K classes."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +9,22 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import UserError
 from tasks.examples.kinds.multiple_choice import choice_row
-from tasks.examples.kinds.token_labels import token_label_row
+from tasks.examples.kinds.token_labels import word_rows
 from tasks.examples.text_rows import text_row
+from tasks.examples.text_words import WordRule
 from tasks.inference.task_file import ModelTask
 from tasks.tokenizer.encoding import encode_documents, text_ids
+from tasks.tokenizer.word_encoding import WordEncoder
 
 if TYPE_CHECKING:
     import tokenizers
 
-    from model.nn.models import MultipleChoice, SequenceClassifier, TokenClassifier
+    from model.nn.models import Model, MultipleChoice, SequenceClassifier, TokenClassifier
 
+NO_LABEL = "_"  # for a word without one, as CoNLL-U has it
 LIKELY = 0.5  # from here on one label of several holds
+
+logger = logging.getLogger("wordmill")
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class LabelledWord:
     """A word of a text, and its likeliest label."""
 
     word: str
-    label: Label
+    label: Label | None  # None: it lies behind the context, or the tokenizer leaves nothing of it
 
 
 def labels_of(folder: Path, task: ModelTask | None, classes: int) -> tuple[str, ...]:
@@ -67,34 +73,71 @@ def label_text(model: "SequenceClassifier", tokenizer: "tokenizers.Tokenizer", l
     return sorted(found, key=lambda label: -(label.probability or 0.0))
 
 
-def label_words(model: "TokenClassifier", tokenizer: "tokenizers.Tokenizer", labels: Sequence[str], text: str) -> list[LabelledWord]:
-    """The words of a text, as white space parts them; those that do not fit are left out."""
-    import torch
+class WordLabeller:
+    """A token classifier and its rule for words, ready for texts."""
 
-    words = text.split()
-    tokens = encode_documents(tokenizer, words)
-    row, first = token_label_row(tokens, [0] * len(tokens), text_ids(tokenizer, "MODEL"), model.trunk.config)
-    with torch.no_grad():
-        logits = model(torch.tensor([row], device=model.trunk.embedding.weight.device))[0].float()
-    shares, best = logits.softmax(dim=-1).max(dim=-1)
-    named = [
-        Label(labels[int(number)], share)
-        for number, share, target in zip(best.tolist(), shares.tolist(), first, strict=True)
-        if target == 0
-    ]
-    return [LabelledWord(word, label) for word, label in zip(words, named, strict=False)]
+    def __init__(self, model: "TokenClassifier", tokenizer: "tokenizers.Tokenizer", labels: Sequence[str], rule: WordRule | None) -> None:
+        """Without a `rule`, as of a model from elsewhere, white space parts words."""
+        self._model, self._labels, self._rule = model, labels, rule or WordRule()
+        self._encoder = WordEncoder(tokenizer)
+
+    def label(self, text: str) -> list[LabelledWord]:
+        """The words of a text; it is logged how many have no label."""
+        import torch
+
+        words = self._rule.words(text)
+        (row,) = word_rows([words], self._encoder, self._model.trunk.config, "MODEL")
+        device = self._model.trunk.embedding.weight.device
+        with torch.no_grad():
+            logits = self._model(torch.tensor([row.ids], device=device), torch.tensor([len(row.ids)], device=device))[0].float()
+        shares, best = (found.tolist() for found in logits.softmax(dim=-1).max(dim=-1))
+        named = [None if first is None else Label(self._labels[best[first]], shares[first]) for first in row.firsts]
+        if missing := named.count(None):
+            logger.warning(
+                "%d of %d words have no label: they lie behind the model's context of %d tokens, or the tokenizer leaves nothing of them",
+                missing,
+                len(words),
+                self._model.trunk.config.context,
+            )
+        return [LabelledWord(word.strip(), label) for word, label in zip(words, named, strict=True)]
+
+    def label_names(self, text: str) -> str:
+        """The labels of a text's words, set apart by spaces."""
+        return " ".join(NO_LABEL if word.label is None else word.label.name for word in self.label(text))
 
 
-def choose_text(model: "MultipleChoice", tokenizer: "tokenizers.Tokenizer", text: str) -> list[Label]:
-    """The choices, likeliest first. UserError unless the text is a question and two or more choices, a line each."""
-    import torch
+def word_labeller(model: "Model", tokenizer: "tokenizers.Tokenizer", folder: Path, task: ModelTask | None) -> WordLabeller | None:
+    """Of the token classifier in `folder`; None for another model."""
+    from model.nn.models import TokenClassifier
 
-    question, *choices = [line for line in text.splitlines() if line.strip()] or [""]
+    if not isinstance(model, TokenClassifier):
+        return None
+    labels = labels_of(folder, task, model.head.score.out_features)
+    return WordLabeller(model, tokenizer, labels, None if task is None else task.words)
+
+
+def question_and_choices(text: str) -> tuple[str, list[str]]:
+    """A question and two or more choices, a line each; a question of several lines ends at the last blank line.
+
+    UserError where there are fewer choices.
+    """
+    question, _, rest = text.rpartition("\n\n")
+    choices = [line.removesuffix("\r") for line in rest.split("\n") if line.strip()]
+    if not question.strip() or len(choices) < 2:
+        question, *choices = [line.removesuffix("\r") for line in text.split("\n") if line.strip()] or [""]
     if len(choices) < 2:
         raise UserError(
             f"MODEL chooses between answers, but the prompt has {len(choices)} below its first line. Fix: give the question and "
-            "two or more choices, a line each."
+            "two or more choices, a line each; behind a question of several lines, a blank line."
         )
+    return question, choices
+
+
+def choose_text(model: "MultipleChoice", tokenizer: "tokenizers.Tokenizer", text: str) -> list[Label]:
+    """The choices, likeliest first. UserError unless the text is a question and choices, see `question_and_choices`."""
+    import torch
+
+    question, choices = question_and_choices(text)
     special, context = text_ids(tokenizer, "MODEL"), model.trunk.config.context
     asked, *texts = encode_documents(tokenizer, [question, *choices])
     device = model.trunk.embedding.weight.device
@@ -106,14 +149,8 @@ def choose_text(model: "MultipleChoice", tokenizer: "tokenizers.Tokenizer", text
     return sorted(found, key=lambda label: -(label.probability or 0.0))
 
 
-def classify_text(
-    model: "SequenceClassifier | TokenClassifier", tokenizer: "tokenizers.Tokenizer", labels: tuple[str, ...], text: str
-) -> str:
-    """The label of a text, or the labels that hold, separated by commas; from a token classifier those of its words, by spaces."""
-    from model.nn.models import SequenceClassifier
-
-    if not isinstance(model, SequenceClassifier):
-        return " ".join(word.label.name for word in label_words(model, tokenizer, labels, text))
+def classify_text(model: "SequenceClassifier", tokenizer: "tokenizers.Tokenizer", labels: tuple[str, ...], text: str) -> str:
+    """The label of a text, or the labels that hold, separated by commas."""
     found = label_text(model, tokenizer, labels, text)
     if model.head.problem != "multi":
         return found[0].name

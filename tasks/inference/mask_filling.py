@@ -1,16 +1,20 @@
 """Mask filling: masked tokens of a text. T tokens, V vocabulary."""
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.errors import UserError
-from tasks.tokenizer.encoding import decode_text, encode_documents, text_ids
+from tasks.tokenizer.encoding import decode_text, text_ids
 from tasks.tokenizer.objective_symbols import MASKS, mask_name
+from tasks.tokenizer.word_encoding import WordEncoder
 
 if TYPE_CHECKING:
     import tokenizers
 
     from model.nn.models import MaskedLanguageModel
+
+USUAL = "[MASK]"  # what people write, whatever the tokenizer's own is
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,11 @@ def fill_masks(model: "MaskedLanguageModel", tokenizer: "tokenizers.Tokenizer", 
         raise UserError(f"MODEL: the tokenizer has no mask token, expected one of {', '.join(MASKS)}.")
     mask = tokenizer.token_to_id(name)
     assert mask is not None
-    ids = _row(tokenizer, prompt, name, mask)
+    ids = _row(tokenizer, re.split("|".join(map(re.escape, (name, USUAL))), prompt), mask)
     positions = [at for at, number in enumerate(ids) if number == mask]
     if not positions:
-        raise UserError(f"PROMPT has no {name}: this model fills in what is masked. Fix: put {name} where a token is missing.")
+        both = name if name == USUAL else f"{name} or {USUAL}"
+        raise UserError(f"PROMPT has no {both}: this model fills in what is masked. Fix: put {name} where a token is missing.")
     if len(ids) > model.trunk.config.context:
         raise UserError(
             f"PROMPT has {len(ids)} tokens with those around it, but the model's context is {model.trunk.config.context}. Fix: shorten it."
@@ -52,15 +57,19 @@ def fill_masks(model: "MaskedLanguageModel", tokenizer: "tokenizers.Tokenizer", 
     return [_filling(tokenizer, ids, positions, chosen, nats) for chosen, nats in best]
 
 
-def _row(tokenizer: "tokenizers.Tokenizer", prompt: str, name: str, mask: int) -> list[int]:
-    """Start, the parts of the prompt with masks between them, end; other special tokens' spellings stay text."""
-    around = text_ids(tokenizer, "MODEL")
+def _row(tokenizer: "tokenizers.Tokenizer", parts: list[str], mask: int) -> list[int]:
+    """Start, the parts of the prompt with masks between them, end; other special tokens' spellings stay text.
+
+    Where a word's token holds the space before it, as in training, so does the mask.
+    """
+    around, encoder = text_ids(tokenizer, "MODEL"), WordEncoder(tokenizer)
     token = tokenizer.get_added_tokens_decoder().get(mask)
-    parts = prompt.split(name)
-    if token is not None and token.lstrip:  # it takes the space before it, as in training
+    if token is not None and token.lstrip:
         parts = [part.rstrip() for part in parts[:-1]] + parts[-1:]
+    elif encoder.encode(["a", " ", "a"])[1]:
+        parts = [part.removesuffix(" ") for part in parts[:-1]] + parts[-1:]
     row = [around.bos]
-    for number, part in enumerate(encode_documents(tokenizer, parts)):
+    for number, part in enumerate(encoder.encode(parts)):
         row += [mask, *part] if number else part
     return [*row, around.eos]
 

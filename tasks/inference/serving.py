@@ -14,6 +14,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from tasks.errors import UserError
 from tasks.inference.folder_settings import told_ends
+from tasks.inference.labelling import word_labeller
 from tasks.inference.saved_models import load
 from tasks.inference.task_file import read_task
 
@@ -37,6 +38,7 @@ class ServedModel(PythonModel):
         self.model, self.tokenizer = load(folder)
         self.task = read_task(folder)
         self.folder, self.ends = folder, told_ends(folder)
+        self.labeller = word_labeller(self.model, self.tokenizer, folder, self.task)
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  (mlflow declares no return type)
         self, context: PythonModelContext, model_input: pandas.DataFrame, params: Params | None = None
@@ -49,7 +51,7 @@ class ServedModel(PythonModel):
         return pandas.DataFrame({"text": texts})
 
     def _answer(self, prompt: str, params: Params) -> list[str]:
-        from model.nn.models import LanguageModel, MaskedLanguageModel, MultipleChoice, Seq2SeqModel, SequenceClassifier, TokenClassifier
+        from model.nn.models import LanguageModel, MaskedLanguageModel, MultipleChoice, Seq2SeqModel, SequenceClassifier
         from tasks.inference.generation import continue_text, target_start, translate_text
         from tasks.inference.labelling import choose_text, classify_text, labels_of
         from tasks.inference.mask_filling import fill_masks
@@ -64,7 +66,9 @@ class ServedModel(PythonModel):
             return translate_text(self.model, self.tokenizer, prompt, start, count, sampling)
         if isinstance(self.model, MaskedLanguageModel):
             return [filling.text for filling in fill_masks(self.model, self.tokenizer, prompt, count)]
-        if isinstance(self.model, SequenceClassifier | TokenClassifier):
+        if self.labeller is not None:
+            return [self.labeller.label_names(prompt)]
+        if isinstance(self.model, SequenceClassifier):
             labels = labels_of(self.folder, self.task, self.model.head.score.out_features)
             return [classify_text(self.model, self.tokenizer, labels, prompt)]
         if isinstance(self.model, MultipleChoice):

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from tasks.examples.kinds.table import kind_named
+from tasks.examples.text_words import WordRule
 from tasks.settings import Json
 
 FILE, HEADS_FILE = "task.json", "tasks.json"
@@ -19,6 +22,7 @@ class ModelTask:
     kind: str  # of the examples that it learned from
     labels: tuple[str, ...]  # what its outputs are called
     examples: str = field(default="", compare=False)  # fingerprint
+    words: WordRule | None = None  # how a text falls into the words that it labels, where it labels words
 
     @property
     def is_chat(self) -> bool:
@@ -31,7 +35,9 @@ class ModelTask:
         labels = values["labels"]
         assert isinstance(labels, list)
         kind = kind_named(str(values["kind"]), place).name
-        return cls(str(values["name"]), kind, tuple(map(str, labels)), str(values.get("examples", "")))
+        told = values.get("words")
+        words = None if told is None else TypeAdapter(WordRule).validate_python(told)
+        return cls(str(values["name"]), kind, tuple(map(str, labels)), str(values.get("examples", "")), words)
 
 
 def write_task(task: ModelTask, folder: Path) -> None:

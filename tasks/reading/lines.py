@@ -113,9 +113,9 @@ def _transcoded(chunks: Iterable[bytes | Fault], codec: str) -> Iterator[bytes |
 def split_lines(
     chunks: Iterable[bytes | Fault], max_bytes: int, keep_cut: bool = False, account: Account | None = None
 ) -> Iterator[bytes | Fault]:
-    r"""Lines with their ends (\n, \r\n or \r; \r\r\n, which is \r\n written in text mode twice, becomes that again). One longer than `max_bytes` is a Fault `too_large`, never held as a whole.
+    r"""Lines with their ends (\n, \r\n or \r; \r\r\n, which is \r\n written in text mode twice, becomes that again).
 
-    Where the stream breaks off, the line that is cut becomes part of the fault, or a line before it with `keep_cut`.
+    One longer than `max_bytes` is a Fault `too_large`, never held as a whole. Where the stream breaks off, the line that is cut becomes part of the fault, or a line before it with `keep_cut`.
     """
     held = _HeldLine(max_bytes)
     for chunk in _with_whole_ends(chunks):

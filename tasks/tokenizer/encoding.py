@@ -167,6 +167,21 @@ def encode_documents(tokenizer: "tokenizers.Tokenizer", texts: Sequence[str]) ->
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
 
+def encode_behind_token(tokenizer: "tokenizers.Tokenizer", texts: Sequence[str]) -> list[list[int]]:
+    """Ids of each text as it stands behind a special token, in a conversation: that is what its rendered template is encoded to.
+
+    They are those of the text alone, but for what newer SentencePiece forms put before the first word of a whole text.
+    """
+    import tokenizers
+
+    definition = json.loads(tokenizer.to_str())
+    cut = definition["pre_tokenizer"] or {}
+    once = [step for step in (cut, *cut.get("pretokenizers", ())) if step.get("prepend_scheme") == "first"]
+    for step in once:
+        step["prepend_scheme"] = "never"
+    return encode_documents(tokenizers.Tokenizer.from_str(json.dumps(definition)) if once else tokenizer, texts)
+
+
 def decode_text(tokenizer: "tokenizers.Tokenizer", ids: Sequence[int]) -> str:
     """The text of `ids`; special tokens are left out."""
     return tokenizer.decode(list(ids), skip_special_tokens=True)

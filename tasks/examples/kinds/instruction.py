@@ -14,7 +14,7 @@ from tasks.examples.conversations import FIELDS, exchange, is_conversation, text
 from tasks.examples.kinds.kind import TEXT, EncodedExamples, Kind, LabelledExamples, Values, check_texts, example_schema, id_lists
 from tasks.examples.pair_rows import pair_rows
 from tasks.settings import Later
-from tasks.tokenizer.encoding import SpecialIds, encode_documents, special_ids, text_ids
+from tasks.tokenizer.encoding import SpecialIds, encode_behind_token, special_ids, text_ids
 
 if TYPE_CHECKING:
     import pandera.polars as pandera
@@ -104,8 +104,8 @@ def encode(examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape:
     """To an encoder-decoder the prompt is the source, the response the target; else one row holds both."""
     if shape.family == "seq2seq":
         return _encode_pairs(examples.table, tokenizer, shape.context, start)
-    prompts = encode_documents(tokenizer, examples.table["prompt"].to_pylist())
-    responses = encode_documents(tokenizer, examples.table["response"].to_pylist())
+    prompts = encode_behind_token(tokenizer, examples.table["prompt"].to_pylist())
+    responses = encode_behind_token(tokenizer, examples.table["response"].to_pylist())
     special, pairs = special_ids(tokenizer, "fine-tuning"), list(zip(prompts, responses, strict=True))
     rows = [instruction_row(prompt, response, special, shape.context) for prompt, response in pairs]
     cut = sum(len(prompt) + len(response) + 4 > shape.context + 1 for prompt, response in pairs)

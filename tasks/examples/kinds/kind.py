@@ -15,6 +15,7 @@ from model.config.model_config import ModelConfig
 from tasks.contracts import table_schema, text_column
 from tasks.documents import stable_id
 from tasks.examples.config import ExamplesConfig
+from tasks.examples.text_words import WordRule
 from tasks.reading.encodings import has_surrogates
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ class LabelledExamples:
         """The head that learns them."""
         return self.kind.head(len(self.labels))
 
+    @property
+    def words(self) -> WordRule | None:
+        """How a text falls into the words that they label, where they label words."""
+        return None if self.kind.words is None else self.kind.words(self.table)
+
 
 @dataclass(frozen=True)
 class EncodedExamples:
@@ -127,6 +133,7 @@ class Kind:
     leaks_whole: bool = False  # a question may recur: a held-out example leaks only where its answer stands there too
     equal: Equal | None = None
     settle: Callable[[Sequence[Values]], Settled] | None = None  # over all examples read, before they are split
+    words: Callable[[pa.Table], WordRule] | None = None  # how a text falls into the words that it labels, by its table; None: it does not
 
     def names(self, labels: Sequence[str]) -> list[str]:
         """What the outputs of its head are called."""

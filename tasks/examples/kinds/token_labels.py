@@ -1,7 +1,7 @@
 """Token labelling: the tokens of a text, each with its label. Accuracy over the tokens decides."""
 
-import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import pyarrow as pa
@@ -13,8 +13,10 @@ from tasks.contracts import column, label_check, row_check
 from tasks.examples.config import ConllExamples, ExamplesConfig, PythonTokenKinds, RowExamples
 from tasks.examples.kinds.kind import TEXTS, EncodedExamples, Kind, LabelledExamples, Values, example_schema, id_lists
 from tasks.examples.label_values import IGNORED_LABEL, Unlabelled, as_list, token_label_of
+from tasks.examples.text_words import spaced, word_rule
 from tasks.reading.encodings import has_surrogates
-from tasks.tokenizer.encoding import TextIds, encode_documents, text_ids
+from tasks.tokenizer.encoding import TextIds, text_ids
+from tasks.tokenizer.word_encoding import WordEncoder
 
 if TYPE_CHECKING:
     import pandera.polars as pandera
@@ -65,20 +67,6 @@ def check(values: Mapping[str, object]) -> Values | str:
     return {"tokens": spaced(words), "labels": [name for name in names if isinstance(name, str)]}
 
 
-def spaced(tokens: Sequence[str]) -> list[str]:
-    """Tokens with a space before each but the first, save beside wide characters, as in Chinese, and between single ones.
-
-    So all token tables read alike: the text is the concatenation of the tokens.
-    """
-    if all(len(token) == 1 for token in tokens):  # tagged by character: the digits of a year are no words
-        return list(tokens)
-    return [token if at == 0 or _is_wide(token[0]) or _is_wide(tokens[at - 1][-1]) else " " + token for at, token in enumerate(tokens)]
-
-
-def _is_wide(character: str) -> bool:
-    return unicodedata.east_asian_width(character) in "WF"
-
-
 def contract(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
     """One token or more, none empty, and as many labels."""
     import polars as pl
@@ -101,36 +89,45 @@ def own_labels(values: Values) -> Sequence[str]:
     return [label for label in labels if label != IGNORED_LABEL]
 
 
-def token_label_row(
-    words: Sequence[Sequence[int]], classes: Sequence[int], special: TextIds, shape: ModelConfig
-) -> tuple[list[int], list[int]]:
-    """<|bos|> and the ids of the labelled tokens, and as many targets: a token's class on its first id, nothing on the others.
+@dataclass(frozen=True)
+class WordRow:
+    """The words of one text, as a model is given them."""
+
+    ids: list[int]
+    firsts: list[int | None]  # where each word begins in `ids`; None: it has no token, or lies behind the context
+    is_cut: bool
+
+
+def word_row(words: Sequence[Sequence[int]], special: TextIds, shape: ModelConfig) -> WordRow:
+    """<|bos|> and the ids of the words, which may be none for some.
 
     In an encoder, which was trained on whole texts, <|eos|> ends the row.
     """
-    ids, targets = [special.bos], [IGNORED]
-    for word, number in zip(words, classes, strict=True):
+    ids, firsts = [special.bos], list[int | None]()
+    room = shape.context if shape.is_causal else shape.context - 1
+    for word in words:
+        firsts.append(len(ids) if word and len(ids) < room else None)
         ids.extend(word)
-        targets.extend([number] + [IGNORED] * (len(word) - 1))
-    if shape.is_causal:
-        return ids[: shape.context], targets[: shape.context]
-    room = shape.context - 1
-    return [*ids[:room], special.eos], [*targets[:room], IGNORED]
+    end = [] if shape.is_causal else [special.eos]
+    return WordRow([*ids[:room], *end], firsts, len(ids) > room)
+
+
+def word_rows(texts: Sequence[Sequence[str]], encoder: WordEncoder, shape: ModelConfig, place: str) -> list[WordRow]:
+    """A row for the words of each text, whose concatenation it is: the one form in which a model labels words."""
+    special = text_ids(encoder.tokenizer, place)
+    return [word_row(encoder.encode(words), special, shape) for words in texts]
 
 
 def encode(examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None) -> EncodedExamples:
-    """`targets`: a class for each id, IGNORED but for the first of a token."""
-    special = text_ids(tokenizer, "fine-tuning")
+    """`targets`: as long as `ids`, a word's class where it begins, IGNORED elsewhere."""
     numbers = {IGNORED_LABEL: IGNORED, **{name: number for number, name in enumerate(examples.labels)}}
-    around = len(token_label_row([], [], special, shape)[0])
-    ids, targets, cut = list[list[int]](), list[list[int]](), 0
-    for tokens, labels in zip(examples.table["tokens"].to_pylist(), examples.table["labels"].to_pylist(), strict=True):
-        words = encode_documents(tokenizer, tokens)
-        row, classes = token_label_row(words, [numbers[name] for name in labels], special, shape)
-        ids.append(row)
-        targets.append(classes)
-        cut += around + sum(map(len, words)) > shape.context
-    return EncodedExamples(pa.table({"ids": id_lists(ids), "targets": id_lists(targets)}), cut)
+    rows = word_rows(examples.table["tokens"].to_pylist(), WordEncoder(tokenizer), shape, "fine-tuning")
+    targets = list[list[int]]()
+    for row, labels in zip(rows, examples.table["labels"].to_pylist(), strict=True):
+        classes = {first: numbers[name] for first, name in zip(row.firsts, labels, strict=True) if first is not None}
+        targets.append([classes.get(at, IGNORED) for at in range(len(row.ids))])
+    columns = {"ids": id_lists([row.ids for row in rows]), "targets": id_lists(targets)}
+    return EncodedExamples(pa.table(columns), sum(row.is_cut for row in rows))
 
 
 TOKEN_LABELS = Kind(
@@ -143,4 +140,5 @@ TOKEN_LABELS = Kind(
     head=lambda labels: HeadSpec("tokens", labels),
     metric="accuracy",
     labels=own_labels,
+    words=lambda table: word_rule(table["tokens"].to_pylist()),
 )

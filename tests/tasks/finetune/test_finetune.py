@@ -25,7 +25,7 @@ from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig, evaluate
 from tasks.examples.kinds.instruction import instruction_row
-from tasks.examples.kinds.token_labels import token_label_row
+from tasks.examples.kinds.token_labels import WordRow, word_row
 from tasks.examples.rows import encode_examples, read_examples
 from tasks.examples.text_rows import text_row
 from tasks.finetune.config import FinetuneConfig
@@ -314,20 +314,20 @@ def test_instruction_row_fits_and_keeps_the_nearest_parts(prompt: int, response:
     assert kept_prompt == given_ids[len(given_ids) - len(kept_prompt) :]
 
 
-def test_label_of_a_token_stands_on_its_first_token() -> None:
-    ids, targets = token_label_row([[7, 8, 9], [10]], [2, 0], SPECIAL, SMALL)
-    assert ids == [SPECIAL.bos, 7, 8, 9, 10]
-    assert targets == [IGNORED, 2, IGNORED, IGNORED, 0]
+def test_word_begins_with_its_first_token() -> None:
+    row = word_row([[7, 8, 9], [10]], SPECIAL, SMALL)
+    assert row == WordRow([SPECIAL.bos, 7, 8, 9, 10], [1, 4], False)
 
 
-def test_tokens_of_an_encoder_stand_between_start_and_end_even_where_they_are_cut() -> None:
+def test_words_of_an_encoder_stand_between_start_and_end_even_where_they_are_cut() -> None:
     shape = ModelConfig("bert", layers=1, width=32, heads=2, context=6)
-    assert token_label_row([[7, 8], [10]], [2, 0], SPECIAL, shape) == (
-        [SPECIAL.bos, 7, 8, 10, SPECIAL.eos],
-        [IGNORED, 2, IGNORED, 0, IGNORED],
-    )
-    ids, targets = token_label_row([[7], [8], [9], [10], [11]], [0, 1, 2, 3, 4], SPECIAL, shape)
-    assert (ids, targets) == ([SPECIAL.bos, 7, 8, 9, 10, SPECIAL.eos], [IGNORED, 0, 1, 2, 3, IGNORED])
+    assert word_row([[7, 8], [10]], SPECIAL, shape) == WordRow([SPECIAL.bos, 7, 8, 10, SPECIAL.eos], [1, 3], False)
+    row = word_row([[7], [8], [9], [10], [11]], SPECIAL, shape)
+    assert row == WordRow([SPECIAL.bos, 7, 8, 9, 10, SPECIAL.eos], [1, 2, 3, 4, None], True)
+
+
+def test_word_without_tokens_moves_no_other() -> None:
+    assert word_row([[], [7, 8], [], [9]], SPECIAL, SMALL) == WordRow([SPECIAL.bos, 7, 8, 9], [None, 1, None, 3], False)
 
 
 def test_text_has_no_end_token_where_that_is_what_pads() -> None:

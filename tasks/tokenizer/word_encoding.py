@@ -1,0 +1,78 @@
+"""Word encoding: the ids of a text whose words are given, as the text alone would have them, but that no token crosses a word's end."""
+
+import json
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from threading import Lock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tokenizers
+
+
+class WordEncoder:
+    """A tokenizer that is told where words end.
+
+    A word encoded alone would begin a text of its own, and get what its tokenizer puts there: SentencePiece's ▁, GPT-2's space.
+    So the text is normalised and cut as a whole, and then cut again between words. For words set apart by spaces that is what
+    transformers makes of `is_split_into_words=True`.
+    """
+
+    def __init__(self, tokenizer: "tokenizers.Tokenizer") -> None:
+        from tokenizers import Tokenizer, pre_tokenizers
+
+        self.tokenizer = tokenizer
+        definition = json.loads(tokenizer.to_str())
+        own = tokenizer.pre_tokenizer
+        definition |= {"post_processor": None, "truncation": None, "padding": None}  # the first may move offsets behind a space
+        self._cutting = Tokenizer.from_str(json.dumps(definition))
+        self._cutting.encode_special_tokens = True
+        self._cut, self._one_at_a_time = _CutAtWords(), Lock()
+        cut = pre_tokenizers.PreTokenizer.custom(self._cut)
+        self._cutting.pre_tokenizer = cut if own is None else pre_tokenizers.Sequence([own, cut])
+
+    def encode(self, words: Sequence[str]) -> list[list[int]]:
+        """Ids of each word; `words` hold the space before them, so that their concatenation is the text.
+
+        A word of which the tokenizer leaves nothing, as BERT's of characters without width, has none.
+        """
+        ends = list(accumulate(map(len, words)))
+        with self._one_at_a_time:
+            self._cut.ends = ends
+            encoding = self._cutting.encode("".join(words), add_special_tokens=False)
+        found: list[list[int]] = [[] for _ in words]
+        for number, (start, _) in zip(encoding.ids, encoding.offsets, strict=True):
+            found[min(bisect_right(ends, start), len(words) - 1)].append(number)
+        return found
+
+
+class _CutAtWords:
+    """A pre-tokenizer, as the last of several."""
+
+    def __init__(self) -> None:
+        self.ends: list[int] = []
+
+    def pre_tokenize(self, text: "tokenizers.PreTokenizedString") -> None:
+        parts = [span for _, span, _ in text.get_splits("original", "char")]
+
+        def cut(number: int, part: "tokenizers.NormalizedString") -> "list[tokenizers.NormalizedString]":
+            start, end = parts[number]
+            inner = self.ends[bisect_right(self.ends, start) : bisect_left(self.ends, end)]
+            if not inner:
+                return [part]
+            edges = [0, *(_place(part, border - start) for border in inner), len(part.normalized)]
+            return [piece for left, right in pairwise(edges) if left < right and (piece := part.slice((left, right))) is not None]
+
+        text.split(cut)
+
+
+def _place(part: "tokenizers.NormalizedString", border: int) -> int:
+    """The first character of the normalised part that begins at `border` of the original, or behind it."""
+    size, original = len(part.normalized), len(part.original)
+
+    def begins(at: int) -> int:
+        rest = part.slice((at, size))
+        return original - (0 if rest is None else len(rest.original))
+
+    return bisect_left(range(size), border, key=begins)
