@@ -1,6 +1,7 @@
 """Vocabulary learning: an untrained tokenizer for each algorithm, and the trainers that fill it."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -118,21 +119,57 @@ def learn_vocabulary(
     names, room = list(specials), vocab_size - len(specials)
     if algorithm == "unigram":
         _learn_unigram(tokenizer, texts, room - BYTE_ALPHABET, names)
-        return
-    trainer = {
-        "wordpiece": lambda: trainers.WordPieceTrainer(
-            vocab_size=vocab_size,
-            min_frequency=MIN_COUNT,
-            special_tokens=names,
-            limit_alphabet=(room + 1) // 2,  # each may be needed twice: at the start of a word, and behind ##
-            show_progress=False,
-        ),
-        "word": lambda: trainers.WordLevelTrainer(
-            vocab_size=vocab_size, min_frequency=MIN_COUNT, special_tokens=names, show_progress=False
-        ),
-        "character": lambda: trainers.WordLevelTrainer(vocab_size=vocab_size, min_frequency=1, special_tokens=names, show_progress=False),
-    }[algorithm]()
-    tokenizer.train_from_iterator(cut_texts(texts()), trainer)
+    elif algorithm == "wordpiece":
+        _learn_word_pieces(tokenizer, texts, vocab_size, names)
+    else:
+        least = MIN_COUNT if algorithm == "word" else 1
+        trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, min_frequency=least, special_tokens=names, show_progress=False)
+        tokenizer.train_from_iterator(cut_texts(texts()), trainer)
+
+
+def _learn_word_pieces(tokenizer: "tokenizers.Tokenizer", texts: Callable[[], Iterator[str]], vocab_size: int, specials: list[str]) -> None:
+    """Merges of letters at the start of a word and behind it, which are spelled ##.
+
+    The trainer numbers the latter as it meets them in a hash map, and settles ties between merges by number; and of letters that
+    occur equally often it drops any. So it is given both alphabets in a fixed order, as if they were special tokens.
+    """
+    from tokenizers import models, trainers
+
+    words, counts, normal = _all_words(tokenizer, texts), Counter[str](), tokenizer.normalizer
+    for text in texts():
+        counts.update(text if normal is None else normal.normalize_str(text))
+    letters = sorted({letter for word in words for letter in word}, key=lambda letter: (-counts[letter], letter))
+    kept = sorted(letters[: (vocab_size - len(specials) + 1) // 2])  # each may be needed twice
+    behind = {letter for word in words for letter in word[1:]}
+    alphabet = [*kept, *(f"##{letter}" for letter in kept if letter in behind)]
+    scratch = new_tokenizer("wordpiece")  # training leaves special tokens behind, and these are none
+    if normal is not None:
+        scratch.normalizer = normal
+    scratch.pre_tokenizer = tokenizer.pre_tokenizer
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=MIN_COUNT,
+        special_tokens=[*specials, *alphabet],
+        initial_alphabet=kept,
+        limit_alphabet=len(kept),
+        show_progress=False,
+    )
+    scratch.train_from_iterator(cut_texts(texts()), trainer)
+    vocabulary = sorted(scratch.get_vocab().items(), key=lambda item: item[1])[:vocab_size]
+    tokenizer.model = models.WordPiece(dict(vocabulary), unk_token=UNKNOWN)
+
+
+def _all_words(tokenizer: "tokenizers.Tokenizer", texts: Callable[[], Iterator[str]]) -> set[str]:
+    """Every pretoken of the texts."""
+    from tokenizers import Tokenizer, models, trainers
+
+    counting = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
+    if tokenizer.normalizer is not None:
+        counting.normalizer = tokenizer.normalizer
+    counting.pre_tokenizer = tokenizer.pre_tokenizer
+    trainer = trainers.WordLevelTrainer(vocab_size=2**31, min_frequency=0, special_tokens=[], show_progress=False)
+    counting.train_from_iterator(cut_texts(texts()), trainer)
+    return set(counting.get_vocab())
 
 
 def _learn_unigram(tokenizer: "tokenizers.Tokenizer", texts: Callable[[], Iterator[str]], count: int, specials: list[str]) -> None:

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from tasks.errors import UserError
 from tasks.examples.examples import example_digests, prepare_examples
 from tasks.examples.kinds.table import AnyExamples
-from tasks.examples.text_words import spaced
 from tasks.examples.stdlib_examples import TOKEN_KINDS, first_paragraph, token_kinds, without_names
+from tasks.examples.text_words import spaced
 from tasks.ledger import StageOutcome
 from tasks.sampling import HELDOUT_SEED, HELDOUT_SHARE, is_heldout
 from tasks.settings import identity

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import trainers
 from transformers import AutoTokenizer
 
 from tasks.artifacts import Corpus
@@ -18,7 +19,7 @@ from tasks.documents import DOCUMENTS, TableWriter
 from tasks.errors import UserError
 from tasks.tokenizer.encoding import SPECIAL_TOKENS, open_encoder
 from tasks.tokenizer.tokenizer import TokenizerConfig, existing_digests, train_tokenizer
-from tasks.tokenizer.vocabulary import learn_merges, learn_merges_fast, new_tokenizer, settled_scores
+from tasks.tokenizer.vocabulary import learn_merges, learn_merges_fast, learn_vocabulary, new_tokenizer, settled_scores, special_names
 
 ENGLISH = "The quick brown fox jumps over the lazy dog, and it looks back at number {0}. "
 CHINESE = "敏捷的棕色狐狸跳过了懒狗，第{0}次也没有回头。"
@@ -212,26 +213,47 @@ def test_both_trainers_stop_where_pairs_get_rare(texts: list[str]) -> None:
     assert second.get_vocab_size() == first.get_vocab_size()
 
 
-def test_merges_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
-    script = (
-        "import sys; from tasks.tokenizer.vocabulary import *; from tests_texts import sentences\n"
-        "t = new_tokenizer(); learn_merges_fast(t, 'mixed', lambda: iter(sentences(2)), 1000, SPECIAL_TOKENS)\n"
-        "sys.stdout.write(t.to_str())"
-    )
-    (tmp_path / "tests_texts.py").write_text("import random\n" + _source_of_sentences())
-    outputs = set()
-    for threads in ("1", "3"):
-        environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}", "RAYON_NUM_THREADS": threads}
-        done = subprocess.run([sys.executable, "-c", script], env=os.environ | environment, capture_output=True, check=True)
-        outputs.add(done.stdout)
-    assert len(outputs) == 1
-    assert len(outputs.pop()) > 10_000
+LEARNING = """
+import hashlib, json, sys
+from tasks.tokenizer.vocabulary import *
+texts = json.load(open(sys.argv[1]))
+for kind, cut, normal in json.loads(sys.argv[2]):
+    algorithm, names = kind.split()[0], special_names(kind.split()[0])
+    tokenizer = new_tokenizer(algorithm, cut, normal)
+    if kind == "bpe":
+        learn_merges_fast(tokenizer, cut, lambda: iter(texts), 600, names)
+    elif kind == "bpe tokenizers":
+        learn_merges(tokenizer, iter(texts), 600, names)
+    else:
+        learn_vocabulary(tokenizer, algorithm, lambda: iter(texts), 600, names)
+    complete(tokenizer, names)
+    print(kind, cut, hashlib.sha256(tokenizer.to_str().encode()).hexdigest())
+"""
 
 
-def _source_of_sentences() -> str:
-    import inspect
+def test_equal_recipes_give_equal_bytes_in_every_process(tmp_path: Path) -> None:
+    texts = [text + "".join(chr(0x4E00 + n + m) for m in range(n % 9)) for n, text in enumerate(sentences(2))]  # ties of letters too
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
+    kinds = [("bpe", "mixed", "none"), ("bpe tokenizers", "gpt2", "nfkc"), ("unigram", "mixed", "none"), ("wordpiece", "words", "bert")]
+    kinds += [("wordpiece", "whitespace", "none"), ("word", "words", "none"), ("character", "characters", "none")]
+    found = set[str]()
+    for seed, threads in (("1", "1"), ("2", "3"), ("3", "2")):
+        environment = {"PYTHONPATH": str(Path(__file__).parents[3]), "PYTHONHASHSEED": seed, "RAYON_NUM_THREADS": threads}
+        command = [sys.executable, "-c", LEARNING, str(tmp_path / "texts.json"), json.dumps(kinds)]
+        found.add(subprocess.run(command, env=os.environ | environment, capture_output=True, check=True, text=True).stdout)
+    assert len(found) == 1
+    assert len(found.pop().splitlines()) == len(kinds)
 
-    return inspect.getsource(sentences)
+
+def test_word_pieces_are_those_of_the_trainer_but_for_ties() -> None:
+    texts, names = sentences(3), special_names("wordpiece")
+    ours, theirs = new_tokenizer("wordpiece"), new_tokenizer("wordpiece")
+    learn_vocabulary(ours, "wordpiece", lambda: iter(texts), 600, names)
+    theirs.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=600, min_frequency=2, special_tokens=names, show_progress=False))
+    assert set(ours.get_vocab()) | set(names) == set(ours.get_vocab())
+    assert len(set(ours.get_vocab()) & set(theirs.get_vocab())) > 570
+    sizes = [sum(len(tokenizer.encode(text).ids) for text in texts) for tokenizer in (ours, theirs)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.005)
 
 
 def test_scores_do_not_depend_on_the_order_of_sums() -> None:
