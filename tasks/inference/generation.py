@@ -50,7 +50,7 @@ class Continued:
 def end_of(tokenizer: "tokenizers.Tokenizer", prompt: str, ids: Sequence[int]) -> Continued:
     """Of the prompt, whose ids are `ids`."""
     last = tuple(ids[-JOINED_TOKENS:])
-    text = decode_text(tokenizer, last)
+    text = tokenizer.decode(last, skip_special_tokens=False)  # what stands for an unknown word has a space behind it too
     return Continued(last, text, bool(last) and prompt[-1:].isspace() and not text[-1:].isspace())
 
 
@@ -76,6 +76,7 @@ class GrowingText:
         """`continued`: what the text goes on; None: it begins."""
         self._tokenizer, self._ends, self._stops = tokenizer, ends, stops
         self._continued = continued or Continued()
+        self._special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         self._unsure = LONGEST_CLEANED if _cleans_up(tokenizer) else 0
         self.ids: list[int] = []  # without the one that ended it
         self.text = ""  # as far as it is certain
@@ -105,7 +106,8 @@ class GrowingText:
 
     def _decoded(self) -> str:
         before = self._continued
-        whole = decode_text(self._tokenizer, [*before.ids, *self.ids])
+        own = [number for number in self.ids if number not in self._special]
+        whole = self._tokenizer.decode([*before.ids, *own], skip_special_tokens=False)
         text = whole[_shared(before.text, whole) :]
         return text.removeprefix(" ") if before.has_space else text
 

@@ -13,11 +13,13 @@ from model.inference.generate import complete
 from model.inference.sampling import Sampling
 from model.nn.models import LanguageModel, Seq2SeqModel, SequenceClassifier
 from tasks.errors import UserError
-from tasks.inference.generation import Chunk, GrowingText, continue_text, search_translation, stream_text, translate_text
+from tasks.inference.generation import Chunk, GrowingText, continue_text, end_of, search_translation, stream_text, translate_text
 from tasks.inference.saved_models import start_id, stop_ids
-from tasks.tokenizer.encoding import decode_text, encode_documents
+from tasks.tokenizer.encoding import decode_text, encode_documents, special_ids
 from tasks.tokenizer.tokenizer import complete as complete_tokenizer
 from tasks.tokenizer.tokenizer import learn_merges, new_tokenizer
+from tasks.tokenizer.word_encoding import WordEncoder
+from tests.tasks.tokenizer.tokenizer_forms import FORMS, form
 
 TINY = ModelConfig(layers=1, width=16, heads=2, context=16)
 GREEDY = Sampling(max_tokens=12, temperature=0)
@@ -166,3 +168,56 @@ def test_source_that_does_not_fit_is_refused(tokenizer: tokenizers.Tokenizer) ->
     model = Seq2SeqModel(ModelConfig("seq2seq", layers=1, width=16, heads=2, context=16), tokenizer.get_vocab_size()).eval()
     with pytest.raises(UserError, match="generate: source 0 has .* leaves room for 16"):
         translate_text(model, tokenizer, "stone " * 40, start_id(tokenizer), 1, GREEDY)
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(
+    ("prompt", "behind"),
+    [("John", " reads a book."), ("the café", " menu"), ("a", "b"), ("f", "(x) = 12."), ("山", "水"), ("do", " n't go")],
+)
+def test_what_is_written_joins_on_to_the_prompt(name: str, prompt: str, behind: str) -> None:
+    tokenizer = form(name)
+    given_ids, written = WordEncoder(tokenizer).encode([prompt, behind])
+    text = GrowingText(tokenizer, frozenset(), (), end_of(tokenizer, prompt, given_ids))
+    grown = "".join(text.add(token) for token in written) + text.finish()
+    known = [number for number in written if tokenizer.id_to_token(number) not in ("<|unk|>", "<unk>")]
+    asked, whole = (tokenizer.decode(ids, skip_special_tokens=False) for ids in (given_ids, [*given_ids, *known]))
+    assert asked + grown == whole
+
+
+@pytest.mark.parametrize("name", ["our words", "our word pieces", "bert", "llama", "mistral", "llama, old", "sentencepiece unigram"])
+@pytest.mark.parametrize(("prompt", "expected"), [("John", " reads"), ("John ", "reads"), ("John\n", "reads"), ("", "reads")])
+def test_first_word_has_the_space_that_the_prompt_lacks(name: str, prompt: str, expected: str) -> None:
+    tokenizer = form(name)
+    (given_ids,) = encode_documents(tokenizer, [prompt])
+    (read,) = WordEncoder(tokenizer).encode(["John", " reads"])[1:]
+    text = GrowingText(tokenizer, frozenset(), (), end_of(tokenizer, prompt, given_ids))
+    grown = "".join(text.add(token) for token in read) + text.finish()
+    keeps_spaces = decode_text(tokenizer, given_ids) == prompt  # then one more space is the model's own
+    assert grown == (f" {expected.strip()}" if prompt and keeps_spaces else expected)
+
+
+def test_text_joins_on_to_a_word_that_is_not_known() -> None:
+    tokenizer = form("our words")
+    unknown, read = WordEncoder(tokenizer).encode(["Zebra", " reads"])
+    text = GrowingText(tokenizer, frozenset(), (), end_of(tokenizer, "Zebra", unknown))
+    assert text.add(tokenizer.token_to_id("<|mask|>")) + text.add(read[0]) == " reads"
+
+
+def test_text_that_a_decoder_cleans_up_loses_no_letter_on_the_way() -> None:
+    tokenizer = form("bert")
+    tokenizer.add_tokens(["do", "not", "n't", "'", "s", "it"])
+    ids = [tokenizer.token_to_id(token) for token in ("it", "'", "s", "do", "not", "do", "n't", ".", "it")]
+    text = GrowingText(tokenizer, frozenset(), (), end_of(tokenizer, "it", ids[:1]))
+    chunks = [text.add(token) for token in ids[1:]]
+    assert "it" + "".join(chunks) + text.finish() == decode_text(tokenizer, ids)
+
+
+def test_question_that_is_too_long_keeps_what_stands_before_it(tokenizer: tokenizers.Tokenizer) -> None:
+    model, seen = LanguageModel(TINY, tokenizer.get_vocab_size()).eval(), list[list[int]]()
+    model.trunk.embedding.register_forward_pre_hook(lambda _, given_ids: seen.append(given_ids[0][0].tolist()))
+    continue_text(model, tokenizer, "rain " * 40, 1, Sampling(max_tokens=4, temperature=0), is_chat=True)
+    special = special_ids(tokenizer, "test")
+    assert seen[0][:2] == [special.bos, special.user]
+    assert seen[0][-1] == special.assistant
+    assert len(seen[0]) == TINY.context - 4
