@@ -34,6 +34,7 @@ class ExampleSet:
     learned: pa.Table
     validation: pa.Table
     cut: int  # examples longer than the context
+    lost_labels: int  # of words that have no token
 
 
 def validation_mask(groups: list[str], seed: int) -> NDArray[np.bool_]:
@@ -55,7 +56,9 @@ def encode_set(
     learned = encoded.table.filter(pa.array(~held))
     if learned.num_rows == 0:
         raise UserError(f"{place} has no training rows. Fix: add examples.")
-    return ExampleSet(examples.kind.name, examples.head.targets, learned, encoded.table.filter(pa.array(held)), encoded.cut)
+    return ExampleSet(
+        examples.kind.name, examples.head.targets, learned, encoded.table.filter(pa.array(held)), encoded.cut, encoded.lost_labels
+    )
 
 
 def turn_weights(given: Mapping[str, int] | None, examples: Mapping[str, int]) -> dict[str, int]:

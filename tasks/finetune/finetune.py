@@ -213,6 +213,8 @@ def _write_result(trained: _Trained, sets: Mapping[str, ExampleSet], added: list
     if len(sets) > 1:
         told = [f"{name} {one.learned.num_rows:,} in {trained.turns[name]:,} steps" for name, one in sets.items()]
         notes["examples"] = ", ".join(told)
+    if lost := sum(one.lost_labels for one in sets.values()):
+        notes["labels_lost"] = f"{lost:,} labels are of words that the tokenizer leaves nothing of: nothing was learned from them"
     if added:
         notes["tokens_added"] = ", ".join(added)
     (out / "result.json").write_text(json.dumps({"figures": figures, "notes": notes}) + "\n", encoding="utf-8")

@@ -104,6 +104,7 @@ class EncodedExamples:
 
     table: pa.Table
     cut: int  # examples longer than the context, of which a part is missing
+    lost_labels: int = 0  # of words that have no token, so that nothing learns them
 
 
 @dataclass(frozen=True)

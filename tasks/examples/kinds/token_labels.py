@@ -127,7 +127,8 @@ def encode(examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape:
         classes = {first: numbers[name] for first, name in zip(row.firsts, labels, strict=True) if first is not None}
         targets.append([classes.get(at, IGNORED) for at in range(len(row.ids))])
     columns = {"ids": id_lists([row.ids for row in rows]), "targets": id_lists(targets)}
-    return EncodedExamples(pa.table(columns), sum(row.is_cut for row in rows))
+    lost = sum(row.firsts.count(None) for row in rows if not row.is_cut)
+    return EncodedExamples(pa.table(columns), sum(row.is_cut for row in rows), lost)
 
 
 TOKEN_LABELS = Kind(

@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.pyfunc.model import PythonModelContext
 from peft import PeftModel
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
@@ -28,12 +30,18 @@ from tasks.examples.kinds.instruction import instruction_row
 from tasks.examples.kinds.token_labels import WordRow, word_row
 from tasks.examples.rows import encode_examples, read_examples
 from tasks.examples.text_rows import text_row
+from tasks.examples.text_words import spaced
+from tasks.finetune.base_model import BaseConfig, take_base
 from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.example_sets import validation_mask
 from tasks.finetune.finetune import finetune, training_steps
+from tasks.inference.labelling import word_labeller
+from tasks.inference.saved_models import load
+from tasks.inference.serving import ServedModel
 from tasks.inference.task_file import ModelTask, read_task
 from tasks.tokenizer.encoding import SPECIAL_TOKENS, SpecialIds, TextIds, encode_documents, load_tokenizer, special_ids
 from tasks.tokenizer.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
+from tests.tasks.foreign import write_bert
 from tests.tasks.launch_here import here
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -137,6 +145,36 @@ def test_token_labels_are_learned_and_scored_by_token(base: PretrainedModel, tok
     scores = scores_of(tmp_path)
     assert scores["majority", "accuracy"] == 0.5
     assert scores["model", "accuracy"] > 0.8
+
+
+def test_labeller_is_as_right_in_generate_and_served_as_it_was_judged(tmp_path: Path) -> None:
+    random, start = np.random.default_rng(3), tmp_path / "base"
+    start.mkdir()
+    take_base(BaseConfig(folder=str(write_bert(tmp_path / "theirs"))), start)
+    rows: list[dict[str, object]] = []
+    for number in range(90):
+        words = [("a", "O"), (str(random.choice(FRUIT)), "FRUIT"), ("\u200b", "O"), ("is", "O"), (f"{random.choice(TOOLS)}!", "TOOL")]
+        random.shuffle(words)
+        chosen = words[: 5 - number % 3]
+        rows.append({"tokens": spaced([word for word, _ in chosen]), "labels": [label for _, label in chosen]})
+    examples = write_examples(tmp_path, rows, ["FRUIT", "O", "TOOL"], heldout=30)
+    config = FinetuneConfig(name="words", examples="words", steps=60, optimizer={"learning_rate": 3e-3}, batch_rows=8)
+    model = run(config, PretrainedModel(str(start), "ba5e"), Tokenizer(str(start), "ba5e"), examples, tmp_path / "model")
+    lost = sum("\u200b" in "".join(row["tokens"]) for row in rows[30:])  # type: ignore[arg-type]
+    assert model.notes["labels_lost"].startswith(f"{lost} labels are of words that the tokenizer leaves nothing of")
+    evaluate(EvaluateConfig(), model, None, examples, tmp_path)
+    folder, held = model.path / "model", rows[:30]
+    labeller = word_labeller(*load(folder), folder, read_task(folder))
+    assert labeller is not None
+    prompts = [" ".join(word.strip() for word in row["tokens"]) for row in held]  # type: ignore[attr-defined]
+    served = ServedModel()
+    served.load_context(PythonModelContext({"model": str(folder)}, {}))
+    answers = served.predict(PythonModelContext({}, {}), pandas.DataFrame({"prompt": prompts}))["text"].tolist()
+    assert answers == [labeller.label_names(prompt) for prompt in prompts]
+    pairs = [pair for row, answer in zip(held, answers, strict=True) for pair in zip(row["labels"], answer.split(), strict=True)]  # type: ignore[call-overload]
+    accuracy = scores_of(tmp_path)["model", "accuracy"]
+    assert accuracy == pytest.approx(sum(wanted == found for wanted, found in pairs) / len(pairs))
+    assert accuracy > 0.75
 
 
 def test_instructions_are_learned_and_scored(base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
