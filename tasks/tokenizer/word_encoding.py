@@ -3,7 +3,7 @@
 import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -59,12 +59,23 @@ class _CutAtWords:
         def cut(number: int, part: "tokenizers.NormalizedString") -> "list[tokenizers.NormalizedString]":
             start, end = parts[number]
             inner = self.ends[bisect_right(self.ends, start) : bisect_left(self.ends, end)]
-            if not inner:
-                return [part]
-            edges = [0, *(_place(part, border - start) for border in inner), len(part.normalized)]
-            return [piece for left, right in pairwise(edges) if left < right and (piece := part.slice((left, right))) is not None]
+            return _cut_at(part, [border - start for border in inner])
 
         text.split(cut)
+
+
+def _cut_at(part: "tokenizers.NormalizedString", borders: list[int]) -> "list[tokenizers.NormalizedString]":
+    """The part cut at borders of the original, the middle one first: each slice copies."""
+    if not borders:
+        return [part]
+    middle, size = len(borders) // 2, len(part.normalized)
+    place = _place(part, borders[middle])
+    left, right = (part.slice(span) if span[0] < span[1] else None for span in ((0, place), (place, size)))
+    passed = len(part.original) - (0 if right is None else len(right.original))
+    return [
+        *([] if left is None else _cut_at(left, borders[:middle])),
+        *([] if right is None else _cut_at(right, [border - passed for border in borders[middle + 1 :]])),
+    ]
 
 
 def _place(part: "tokenizers.NormalizedString", border: int) -> int:

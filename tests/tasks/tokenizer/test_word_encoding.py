@@ -15,7 +15,9 @@ words = st.text(st.sampled_from([letter for letter in LETTERS if not letter.issp
 
 @pytest.mark.parametrize("name", FOREIGN)
 @settings(max_examples=30)
-@given(given_words=st.lists(words, min_size=1, max_size=6))
+@given(
+    given_words=st.lists(words.filter(lambda word: not {"<", "["} & set(word)), min_size=1, max_size=6)
+)  # they take <s> or [MASK] for a token
 def test_words_set_apart_by_spaces_have_the_ids_of_transformers(name: str, given_words: list[str]) -> None:
     tokenizer = form(name)
     spaced = [given_words[0], *(f" {word}" for word in given_words[1:])]
