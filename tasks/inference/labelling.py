@@ -90,8 +90,8 @@ class WordLabeller:
         device = self._model.trunk.embedding.weight.device
         with torch.no_grad():
             logits = self._model(torch.tensor([row.ids], device=device), torch.tensor([len(row.ids)], device=device))[0].float()
-        shares, best = (found.tolist() for found in logits.softmax(dim=-1).max(dim=-1))
-        named = [None if first is None else Label(self._labels[best[first]], shares[first]) for first in row.firsts]
+        shares, best = logits.softmax(dim=-1).max(dim=-1)
+        named = [None if first is None else Label(self._labels[int(best[first])], shares[first].item()) for first in row.firsts]
         if missing := named.count(None):
             logger.warning(
                 "%d of %d words have no label: they lie behind the model's context of %d tokens, or the tokenizer leaves nothing of them",

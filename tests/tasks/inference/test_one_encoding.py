@@ -177,6 +177,14 @@ def test_words_are_encoded_and_labelled_alike_everywhere(name: str, family: Fami
     assert served == [" ".join(name or "_" for name in labels)]
 
 
+def test_text_without_words_has_no_labels() -> None:
+    model = tuned("bert", "token_labels", "bert")
+    assert [model.served.predict(PythonModelContext({}, {}), pandas.DataFrame({"prompt": [text]}))["text"][0] for text in ("", " \n")] == [
+        "",
+        "",
+    ]
+
+
 @pytest.mark.parametrize("name", FORMS)
 @settings(max_examples=6)
 @given(prompt=texts.filter(str.strip), response=texts.filter(str.strip))
