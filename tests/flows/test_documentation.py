@@ -155,7 +155,7 @@ def yaml_blocks() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("place", "block"), yaml_blocks(), ids=[place for place, _ in yaml_blocks()])
 def test_yaml_of_a_page_is_part_of_a_recipe(place: str, block: str, tmp_path: Path) -> None:
     (tmp_path / "page.yaml").write_text(block, encoding="utf-8")
-    sections = read_recipe(str(tmp_path / "page.yaml"), [])
+    sections = read_recipe(str(tmp_path / "page.yaml"), []).values
     assert sections, place
     for name, told in sections.items():
         annotation = Recipe.model_fields[name].annotation
