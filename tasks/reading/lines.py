@@ -115,8 +115,9 @@ def split_lines(
 ) -> Iterator[bytes | Fault]:
     r"""Lines with their ends (\n, \r\n or \r; \r\r\n, which is \r\n written in text mode twice, becomes that again).
 
-    One longer than `max_bytes` is a Fault `too_large`, never held as a whole. Where the stream breaks off, the line
-    that is cut becomes part of the fault, or a line before it with `keep_cut`.
+    One longer than `max_bytes` is a Fault `too_large`, never held as a whole.
+
+    Where the stream breaks off, the line that is cut becomes part of the fault, or a line before it with `keep_cut`.
     """
     held = _HeldLine(max_bytes)
     for chunk in _with_whole_ends(chunks):

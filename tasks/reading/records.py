@@ -4,12 +4,15 @@ A record that cannot be read becomes a `Fault` with a reason; its neighbours are
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal, cast
 
 import orjson
 
+from tasks.reading.account import Account
 from tasks.reading.csv_rows import Table, read_csv
 from tasks.reading.faults import Fault, shown
 from tasks.reading.files import SourceFile
@@ -23,6 +26,7 @@ RecordFormat = Literal["jsonl", "json", "csv", "parquet"]
 
 PLAIN_TABLE = Table()
 MARK = "\ufeff"
+FIRST_BRACE = re.compile(rb"(?:\s*\n)?([ \t]*)\{")
 
 
 @dataclass(frozen=True)
@@ -102,14 +106,29 @@ def _read_json(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
         return
     reader = _JsonReader(LineDecoder("utf-8", opened.charset), layout.fields)
     account = opened.account
-    for number, value in enumerate(split_values(opened.chunks, layout.max_bytes, account), 1):
-        record = replace(value, number=number) if isinstance(value, Fault) else reader.record(number, value)
-        if isinstance(record, Fault):
-            account.add_fault(record)
-        else:
-            account.records += record.bytes
-        yield record
+    number = 0
+    for value in split_values(opened.chunks, layout.max_bytes, account):
+        for part in (value,) if isinstance(value, Fault) else _entries(reader, value, account):
+            number += 1
+            record = replace(part, number=number) if isinstance(part, Fault) else reader.record(number, part)
+            if isinstance(record, Fault):
+                account.add_fault(record)
+            else:
+                account.records += record.bytes
+            yield record
     account.check(file.url)
+
+
+def _entries(reader: "_JsonReader", value: bytes, account: Account) -> Sequence[bytes]:
+    """A value; one that is malformed is cut where objects begin in the same column as it, for it may have lost its end."""
+    first = FIRST_BRACE.match(value)
+    if b"\n" not in value or not isinstance(reader.record(0, value), Fault):
+        return (value,)
+    begins = [found.start() for found in re.finditer(rb"^" + (first.group(1) if first else b"") + rb"\{", value, re.MULTILINE)]
+    cuts = [0, *(start for start in begins if start > (first.end() if first else 0)), len(value)]
+    parts = [value[start:end].rstrip(b", \t\r\n]") for start, end in pairwise(cuts)]
+    account.structure += len(value) - sum(map(len, parts))
+    return parts
 
 
 _Value = tuple[object, str | None, tuple[str, ...]]  # with the charset when not UTF-8, and what was mended
