@@ -92,6 +92,7 @@ class RowReader:
 
     def __init__(self, source: RowSource, name: str) -> None:
         self.source, self.name = source, name
+        self._position = position_name(name)
         self._seen: set[int] = set()
 
     def read(self, record: Record) -> Found | Refused:
@@ -102,7 +103,7 @@ class RowReader:
         if not isinstance(value, str) or not value or value.isspace():
             fault = field_fault(fields, source.text_field) or Fault("empty_text", 0, "")
             return refused(source, path, replace(fault, bytes=fault.bytes or record.bytes), self.name, f"refused {record.number}")
-        key = (position_name(self.name), str(record.number))
+        key = (self._position, str(record.number))
         repairs = record.repairs
         if source.id_field is not None:
             given = _id_of(fields.get(source.id_field))

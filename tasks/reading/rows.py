@@ -1,11 +1,10 @@
 """Records: a row of a file, whatever format it was stored in."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record's fields as they were stored. `number` counts from 1: a line, a row or an entry of its file.
 
     `charset` is what its bytes were in when not UTF-8; `repairs` are the names of what was mended in them. `bytes` is what
