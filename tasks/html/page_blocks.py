@@ -39,6 +39,13 @@ HIDING_STYLE: Final = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", 
 HIDING_CLASS: Final = re.compile(r"(?:^|\s)(?:hidden|d-none|hide|sr-only|visually-?hidden|screen-reader-text)(?:\s|$)")
 BREAK: Final = "\x00"  # stands for a line break that is kept: the parser leaves no NUL in text
 INVISIBLE: Final = " \t\n\r\f\v\xa0\u2003\u3000\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"  # and nothing else: no block
+UNSPACED: Final = (  # scripts that put no blank between words, and their punctuation
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff9f\U00020000-\U000323af"
+)
+QUOTES: Final = "“”‘’…—·"  # of theirs too, when they stand beside one
+WRAPPED: Final = re.compile(  # a line end of the source inside a sentence of theirs
+    f"(?<=[{UNSPACED}])[ \t\r\f]*\n[ \t\r\n\f]*(?=[{UNSPACED}{QUOTES}])|(?<=[{QUOTES}])[ \t\r\f]*\n[ \t\r\n\f]*(?=[{UNSPACED}])"
+)
 BLANK_LINES: Final = re.compile(r"\n{3,}")
 
 
@@ -170,6 +177,8 @@ class Walk:
         if not self._parts:
             return
         whole = "".join(self._parts)
+        if "\n" in whole and not whole.isascii():
+            whole = WRAPPED.sub("", whole)
         if self._preformatted:
             text = whole.replace(BREAK, "\n").strip("\n")
         elif BREAK in whole:

@@ -9,8 +9,30 @@ FLAT_TAGS: Final = frozenset(
     b"area base br col embed hr img input link meta source track wbr param p li dt dd option optgroup tr td th thead tbody tfoot "
     b"colgroup rp rt path circle rect line polygon polyline ellipse stop use".split()
 )
+VOID_TAGS: Final = frozenset(b"area base basefont br col embed frame hr img input link meta param source track wbr".split())
+XHTML_BYTES: Final = 4096
+XHTML: Final = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*<\?xml\b|<!doctype\b[^>]*\bxhtml\b|<html\b[^>]*\bxmlns\s*=", re.IGNORECASE)
+XML_ONLY: Final = re.compile(  # comments, scripts and styles are passed over: what looks like a tag in them is none
+    rb"<!--.*?-->|<!\[CDATA\[(?P<data>.*?)\]\]>"
+    rb"|<(?P<raw>script|style)\b(?:[^<>\"'/]|\"[^\"<]*\"|'[^'<]*'|/(?!>))*+>.*?</(?P=raw)\b"
+    rb"|<(?P<tag>[a-z][a-z0-9]*)\b(?P<attributes>(?:[^<>\"'/]|\"[^\"<]*\"|'[^'<]*'|/(?!>))*+)/>",
+    re.IGNORECASE | re.DOTALL,
+)
 REFERENCE: Final = re.compile(rb"&#(?:[xX]([0-9a-fA-F]+)|([0-9]+));?")
 LONGEST_NUMBER: Final = 7  # digits of the last character, 1114111
+
+
+def as_html(page: bytes) -> bytes:
+    """A page written as XML, by its beginning, with what HTML has no word for said as HTML says it: <a/>, CDATA."""
+    return XML_ONLY.sub(html_said, page) if XHTML.search(page[:XHTML_BYTES]) else page
+
+
+def html_said(found: re.Match[bytes]) -> bytes:
+    """A self-closed element as an empty one, CDATA as text; all else as it stands."""
+    tag, attributes, data = found.group("tag", "attributes", "data")
+    if data is not None:
+        return data.replace(b"&", b"&amp;").replace(b"<", b"&lt;")
+    return found.group() if tag is None or tag.lower() in VOID_TAGS else b"<%b%b></%b>" % (tag, attributes, tag)
 
 
 def without_bad_characters(html: bytes) -> bytes:

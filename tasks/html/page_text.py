@@ -8,11 +8,12 @@ from selectolax.lexbor import LexborHTMLParser
 
 from tasks.html.page_blocks import Outline, outlined
 from tasks.html.page_content import content
-from tasks.html.page_input import depth, without_bad_characters
+from tasks.html.page_input import as_html, depth, without_bad_characters
 from tasks.html.page_lines import written
 
 ENOUGH_CHARS: Final = 200  # less is read again without trusting the names of boxes
 CLEARLY_MORE: Final = 2.0  # times the text make the second reading the better one
+MAX_LOST: Final = 0.1  # of the main text's characters stand for bytes without a meaning
 MARKUP: Final = re.compile(rb"<[a-zA-Z!/?]")
 
 
@@ -26,19 +27,19 @@ class Page:
 
 @dataclass(frozen=True)
 class PageFault:
-    """Why a page has no text, with the figure that was too large (bytes, levels, seconds), else 0."""
+    """Why a page has no text, with the figure that was too large (bytes, levels, seconds, share), else 0."""
 
-    reason: Literal["html_too_large", "html_too_deep", "html_too_slow", "html_broken", "no_main_text"]
+    reason: Literal["html_too_large", "html_too_deep", "html_too_slow", "html_broken", "html_lost_text", "no_main_text"]
     value: float
 
 
 def main_text(html: str) -> Page:
     """Title and main text; both may be empty. Linear in the page but for the depth of its nesting: see `depth`."""
-    return text_of(html.encode("utf-8", "ignore"))  # a lone surrogate is no character
+    return text_of(as_html(html.encode("utf-8", "ignore")))  # a lone surrogate is no character
 
 
 def text_of(html: bytes) -> Page:
-    """Title and main text of a page in UTF-8."""
+    """Title and main text of a page in UTF-8 that is written as HTML."""
     html = without_bad_characters(html)
     if not MARKUP.search(html):
         return Page("", html.decode().strip())
@@ -61,9 +62,13 @@ def headline(page: Outline) -> str:
 
 
 def read_page(html: bytes, max_depth: int) -> Page | PageFault:
-    """`text_of`, but a fault for a page nested deeper than `max_depth` or without main text."""
+    """`text_of`, but a fault for a page nested deeper than `max_depth` or without a main text that can be read."""
+    html = as_html(html)
     levels = depth(html, max_depth)
     if levels > max_depth:
         return PageFault("html_too_deep", levels)
     page = text_of(html)
-    return page if page.text else PageFault("no_main_text", 0)
+    if not page.text:
+        return PageFault("no_main_text", 0)
+    lost = page.text.count("\ufffd") / len(page.text)
+    return PageFault("html_lost_text", lost) if lost > MAX_LOST else page

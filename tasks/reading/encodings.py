@@ -1,14 +1,18 @@
-"""Character encodings: the declared charset when it is true, else the one under which the text looks most like text.
+"""Character encodings: the declared charset when it is true, else the one under which the text looks most like text, else none.
 
-Nothing depends on more than the bytes and the declaration.
+Nothing depends on more than the bytes and the declaration. Unicode and the charsets of East Asia are told by the form of the
+bytes and the frequency of characters, the single-byte ones by chardet's pairs of letters of 49 languages.
 """
 
 import codecs
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import chardet
 import numpy as np
+import webencodings
+from webencodings.labels import LABELS as WEB_LABELS
 
 from tasks.reading.plausibility import plausibility
 
@@ -27,13 +31,38 @@ BOMS = (  # the longer first: the mark of UTF-32 begins like that of UTF-16
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 # In the order that decides between equal scores. GB18030 holds GBK and GB2312; cp1252 stands for Latin-1, as on the web.
-CANDIDATES = ("gb18030", "big5", "cp932", "cp949", "euc_jp", "utf-16-le", "utf-16-be", "cp1251", "cp1252")
-LEGACY = tuple(codec for codec in CANDIDATES if not codec.startswith("utf"))
+EAST_ASIAN = ("gb18030", "big5hkscs", "cp932", "cp949", "euc_jp")
+CANDIDATES = (*EAST_ASIAN, "utf-16-le", "utf-16-be")
+WESTERN = "cp1252"
+WEB_SINGLE = (  # single-byte charsets of the WHATWG standard in which whole languages are written
+    *(f"cp{number}" for number in (874, 1250, 1251, 1252, 1253, 1254, 1255, 1256, 1257, 1258)),
+    *(f"iso8859-{number}" for number in (1, 2, 5, 6, 7, 8, 13, 15)),
+    *("koi8-r", "koi8-u", "cp866"),
+)
+OLD_SINGLE = ("mac-roman", "mac-cyrillic", "cp437", "cp850", "cp852")  # never taken when one of the web does as well
+ASKED = (*WEB_SINGLE, *OLD_SINGLE, "gb18030", "big5hkscs", "cp932", "cp949", "euc_jis_2004")
+LEGACY = (*EAST_ASIAN, "cp1251", WESTERN)
+TIE = 0.98  # of the best reading's likelihood: readings above it are as good, and when they differ nobody can tell
+LEAST_LIKELY = 0.03  # a reading below it is no language's, but for the few quotes and accents of English text
+CLEARLY_EAST_ASIAN = 0.4  # score from which damaged text in a charset of East Asia beats unlikely letters
+UNLIKELY = 0.15  # likelihood of letters, for that
+CLEARLY_LIKELIER = 2.0  # times: the reading by which another that was declared is overruled
+OVERRULING_BYTES = 40  # beyond ASCII: fewer overrule no declaration that makes some sense
+MIN_UTF8_SEQUENCES = 0.5  # of the bytes beyond ASCII, for damaged UTF-8
+MAX_DAMAGE = 0.01  # share of characters that a declared charset may have to replace
+C1 = re.compile("[\x80-\x84\x86-\x9f]")  # in no text: the bytes mean something else (0x85 is a line end of some systems)
+RARE_WESTERN = re.compile(rb"[\xd0\xde\xf0\xfe\xdd\xfd]")  # Icelandic letters, in whose place Turkish has its own
+MARKUP = re.compile(rb"<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[a-zA-Z/!?][^<>]*>", re.DOTALL | re.IGNORECASE)
 STATEFUL = ("utf-16", "utf-32", "utf-7", "iso2022", "hz")  # families in which a byte alone, such as a line end, says nothing
 MIN_UTF8_SHARE = 0.15  # of the bytes beyond ASCII; lines of one or two Han characters in GBK are UTF-8 by chance more rarely
 ABOVE_ASCII = bytes(range(128, 256))
+NEVER_ALONE = bytes(range(128)) + b"\xff"  # in no charset a text's only character beyond ASCII: damage
 READ_AS = {  # what a label means in practice: the larger set of the same bytes
     "ascii": "utf-8",
+    "iso8859-8-i": "iso8859-8",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
     "gb2312": "gb18030",
     "gbk": "gb18030",
     "hz": "hz",
@@ -48,14 +77,19 @@ READ_AS = {  # what a label means in practice: the larger set of the same bytes
     "utf-32": "utf-32-le",
     "utf-8-sig": "utf-8",
 }
-LABELS = {"x-gbk": "gbk", "x-sjis": "shift_jis", "x-euc-jp": "euc_jp", "windows-31j": "cp932", "unicode": "utf-16"}
+LABELS = {"unicode": "utf-16", "x-user-defined": WESTERN}
+NEVER_WEB = ("ascii", "us-ascii")  # for the web cp1252; here what says so and is not is found by its looks
 SHOWN_AS = {
+    "cp866": "ibm866",
+    "cp874": "windows-874",
+    "mac-roman": "macintosh",
+    "mac-cyrillic": "x-mac-cyrillic",
+    **{f"iso8859-{number}": f"iso-8859-{number}" for number in range(2, 17)},
+    **{f"cp{number}": f"windows-{number}" for number in range(1250, 1259)},
     "big5hkscs": "big5",
     "cp932": "shift_jis",
     "cp949": "euc-kr",
     "euc_jp": "euc-jp",
-    "cp1251": "windows-1251",
-    "cp1252": "windows-1252",
 }
 
 CONTROLS = re.compile("[\x01-\x07\x0b\x0e-\x1a\x1c-\x1f]+")
@@ -67,19 +101,24 @@ class Decoded:
 
     `repairs` in fixed order: `bom` (a mark left out of UTF-8), `wrong_charset` (the declaration was false), `mixed_encodings`
     (lines in a second charset), `surrogate` (halves joined or replaced), `replaced` (bytes without a meaning became U+FFFD).
-    `is_text` is False for what no charset makes text of.
+    `fault` says why it must not be kept: no charset makes text of it, or its looks do not tell which one does.
     """
 
     text: str
     charset: str = "utf-8"
     repairs: tuple[str, ...] = ()
-    is_text: bool = True
+    fault: Literal["not_text", "unknown_charset"] | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it can be kept."""
+        return self.fault is None
 
 
 class Reading(NamedTuple):
-    """What bytes give under one charset."""
+    """What bytes give under one charset; no codec when several do and differ."""
 
-    codec: str
+    codec: str | None
     score: float
     is_strict: bool
 
@@ -100,6 +139,8 @@ def decode(raw: bytes, declared: str | None = None) -> Decoded:
 def known_codec(label: str) -> str | None:
     """Python's name of the charset that a label stands for in practice; None for one that nobody knows."""
     name = label.strip().strip("\"'").lower()
+    if name not in NEVER_WEB and (web := WEB_LABELS.get(name)) not in (None, "replacement"):
+        name = webencodings.PYTHON_NAMES.get(web, web)
     try:
         codec = codecs.lookup(LABELS.get(name, name))
     except (LookupError, ValueError):
@@ -178,7 +219,7 @@ def _decode_marked(raw: bytes, mark: bytes, codec: str, declared: str | None) ->
         return Decoded(text, charset_name(codec), repairs)
     if codec == "utf-8":
         rest = _decode_guessed(body, "utf-8", None)
-        return Decoded(rest.text, rest.charset, tuple(dict.fromkeys((*repairs, *rest.repairs))), rest.is_text)
+        return Decoded(rest.text, rest.charset, tuple(dict.fromkeys((*repairs, *rest.repairs))), rest.fault)
     text = body.decode(codec, "replace")
     if _share(text, "\ufffd") > MAX_REPLACED:
         return None
@@ -189,6 +230,8 @@ def _decode_guessed(raw: bytes, codec: str | None, declared: str | None) -> Deco
     """By the declared codec when it fits, else by the best of the candidates, else line by line."""
     if codec is not None and (text := _strict(raw, codec)) is not None and _fits(raw, text, codec):
         return _checked(text, codec, ())
+    if codec is not None and (text := _damaged(raw, codec)) is not None and _fits(raw, text, codec):
+        return _checked(text, codec, ("replaced",))
     lied = ("wrong_charset",) if declared is not None else ()
     if b"\0" in raw and (wide := _wide_codec(raw)) is not None:
         return _checked(raw.decode(wide, "replace"), wide, lied)
@@ -199,6 +242,9 @@ def _decode_guessed(raw: bytes, codec: str | None, declared: str | None) -> Deco
     if _has_only_surrogates(raw):
         return _checked(raw.decode("utf-8", "surrogatepass"), "utf-8", lied)
     best = Reading("utf-8", 0.0, is_strict=False) if _has_utf8_lines(raw) else _best(raw)
+    if best.codec is None:
+        text = raw.decode("utf-8", "replace")
+        return Decoded(text, repairs=lied, fault="not_text" if _control_share(text) > MAX_CONTROLS else "unknown_charset")
     if best.codec == codec:
         lied = ()
     text = _strict(raw, best.codec)
@@ -215,7 +261,27 @@ def _fits(raw: bytes, text: str, codec: str) -> bool:
     sample = _byte_sample(raw)
     if _strict(raw, "utf-8") is not None and plausibility(sample.decode("utf-8", "replace")) >= score:
         return False
-    return score >= PLAUSIBLE or score + CERTAIN_UTF8_MARGIN >= _best(raw).score
+    if codec not in WEB_SINGLE:
+        return score >= PLAUSIBLE or (best := _best(raw)).codec in (None, codec) or score + CERTAIN_UTF8_MARGIN >= best.score
+    wide = _wide_bytes(sample)
+    if C1.search(text) is None and (score >= PLAUSIBLE) and wide < OVERRULING_BYTES:
+        return True
+    best = _best(raw)
+    if best.codec in (None, codec):
+        return score >= PLAUSIBLE or best.codec == codec
+    if best.codec not in WEB_SINGLE:
+        return score >= PLAUSIBLE and score + CERTAIN_UTF8_MARGIN >= best.score
+    likely = _likelihoods(sample)
+    own = max((chance for name, chance in likely if _strict(sample, name) == _strict(sample, codec)), default=0.0)
+    return own * CLEARLY_LIKELIER >= likely[0][1]
+
+
+def _damaged(raw: bytes, codec: str) -> str | None:
+    """The text with U+FFFD for a few bytes that a single-byte charset has no character for."""
+    if codec not in WEB_SINGLE or not raw:
+        return None
+    text = raw.decode(codec, "replace")
+    return text if 0 < _share(text, "\ufffd") <= MAX_DAMAGE else None
 
 
 def _escaped_japanese(raw: bytes) -> str | None:
@@ -228,12 +294,12 @@ def _decode_lines(raw: bytes, codec: str, lied: tuple[str, ...]) -> Decoded:
     lines = raw.splitlines(keepends=True) if not codec.startswith("utf-16") else [raw]
     bad = [line for line in lines if _strict(line, codec) is None]
     second = _best(b"".join(bad))
-    reads_bad = second.codec != codec and second.is_strict and second.score >= PLAUSIBLE
+    other = second.codec if second.codec != codec and second.is_strict and second.score >= PLAUSIBLE else None
     repairs: list[str] = list(lied)
     texts: list[str] = []
     for line in lines:
         text = _strict(line, codec)
-        if text is None and reads_bad and (text := _strict(line, second.codec)) is not None:
+        if text is None and other is not None and (text := _strict(line, other)) is not None:
             repairs.append("mixed_encodings")
         if text is None:
             text, repair = _mended(line, codec)
@@ -265,7 +331,8 @@ def _checked(text: str, codec: str, repairs: tuple[str, ...]) -> Decoded:
     if has_surrogates(text):
         text, repairs = mend_surrogates(text), (*repairs, "surrogate")
     replaced = "\ufffd" in text and (_share(text, "\ufffd") > MAX_REPLACED) and "replaced" in repairs
-    return Decoded(text, charset_name(codec), repairs, not replaced and _control_share(text) <= MAX_CONTROLS)
+    is_text = not replaced and _control_share(text) <= MAX_CONTROLS
+    return Decoded(text, charset_name(codec), repairs, None if is_text else "not_text")
 
 
 def _control_share(text: str) -> float:
@@ -305,12 +372,58 @@ def _wide_codec(raw: bytes) -> str | None:
 
 
 def _best(raw: bytes) -> Reading:
-    """The candidate under which the bytes look most like text; UTF-8 with some bytes replaced is one of them."""
+    """The reading under which the bytes look most like text; UTF-8 with some bytes replaced is one of them."""
     sample = _byte_sample(raw)
-    readings = [_reading(sample, "utf-8", CERTAIN_UTF8_MARGIN)]
-    readings += [_reading(sample, codec, 0.0) for codec in CANDIDATES if not codec.startswith("utf-16") or _even(raw)]
+    readings = [_reading(sample, codec, 0.0) for codec in CANDIDATES if not codec.startswith("utf-16") or _even(raw)]
+    if _has_utf8_sequences(sample):
+        readings.insert(0, _reading(sample, "utf-8", CERTAIN_UTF8_MARGIN))
     best = max(readings, key=lambda reading: reading.score)  # the first of equals
-    return best if best.score >= PLAUSIBLE else readings[0]
+    if best.codec not in EAST_ASIAN and best.score >= PLAUSIBLE:
+        return best
+    if not sample.translate(None, NEVER_ALONE):
+        return Reading("utf-8", 0.0, is_strict=False)
+    likely = _likelihoods(sample)
+    if likely and likely[0][0] in (*EAST_ASIAN, "euc_jis_2004"):
+        return best if best.score >= PLAUSIBLE else Reading(None, 0.0, is_strict=False)
+    if best.score >= CLEARLY_EAST_ASIAN and (not likely or likely[0][1] < UNLIKELY):
+        return best
+    if (codec := _chosen(sample, likely)) is not None:
+        return Reading(codec, max(PLAUSIBLE, _reading(sample, codec, 0.0).score), is_strict=True)
+    if best.score >= CLEARLY_EAST_ASIAN:
+        return best
+    is_damaged = _has_utf8_sequences(sample) or (
+        (not likely or likely[0][1] < LEAST_LIKELY) and _wide_bytes(sample) <= max(1, MAX_DAMAGE * len(sample))
+    )
+    return Reading("utf-8" if is_damaged else None, 0.0, is_strict=False)
+
+
+def _likelihoods(sample: bytes) -> list[tuple[str, float]]:
+    """How likely the letters are in any language, by charset, the likeliest first; markup is no language."""
+    bare = MARKUP.sub(b" ", sample) if b"<" in sample else sample
+    sample = sample if bare.isascii() else bare
+    found = chardet.detect_all(sample, ignore_threshold=True, compat_names=False, include_encodings=ASKED, max_bytes=len(sample) or 1)
+    named = [(entry["encoding"], entry["confidence"]) for entry in found if entry["encoding"] is not None]
+    return [(codec, chance) for codec, chance in named if (text := _strict(sample, codec)) is not None and not C1.search(text)]
+
+
+def _chosen(sample: bytes, likely: list[tuple[str, float]]) -> str | None:
+    """The codec of the likeliest reading; None when another that is as likely differs, or none is."""
+    if not likely:
+        return None
+    close = [(READ_AS.get(codec, codec), chance) for codec, chance in likely if chance >= TIE * likely[0][1]]
+    web = [codec for codec, _ in close if codec in WEB_SINGLE]
+    if WESTERN in web and not RARE_WESTERN.search(sample):
+        return WESTERN
+    names = web or [codec for codec, _ in close]
+    if likely[0][1] < LEAST_LIKELY or len({_strict(sample, codec) for codec in names}) > 1:
+        return None
+    return names[0]
+
+
+def _has_utf8_sequences(sample: bytes) -> bool:
+    """Whether most bytes beyond ASCII stand where UTF-8 has them."""
+    kept = sample.decode("utf-8", "ignore").encode()
+    return _wide_bytes(kept) > MIN_UTF8_SEQUENCES * _wide_bytes(sample)
 
 
 def _has_utf8_lines(raw: bytes) -> bool:
@@ -331,7 +444,6 @@ def _even(raw: bytes) -> bool:
 
 
 def _reading(sample: bytes, codec: str, bonus: float) -> Reading:
-    codec = READ_AS.get(codec, codec)
     text = _strict(sample, codec)
     strict = text is not None
     if text is None:

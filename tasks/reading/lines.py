@@ -39,14 +39,14 @@ def read_chunks(file: SourceFile) -> Iterator[bytes | Fault]:
 class Opened:
     """A file's bytes, turned into UTF-8 where they were UTF-16 or the like, and what its head tells.
 
-    `codec` is None as long as all is ASCII; `is_text` is False when the head is binary. Who reads the chunks tells the account
+    `codec` is None as long as all is ASCII; `fault` says why the head is no text. Who reads the chunks tells the account
     what became of them.
     """
 
     chunks: Iterator[bytes | Fault]
     head: bytes
     codec: str | None
-    is_text: bool
+    fault: str | None
     has_mark: bool
     charset: str | None  # as stored; None while unknown
     account: Account
@@ -61,14 +61,15 @@ def open_bytes(file: SourceFile, encoding: str = "auto", all_utf8: bool = False)
     sample = NULLS.sub(b"", head)  # which a writer that crashed leaves behind
     codec = marked or declared or detect(sample)
     wide = codec is not None and codec.startswith(STATEFUL)
-    is_text = codec in (None, "utf-8") or wide or declared is not None or decode(_whole_lines(sample)).is_text
-    is_text = is_text and (wide or (_few_controls(sample) and (sample != b"" or not head)))
+    is_sure = codec == "utf-8" or wide or declared is not None or (sample.isascii() and codec is None)
+    fault = None if is_sure else decode(_whole_lines(sample)).fault
+    fault = fault if wide or (_few_controls(sample) and (sample != b"" or not head)) else "not_text"
     stream: Iterator[bytes | Fault] = chain([body] if body else [], first, chunks)
     account = Account(came=len(head) - len(body), structure=len(head) - len(body))
     name = charset_name(codec) if codec else None
     if codec is not None and (wide or all_utf8) and codec != "utf-8":
         stream, codec = _transcoded(stream, codec), "utf-8"
-    return Opened(account.counted(stream), body, codec, is_text, marked is not None, name, account)
+    return Opened(account.counted(stream), body, codec, fault, marked is not None, name, account)
 
 
 def _head(chunks: Iterator[bytes | Fault]) -> tuple[bytes, list[Fault]]:
@@ -297,8 +298,8 @@ def read_text(
 ) -> Iterator[Line | Fault]:
     """A text file's lines with their ends. A binary file is one Fault."""
     opened = open_bytes(file, encoding)
-    if not opened.is_text:
-        yield not_text(file, opened.head)
+    if opened.fault is not None:
+        yield no_text(file, opened)
         return
     decoder = LineDecoder(opened.codec, opened.charset if opened.codec == "utf-8" else None)
     account, read = opened.account, 0
@@ -316,6 +317,6 @@ def read_text(
     account.check(file.url)
 
 
-def not_text(file: SourceFile, head: bytes) -> Fault:
-    """The fault of a file that no charset makes text of."""
-    return Fault("not_text", file.bytes, shown(head))
+def no_text(file: SourceFile, opened: Opened) -> Fault:
+    """The fault of a file that is no text, or whose charset nobody can tell."""
+    return Fault(opened.fault or "not_text", file.bytes, shown(opened.head))

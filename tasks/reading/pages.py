@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from tasks.reading.encodings import BOMS, Decoded, decode, known_codec
 
-META_BYTES = 2048  # of a page, in which its charset must be declared; browsers look at 1,024
-META_CHARSET = re.compile(
-    rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)|<\?xml\b[^>]*?\bencoding\s*=\s*[\"']([A-Za-z0-9_.:-]+)", re.IGNORECASE
-)
+META_BYTES = 2**16  # of a page, in which its charset must be declared; browsers look at 1,024, and on while the head lasts
+META_CHARSET = re.compile(rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9_.:+-]+)", re.IGNORECASE)
+XML_CHARSET = re.compile(rb"\s*<\?xml\b[^>]*?\bencoding\s*=\s*[\"']([A-Za-z0-9_.:+-]+)", re.IGNORECASE)
+NO_MARKUP = re.compile(rb"<!--.*?-->|<(script|style)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)  # what is written in it declares nothing
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,26 @@ class Page:
 
 def html_page(raw: bytes, declared: str | None = None) -> Page:
     """A page read by its byte order mark, else the charset of its HTTP header, else the one in its markup, else by looks."""
-    own = META_CHARSET.search(raw[:META_BYTES])
-    inside = (own.group(1) or own.group(2)).decode("ascii") if own else None
-    if inside is not None and (known_codec(inside) or "").startswith(("utf-16", "utf-32")):
-        inside = "utf-8"  # who reads this in ASCII does not read UTF-16
-    found = decode(raw, declared if declared is not None else inside)
-    if "wrong_charset" in found.repairs and declared is not None and inside is not None and not _is_marked(raw):
-        second = decode(raw, inside)
-        if "wrong_charset" not in second.repairs:
-            return Page(Decoded(second.text, second.charset, ("wrong_charset", *second.repairs), second.is_text), True, len(raw))
-    return Page(found, True, len(raw))
+    claims = [*([declared] if declared is not None else []), *_declared_inside(raw)]
+    first: Decoded | None = None
+    for number, claim in enumerate(claims):
+        found = decode(raw, claim)
+        if "wrong_charset" not in found.repairs:
+            repairs = ("wrong_charset", *found.repairs) if number and known_codec(claim) != known_codec(claims[0]) else found.repairs
+            return Page(Decoded(found.text, found.charset, repairs, found.fault), True, len(raw))
+        first = first or found
+        if _is_marked(raw):
+            break
+    return Page(first or decode(raw), True, len(raw))
+
+
+def _declared_inside(raw: bytes) -> list[str]:
+    """The charsets that a page's <meta> and its XML declaration name."""
+    head = raw[:META_BYTES]
+    found = (META_CHARSET.search(NO_MARKUP.sub(b"", head) if META_CHARSET.search(head) else b""), XML_CHARSET.match(head))
+    labels = [match.group(1).decode("ascii") for match in found if match is not None]
+    # who reads a declaration in ASCII does not read UTF-16
+    return ["utf-8" if (known_codec(label) or "").startswith(("utf-16", "utf-32")) else label for label in labels]
 
 
 def plain_page(raw: bytes, declared: str | None = None) -> Page:

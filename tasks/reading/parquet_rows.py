@@ -131,7 +131,7 @@ def _decoded(raw: pa.Array, max_bytes: int) -> tuple[list[object], Mended]:
             values.append(too_large(len(value), value))
         else:
             found = decode(value)
-            values.append(found.text if found.is_text else Fault("not_text", len(value), shown(value)))
+            values.append(Fault(found.fault, len(value), shown(value)) if found.fault is not None else found.text)
             charset = None if found.charset == "utf-8" else found.charset
             if charset or found.repairs:
                 mended[row] = charset, found.repairs

@@ -194,9 +194,8 @@ def _page_document(
     source: FileSource, page: Page, path: str, key: tuple[str, ...], meta: Mapping[str, str], cut: tuple[str, ...] = ()
 ) -> Found | Refused:
     decoded: Decoded = page.decoded
-    if not decoded.is_text or not decoded.text.strip():
-        reason = "empty_text" if decoded.is_text else "not_text"
-        return refused(source, path, Fault(reason, page.bytes, shown_text(decoded.text)), *key)
+    if decoded.fault is not None or not decoded.text.strip():
+        return refused(source, path, Fault(decoded.fault or "empty_text", page.bytes, shown_text(decoded.text)), *key)
     charset = None if decoded.charset == "utf-8" else decoded.charset
     kept = {**meta, **({"format": "html"} if page.is_html else {})}
     return document(source, path, decoded.text, kept, key, Origin(charset, (*decoded.repairs, *cut)))

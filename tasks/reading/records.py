@@ -17,7 +17,7 @@ from tasks.reading.csv_rows import Table, read_csv
 from tasks.reading.faults import Fault, shown
 from tasks.reading.files import SourceFile
 from tasks.reading.json_values import is_deep, parse, parse_exact, split_values
-from tasks.reading.lines import MAX_DOCUMENT_BYTES, LineDecoder, Opened, not_text, open_bytes, split_lines
+from tasks.reading.lines import MAX_DOCUMENT_BYTES, LineDecoder, Opened, no_text, open_bytes, split_lines
 from tasks.reading.parquet_rows import read_parquet
 from tasks.reading.rows import Record
 
@@ -50,8 +50,8 @@ def read_records(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
             opened = open_bytes(file, layout.encoding)
             if opened.head.lstrip().startswith(b"["):  # a list where one object a line was expected
                 yield from _read_json(file, layout)
-            elif not opened.is_text:
-                yield not_text(file, opened.head)
+            elif opened.fault is not None:
+                yield no_text(file, opened)
             else:
                 yield from _read_jsonl(file.url, opened, layout)
         case "json":
@@ -101,8 +101,8 @@ def _without_nulls(reader: "_JsonReader", number: int, line: bytes) -> Iterator[
 def _read_json(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
     """The entries of a list, or objects one behind the other; the file is never held as a whole."""
     opened = open_bytes(file, layout.encoding, all_utf8=True)
-    if not opened.is_text:
-        yield not_text(file, opened.head)
+    if opened.fault is not None:
+        yield no_text(file, opened)
         return
     reader = _JsonReader(LineDecoder("utf-8", opened.charset), layout.fields)
     account = opened.account
