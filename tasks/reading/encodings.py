@@ -47,7 +47,8 @@ LEAST_LIKELY = 0.03  # a reading below it is no language's, but for the few quot
 CLEARLY_EAST_ASIAN = 0.4  # score from which damaged text in a charset of East Asia beats unlikely letters
 UNLIKELY = 0.15  # likelihood of letters, for that
 CLEARLY_LIKELIER = 2.0  # times: the reading by which another that was declared is overruled
-OVERRULING_BYTES = 40  # beyond ASCII: fewer overrule no declaration that makes some sense
+LIKELIER = 1.25  # the same for windows-1252, that servers declare for all they have
+OVERRULING_BYTES = 10  # beyond ASCII: fewer overrule no declaration that makes some sense
 MIN_UTF8_SEQUENCES = 0.5  # of the bytes beyond ASCII, for damaged UTF-8
 MAX_DAMAGE = 0.01  # share of characters that a declared charset may have to replace
 C1 = re.compile("[\x80-\x84\x86-\x9f]")  # in no text: the bytes mean something else (0x85 is a line end of some systems)
@@ -273,7 +274,7 @@ def _fits(raw: bytes, text: str, codec: str) -> bool:
         return score >= PLAUSIBLE and score + CERTAIN_UTF8_MARGIN >= best.score
     likely = _likelihoods(sample)
     own = max((chance for name, chance in likely if _strict(sample, name) == _strict(sample, codec)), default=0.0)
-    return own * CLEARLY_LIKELIER >= likely[0][1]
+    return own * (LIKELIER if codec == WESTERN else CLEARLY_LIKELIER) >= likely[0][1]
 
 
 def _damaged(raw: bytes, codec: str) -> str | None:

@@ -29,13 +29,6 @@ HAN_SHARE = 0.2  # of letters: from here on a text is Chinese or Japanese
 KANA_SHARE = 0.15  # of Han and kana: from here on Japanese, which has 0.3 and more
 SURE_LETTERS = 4  # enough where the script alone tells
 ALONE = {HANGUL: "ko", GREEK: "el", HEBREW: "he", THAI: "th"}  # scripts that one language writes
-SHARED = {  # scripts that several write: the one to assume when the model names a language of another script
-    LATIN: "und",
-    CYRILLIC: "ru",
-    ARABIC: "ar",
-    DEVANAGARI: "hi",
-    OTHER: "und",
-}
 
 # Words that are common in English and in no other language of Europe: no "in", "is", "was", "of", "to", "for", "on".
 ENGLISH = frozenset(
@@ -179,7 +172,7 @@ def _detect_prose(text: str, row: list[int], config: LanguageConfig) -> Detected
         if share >= ENGLISH_SHARE and words >= ENGLISH_WORDS:
             return Detected("en", 1.0, False)
     language, score = _by_model(spread_sample(text), script)
-    return Detected(language if score >= config.min_score else SHARED[script], score, False)
+    return Detected(language if score >= config.min_score else "und", score, False)
 
 
 def _by_script(row: list[int], letters: int) -> tuple[str | None, float]:

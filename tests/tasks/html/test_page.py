@@ -228,3 +228,41 @@ def test_child_ends_with_its_parent_and_not_at_an_interrupt():
             return
         time.sleep(0.05)
     pytest.fail("the child outlived its parent")
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("磨坊立在河边\n每年春天", "磨坊立在河边每年春天"),
+        ("他说：\n  “好。”\n她笑了", "他说：“好。”她笑了"),
+        ("吾輩は\r\n猫である", "吾輩は猫である"),
+        ("모든 국민은\n인간으로서", "모든 국민은 인간으로서"),
+        ("โรงสีตั้งอยู่\nริมแม่น้ำ", "โรงสีตั้งอยู่ริมแม่น้ำ"),
+        ("河边\nmill", "河边 mill"),
+        ("河边 春天", "河边 春天"),
+    ],
+)
+def test_line_end_of_the_source_is_a_blank_only_where_the_script_has_blanks(source: str, text: str):
+    assert main_text(f"<html><body><p>{source}</p></body></html>").text == text
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    ['<?xml version="1.0"?><html>', '<html xmlns="http://www.w3.org/1999/xhtml">', "<!DOCTYPE html PUBLIC '-//W3C//DTD XHTML 1.0'><html>"],
+)
+@pytest.mark.parametrize(
+    "closed", ['<script src="a.js"/>', "<title/>", "<style/>", "<textarea/>", '<a name="x"/>', "<script>a = '<div/>'</script>"]
+)
+def test_self_closed_element_of_xhtml_swallows_nothing(beginning: str, closed: str):
+    assert PROSE[0] in main_text(f"{beginning}<head>{closed}</head><body>{closed}<p>{PROSE[0]}</p></body></html>").text
+
+
+def test_character_data_of_xhtml_is_text():
+    assert "1 < 2 & 3" in main_text('<html xmlns="http://www.w3.org/1999/xhtml"><body><p><![CDATA[1 < 2 & 3]]></p></body></html>').text
+
+
+def test_page_is_judged_by_the_replaced_characters_of_its_main_text(reader: PageReader):
+    markup = "<script>" + "x" * 10_000 + "</script>"
+    answer = reader.read(f"<html>{markup}<body><p>{'wor' + chr(0xFFFD)} {'lo' + chr(0xFFFD)}st</p></body></html>")
+    assert isinstance(answer, PageFault)
+    assert answer.reason == "html_lost_text"

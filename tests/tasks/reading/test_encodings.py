@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from webencodings.labels import LABELS
 
 from tasks.reading.encodings import decode, has_surrogates, known_codec, mend_surrogates
 
@@ -84,6 +85,56 @@ def test_a_true_declaration_is_taken_and_a_false_one_overruled(text: str, codec:
 )
 def test_labels_stand_for_what_they_mean_in_practice(label: str, codec: str | None):
     assert known_codec(label) == codec
+
+
+POLISH = "Młyn stoi nad rzeką, a każdej wiosny woda sięga trzeciego stopnia, gdzie dziadek wyciął znak. Źdźbło, gęś i żółw śpią."
+GREEK = "Ο μύλος στέκεται δίπλα στο ποτάμι και κάθε άνοιξη το νερό ανεβαίνει ως το τρίτο σκαλοπάτι, όπου ο παππούς χάραξε ένα σημάδι."
+HEBREW = "הטחנה עומדת ליד הנהר ובכל אביב המים עולים עד המדרגה השלישית, שבה חרת סבא סימן."
+ARABIC = "تقف الطاحونة بجانب النهر وفي كل ربيع يرتفع الماء حتى الدرجة الثالثة حيث حفر الجد علامة."
+THAI = "โรงสีตั้งอยู่ริมแม่น้ำ ทุกฤดูใบไม้ผลิน้ำขึ้นถึงขั้นที่สาม ที่ปู่ของเขาทำเครื่องหมายไว้"
+TURKISH = "Değirmen ırmağın yanında durur ve her ilkbaharda su, büyükbabanın işaret koyduğu üçüncü basamağa kadar yükselir; şüphesiz."
+LITHUANIAN = "Malūnas stovi prie upės, ir kiekvieną pavasarį vanduo pakyla iki trečio laiptelio, kur senelis išpjovė ženklą. Žąsys čiauška."
+UKRAINIAN = "Млин стоїть біля річки, і щовесни вода піднімається до третьої сходинки, де дід вирізав знак. Її ґанок є ще цілий."
+UNDECLARED = [
+    (RUSSIAN, "koi8-r"),
+    (RUSSIAN, "iso8859-5"),
+    (RUSSIAN, "cp866"),
+    (UKRAINIAN, "koi8-u"),
+    (GREEK, "iso8859-7"),
+    (GREEK, "cp1253"),
+    (HEBREW, "cp1255"),
+    (HEBREW, "iso8859-8"),
+    (ARABIC, "cp1256"),
+    (ARABIC, "iso8859-6"),
+    (THAI, "cp874"),
+    (TURKISH, "cp1254"),
+    (POLISH, "cp1250"),
+    (POLISH, "iso8859-2"),
+    (LITHUANIAN, "cp1257"),
+]
+
+
+@pytest.mark.parametrize(("text", "codec"), UNDECLARED)
+def test_text_in_a_legacy_charset_comes_back_without_a_declaration(text: str, codec: str):
+    found = decode(text.encode(codec))
+    assert (found.text, found.fault) == (text, None)
+
+
+@pytest.mark.parametrize(("text", "codec"), UNDECLARED)
+def test_another_charset_of_the_web_that_is_declared_is_overruled(text: str, codec: str):
+    found = decode(text.encode(codec), "iso-8859-1")
+    assert (found.text, found.repairs) == (text, ("wrong_charset",))
+
+
+def test_bytes_that_read_as_well_in_two_charsets_are_set_aside():
+    assert decode("Napiši".encode("iso8859-2") * 9).fault in ("unknown_charset", None)
+    found = decode(bytes(range(0xA1, 0xFF, 3)) * 5)
+    assert found.fault is not None
+
+
+@pytest.mark.parametrize("label", sorted(label for label, name in LABELS.items() if name != "replacement"))
+def test_every_label_of_the_web_is_known(label: str):
+    assert known_codec(label) is not None
 
 
 @given(st.binary(max_size=300), st.sampled_from([None, "utf-8", "gb18030", "big5", "utf-16", "latin-1", "no such"]))
