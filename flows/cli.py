@@ -254,12 +254,13 @@ def export(
     from tasks.artifacts import Workspace
     from tasks.export.export import UnequalError, export_model
     from tasks.inference.saved_models import resolve_model
+    from tasks.settings import given_path
     from tasks.tracking.address import tracking_address
 
     chosen = Workspace(workspace or "workspace")
     source = resolve_model(model, chosen, tracking_address(None, chosen), allow_pickle)
     try:
-        exported = export_model(source, Path(folder).expanduser(), dtype, allow_pickle, chosen)
+        exported = export_model(source, given_path(folder), dtype, allow_pickle, chosen)
     except UnequalError as error:
         click.echo(certificate_table(error.checks), err=True)
         click.echo(f"error: what was written is not what {model} says: {error}. Nothing is left at {folder}.", err=True)

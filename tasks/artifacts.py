@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from tasks.errors import UserError
 from tasks.ledger import Ledger, Receipt, StageOutcome
-from tasks.settings import Json
+from tasks.settings import Json, given_path
 
 FORMAT = 1  # of workspace and manifests; raised when an older workspace can no longer be read
 LIBRARIES = ("torch", "ray", "tokenizers", "pyarrow", "polars", "numpy", "prefect", "mlflow", "pandera", "datasets")
@@ -219,7 +219,7 @@ class Workspace:
     """The folder that holds every artifact, the journal and the local servers' databases."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser().absolute()
+        self.root = given_path(root).absolute()
 
     def open(self) -> "Workspace":
         """Create the workspace if need be, for its owner's eyes alone: it holds people's text.

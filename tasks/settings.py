@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
+from tasks.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -35,6 +37,14 @@ class Section(BaseModel):
     """A part of a recipe. Frozen; an unknown key is an error; field descriptions give units and bounds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def given_path(text: str | Path) -> Path:
+    """A path as people write it: ~ and ~user stand for a home. UserError for a user whom this machine does not know."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{str(text)[:200]!r}: {str(text).split('/')[0]} is no user of this machine. Fix: write the folder out.") from error
 
 
 def identity(value: object) -> Json:

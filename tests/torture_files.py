@@ -255,7 +255,7 @@ def row_cases(write: Writer) -> Iterator[Case]:
     yield write.rows("not_a_number", [b'{"text": "a", "n": NaN}', b'{"text": NaN}'], Expected(("a",), {"not_text": 1}))
     wrong = [b'{"other": 1}', b'{"text": null}', b'{"text": ["a"]}', b'{"text": 3}', b'{"text": " "}']
     many = [json.dumps({"text": f"more {n}"}).encode() for n in range(4)]
-    reasons = {"missing_field": 2, "not_text": 2, "empty_text": 1}
+    reasons = {"missing_field": 1, "not_text": 2, "empty_text": 2}
     yield write.rows("text_of_other_kinds", wrong + many, Expected(tuple(f"more {n}" for n in range(4)), reasons))
     broken = [b"not json", b"[1]", b'{"text": "open', b'{"a":' * 5_000]
     yield write.rows("malformed", broken, Expected(rejects={"malformed": 4}))
@@ -272,7 +272,13 @@ def file_cases(write: Writer) -> Iterator[Case]:
     good = as_rows([GOOD])
     drift = {"a.jsonl": good, "b.jsonl": b'{"text": "b", "n": {"deep": 1}}\n{"text": "c", "n": "one"}\n'}
     yield write.case("schema_drift", "jsonl", drift, Expected((GOOD, "b", "c")))
-    yield write.case("field_missing_in_a_file", "jsonl", {"a.jsonl": good, "b.jsonl": b'{"body": "b"}\n'}, Expected(error="text_field"))
+    yield write.case(
+        "field_missing_in_a_file",
+        "jsonl",
+        {"a.jsonl": good * 2, "b.jsonl": b'{"body": "b"}\n'},
+        Expected((GOOD, GOOD), {"missing_field": 1}),
+    )
+    yield write.case("field_missing_in_all_files", "jsonl", {"a.jsonl": b'{"body": "b"}\n'}, Expected(error="text_field"))
     table = parquet_bytes(write, pa.table({"text": [GOOD]}))
     empty = parquet_bytes(write, pa.table({"text": pa.array([], pa.string())}))
     rows = {"a.parquet": table, "b.parquet": empty}

@@ -23,7 +23,7 @@ from tasks.executor.parts import combined, gather
 from tasks.executor.tables import TableWork, tables_of
 from tasks.kernels.statistics_columns import COUNTS, OTHERS, SHARES
 from tasks.ledger import StageOutcome
-from tasks.settings import Json, Placement, Section, identity
+from tasks.settings import Json, Placement, Section, given_path, identity
 from tasks.text.language import LanguageConfig
 from tasks.text.pii import KINDS, PiiConfig
 from tasks.text.repairs import RepairConfig
@@ -86,7 +86,7 @@ def list_digests(config: AnnotateConfig) -> dict[str, str]:
 
 
 def _list_file(place: str, path: str) -> Path:
-    file = Path(path).expanduser()
+    file = given_path(path)
     if not file.is_file():
         raise UserError(f"{place}: {path} is no file. Fix: correct the path.")
     return file

@@ -30,7 +30,7 @@ from tasks.executor.tables import TableFile, TableWork, tables_of
 from tasks.ledger import Ledger, Receipt, StageOutcome
 from tasks.reading.benchmarks import Benchmark, benchmark_digests, read_benchmark
 from tasks.sampling import unit_hash
-from tasks.settings import Json, Placement, Section, identity
+from tasks.settings import Json, Placement, Section, given_path, identity
 
 if TYPE_CHECKING:
     from tasks.kernels.overlap import Evaluation, Overlap, OverlapFinder
@@ -87,7 +87,7 @@ def benchmark_and_allow_digests(config: DecontaminateConfig) -> dict[str, str]:
 
 
 def _allowed(path: str) -> Path:
-    file = Path(path).expanduser()
+    file = given_path(path)
     if not file.is_file():
         raise UserError(f"decontaminate.allow: {path} is no file. Fix: correct the path.")
     return file

@@ -27,11 +27,11 @@ from tasks.errors import UserError
 from tasks.executor.filetasks import FileTasks
 from tasks.executor.parts import Part, combined, gather
 from tasks.ledger import StageOutcome
-from tasks.reading.documents import Found, Refused
+from tasks.reading.documents import MAX_SHOWN_CHARS, WRONG_FIELD, Found, Refused, refuse_field
 from tasks.reading.faults import UNREADABLE, Fault, shown_text
 from tasks.reading.files import SourceFile, digest_of
 from tasks.reading.read import digests_of, list_files, read_file
-from tasks.reading.sources import AnySource, FileSource, place_of
+from tasks.reading.sources import AnySource, FileSource, HubSource, RowSource, place_of
 from tasks.settings import Json, Section, identity
 
 BATCH_BYTES = 8 * 2**20  # of text written at once
@@ -228,7 +228,9 @@ def ingest(config: IngestConfig, out: Path, files: FileTasks, forgotten: Collect
     works = [work for source in config.sources for work in works_of(source, forgotten)]
     parts = files.run("ingest", config.revision, ingest_files, works)
     for source in config.sources:
-        _check_readable(source, [part for part, work in zip(parts, works, strict=True) if work.source is source])
+        mine = [part for part, work in zip(parts, works, strict=True) if work.source is source]
+        _check_readable(source, mine)
+        _check_field(source, mine)
     parts = _with_ids_once(config, works, parts, files, forgotten)
     gather(parts, ["documents-*.parquet", "rejects-*.parquet"], out)
     outcome = combined(parts)
@@ -262,6 +264,21 @@ def _check_readable(source: AnySource, parts: Sequence[Part]) -> None:
     raise UserError(f"{place_of(source)}: {first['path'][0].as_py()}{others}: {cause}.{fix}")
 
 
+def _check_field(source: AnySource, parts: Sequence[Part]) -> None:
+    """UserError when most rows of a source lack its text field, or hold something else in it."""
+    if not isinstance(source, RowSource | HubSource):
+        return
+    wrong = [part for part in parts if any(part.outcome.ledger.dropped.get(reason) for reason in WRONG_FIELD)]
+    count = sum(part.outcome.ledger.dropped.get(reason, 0) for part in wrong for reason in WRONG_FIELD)
+    rows = sum(part.outcome.ledger.rows_in for part in parts)
+    if count * 2 > rows:
+        rejects = pq.read_table(wrong[0].files("rejects-*.parquet")[0], columns=["path", "reason", "text"])
+        first = rejects.filter(pc.field("reason").isin(list(WRONG_FIELD))).slice(0, 1).to_pylist()[0]
+        row = " ".join(str(first["text"]).split())
+        found = f"this row is {row[:MAX_SHOWN_CHARS]}" + (" …" if len(row) > MAX_SHOWN_CHARS else "")
+        refuse_field(source, str(first["path"]), source.text_field, count, rows, found)
+
+
 def _with_ids_once(
     config: IngestConfig, works: Sequence[IngestWork], parts: Sequence[Part], files: FileTasks, forgotten: Collection[Forgotten]
 ) -> list[Part]:
@@ -280,8 +297,6 @@ def _with_ids_once(
 
 def id_field_of(source: AnySource) -> str | None:
     """The field that names a source's rows, of those kinds that have one."""
-    from tasks.reading.sources import RowSource
-
     return source.id_field if isinstance(source, RowSource) else None
 
 

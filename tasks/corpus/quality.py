@@ -11,7 +11,7 @@ from pydantic import Field
 from tasks.documents import text_buffers
 from tasks.errors import UserError
 from tasks.ledger import Ledger, StageOutcome
-from tasks.reading.documents import Found, meta_key
+from tasks.reading.documents import WRONG_FIELD, Found, Refused, meta_key, refuse_field
 from tasks.reading.read import digests_of, list_files, read_file
 from tasks.reading.sources import CsvSource, JsonLinesSource, JsonSource, ParquetSource
 from tasks.sampling import unit_hash
@@ -43,16 +43,23 @@ def quality_digests(config: QualityConfig) -> dict[str, str]:
 def _labelled(config: QualityConfig) -> Iterator[tuple[str, str, float]]:
     """Id, text and 1 for good or 0 for bad."""
     source = config.source.model_copy(update={"meta_fields": [*config.source.meta_fields, config.label_field]})
+    rows, wrong = 0, list[Refused]()
     for file in list_files(source):
         for found in read_file(source, file):
+            rows += 1
             if not isinstance(found, Found):
+                if found.fault.reason in WRONG_FIELD:
+                    wrong.append(found)
                 continue
             label = found.meta.get(meta_key(config.label_field))
             if label is None:
                 raise UserError(
-                    f"quality: {found.path}: no field {config.label_field!r}. Fix: set quality.label_field to the one with the label."
+                    f"quality: {found.path}: found no label in field {config.label_field!r}, expected one in every row. "
+                    "Fix: set quality.label_field to the field that holds it, or leave the row out."
                 )
             yield found.id, found.text, float(label in config.good)
+    if len(wrong) * 2 > rows:
+        refuse_field(source, wrong[0].path, source.text_field, len(wrong), rows, f"this row is {wrong[0].fault.evidence}")
 
 
 def train_quality(config: QualityConfig, out: Path) -> StageOutcome:

@@ -20,7 +20,7 @@ from tasks.examples.label_values import IGNORED_LABEL, label_notes, sorted_label
 from tasks.examples.sources import read_source
 from tasks.ledger import Ledger, StageOutcome
 from tasks.reading.faults import shown_text
-from tasks.reading.files import digest_of, find_files
+from tasks.reading.files import digest_of, list_files
 from tasks.reading.stdlib import python_digest
 from tasks.sampling import is_heldout, unit_hash
 
@@ -34,8 +34,8 @@ def example_digests(config: AnyExamples) -> dict[str, str]:
     source = config.source
     if not isinstance(source, RowExamples | ConllExamples):
         return {"python": python_digest()}
-    digests = {f"train/{file.name}": digest_of(file) for file in find_files(place_of(config), source.paths)}
-    for file in find_files(place_of(config), source.heldout_paths or []):
+    digests = {f"train/{file.name}": digest_of(file) for file in list_files(place_of(config), source.paths).files}
+    for file in list_files(place_of(config), source.heldout_paths or []).files:
         digests[f"heldout/{file.name}"] = digest_of(file)
     return digests
 

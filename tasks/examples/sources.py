@@ -15,7 +15,7 @@ from tasks.examples.label_values import class_names, is_padded, named
 from tasks.examples.stdlib_examples import area_examples, signature_examples, token_kind_examples
 from tasks.reading.csv_rows import Table
 from tasks.reading.faults import Fault, shown_text
-from tasks.reading.files import SourceFile, find_files, open_stored
+from tasks.reading.files import SourceFile, list_files, open_stored
 from tasks.reading.lines import read_text
 from tasks.reading.records import Layout, RecordFormat, read_records
 from tasks.reading.rows import Record
@@ -52,8 +52,9 @@ def read_source(place: str, kind: Kind, source: ExampleSource, paths: Sequence[s
             for found in token_kind_examples():
                 yield Example(found.group, {"tokens": found.tokens, "labels": found.labels}, found.group)
         case ConllExamples():
-            for file in find_files(place, paths):
-                yield from read_conll(kind, source, file.name, read_text(file))
+            for file in list_files(place, paths).files:
+                lines = iter([Fault(file.fault, 0, file.evidence)]) if file.fault else read_text(file)
+                yield from read_conll(kind, source, file.name, lines)
         case RowExamples():
             yield from _read_rows(place, kind, source, paths)
 
@@ -62,7 +63,10 @@ def _read_rows(place: str, kind: Kind, source: RowExamples, paths: Sequence[str]
     form: RecordFormat = source.kind
     wrong: dict[str, list[Rejected]] = {}
     total = 0
-    for file in find_files(place, paths):
+    for file in list_files(place, paths).files:
+        if file.fault:
+            yield Rejected(file.name, file.fault, file.evidence)
+            continue
         layout = Layout(form, Table(source.delimiter, source.header))
         names = _class_names(file) if form == "parquet" else {}
         for rows, record in enumerate(read_records(file, layout), 1):

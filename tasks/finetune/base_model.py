@@ -14,7 +14,7 @@ from tasks.examples.pair_rows import told_start
 from tasks.finetune.tuned_model import Base, open_base
 from tasks.inference.saved_models import check_folder
 from tasks.ledger import Ledger, StageOutcome
-from tasks.settings import Placement, Section
+from tasks.settings import Placement, Section, given_path
 from tasks.tokenizer.encoding import load_tokenizer, text_ids
 
 KEY = "base.folder"
@@ -49,7 +49,7 @@ class BaseConfig(Section):
 
 def base_files(config: BaseConfig) -> list[Path]:
     """The files that matter. UserError where weights, config or tokenizer are missing."""
-    folder = check_folder(Path(config.folder).expanduser(), KEY, config.allow_pickle)
+    folder = check_folder(given_path(config.folder), KEY, config.allow_pickle)
     named = [path for name in FILES if (path := folder / name).is_file()]
     return [*named, *(_found(folder, WEIGHTS) or _found(folder, PICKLED))]
 
@@ -62,7 +62,7 @@ def adapter_files(config: BaseConfig) -> list[Path]:
     """The adapter's weights and settings. UserError where one is missing."""
     if config.adapter is None:
         return []
-    folder = Path(config.adapter).expanduser()
+    folder = given_path(config.adapter)
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
             raise UserError(f"base.adapter: {folder} has no {name}, expected an adapter that PEFT or Wordmill saved.")
@@ -78,7 +78,7 @@ def take_base(config: BaseConfig, out: Path) -> StageOutcome:
     """Write model/ and, beside it, the tokenizer. UserError for a model that cannot be computed here, or lacks a tokenizer."""
     folder = out / "model"
     folder.mkdir()
-    pickled = _found(Path(config.folder).expanduser(), PICKLED)
+    pickled = _found(given_path(config.folder), PICKLED)
     for path in base_files(config):
         if path not in pickled:
             shutil.copyfile(path, folder / path.name)
@@ -106,7 +106,7 @@ def _unpickle(config: BaseConfig, folder: Path) -> None:
     from model.huggingface.weight_files import save_unpickled
 
     try:
-        save_unpickled(Path(config.folder).expanduser(), folder, config.allow_pickle)
+        save_unpickled(given_path(config.folder), folder, config.allow_pickle)
     except ValueError as error:
         raise UserError(f"{KEY}: {error}") from error
 
@@ -121,7 +121,7 @@ def _merge_adapter(config: BaseConfig, base: Base, folder: Path) -> None:
     if base.model is None:
         raise UserError(f"base.adapter: the base is {base.kind}, and an adapter needs the model that it was made for.")
     try:
-        load_adapter(Path(config.adapter).expanduser(), base.model)
+        load_adapter(given_path(config.adapter), base.model)
     except ValueError as error:
         raise UserError(f"base.adapter: {error}") from error
     merge(base.model)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
 from tasks.inference.tracked_runs import known_run, models_of
+from tasks.settings import given_path
 from tasks.tokenizer.encoding import END, END_TOKENS, START_TOKENS, first_id, load_tokenizer
 from tasks.tokenizer.objective_symbols import mask_name
 from tasks.tracking.address import is_yet_to_be_made, require_answer
@@ -38,7 +39,7 @@ def resolve_model(reference: str, workspace: Workspace, tracking_uri: str, allow
         )
     if reference.startswith(("models:/", "runs:/")):
         return _download(reference, tracking_uri)
-    folder = Path(reference).expanduser()
+    folder = given_path(reference)
     if folder.exists():
         inner = folder / "model"
         return check_folder(inner if (inner / "config.json").is_file() else folder, allow_pickle=allow_pickle)

@@ -9,6 +9,7 @@ from tasks.errors import UserError
 from tasks.inference.tracked_runs import MODEL_STAGES, known_run, models_of
 from tasks.lineage.step_trace import TRAINING, TracedRun, read_run
 from tasks.promotion.champion import ChampionConfig, champion_digest
+from tasks.settings import given_path
 from tasks.tracking.address import is_yet_to_be_made
 
 FORMS = "an MLflow run id, a fingerprint, an artifact's folder, or models:/NAME@ALIAS"
@@ -25,7 +26,7 @@ class FoundRun:
 
 def own_workspace(reference: str) -> Path | None:
     """The workspace that an artifact's folder lies in; None for anything else."""
-    folder = Path(reference).expanduser().absolute()
+    folder = given_path(reference).absolute()
     near = [folder, *list(folder.parents)[:3]] if folder.is_dir() else []
     return next((path for path in near if (path / "workspace.json").is_file()), None)
 
@@ -52,7 +53,7 @@ def _folder(reference: str, workspace: Workspace, tracking_uri: str, tried: list
         (fingerprint,) = champion_digest(ChampionConfig(uri=reference), tracking_uri).values()
         tried.append(f"it is the model {fingerprint}, which is not in {workspace.root}")
         return _by_fingerprint(reference, fingerprint, workspace)
-    path = Path(reference).expanduser()
+    path = given_path(reference)
     if path.is_dir():
         artifacts = [folder for folder in (path, path.parent) if any((folder / n).exists() for n in ("manifest.json", TRAINING))]
         if not artifacts:

@@ -22,7 +22,7 @@ from tasks.ledger import Ledger, StageOutcome
 from tasks.pretrain.audit import audit_stream, write_audit
 from tasks.pretrain.job import PretrainJob, write_job
 from tasks.pretrain.training_rows import open_stream
-from tasks.settings import Json, Placement, Section
+from tasks.settings import Json, Placement, Section, given_path
 from tasks.tokenizer.encoding import decode_text, load_tokenizer, special_ids
 from tasks.tokenizer.objective_symbols import objective_symbols
 from tasks.tokenizer.word_table import JIEBA, segmenter, word_table, words_digests
@@ -133,7 +133,7 @@ def pretraining_digests(config: Pretraining) -> dict[str, str]:
     digests = words_digests(config.pretrain.objective)
     if config.pretrain.word_vectors is None:
         return digests
-    path = Path(config.pretrain.word_vectors).expanduser()
+    path = given_path(config.pretrain.word_vectors)
     if not path.is_file():
         raise UserError(f"pretrain.word_vectors: {path} is no file. Fix: correct the path, or leave the key out.")
     try:
@@ -193,7 +193,7 @@ def pretrain_job(config: Pretraining, shards: TokenShards, tokenizer: Tokenizer,
         tokenizer.fingerprint,
         f"{shards.fingerprint} {canonical(drawn)}",
         out,
-        None if vectors is None else Path(vectors).expanduser().absolute(),
+        None if vectors is None else given_path(vectors).absolute(),
         config.model,
         config.pretrain.optimizer,
         training_config(config.pretrain, int(shards.figures["context"])),
@@ -290,7 +290,7 @@ def _with_whole_path(objective: ObjectiveConfig) -> ObjectiveConfig:
     """With the whole path of a dictionary, for workers that stand elsewhere."""
     if objective.words in (None, JIEBA):
         return objective
-    return replace(objective, words=str(Path(objective.words).expanduser().absolute()))
+    return replace(objective, words=str(given_path(objective.words).absolute()))
 
 
 def use_word_vectors(model: "PretrainableModel", tokenizer: "tokenizers.Tokenizer", path: Path) -> int:

@@ -4,7 +4,8 @@ import hashlib
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import cast
+from types import MappingProxyType
+from typing import NoReturn, cast
 
 from tasks.documents import stable_id
 from tasks.errors import UserError
@@ -12,7 +13,7 @@ from tasks.reading.encodings import has_surrogates, mend_surrogates
 from tasks.reading.faults import Fault, shown_text
 from tasks.reading.json_values import MAX_DEPTH
 from tasks.reading.lines import too_much_replaced
-from tasks.reading.rows import Record
+from tasks.reading.rows import MANY_ROWS, Record
 from tasks.reading.sources import RowSource, Source, place_of
 
 WRONG_FIELD = ("missing_field", "not_text")  # more than half of a file's rows: the recipe names the wrong field
@@ -177,31 +178,50 @@ def field_fault(fields: Mapping[str, object], text_field: str) -> Fault | None:
     if isinstance(value, Fault):
         return value
     shown = shown_text(SHORT.repr(dict(fields)))
-    return Fault("missing_field" if value is None else "not_text", 0, shown)
+    if value is None:
+        return Fault("empty_text" if text_field in fields else "missing_field", 0, shown)
+    return Fault("not_text", 0, shown)
 
 
 @dataclass
 class FieldCount:
-    """How many rows of a file lack the field that should hold the text."""
+    """How many rows of a file lack the field that should hold the text, or hold something else in it."""
 
+    text_field: str
     rows: int = 0
     wrong: int = 0
-    example: tuple[str, str] = ("", "")
+    number: str = ""  # of the first such row
+    fields: str = ""  # that it has
 
-    def add(self, found: Found | Refused | None, fields: Iterable[str] = ()) -> None:
+    def add(self, found: Found | Refused | None, fields: Mapping[str, object] = MappingProxyType({})) -> None:
         """A row that was read, and its fields."""
         self.rows += 1
         if isinstance(found, Refused) and found.fault.reason in WRONG_FIELD:
             self.wrong += 1
-            self.example = (found.path, ", ".join(map(str, fields))) if self.wrong == 1 else self.example
+            if self.wrong == 1:
+                self.number, self.fields = found.path.rpartition(":")[2], told_fields(fields, self.text_field)
 
-    def check(self, source: Source, url: str, text_field: str) -> None:
-        """UserError when most rows do: then it is the recipe that is wrong."""
-        if self.wrong * 2 > self.rows:
-            path, fields = self.example
-            number = path.rsplit(":", 1)[-1]
-            fields = fields if len(fields) <= MAX_SHOWN_CHARS else f"{fields[:MAX_SHOWN_CHARS]} …"
-            raise UserError(
-                f"{place_of(source)}: {url}:{number}: no text in field {text_field!r} (nor in {self.wrong - 1} other of "
-                f"{self.rows} rows); the row has {fields or 'no fields'}. Fix: set text_field to the one that holds the text."
-            )
+    def check(self, source: Source, url: str) -> None:
+        """UserError when a large file is mostly of such rows: nobody wants to wait for the others then.
+
+        A small one is a matter of its rows, as long as other files of the source have the field (`refuse_field`).
+        """
+        if self.rows >= MANY_ROWS and self.wrong * 2 > self.rows:
+            refuse_field(source, f"{url}:{self.number}", self.text_field, self.wrong, self.rows, f"this row has {self.fields}")
+
+
+def told_fields(fields: Mapping[str, object], text_field: str) -> str:
+    """The names of a row's fields; of the one that should hold the text what it holds."""
+    value = fields.get(text_field)
+    kinds = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    kind = kinds.get(type(value), type(value).__name__)
+    told = ", ".join(f"{name} ({kind})" if name == text_field else str(name) for name in fields)
+    return (told if len(told) <= MAX_SHOWN_CHARS else f"{told[:MAX_SHOWN_CHARS]} …") or "no fields"
+
+
+def refuse_field(source: Source, place: str, text_field: str, wrong: int, rows: int, found: str) -> NoReturn:
+    """UserError: most rows have no text in the field, so it is the recipe that is wrong."""
+    raise UserError(
+        f"{place_of(source)}: {place}: {wrong} of {rows} rows have no text in field {text_field!r}; {found}. "
+        "Fix: set text_field to the field that holds the text."
+    )

@@ -35,7 +35,7 @@ def hub_digests(source: HubSource) -> dict[str, str]:
 
 def read_hub(source: HubSource) -> Iterator[Found | Refused]:
     """The rows of the split in order, up to the limit."""
-    counts = FieldCount()
+    counts = FieldCount(source.text_field)
     for number, row in enumerate(islice(_rows(source), source.limit), 1):
         fault = field_fault(row, source.text_field)
         if fault is None:
@@ -44,7 +44,7 @@ def read_hub(source: HubSource) -> Iterator[Found | Refused]:
             found = refused(source, str(number), fault, str(number))
         counts.add(found, row)
         yield found
-    counts.check(source, source.path, source.text_field)
+    counts.check(source, source.path)
 
 
 def _rows(source: HubSource) -> Iterator[Mapping[str, object]]:

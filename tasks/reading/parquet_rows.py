@@ -12,11 +12,12 @@ from tasks.reading.encodings import decode
 from tasks.reading.faults import UNREADABLE, Fault, shown
 from tasks.reading.files import SourceFile, check_unchanged, open_stored, state_of
 from tasks.reading.lines import too_large
-from tasks.reading.rows import Record
+from tasks.reading.rows import MANY_ROWS, Record
 
 BATCH_BYTES = 8 * 2**20  # of values read at once, about
 MAX_BATCH_ROWS = 4_096
 NO_VALUE = (OverflowError, ValueError, KeyError, pa.ArrowException)  # what pyarrow raises where Python has no such value
+NOT_READ = "(not read)"  # stands for the value of a column that nobody asked for
 
 
 def read_parquet(file: SourceFile, fields: Sequence[str], max_bytes: int) -> Iterator[Record | Fault]:
@@ -34,8 +35,9 @@ def read_parquet(file: SourceFile, fields: Sequence[str], max_bytes: int) -> Ite
         if twice:
             raise UserError(f"{file.url}: {names.count(twice[0])} columns are called {twice[0]!r}, expected one. Fix: rename all but one.")
         kept = [name for name in dict.fromkeys(fields) if name in names]
-        if fields and not kept and table.metadata.num_rows:  # none is there: the caller shows what is
-            yield Record(1, dict.fromkeys(names))
+        if fields and not kept:  # none is there: the caller shows what is, and never wants more such rows than it judges by
+            has = dict.fromkeys(names, NOT_READ)
+            yield from (Record(number, has) for number in range(1, min(table.metadata.num_rows, MANY_ROWS) + 1))
             return
         yield from _row_groups(table, kept or names, names, max_bytes)
     check_unchanged(file, before)
@@ -43,7 +45,7 @@ def read_parquet(file: SourceFile, fields: Sequence[str], max_bytes: int) -> Ite
 
 def _row_groups(table: pq.ParquetFile, kept: Sequence[str], names: Sequence[str], max_bytes: int) -> Iterator[Record | Fault]:
     number = 0
-    absent = dict.fromkeys(name for name in names if name not in kept)
+    absent = dict.fromkeys((name for name in names if name not in kept), NOT_READ)
     for group in range(table.num_row_groups):
         about = table.metadata.row_group(group)
         rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * about.num_rows // max(1, about.total_byte_size)))
@@ -61,7 +63,7 @@ def _row_groups(table: pq.ParquetFile, kept: Sequence[str], names: Sequence[str]
         number += about.num_rows
 
 
-def _records(batch: pa.RecordBatch, number: int, absent: dict[str, None], max_bytes: int) -> Iterator[Record | Fault]:
+def _records(batch: pa.RecordBatch, number: int, absent: dict[str, str], max_bytes: int) -> Iterator[Record | Fault]:
     columns = {name: _values(column, max_bytes) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
     names, values = list(columns), [column for column, _ in columns.values()]
     mended = {row: repairs for _, repaired in columns.values() for row, repairs in repaired.items()}

@@ -9,7 +9,7 @@ from tasks.reading.csv_rows import Table
 from tasks.reading.documents import FieldCount, Found, Origin, Refused, RowReader, document, refused
 from tasks.reading.encodings import Decoded
 from tasks.reading.faults import UNREADABLE, Fault, shown_text
-from tasks.reading.files import SourceFile, find_files
+from tasks.reading.files import Listing, SourceFile
 from tasks.reading.hub import hub_digests, hub_files, read_hub
 from tasks.reading.lines import Line, read_chunks, read_text, too_large
 from tasks.reading.markdown import front_matter
@@ -40,9 +40,14 @@ from tasks.reading.warc import PassedOver, read_warc
 def list_files(source: AnySource) -> list[SourceFile]:
     """What a source is read from, one task each. A data set and the standard library are one."""
     if isinstance(source, FileSource):
-        return find_files(place_of(source), source.paths)
+        return listing_of(source).files
     size = sum(file.bytes for file in hub_files(source)) if isinstance(source, HubSource) else 0
     return [SourceFile(source.name, source.path if isinstance(source, HubSource) else source.kind, size)]
+
+
+def listing_of(source: FileSource) -> Listing:
+    """What the paths of a source name, and what they pass over."""
+    return files.list_files(place_of(source), source.paths)
 
 
 def digests_of(source: AnySource) -> dict[str, str]:
@@ -61,6 +66,8 @@ def read_file(source: AnySource, file: SourceFile) -> Iterator[Found | Refused]:
 
     UserError when the file may not be read, changes meanwhile, or shows that the recipe is wrong.
     """
+    if file.fault:
+        return iter([refused(source, file.name, Fault(file.fault, 0, file.evidence), file.name, file.fault)])
     match source:
         case TextSource() | MarkdownSource():
             return _read_text(source, file)
@@ -78,7 +85,7 @@ def read_file(source: AnySource, file: SourceFile) -> Iterator[Found | Refused]:
 
 def _read_rows(source: RowFileSource, file: SourceFile) -> Iterator[Found | Refused]:
     reader = RowReader(source, file.name)
-    counts = FieldCount()
+    counts = FieldCount(source.text_field)
     position = 0
     for position, record in enumerate(read_records(file, _layout(source)), 1):
         if isinstance(record, Fault):
@@ -91,7 +98,7 @@ def _read_rows(source: RowFileSource, file: SourceFile) -> Iterator[Found | Refu
         yield found
     if position == 0:
         yield refused(source, file.name, Fault("empty_file", file.bytes, ""), file.name, "0")
-    counts.check(source, file.url, source.text_field)
+    counts.check(source, file.url)
 
 
 def _layout(source: RowFileSource) -> Layout:

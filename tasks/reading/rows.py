@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+MANY_ROWS = 10_000  # of a file: when most of them are wrong, that is told before the next file is read
+
 
 class Record(NamedTuple):
     """A record's fields as they were stored. `number` counts from 1: a line, a row or an entry of its file.

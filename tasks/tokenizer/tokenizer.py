@@ -14,7 +14,7 @@ from tasks.artifacts import Corpus, file_digest
 from tasks.errors import UserError
 from tasks.ledger import Ledger, StageOutcome
 from tasks.sampling import SampledDocument, sample_documents
-from tasks.settings import Json, Placement, Section
+from tasks.settings import Json, Placement, Section, given_path
 from tasks.tokenizer.encoder_check import EncoderCheck, check_encoder
 from tasks.tokenizer.encoding import Encoder, load_tokenizer, vocabulary_size
 from tasks.tokenizer.pretokenizers import ALLOWED, Algorithm, Normalization, Pretokens
@@ -147,11 +147,11 @@ def existing_digests(config: TokenizerConfig) -> dict[str, str]:
 
 def reference_name(folder: str) -> str:
     """What the quality table calls it."""
-    return Path(folder).expanduser().resolve().name
+    return given_path(folder).resolve().name
 
 
 def _digest(key: str, folder: str, otherwise: str) -> str:
-    path = Path(folder).expanduser() / "tokenizer.json"
+    path = given_path(folder) / "tokenizer.json"
     if not path.is_file():
         raise UserError(
             f"tokenizer.{key}: {folder} has no tokenizer.json, expected a Hugging Face tokenizer folder. "
@@ -212,7 +212,7 @@ def measure_references(config: TokenizerConfig, validation: Sequence[SampledDocu
     """The reference tokenizers on the same documents, by the name of their folders."""
     found = dict[str, Measured]()
     for folder in config.references:
-        tokenizer = load_tokenizer(Path(folder).expanduser())
+        tokenizer = load_tokenizer(given_path(folder))
         tokenizer.no_padding()
         tokenizer.no_truncation()
         unknown = unknown_token(tokenizer)
@@ -227,7 +227,7 @@ def _id(tokenizer: "tokenizers.Tokenizer", token: str | None) -> int | None:
 
 def train_tokenizer(config: TokenizerConfig, corpus: Corpus, out: Path) -> StageOutcome:
     """Write tokenizer.json, tokenizer_config.json, quality.json and encoding.json."""
-    existing = None if config.existing is None else Path(config.existing).expanduser()
+    existing = None if config.existing is None else given_path(config.existing)
     tokenizer, notes = learn(config, corpus) if existing is None else take(config, existing)
     specials = special_names(config.algorithm, config.reserve)
     sample = partial(sample_documents, corpus.path, seed=config.seed)

@@ -14,6 +14,7 @@ from tasks.artifacts import file_digest
 from tasks.errors import UserError
 from tasks.kernels.character_classes import ARABIC, CYRILLIC, DIGIT, HAN, HANGUL, LATIN, LETTER, class_table, sentence_ends
 from tasks.kernels.characters import LAST_KNOWN, code_points
+from tasks.settings import given_path
 from tasks.tokenizer.byte_pairs import byte_letters
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _joined(tokenizer: "tokenizers.Tokenizer") -> list[bool] | None:
 
 
 def _dictionary(words: str) -> Path:
-    path = Path(words).expanduser()
+    path = given_path(words)
     if not path.is_file():
         raise UserError(f"{KEY}: {words} is no file. Fix: correct the path of the dictionary, or write jieba.")
     return path

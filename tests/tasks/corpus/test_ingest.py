@@ -273,3 +273,37 @@ def test_the_standard_library_gives_reference_docstrings_and_sources():
     written = "".join("".join(text.text.split()) for text in texts if text.path == "json/decoder.py")
     original = next(module.text for module in modules() if module.path == "json/decoder.py")
     assert written == "".join(original.split())
+
+
+def test_a_small_file_without_text_costs_its_rows_alone(tmp_path: Path):
+    write_rows(tmp_path / "in" / "a.jsonl", {"text": "one"}, {"text": "two"}, {"text": "three"})
+    write_rows(tmp_path / "in" / "b.jsonl", {"text": None, "id": 7})
+    write_rows(tmp_path / "in" / "c.jsonl", {"body": "elsewhere"})
+    raw = Bench.open(tmp_path / "w").ingest({"name": "s", "kind": "jsonl", "paths": [str(tmp_path / "in")]})
+    assert (raw.ledger.rows_out, raw.ledger.dropped) == (3, {"empty_text": 1, "missing_field": 1})
+
+
+def test_a_source_whose_rows_lack_the_field_is_refused_with_what_they_have(tmp_path: Path):
+    write_rows(tmp_path / "in" / "a.jsonl", {"body": "one", "n": 1}, {"text": "two"})
+    write_rows(tmp_path / "in" / "b.jsonl", {"body": "three"})
+    with pytest.raises(UserError) as refused:
+        Bench.open(tmp_path / "w").ingest({"name": "s", "kind": "jsonl", "paths": [str(tmp_path / "in")]})
+    assert str(refused.value) == (
+        "ingest source 's': a.jsonl:1: 2 of 3 rows have no text in field 'text'; this row is {'body': 'one', 'n': 1}. "
+        "Fix: set text_field to the field that holds the text."
+    )
+
+
+def test_what_could_not_be_read_beside_files_is_in_the_ledger(tmp_path: Path):
+    folder = tmp_path / "in"
+    (folder / "more").mkdir(parents=True)
+    (folder / "a.txt").write_text("a")
+    (folder / "b.txt").symlink_to("/nowhere/b.txt")
+    source = {"name": "s", "kind": "text", "paths": [str(folder)]}
+    raw = Bench.open(tmp_path / "w").ingest(source)
+    assert (raw.ledger.rows_in, raw.ledger.rows_out, raw.ledger.dropped) == (3, 1, {"dangling_link": 1, "subfolder": 1})
+    told = {row["path"]: row["text"] for row in rows(raw, "rejects-*.parquet")}
+    assert told["b.txt"] == "a link to /nowhere/b.txt"
+    (folder / "b.txt").unlink()
+    (folder / "b.txt").write_text("b")
+    assert Bench.open(tmp_path / "w").ingest(source).ledger.dropped == {"subfolder": 1}

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tasks.errors import UserError
 from tasks.reading import lines
-from tasks.reading.documents import Found, Refused
+from tasks.reading.documents import MANY_ROWS, Found, Refused
 from tasks.reading.read import digests_of, list_files, read_file
 from tasks.reading.sources import AnySource
 
@@ -122,13 +122,27 @@ def test_language_is_what_the_recipe_says_or_not_known_yet(tmp_path: Path):
         source("text", tmp_path, language="English")
 
 
-def test_when_most_rows_lack_the_field_the_recipe_is_wrong(tmp_path: Path):
-    (tmp_path / "a.jsonl").write_text('{"body": "one", "n": 1}\n{"body": "two"}\n{"text": "three"}\n')
-    with pytest.raises(UserError, match=r"a\.jsonl:1: .*'text'.*body, n.*text_field"):
-        list(read(source("jsonl", tmp_path)))
-    pq.write_table(pa.table({"body": ["p"], "n": [1]}), tmp_path / "d.parquet")
-    with pytest.raises(UserError, match=r"d\.parquet:1: .*'text'.*body, n.*text_field"):
-        list(read(source("parquet", tmp_path / "d.parquet")))
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_when_most_rows_of_a_large_file_lack_the_field_the_recipe_is_wrong(tmp_path: Path, kind: str):
+    rows = [{"body": "one", "n": 1, "gone": None}] * MANY_ROWS
+    path = tmp_path / f"a.{kind}"
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    with pytest.raises(UserError, match=r"10000 of 10000 rows have no text in field 'text'; .*body.*Fix: set text_field"):
+        list(read(source(kind, path)))
+
+
+def test_a_field_without_text_is_told_from_one_that_is_not_there(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text('{"text": null}\n{"body": "b"}\n{"text": 3}\n{"text": ["x"]}\n{"text": " "}\n')
+    assert [found.fault.reason for found in read(source("jsonl", tmp_path)) if isinstance(found, Refused)] == [
+        "empty_text",
+        "missing_field",
+        "not_text",
+        "not_text",
+        "empty_text",
+    ]
 
 
 def test_a_file_that_is_written_to_meanwhile_is_the_users_error(tmp_path: Path):
