@@ -15,7 +15,20 @@ from tasks.errors import UserError, machine_fault
 if TYPE_CHECKING:
     from flows.dags import Loaded
 
-WORKSPACE = click.option("--workspace", default=None, metavar="DIR", help="Where artifacts live; default: the recipe's, else ./workspace.")
+
+def _folder(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    from tasks.artifacts import check_workspace
+
+    return None if value is None else check_workspace(value)
+
+
+WORKSPACE = click.option(
+    "--workspace",
+    default=None,
+    metavar="DIR",
+    callback=_folder,
+    help="Where artifacts live; default: the recipe's, else ./workspace.",
+)
 SET = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a recipe key, such as model.layers=4. Repeatable."
 )
@@ -122,7 +135,7 @@ def _load(recipe: str, overrides: tuple[str, ...], workspace: str | None) -> "tu
     """The recipe, and all that was changed in it."""
     from flows.dags import load
 
-    changes = [*overrides, *([f"workspace={workspace}"] if workspace else [])]
+    changes = [*overrides, *([f"workspace={workspace}"] if workspace is not None else [])]
     return load(recipe, changes), changes
 
 

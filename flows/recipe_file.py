@@ -1,6 +1,7 @@
 """Recipe files: YAML that is read, overridden and checked; every fault is one message with file, line, key and fix."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,17 @@ from tasks.settings import Json
 
 Key = str | int
 AnySection = TypeVar("AnySection", bound=BaseModel)
+
+
+class RecipeLoader(yaml.SafeLoader):
+    """YAML in which true and false alone are truth values, as YAML 1.2 has it: off, on, yes and no are words."""
+
+
+RecipeLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+RecipeLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 @dataclass
@@ -50,7 +62,7 @@ def read_recipe(path: str, overrides: Sequence[str], what: str = "recipe") -> Re
         raise UserError(f"{path}: not UTF-8 at byte {error.start}. Save the {what} as UTF-8.") from error
     recipe = RecipeText(path, {})
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=RecipeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}:{line}: not YAML: {error.problem or error.context}.") from error
@@ -59,10 +71,20 @@ def read_recipe(path: str, overrides: Sequence[str], what: str = "recipe") -> Re
     if not isinstance(node, yaml.MappingNode):
         raise UserError(f"{path}: found {'nothing' if node is None else 'no mapping'}, expected sections such as ingest: …")
     _note_lines(node, (), recipe)
-    recipe.values = yaml.safe_load(text)
+    recipe.values = _values(path, text)
     for override in overrides:
         _override(recipe, override)
     return recipe
+
+
+def _values(path: str, text: str) -> dict[str, Json]:
+    try:
+        return yaml.load(text, Loader=RecipeLoader)  # a SafeLoader with fewer truth values
+    except yaml.MarkedYAMLError as error:  # a tag that nothing safe stands for, a key that is a list
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}:{line}: {error.problem or error.context}. Fix: write plain values, without tags.") from error
+    except ValueError as error:  # a date that is none
+        raise UserError(f"{path}: {error}. Fix: put the value in quotes.") from error
 
 
 def checked(kind: type[AnySection], recipe: RecipeText) -> AnySection:
@@ -74,10 +96,10 @@ def checked(kind: type[AnySection], recipe: RecipeText) -> AnySection:
 
 
 def _nearby(path: Path, what: str) -> str:
-    folder = path.parent if path.parent.is_dir() else Path("configs/suites" if what == "suite" else "configs")
+    folder = path.parent if path.parent.is_dir() else Path("configs") / ("suites" if what == "suite" else "")
     names = [str(folder / p.name) for p in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
     close = difflib.get_close_matches(str(path), names, n=1)
-    return f" Did you mean {close[0]}?" if close else (f" {what.capitalize()}s here: {', '.join(names)}." if names else "")
+    return f" Did you mean {close[0]}?" if close else (f" There are: {', '.join(names)}." if names else "")
 
 
 def _note_lines(node: yaml.Node, keys: tuple[Key, ...], recipe: RecipeText) -> None:
@@ -102,8 +124,8 @@ def _override(recipe: RecipeText, text: str) -> None:
         raise UserError(f"--set {text}: expected KEY=VALUE, such as --set model.layers=4")
     keys: tuple[Key, ...] = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
     try:
-        parsed: Json = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        parsed: Json = value if keys == ("workspace",) else yaml.load(value, Loader=RecipeLoader)  # a path is no YAML
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"--set {text}: the value is not YAML: {error}") from error
     holder: Json = recipe.values
     for depth, key in enumerate(keys[:-1]):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -215,11 +216,23 @@ def fault(folder: Path, manifest: Manifest, thorough: bool = False) -> str | Non
     return None
 
 
+def check_workspace(given: str) -> str:
+    """A workspace as it was given. UserError for what is no folder of a file system: nothing, or an address."""
+    if not given.strip() or "\0" in given:
+        raise UserError("workspace: found no name, expected a folder. Fix: choose one with --workspace DIR.")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", given):
+        raise UserError(
+            f"workspace {given}: found an address, expected a folder: artifacts live on a local or shared file system. "
+            "Fix: choose a folder with --workspace DIR; sources may be read from an address."
+        )
+    return given
+
+
 class Workspace:
     """The folder that holds every artifact, the journal and the local servers' databases."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = given_path(root).absolute()
+        self.root = given_path(check_workspace(str(root))).absolute()
 
     def open(self) -> "Workspace":
         """Create the workspace if need be, for its owner's eyes alone: it holds people's text.

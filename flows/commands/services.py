@@ -16,7 +16,7 @@ import psutil
 
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
-from tasks.tracking.address import PASSWORD, basic, silent
+from tasks.tracking.address import PASSWORD, basic, database_url, silent
 
 HOST = "127.0.0.1"
 POOL = "wordmill"
@@ -40,7 +40,7 @@ class Service:
 def services(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -> list[Service]:
     """The three, in the order they start."""
     python = (sys.executable, "-m")
-    database = f"sqlite:///{workspace}/mlflow.db"
+    database = database_url(workspace / "mlflow.db")
     return [
         Service(
             "prefect",
@@ -93,7 +93,7 @@ def up(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -
         "PREFECT_SERVER_API_AUTH_STRING": pair,
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{prefect_port},http://localhost:{prefect_port}",
         "PREFECT__SERVER_FINAL": "1",
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{workspace}/prefect.db",
+        "PREFECT_API_DATABASE_CONNECTION_URL": database_url(workspace / "prefect.db", "aiosqlite"),
         "PREFECT_WORKER_WEBSERVER_PORT": str(worker_port),
         "PREFECT_WORKER_WEBSERVER_HOST": HOST,
         "PREFECT_WORKER_QUERY_SECONDS": "3",
@@ -156,7 +156,7 @@ def accounts(folder: Path, user: str) -> None:
     """The settings of MLflow's accounts: one user, who is told anew at each start; passwords are hashed once an hour."""
     database = folder / "mlflow-accounts.db"
     database.unlink(missing_ok=True)  # it would keep the password of an earlier start
-    uri = f"sqlite:///{database}".replace("%", "%%")
+    uri = database_url(database).replace("%", "%%")
     write_private(
         folder / ACCOUNTS,
         f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = {uri}\nadmin_username = {user}\nauth_cache_ttl_seconds = 3600\n",

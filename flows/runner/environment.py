@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from tasks.tracking.address import database_url
+
 SILENT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
@@ -26,7 +28,7 @@ def settle(workspace: Path | None = None) -> None:
         os.environ.setdefault(name, value)
     if workspace is not None:
         workspace.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{workspace.absolute()}/prefect.db")
+        os.environ.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", database_url(workspace.absolute() / "prefect.db", "aiosqlite"))
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # what fails is told once, by the command
         os.environ.setdefault("PREFECT_INTERNAL_LOGGING_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")

@@ -23,6 +23,9 @@ from tasks.executor.parts import combined, gather
 from tasks.executor.tables import TableWork, tables_of
 from tasks.kernels.statistics_columns import COUNTS, OTHERS, SHARES
 from tasks.ledger import StageOutcome
+from tasks.reading.faults import Fault
+from tasks.reading.files import SourceFile
+from tasks.reading.lines import read_text
 from tasks.settings import Json, Placement, Section, given_path, identity
 from tasks.text.language import LanguageConfig
 from tasks.text.pii import KINDS, PiiConfig
@@ -60,7 +63,7 @@ class WordList(Section):
     """Words or phrases of the user's: letters of any case, whole words where words are parted by spaces."""
 
     words: list[str] = Field(default=[])
-    paths: Annotated[list[str], Placement()] = Field(default=[], description="files with one entry a line")
+    paths: Annotated[list[str], Placement()] = Field(default=[], description="files with one entry a line, in any charset")
 
 
 class AnnotateConfig(Section):
@@ -90,6 +93,19 @@ def _list_file(place: str, path: str) -> Path:
     if not file.is_file():
         raise UserError(f"{place}: {path} is no file. Fix: correct the path.")
     return file
+
+
+def _list_lines(place: str, path: str) -> list[str]:
+    """The lines of a list, in whatever charset it is. UserError where that cannot be told, or bytes of it mean nothing."""
+    file = _list_file(place, path)
+    stat = file.stat()
+    lines: list[str] = []
+    for number, line in enumerate(read_text(SourceFile(file.name, str(file.absolute()), stat.st_size)), 1):
+        if isinstance(line, Fault) or "replaced" in line.repairs:
+            found = line.reason if isinstance(line, Fault) else f"bytes that are no {line.charset or 'utf-8'}"
+            raise UserError(f"{place}: {path}:{number}: found {found}, expected text. Fix: save the list as UTF-8.")
+        lines.append(line.text)
+    return lines
 
 
 @dataclass(frozen=True)
@@ -221,7 +237,7 @@ def _page_text(markup: str, found: "Page | PageFault", meta: dict[str, str]) -> 
 
 def entries_of(words: WordList, place: str) -> list[str]:
     """The entries of a list, in order, each once."""
-    lines = [line for path in words.paths for line in _list_file(place, path).read_text(encoding="utf-8").splitlines()]
+    lines = [line for path in words.paths for line in _list_lines(place, path)]
     return list(dict.fromkeys(entry for line in [*words.words, *lines] if (entry := line.strip())))
 
 

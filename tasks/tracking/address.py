@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
 from tasks.artifacts import Workspace
@@ -21,7 +21,7 @@ def tracking_address(uri: str | None, workspace: Workspace) -> str:
     Where it is the server that `make up` started in this workspace, its password is put into the environment unless another
     is there: that is where MLflow's client looks for it.
     """
-    address = without_password(uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.root / 'mlflow.db'}")
+    address = without_password(uri or os.environ.get("MLFLOW_TRACKING_URI") or database_url(workspace.root / "mlflow.db"))
     if address.startswith("http") and "MLFLOW_TRACKING_USERNAME" not in os.environ and is_own(address, workspace):
         user, _, password = (workspace.root / PASSWORD).read_text().strip().partition(":")
         os.environ |= {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
@@ -42,12 +42,26 @@ def without_password(address: str) -> str:
 
 def is_yet_to_be_made(address: str) -> bool:
     """Whether the address is a database that does not exist: nothing is known there, and asking would make it, with its folder."""
-    if not address.startswith("sqlite"):
-        return False
-    from sqlalchemy.engine import make_url
+    database = database_path(address)
+    return database is not None and not database.is_file()
 
-    database = make_url(address).database
-    return database is not None and not Path(database).exists()
+
+def database_url(path: Path, driver: str = "pysqlite") -> str:
+    """SQLAlchemy's address of an SQLite file. A path with signs that mean something in addresses is written as a file: URI.
+
+    The driver is named then: MLflow makes folders of what follows `sqlite:///`.
+    """
+    if not set("?#%") & set(str(path)):
+        return f"sqlite{'' if driver == 'pysqlite' else f'+{driver}'}:///{path}"
+    return f"sqlite+{driver}:///file:{quote(str(path))}?uri=true"
+
+
+def database_path(url: str) -> Path | None:
+    """The file behind such an address; None for another."""
+    start, _, path = url.partition(":///")
+    if not start.startswith("sqlite"):
+        return None
+    return Path(unquote(path.removeprefix("file:").removesuffix("?uri=true"))) if path.startswith("file:") else Path(path)
 
 
 def is_own(address: str, workspace: Workspace) -> bool:
