@@ -87,13 +87,16 @@ def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json:
     """Run RECIPE here and now; what was computed before is not computed again."""
     loaded, changes = _load(recipe, overrides, workspace)
     _speak()
-    from flows.recipe import check_sources
+    from flows.recipe import check_sources, notes_of
     from flows.runner.environment import settle
     from tasks.artifacts import Workspace
     from tasks.tracking.address import require_answer, tracking_address
 
     chosen = Workspace(loaded.recipe.workspace).open()
     check_sources(loaded.recipe)  # a path that is wrong is told before a server is started
+    notes = notes_of(loaded.recipe)
+    for note in notes:
+        logging.getLogger("wordmill").warning("%s", note)
     require_answer(tracking_address(loaded.recipe.tracking.uri, chosen))  # before a server is started
     settle(chosen.root)
     from flows.deployed import FLOWS, guarded, require_server
@@ -101,6 +104,7 @@ def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json:
     require_server()
     with guarded():
         summary = FLOWS[loaded.flow](recipe=recipe, overrides=changes)
+    summary["notes"] = [*notes, *summary["notes"]]
     if as_json:
         click.echo(json.dumps(summary, ensure_ascii=False, indent=1))
     else:
@@ -117,6 +121,7 @@ def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json:
 def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json: bool) -> None:
     """Show what a run of RECIPE would do: per stage cached or not, and why."""
     from flows.commands.tables import plan_json, plan_table
+    from flows.recipe import notes_of
     from flows.runner.plan import Plan
     from tasks.artifacts import Workspace
     from tasks.tracking.address import tracking_address
@@ -125,10 +130,11 @@ def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json
     chosen = Workspace(loaded.recipe.workspace)
     planned = Plan(chosen, tracking_address(loaded.recipe.tracking.uri, chosen))
     loaded.dag(planned)
+    notes = [*notes_of(loaded.recipe), *planned.notes]
     if as_json:
-        click.echo(json.dumps(plan_json(planned.rows, loaded.recipe), ensure_ascii=False, indent=1))
+        click.echo(json.dumps(plan_json(planned.rows, loaded.recipe, notes), ensure_ascii=False, indent=1))
     else:
-        click.echo(plan_table(planned.rows, loaded.recipe))
+        click.echo(plan_table(planned.rows, loaded.recipe, notes))
 
 
 def _load(recipe: str, overrides: tuple[str, ...], workspace: str | None) -> "tuple[Loaded, list[str]]":

@@ -16,7 +16,8 @@ def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
     start = recipe.start
     base = run.stage(BASE, start) if isinstance(start, BaseConfig) else run.stage(CHAMPION, start)
     kinds = {entry.name: KINDS[entry.kind] for entry in recipe.examples}
-    examples = {entry.name: run.stage(EXAMPLES, entry, entry.name) for entry in recipe.used_examples}
+    used = {name for tuning in recipe.finetune for name in tuning.sets}
+    examples = {entry.name: run.stage(EXAMPLES, entry, entry.name) for entry in recipe.examples if entry.name in used}
     tuned = tune(run, recipe.finetune, base, base, examples)
     challenger_scores = {
         one.name: run.stage(

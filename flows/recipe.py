@@ -24,6 +24,9 @@ from tasks.finetune.config import FinetuneConfig
 from tasks.pretrain.pretrain import PretrainConfig, Pretraining, check_objective
 from tasks.promotion.champion import ChampionConfig
 from tasks.promotion.gate import RegisterConfig
+from tasks.reading.files import left_aside
+from tasks.reading.read import listing_of
+from tasks.reading.sources import FileSource, place_of
 from tasks.report.page import ReportConfig
 from tasks.sampling import HeldOut
 from tasks.settings import Placement, Section
@@ -210,18 +213,6 @@ class FinetuneRecipe(HoldingOut):
         assert start is not None
         return start
 
-    @property
-    def used_examples(self) -> tuple[AnyExamples, ...]:
-        """Those that a fine-tuning learns from. The others are not read: in a recipe from raw text they guard the corpus, here nothing."""
-        used = {name for tuning in self.finetune for name in tuning.sets}
-        return tuple(entry for entry in self.examples if entry.name in used)
-
-    @property
-    def unused(self) -> str:
-        """What a plan and a run say of the others; empty where there are none."""
-        names = [entry.name for entry in self.examples if entry not in self.used_examples]
-        return f"examples {', '.join(names)}: left out, no fine-tuning names them" if names else ""
-
     @model_validator(mode="after")
     def _fits_together(self) -> "FinetuneRecipe":
         if (self.champion is None) == (self.base is None):
@@ -274,3 +265,15 @@ def check_sources(recipe: AnyRecipe) -> None:
     """UserError when a source file of the recipe is not there or may not be read. Their digests are taken, and kept."""
     if isinstance(recipe, CorpusSections):
         source_digests(recipe.ingest)
+
+
+def notes_of(recipe: AnyRecipe) -> list[str]:
+    """What of the recipe's input is left aside, and is no fault: told before anything runs. UserError as for `check_sources`."""
+    used = {name for tuning in ([] if isinstance(recipe, CorpusRecipe) else recipe.finetune) for name in tuning.sets}
+    idle = [] if isinstance(recipe, CorpusRecipe) else [entry.name for entry in recipe.examples if entry.name not in used]
+    what = "only kept out of the corpus" if isinstance(recipe, Recipe) else "left out"
+    notes = [f"examples {name}: no fine-tuning uses them; they are {what}" for name in idle]
+    for source in recipe.ingest.sources if isinstance(recipe, CorpusSections) else []:
+        if isinstance(source, FileSource):
+            notes += [f"{place_of(source)}: {told}" for told in left_aside(listing_of(source))]
+    return notes

@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.recipe import AnyRecipe, FinetuneRecipe, Recipe
+from flows.recipe import AnyRecipe, Recipe
 from flows.runner.plan import Planned
 from flows.runner.summaries import amount, duration, reasons
 from model.training.budget import ParameterCount, TrainingMemory, count_parameters, flops_per_token, training_memory
@@ -43,10 +43,12 @@ def run_table(summary: Mapping[str, object]) -> str:
         verdict = "champion" if model["promoted"] == "true" else "not promoted"
         lines.append(f"{'model:' if number == 0 else '':<7} {model['uri']} ({verdict}: {model['why']})")
     lines.append(f"MLflow: {summary['tracking']}")
+    notes: list[str] = summary["notes"]  # type: ignore[assignment]
+    lines += [f"note:   {note}" for note in notes]
     return "\n".join(lines)
 
 
-def plan_table(rows: Sequence[Planned], recipe: AnyRecipe) -> str:
+def plan_table(rows: Sequence[Planned], recipe: AnyRecipe, notes: Sequence[str] = ()) -> str:
     """What a run would do and why, then what the model takes."""
     table = table_of("stage", "plan", "last took>", "size>", "why")
     for row in rows:
@@ -63,14 +65,20 @@ def plan_table(rows: Sequence[Planned], recipe: AnyRecipe) -> str:
     total = f"{len(waiting)} will run, {len(rows) - len(waiting)} cached"
     if known:
         total += f"; those that ran before took {duration(sum(known))} then"
-    unused = [recipe.unused] if isinstance(recipe, FinetuneRecipe) and recipe.unused else []
-    return "\n".join([rendered(table), total, *unused, *([budget_line(plan_budget(recipe))] if isinstance(recipe, Recipe) else [])])
+    return "\n".join(
+        [
+            rendered(table),
+            total,
+            *([budget_line(plan_budget(recipe))] if isinstance(recipe, Recipe) else []),
+            *(f"note: {note}" for note in notes),
+        ]
+    )
 
 
-def plan_json(rows: Sequence[Planned], recipe: AnyRecipe) -> dict[str, object]:
+def plan_json(rows: Sequence[Planned], recipe: AnyRecipe, notes: Sequence[str] = ()) -> dict[str, object]:
     """The same as `plan_table`, as data; `budget` is null for a recipe that pretrains nothing."""
     budget = asdict(plan_budget(recipe)) if isinstance(recipe, Recipe) else None
-    return {"stages": [asdict(row) for row in rows], "budget": budget}
+    return {"stages": [asdict(row) for row in rows], "budget": budget, "notes": [*notes]}
 
 
 @dataclass(frozen=True)

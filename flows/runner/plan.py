@@ -6,6 +6,7 @@ from typing import Generic
 from flows.runner.summaries import flattened
 from flows.stages import Config, Handle, Identity, Stage, identify, label_of
 from tasks.artifacts import AnyArtifact, Artifact, Manifest, Workspace, as_artifact, fault, read_manifest
+from tasks.corpus.select import DEFAULT_RULES
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Plan:
     def __init__(self, workspace: Workspace, address: str) -> None:
         self.workspace, self.address = workspace, address
         self.rows: list[Planned] = []
+        self.notes: list[str] = []  # of artifacts that are there
 
     def stage(
         self,
@@ -69,6 +71,7 @@ class Plan:
             )
         )
         if cached and manifest is not None:
+            self.notes += [manifest.notes[DEFAULT_RULES]] if DEFAULT_RULES in manifest.notes else []
             return Expected(as_artifact(stage.artifact, folder, manifest))
         return Expected(stage.artifact("", found.fingerprint))
 

@@ -24,6 +24,7 @@ from flows.runner.summaries import duration, flattened, reasons
 from flows.stages import Outcome
 from tasks.artifacts import Workspace
 from tasks.cluster import Launcher
+from tasks.corpus.select import DEFAULT_RULES
 from tasks.executor.filetasks import FilesConfig, FileTasks
 from tasks.promotion.champion import Registry
 from tasks.report.facts import RunStory
@@ -68,8 +69,6 @@ def run_dag(
         workspace, journal, launcher, files, recipe.concurrency, registry, uri, lambda: story(execution, time.monotonic() - clock)
     )
     journal.params(journal.run, flattened(identity(recipe)))
-    if isinstance(recipe, FinetuneRecipe) and recipe.unused:
-        logger.warning("%s", recipe.unused)
     status = "FAILED"
     try:
         with sampled(journal):
@@ -111,6 +110,7 @@ class RunSummary:
     scores: tuple[ScoreRow, ...]
     tracking: str
     seconds: float
+    notes: tuple[str, ...] = ()  # on what was dropped or left aside without having been asked for
 
     def as_json(self) -> dict[str, Json]:
         """The documented form."""
@@ -135,6 +135,7 @@ class RunSummary:
             "scores": [row.to_json() for row in self.scores],
             "tracking": self.tracking,
             "seconds": round(self.seconds, 1),
+            "notes": [*self.notes],
         }
 
 
@@ -149,12 +150,16 @@ def close_run(execution: Execution, outcome: Outcome, recipe: AnyRecipe, uri: st
     for page in sorted((report.parent / "steps").glob("*.html")):
         journal.artifact(journal.run, page, "steps")
     keep_scores(scores, execution.workspace, recipe.name)
+    found = [record.artifact.notes for record in execution.records if record.artifact is not None]
+    notes = tuple(told[DEFAULT_RULES] for told in found if DEFAULT_RULES in told)
+    for note in notes:
+        logger.warning("%s", note)
     create_link_artifact(link=report.as_uri(), link_text="report", key="report", description=f"Report of {recipe.name}")
-    create_markdown_artifact(key="summary", markdown=summary_markdown(execution.records, report, scores))
-    return RunSummary(tuple(execution.records), report, registered[0]["uri"] if registered else "", registered, scores, uri, seconds)
+    create_markdown_artifact(key="summary", markdown=summary_markdown(execution.records, report, scores, notes))
+    return RunSummary(tuple(execution.records), report, registered[0]["uri"] if registered else "", registered, scores, uri, seconds, notes)
 
 
-def summary_markdown(records: list[Record], report: Path, scores: tuple[ScoreRow, ...]) -> str:
+def summary_markdown(records: list[Record], report: Path, scores: tuple[ScoreRow, ...], notes: tuple[str, ...] = ()) -> str:
     """Stages and scores as one page for the Prefect UI."""
     lines = ["| stage | status | time | rows in | rows out | dropped |", "|---|---|---:|---:|---:|---|"]
     for record in records:
@@ -169,7 +174,7 @@ def summary_markdown(records: list[Record], report: Path, scores: tuple[ScoreRow
         f"| {row.model} | {row.task} | {row.metric} | {row.value:.4f} | {row.ci_low:.4f} to {row.ci_high:.4f} | {row.n:,} |"
         for row in scores
     ]
-    return "\n".join([*lines, "", f"Report: `{report}`"])
+    return "\n".join([*lines, "", *(f"Note: {note}" for note in notes), f"Report: `{report}`"])
 
 
 def run_tags(flow_name: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ The first rule that a document breaks, in the order of the presets and then of t
 """
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -26,6 +26,8 @@ from tasks.kernels.statistics_columns import COLUMNS
 from tasks.ledger import Ledger, StageOutcome
 from tasks.settings import Json, Section, identity
 
+DEFAULT_RULES = "default_rules"  # the note that a rule which nobody asked for dropped much
+TOLD_SHARE = 0.1  # of the documents
 PRESETS = Path(__file__).parent / "presets"
 
 
@@ -235,7 +237,27 @@ def select_documents(config: SelectConfig, clean: AnnotatedCorpus, out: Path, fi
     gather(parts, ["verdicts-*.parquet"], out)
     outcome = combined(parts)
     _check_some_left(config, outcome.ledger)
-    return outcome
+    told = told_defaults(config, outcome.ledger)
+    return replace(outcome, notes={DEFAULT_RULES: told}) if told else outcome
+
+
+def told_defaults(config: SelectConfig, ledger: Ledger) -> str:
+    """A sentence on the rules that nobody asked for and that dropped more than a tenth; empty where there is none."""
+    if "presets" in config.model_fields_set:
+        return ""
+    own = {bound.reason for bound in bounds_of([], config.rules)}
+    told = [
+        f"{bound.reason} ({bound.threshold:g}) dropped {ledger.dropped[bound.reason]:,} of {ledger.rows_in:,} documents "
+        f"({ledger.dropped[bound.reason] / ledger.rows_in:.0%})"
+        for bound in bounds_of(config.presets, [])
+        if bound.reason not in own and ledger.dropped.get(bound.reason, 0) > TOLD_SHARE * ledger.rows_in
+    ]
+    if not told:
+        return ""
+    return (
+        f"select: by default {'; '.join(told)}. To set another bound: clean.select.rules=[{{column: …, min: …}}]; "
+        "to leave a rule out: clean.select.off=[…]; to say that it is meant: clean.select.presets=[basic]."
+    )
 
 
 def _check_some_left(config: SelectConfig, ledger: Ledger) -> None:

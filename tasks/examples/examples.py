@@ -234,8 +234,18 @@ def _check_sides(config: AnyExamples, sides: Sides) -> None:
         if not found:
             raise UserError(
                 f"{place_of(config)}: no {side} example ({len(other)} on the other side, refused: {_refused(sides)}), expected at "
-                f"least one. Fix: change heldout_share ({config.heldout_share}) or seed ({config.seed}), raise limit, or add examples."
+                f"least one. Fix: {_side_fix(config, sides)}."
             )
+
+
+def _side_fix(config: AnyExamples, sides: Sides) -> str:
+    """What helps: another share only where there are examples to share out."""
+    if len(sides.train) + len(sides.heldout) > 1:
+        return f"change heldout_share ({config.heldout_share}) or seed ({config.seed}), raise limit, or add examples"
+    if sides.rejected:
+        first = sides.rejected[0]
+        return f"correct the fields, the labels or the rows; the first refused is {first.place} ({first.reason}): {first.evidence[:120]!r}"
+    return "add examples"
 
 
 def _write_examples(columns: Mapping[str, pa.DataType], examples: Sequence[Example], path: Path) -> None:

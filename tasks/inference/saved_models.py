@@ -10,7 +10,7 @@ from tasks.inference.tracked_runs import known_run, models_of
 from tasks.settings import given_path
 from tasks.tokenizer.encoding import END, END_TOKENS, START_TOKENS, first_id, load_tokenizer
 from tasks.tokenizer.objective_symbols import mask_name
-from tasks.tracking.address import is_yet_to_be_made, require_answer
+from tasks.tracking.address import is_absent, require_answer
 from tasks.tracking.registered import FORMS as REGISTERED_FORMS
 from tasks.tracking.registered import REFERENCE, registered_version, version_folder
 
@@ -24,7 +24,7 @@ FORMS = "an artifact or Hugging Face folder, a run id, a fingerprint, or models:
 
 def resolve_model(reference: str, workspace: Workspace, tracking_uri: str, allow_pickle: bool = False) -> Path:
     """The Hugging Face folder that `reference` means. UserError, listing what was tried, when it means none."""
-    is_empty = is_yet_to_be_made(tracking_uri)
+    is_empty = is_absent(tracking_uri)
     if is_empty and reference.startswith(("models:/", "runs:/")):
         raise UserError(
             f"MODEL {reference}: nothing is registered in {workspace.root} yet. Fix: wordmill run registers a model; "
@@ -154,6 +154,8 @@ def _by_run(run_id: str, workspace: Workspace, tracking_uri: str) -> Path | None
     require_answer(tracking_uri)
     import mlflow
 
+    if is_absent(tracking_uri):
+        return None
     client = mlflow.MlflowClient(tracking_uri, tracking_uri)
     run = known_run(client, run_id)
     if run is None:

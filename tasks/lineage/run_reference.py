@@ -10,7 +10,7 @@ from tasks.inference.tracked_runs import MODEL_STAGES, known_run, models_of
 from tasks.lineage.step_trace import TRAINING, TracedRun, read_run
 from tasks.promotion.champion import ChampionConfig, champion_digest
 from tasks.settings import given_path
-from tasks.tracking.address import is_yet_to_be_made
+from tasks.tracking.address import is_absent
 
 FORMS = "an MLflow run id, a fingerprint, an artifact's folder, or models:/NAME@ALIAS"
 UPWARD = ("base", "model")  # inputs by which a model, its scores or its registration lead to what it was made from
@@ -88,7 +88,7 @@ def _by_run(run_id: str, workspace: Workspace, tracking_uri: str) -> Path | None
     """The first model of a run, or of one of its stages, that lies in the workspace."""
     import mlflow
 
-    if is_yet_to_be_made(tracking_uri):
+    if is_absent(tracking_uri):
         return None
     client = mlflow.MlflowClient(tracking_uri, tracking_uri)
     run = known_run(client, run_id)

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from tasks.errors import UserError
 from tasks.reading.listing import (
     GLOB_CHARACTERS,
+    HIDDEN,
     SUBFOLDER,
     SUBFOLDER_TOLD,
     TWICE,
@@ -24,6 +25,7 @@ from tasks.reading.listing import (
 from tasks.reading.remote import answering, open_remote, read_remote
 
 DIGEST_CHUNK_BYTES = 1 << 20
+MANY_FILES = 10_000  # of a folder that is not read; counting ends there
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,33 @@ def list_files(place: str, patterns: Sequence[str]) -> Listing:
         ],
         [one for one in passed_over if one.kind == TWICE or one.url not in found],
     )
+
+
+def left_aside(listing: Listing) -> list[str]:
+    """A sentence, with a count, on each kind of thing that lies among the files of a listing and is not read."""
+    kinds: dict[str, list[str]] = {}
+    for file in listing.files:
+        if file.fault == SUBFOLDER:
+            kinds.setdefault("subfolders left out (a path that ends in /** reads them too)", []).append(_counted(file.url))
+        elif file.fault:
+            kinds.setdefault("names of what is no file", []).append(f"{file.name}, {file.evidence}")
+    told = {HIDDEN: "hidden names left out", TWICE: "second names of files that are read once"}
+    for one in listing.passed_over:
+        kinds.setdefault(told.get(one.kind, "links to what is not there"), []).append(_storable(one.url.rpartition("/")[2]))
+    return [f"{kind}: {len(names)} ({'; '.join(names[:3])}{' …' if len(names) > 3 else ''})" for kind, names in kinds.items()]
+
+
+def _counted(url: str) -> str:
+    """A folder's name and how many files lie in it, counted up to a limit."""
+    name = _storable(url.rpartition("/")[2])
+    if "://" in url:
+        return f"{name}/"
+    count = 0
+    for _, _, files in os.walk(url):
+        count += len(files)
+        if count >= MANY_FILES:
+            return f"{name}/ with more than {MANY_FILES:,} files"
+    return f"{name}/ with {count} file{'s' if count != 1 else ''}"
 
 
 def _is_read(folder: str, folders: Collection[str]) -> bool:

@@ -40,12 +40,6 @@ def without_password(address: str) -> str:
     return urlunsplit(parts._replace(netloc=host))
 
 
-def is_yet_to_be_made(address: str) -> bool:
-    """Whether the address is a database that does not exist: nothing is known there, and asking would make it, with its folder."""
-    database = database_path(address)
-    return database is not None and not database.is_file()
-
-
 def database_url(path: Path, driver: str = "pysqlite") -> str:
     """SQLAlchemy's address of an SQLite file. A path with signs that mean something in addresses is written as a file: URI.
 
@@ -62,6 +56,12 @@ def database_path(url: str) -> Path | None:
     if not start.startswith("sqlite"):
         return None
     return Path(unquote(path.removeprefix("file:").removesuffix("?uri=true"))) if path.startswith("file:") else Path(path)
+
+
+def is_absent(address: str) -> bool:
+    """Whether it is that of a database which is not there: MLflow would make one, folders and all."""
+    path = database_path(address)
+    return path is not None and not path.is_file()
 
 
 def is_own(address: str, workspace: Workspace) -> bool:

@@ -26,6 +26,7 @@ from tasks.corpus.select import (
     preset_digests,
     read_preset,
     select_table,
+    told_defaults,
 )
 from tasks.documents import text_buffers
 from tasks.errors import UserError
@@ -103,7 +104,7 @@ def test_the_first_broken_rule_is_the_reason_and_its_figure_is_kept():
 
 def test_presets_come_before_rules():
     select = config(presets=["basic"], rules=[{"column": "words", "min": 100}])
-    assert reasons(select, {"chars": 99, "words": 1}) == ["min_chars"]
+    assert reasons(select, {"chars": 19, "words": 1}) == ["min_chars"]
 
 
 def test_a_rule_with_an_earlier_reason_takes_its_place():
@@ -333,3 +334,18 @@ def test_published_filters_decide_alike_on_shuffled_words(words: list[str]):
     text = re.sub(r" *\n *", "\n", " ".join(words)).strip()
     assert drops("gopher", text) == gopher_drops(text)
     assert drops("fineweb", text) == fineweb_drops(text)
+
+
+def test_a_rule_that_nobody_asked_for_is_told_when_it_drops_over_a_tenth():
+    ledger = Ledger(rows_in=20, rows_out=15, dropped={"min_chars": 4, "max_chars": 1})
+    told = told_defaults(SelectConfig(), ledger)
+    assert told.startswith("select: by default min_chars (20) dropped 4 of 20 documents (20%). To set another bound: clean.select.rules=")
+    assert "max_chars" not in told
+    assert told_defaults(config(presets=["basic"]), ledger) == ""
+    assert told_defaults(SelectConfig.model_validate({"rules": [{"column": "chars", "min": 30}]}), ledger) == ""
+
+
+def test_headlines_and_short_reviews_in_chinese_are_kept_by_default():
+    texts = {"en": "Council votes to reopen the river bridge", "zh": "房间很干净，早餐也不错，下次还会再来住，位置方便。"}
+    for language, text in texts.items():
+        assert reasons(SelectConfig(), {"chars": len(text), "language": language}) == [None]

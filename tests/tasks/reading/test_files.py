@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import UserError
-from tasks.reading.files import SourceFile, digest_of, find_files, list_files, state_of
+from tasks.reading.files import SourceFile, digest_of, find_files, left_aside, list_files, state_of
 from tasks.reading.listing import pattern_regex
 
 
@@ -111,6 +111,9 @@ def test_what_a_folder_holds_beside_files_is_named(tmp_path: Path):
     assert passed_over(tmp_path) == passed_over(tmp_path / "*") == [("hidden", ".hidden")]
     assert faults(tmp_path / "**" / "*.txt") == faults(tmp_path / "c.txt") == [("c.txt", "dangling_link")]
     assert faults(tmp_path, tmp_path / "more") == [entry for entry in expected if entry[0] != "more"]
+    told = left_aside(list_files("here", [str(tmp_path)]))
+    assert told[1] == "subfolders left out (a path that ends in /** reads them too): 1 (more/ with 1 file)"
+    assert [line.partition(" (")[0] for line in (told[0], told[2])] == ["names of what is no file: 3", "hidden names left out: 1"]
     with pytest.raises(UserError, match=r"here: .*c\.txt \(and 3 more like it\): a link to /nowhere/c\.txt; expected a file"):
         find_files("here", [str(tmp_path)])
 
