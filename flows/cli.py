@@ -104,7 +104,9 @@ def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json:
     require_server()
     with guarded():
         summary = FLOWS[loaded.flow](recipe=recipe, overrides=changes)
-    summary["notes"] = [*notes, *summary["notes"]]
+    told = summary["notes"]
+    assert isinstance(told, list)
+    summary["notes"] = [*notes, *told]
     if as_json:
         click.echo(json.dumps(summary, ensure_ascii=False, indent=1))
     else:

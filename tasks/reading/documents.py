@@ -213,7 +213,7 @@ class FieldCount:
 def told_fields(fields: Mapping[str, object], text_field: str) -> str:
     """The names of a row's fields; of the one that should hold the text what it holds."""
     value = fields.get(text_field)
-    kinds = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    kinds: dict[type, str] = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
     kind = kinds.get(type(value), type(value).__name__)
     told = ", ".join(f"{name} ({kind})" if name == text_field else str(name) for name in fields)
     return (told if len(told) <= MAX_SHOWN_CHARS else f"{told[:MAX_SHOWN_CHARS]} …") or "no fields"

@@ -50,7 +50,7 @@ def open_remote(url: str) -> "tuple[AbstractFileSystem, str]":
 def read_remote(url: str) -> BinaryIO:
     """The bytes behind an address; a fault of the service while they are read is a message too."""
     files, path = open_remote(url)
-    return cast(BinaryIO, _Told(files.open(path, "rb"), url))
+    return cast(BinaryIO, _Told(cast(BinaryIO, files.open(path, "rb")), url))
 
 
 class _Told(io.RawIOBase):
@@ -89,7 +89,7 @@ def answering(place: str, url: str) -> Generator[None]:
     prefix = f"{place}: " if place else ""
     try:
         yield
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, NotImplementedError) as error:
         raise UserError(f"{prefix}{url}: {error}. Fix: correct the address, or install the package that reads this kind of it.") from error
     except FileNotFoundError as error:
         raise UserError(f"{prefix}{url}: not found. Fix: check the address, and the network.") from error
@@ -106,7 +106,7 @@ def answering(place: str, url: str) -> Generator[None]:
 
 
 def _said(error: Exception) -> str:
-    return (str(getattr(error, "strerror", None) or error) or type(error).__name__).strip().rstrip(".").splitlines()[0][:300]
+    return (" ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__).strip().rstrip(".")[:300]
 
 
 def _faults() -> tuple[type[BaseException], ...]:

@@ -188,3 +188,18 @@ def test_signs_that_mean_something_in_addresses_mean_nothing_in_names(tmp_path: 
 def test_a_home_of_nobody_is_a_message():
     with pytest.raises(UserError, match=r"here: '~nosuchuser/x': ~nosuchuser is no user of this machine\. Fix: "):
         find_files("here", ["~nosuchuser/x"])
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/*.txt", "s3://Bad_Bucket!/x", "http://127.0.0.1:9/x.txt", "nosuch://x/y", "hf://"])
+def test_a_service_that_refuses_is_a_message_with_its_address(url: str, monkeypatch: pytest.MonkeyPatch):
+    import s3fs
+
+    settings = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_CONFIG_FILE": "/nowhere"}
+    for name, value in {**settings, "AWS_SHARED_CREDENTIALS_FILE": "/nowhere"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(UserError) as refused:
+        find_files("here", [url])
+    assert str(refused.value).startswith(f"here: {url}: ")
+    assert "Fix: " in str(refused.value)
