@@ -104,16 +104,19 @@ def encode_slowly(tokenizer: "tokenizers.Tokenizer", text: str) -> NDArray[np.ui
 
 
 def load_tokenizer(folder: Path) -> "tokenizers.Tokenizer":
-    """The tokenizer of a Hugging Face folder. UserError where there is none, or none that can be read."""
+    """The tokenizer of a Hugging Face folder, which neither cuts nor pads. UserError where there is none, or none that can be read."""
     import tokenizers
 
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise UserError(f"{folder}: no tokenizer.json, expected a Hugging Face tokenizer. Fix: name the folder that holds it.")
     try:
-        return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        tokenizer = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the Rust side raises plain Exception
         raise UserError(f"{path}: not a tokenizer that this version can read ({error}). Fix: save it again.") from error
+    tokenizer.no_truncation()  # whoever saved the file may have had both on, for batches of their own
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def first_id(tokenizer: "tokenizers.Tokenizer", tokens: Sequence[str]) -> int | None:

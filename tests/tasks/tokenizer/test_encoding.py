@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from tasks.errors import UserError
 from tasks.tokenizer.byte_pairs import byte_letters, merges_of, spell
 from tasks.tokenizer.encoder_check import check_encoder, hostile_texts
-from tasks.tokenizer.encoding import SPECIAL_TOKENS, Encoder, encode_documents, encode_slowly, open_encoder, text_ids
+from tasks.tokenizer.encoding import SPECIAL_TOKENS, Encoder, encode_documents, encode_slowly, load_tokenizer, open_encoder, text_ids
 from tasks.tokenizer.pretokenizers import ALLOWED, PATTERNS, splitter
 from tasks.tokenizer.tiktoken_form import ByteForm, byte_form, doubts
 from tasks.tokenizer.vocabulary import complete, learn_merges, learn_merges_fast, new_tokenizer
@@ -268,3 +268,12 @@ def test_texts_of_popular_tokenizers_begin_and_end_as_they_spell_it(tokens: list
     tokenizer.add_special_tokens(tokens)
     found = text_ids(tokenizer, "here")
     assert (found.bos, found.eos) == (start, end)
+
+
+def test_file_saved_while_it_cut_and_padded_is_read_without_both(tmp_path: Path) -> None:
+    tokenizer, text = byte_level(), LEARNED[0]
+    whole = encode_documents(tokenizer, [text, "a"])
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=64)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert encode_documents(load_tokenizer(tmp_path), [text, "a"]) == whole
