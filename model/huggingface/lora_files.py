@@ -7,6 +7,7 @@ stacked and B is block-diagonal, so that the ranks add up. Both are exact.
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,18 @@ from model.huggingface.huggingface import model_tensors
 from model.huggingface.trunk_tensors import StoredTensor
 from model.nn.lora import adapt, adapters
 from model.nn.models import LanguageModel, Model, Seq2SeqModel, SequenceClassifier, TokenClassifier
-from model.nn.name_patterns import last_match
 
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
-UNSUPPORTED = {"use_dora": (False, None), "bias": ("none",), "trainable_token_indices": (None,), "peft_type": ("LORA",)}
+PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")  # of init_lora_weights: those that leave the base's weights alone
+COMPUTED: dict[str, tuple[object, ...]] = {"peft_type": ("LORA",), "bias": ("none",), "init_lora_weights": PLAIN_STARTS}
+READ = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "lora_dropout", "modules_to_save")
+TOLD_BY_TENSORS = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
+WITHOUT_EFFECT = (  # on what an adapter computes once it is saved; fan_in_fan_out tells how the base's matrices lie
+    *("task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode", "fan_in_fan_out"),
+    *("megatron_core", "loftq_config", "eva_config", "runtime_config", "qalora_group_size"),
+)
+NEUTRAL: tuple[object, ...] = (None, False, [], {}, "")  # what a setting says that is not used
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,7 @@ def load_adapter(folder: Path, model: Model) -> None:
             if parts:
                 _adapt(model, tensor, parts, float(_number(settings, "lora_dropout", 0.0)))
             elif all(name in found for name in tensor.names):
+                _check_tied(folder / ADAPTER_CONFIG, settings, model, tensor)
                 whole = [found.pop(name) for name in tensor.names]
                 _copy(path, model, tensor, torch.cat([part.T if tensor.transposed else part for part in whole]))
     if found:
@@ -139,13 +148,39 @@ def _take(path: Path, settings: Mapping[str, object], tensor: StoredTensor, numb
             f"{path}: {module} has A {list(a.shape)} and B {list(b.shape)}, expected [{rank}, {width}] and "
             f"[{tensor.sizes[number]}, {rank}]; is it the adapter of another model?"
         )
-    alpha = _number(settings, "lora_alpha", 8.0)
-    patterns = settings.get("alpha_pattern")
-    if isinstance(patterns, dict):
-        keys = [str(key) for key in patterns]
-        match = last_match(module, [f"*{key}" for key in keys])
-        alpha = alpha if match is None else _number(patterns, keys[match], alpha)
+    told = _by_pattern(settings, "rank_pattern", module, _number(settings, "r", 8.0))
+    if told != rank:
+        raise ValueError(f"{path}: {module} has rank {rank}, expected {told:g} by r and rank_pattern of {ADAPTER_CONFIG}")
+    alpha = _by_pattern(settings, "alpha_pattern", module, _number(settings, "lora_alpha", 8.0))
     return _Part(number, a, b, alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank))
+
+
+def _by_pattern(settings: Mapping[str, object], name: str, module: str, default: float) -> float:
+    """The value of the first pattern that is the end of `module`'s name, as PEFT matches; the default where none is."""
+    patterns = settings.get(name) or {}
+    if not isinstance(patterns, dict):
+        raise ValueError(f"{ADAPTER_CONFIG}: {name} is {patterns!r}, expected an object")
+    for pattern in patterns:
+        try:
+            matches = re.match(rf"(.*\.)?({pattern})$", module)
+        except re.error as error:
+            raise ValueError(f"{ADAPTER_CONFIG}: {name} has {pattern!r}, expected a regular expression ({error})") from error
+        if matches:
+            return _number(patterns, str(pattern), default)
+    return default
+
+
+def _check_tied(path: Path, settings: Mapping[str, object], model: Model, tensor: StoredTensor) -> None:
+    """Raises ValueError where PEFT gave the embedding a copy of its own, from which a tied head stays apart."""
+    saved = settings.get("modules_to_save") or ()
+    if tensor.ours != "trunk.embedding.weight" or not model.trunk.config.tie_embeddings or not isinstance(saved, list):
+        return
+    module = tensor.names[0].removesuffix(".weight")
+    if any(module == name or module.endswith(f".{name}") for name in map(str, saved)):
+        raise ValueError(
+            f"{path}: modules_to_save is {saved!r}, and the base's head is tied to {module}: PEFT unties the two, which this model "
+            "cannot. Fix: merge the adapter with PEFT and save the model"
+        )
 
 
 def _copy(path: Path, model: nn.Module, tensor: StoredTensor, whole: Tensor) -> None:
@@ -168,10 +203,28 @@ def _read(folder: Path) -> tuple[Mapping[str, object], dict[str, Tensor]]:
         raise ValueError(f"{folder}: not an adapter's folder, expected {config.name} and {weights.name} ({error})") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{config}: found {type(settings).__name__}, expected an object")
-    for name, allowed in UNSUPPORTED.items():
-        if settings.get(name, allowed[0]) not in allowed:
-            raise ValueError(f"{config}: {name} is {settings[name]!r}, this code computes only {allowed[0]!r}")
+    _check_settings(config, settings)
     return settings, {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+
+
+def _check_settings(path: Path, settings: Mapping[str, object]) -> None:
+    """Raises ValueError for a setting that is not known to be computed here as PEFT does; an unknown one may stand unused."""
+    for name, value in settings.items():
+        if name in COMPUTED:
+            if value is not None and value not in COMPUTED[name]:
+                known = " or ".join(repr(one) for one in COMPUTED[name])
+                raise ValueError(f"{path}: {name} is {value!r}, this code computes only {known}. {_fix(name)}")
+        elif name not in (*READ, *TOLD_BY_TENSORS, *WITHOUT_EFFECT) and value not in NEUTRAL:
+            raise ValueError(f"{path}: {name} is {value!r}, expected it unset: this code does not compute it. {_fix(name)}")
+
+
+def _fix(name: str) -> str:
+    if name == "init_lora_weights":
+        return (
+            "This start changes the base's weights. Fix: save it with path_initial_model_for_weight_conversion, which makes a plain "
+            "adapter, or merge it with PEFT and save the model"
+        )
+    return "Fix: merge the adapter with PEFT and save the model"
 
 
 def _number(values: Mapping[str, object], name: str, default: float) -> float:

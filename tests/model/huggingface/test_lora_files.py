@@ -143,9 +143,18 @@ def broken(tmp_path: Path, **settings: object) -> tuple[Path, Model]:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"use_dora": True}, "adapter_config.json: use_dora is True, this code computes only False"),
+        ({"use_dora": True}, "adapter_config.json: use_dora is True, expected it unset"),
         ({"bias": "all"}, "adapter_config.json: bias is 'all', this code computes only 'none'"),
         ({"peft_type": "IA3"}, "peft_type is 'IA3'"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights is 'pissa_niter_4'.* path_initial_model_for_weight_conversion"),
+        ({"init_lora_weights": "olora"}, "init_lora_weights is 'olora'"),
+        ({"init_lora_weights": "loftq"}, "init_lora_weights is 'loftq'"),
+        ({"alora_invocation_tokens": [3, 4]}, r"alora_invocation_tokens is \[3, 4\], expected it unset"),
+        ({"lora_bias": True}, "lora_bias is True, expected it unset"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication is"),
+        ({"a_setting_of_tomorrow": "on"}, "a_setting_of_tomorrow is 'on', expected it unset"),
+        ({"r": 4}, "has rank 3, expected 4 by r and rank_pattern"),
+        ({"alpha_pattern": {"(": 2}}, r"alpha_pattern has '\(', expected a regular expression"),
         ({"lora_alpha": "much"}, "lora_alpha is 'much', expected a number"),
     ],
 )
@@ -153,6 +162,46 @@ def test_settings_that_mean_another_computation_are_refused(tmp_path: Path, sett
     folder, model = broken(tmp_path, **settings)
     with pytest.raises(ValueError, match=message):
         load_adapter(folder, model)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"init_lora_weights": "gaussian"},
+        {"init_lora_weights": "orthogonal", "r": 4},
+        {"init_lora_weights": False},
+        {"layers_to_transform": [1], "target_modules": ["q_proj"]},
+        {"exclude_modules": ["layers.1.mlp.up_proj"]},
+        {"use_rslora": True, "rank_pattern": {"q_proj": 4}},
+        {"alpha_pattern": {"q_proj": 1, "layers.1.self_attn.q_proj": 40}},
+        {"alpha_pattern": {r"layers\.[01]\.mlp\..*_proj": 20, "up_proj": 1}, "rank_pattern": {"self_attn..*": 2, "v_proj": 5}},
+        {"alpha_pattern": {"proj": 50, "self": 50}},
+    ],
+    ids=str,
+)
+def test_every_setting_that_is_read_merges_as_in_peft(settings: dict[str, object], tmp_path: Path) -> None:
+    model = build(LLAMA)
+    save_folder(tmp_path / "base", model, {})
+    chosen = {"r": 3, "lora_alpha": 6, "target_modules": ["q_proj", "v_proj", "up_proj", "down_proj"], **settings}
+    theirs = get_peft_model(theirs_of(tmp_path / "base", LLAMA), TheirConfig(**chosen))
+    shaken(theirs)
+    theirs.save_pretrained(str(tmp_path / "adapter"))
+    load_adapter(tmp_path / "adapter", model)
+    merge(model)
+    theirs = PeftModel.from_pretrained(theirs_of(tmp_path / "base", LLAMA), tmp_path / "adapter")  # PEFT sorts the patterns as it saves
+    with torch.no_grad():
+        expected = theirs.merge_and_unload().eval()(input_ids=IDS).logits
+    assert torch.allclose(logits(model), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("module", ["embed_tokens", "lm_head"])
+def test_copy_of_a_tied_matrix_is_refused(module: str, tmp_path: Path) -> None:
+    model = build(LLAMA)
+    save_folder(tmp_path / "base", model, {})
+    settings = TheirConfig(r=3, target_modules=["q_proj"], modules_to_save=[module])
+    get_peft_model(theirs_of(tmp_path / "base", LLAMA), settings).save_pretrained(str(tmp_path / "adapter"))
+    with pytest.raises(ValueError, match="modules_to_save is|nothing that these belong to: lm_head"):
+        load_adapter(tmp_path / "adapter", model)
 
 
 QUERY = "base_model.model.model.layers.0.self_attn.q_proj"
