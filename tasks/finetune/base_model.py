@@ -12,14 +12,16 @@ from tasks.artifacts import file_digest
 from tasks.errors import UserError
 from tasks.examples.pair_rows import told_start
 from tasks.finetune.tuned_model import Base, open_base
+from tasks.inference.folder_settings import GENERATION
+from tasks.inference.folder_writing import TEMPLATE_FILE, TOKENIZER_CONFIG, TOKENS_MAP
 from tasks.inference.saved_models import check_folder
 from tasks.ledger import Ledger, StageOutcome
 from tasks.settings import Placement, Section, given_path
 from tasks.tokenizer.encoding import load_tokenizer, text_ids
 
 KEY = "base.folder"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-FILES = ("config.json", "generation_config.json", "task.json", *TOKENIZER_FILES)
+TOKENIZER_FILES = ("tokenizer.json", TOKENIZER_CONFIG, TOKENS_MAP, TEMPLATE_FILE)
+FILES = ("config.json", GENERATION, "task.json", *TOKENIZER_FILES)
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 KEPT = (
     "bos_token_id",
@@ -35,7 +37,7 @@ WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")  # not the seco
 class BaseConfig(Section):
     """The model that a fine-tuning starts from, made by whatever tool."""
 
-    revision: Literal[1] = 1
+    revision: Literal[2] = 2
     folder: Annotated[str, Placement()] = Field(
         min_length=1, description="Hugging Face folder with weights and tokenizer.json; its content is the identity"
     )
@@ -88,7 +90,8 @@ def take_base(config: BaseConfig, out: Path) -> StageOutcome:
         settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
         (folder / "tokenizer_config.json").write_text(json.dumps(settings) + "\n", encoding="utf-8")
     for name in TOKENIZER_FILES:
-        shutil.copyfile(folder / name, out / name)
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, out / name)
     tokenizer = load_tokenizer(folder)
     base = open_base(folder, tokenizer, KEY)
     text_ids(tokenizer, KEY, told_start(folder) if base.trunk.config.family == "seq2seq" else None)
@@ -126,6 +129,10 @@ def _merge_adapter(config: BaseConfig, base: Base, folder: Path) -> None:
         raise UserError(f"base.adapter: {error}") from error
     merge(base.model)
     told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    generation = folder / GENERATION
+    before = generation.read_bytes() if generation.is_file() else None
     for path in _found(folder, WEIGHTS):
         path.unlink()
     save_folder(folder, base.model, {key: told[key] for key in KEPT if key in told})
+    if before is not None:  # a merged adapter changes neither temperature nor ends
+        generation.write_bytes(before)

@@ -24,7 +24,7 @@ from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.example_sets import ExampleSet, count_turns, encode_set, take_turns, turn_weights
 from tasks.finetune.job import FinetuneJob
 from tasks.finetune.multi_task import save_heads, with_heads
-from tasks.finetune.tuned_model import Base, choose_what_learns, open_base, save_adapters, save_tuned, with_head
+from tasks.finetune.tuned_model import Base, Origin, choose_what_learns, open_base, save_adapters, save_tuned, with_head
 from tasks.inference.task_file import ModelTask
 from tasks.ledger import Ledger, StageOutcome
 from tasks.settings import Json, identity
@@ -132,12 +132,13 @@ def train_finetune(told: dict[str, Json]) -> None:
             name: ModelTask(config.models[name], one.kind.name, tuple(one.kind.names(one.labels)), fingerprint, one.words)
             for (name, one), fingerprint in zip(examples.items(), job.fingerprints, strict=True)
         }
+        origin = Origin(job.base, job.tokenizer)
         if config.lora is not None:
-            save_adapters(model, config.lora, tokenizer, special, job.base, job.tokenizer, out / "adapter")
+            save_adapters(model, config.lora, tokenizer, special, tasks, origin, out / "adapter")
         if not isinstance(model, MultiTask):
-            save_tuned(model, tokenizer, special, tasks[config.sets[0]], job.tokenizer, out / "model")
+            save_tuned(model, tokenizer, special, tasks[config.sets[0]], origin, out / "model")
         else:
-            save_heads(model, tokenizer, special, tasks, job.tokenizer, out / "model")
+            save_heads(model, tokenizer, special, tasks, origin, out / "model")
 
 
 def _with_heads(base: Base, examples: Mapping[str, LabelledExamples], tokens: int, seed: int, place: str) -> "Model":

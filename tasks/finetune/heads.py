@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.artifacts import FinetunedModel
-from tasks.finetune.tuned_model import save_tuned
+from tasks.finetune.tuned_model import Origin, save_tuned
 from tasks.inference.task_file import read_head_tasks
 from tasks.ledger import Ledger, StageOutcome
 from tasks.tokenizer.encoding import load_tokenizer, text_ids
@@ -16,7 +16,7 @@ class Head:
     """Which one."""
 
     examples: str  # the set of examples that it learned from
-    revision: int = 2  # raised when equal inputs would give another output
+    revision: int = 3  # raised when equal inputs would give another output
 
 
 def take_head(config: Head, model: FinetunedModel, out: Path) -> StageOutcome:
@@ -29,7 +29,7 @@ def take_head(config: Head, model: FinetunedModel, out: Path) -> StageOutcome:
     assert isinstance(several, MultiTask)
     task = read_head_tasks(folder)[config.examples]
     single = with_one_head(several, config.examples)
-    save_tuned(single, tokenizer, text_ids(tokenizer, f"head {task.name}"), task, folder, out / "model")
+    save_tuned(single, tokenizer, text_ids(tokenizer, f"head {task.name}"), task, Origin(folder, folder), out / "model")
     if (model.path / "adapter").is_dir():
         shutil.copytree(model.path / "adapter" / config.examples, out / "adapter")
     parameters = sum(parameter.numel() for parameter in single.parameters())

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import UserError
 from tasks.examples.kinds.kind import LabelledExamples
-from tasks.finetune.tuned_model import Base, save_tokenizer, special_tokens, with_head
+from tasks.finetune.tuned_model import Base, Origin, special_tokens, with_head
+from tasks.inference.folder_settings import answer_ends, write_generation_settings
+from tasks.inference.folder_writing import write_tokenizer
 from tasks.inference.task_file import ModelTask, write_head_tasks
 from tasks.tokenizer.encoding import TextIds
 
@@ -34,11 +36,14 @@ def with_heads(base: Base, examples: Mapping[str, LabelledExamples], tokens: int
 
 
 def save_heads(
-    model: "Model", tokenizer: "tokenizers.Tokenizer", special: TextIds, tasks: Mapping[str, ModelTask], source: Path, folder: Path
+    model: "Model", tokenizer: "tokenizers.Tokenizer", special: TextIds, tasks: Mapping[str, ModelTask], origin: Origin, folder: Path
 ) -> None:
-    """The folder of all heads, in Wordmill's own form, with tasks.json."""
+    """The folder of all heads, in Wordmill's own form, with tasks.json; a head that is taken from it finds all that it needs."""
     from model.huggingface.huggingface import save_folder
 
     save_folder(folder, model, special_tokens(special))
-    save_tokenizer(tokenizer, special, source, folder)
+    write_tokenizer(tokenizer, origin.tokenizer, folder, model.trunk.config.context, None, is_pair=False)
+    if any(task.is_chat for task in tasks.values()):
+        ids = {**special_tokens(special), "eos_token_id": answer_ends(origin.base, tokenizer)}
+        write_generation_settings(origin.base, folder, ids)
     write_head_tasks(tasks, folder)

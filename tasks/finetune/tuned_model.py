@@ -1,6 +1,5 @@
 """Tuned model: a head on a base, what of the two learns, and how they are saved."""
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ from model.config.lora_config import LoraConfig
 from tasks.errors import UserError
 from tasks.examples.kinds.kind import LabelledExamples
 from tasks.examples.pair_rows import surround_sources
+from tasks.inference.folder_settings import answer_ends, read_json, write_generation_settings
+from tasks.inference.folder_writing import write_tokenizer
 from tasks.inference.task_file import ModelTask, write_task
 from tasks.tokenizer.encoding import TextIds, vocabulary_size
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from model.nn.transformer import EncoderDecoder
 
 PRESETS = ("trunk", "all but embeddings")
-TOKENIZER_CONFIG = "tokenizer_config.json"
-ADDED_BY_CLASS = ("add_bos_token", "add_eos_token")  # by which classes of transformers make their own template of tokens around a text
 TOP = re.compile(r"all but top ([1-9][0-9]{0,3})")
 
 logger = logging.getLogger(__name__)
@@ -156,17 +155,40 @@ def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, 
     return told
 
 
-def save_tuned(model: "OneHead", tokenizer: "tokenizers.Tokenizer", special: TextIds, task: ModelTask, source: Path, folder: Path) -> None:
+@dataclass(frozen=True)
+class Origin:
+    """The folders that a tuned model comes from."""
+
+    base: Path
+    tokenizer: Path
+
+
+def save_tuned(
+    model: "OneHead", tokenizer: "tokenizers.Tokenizer", special: TextIds, task: ModelTask, origin: Origin, folder: Path
+) -> None:
     """The Hugging Face folder. Its tokenizer adds to a text what the model has learned to see around it."""
     from model.huggingface.huggingface import save_folder
 
     extra = special_tokens(special)
     if task.labels:
         extra["id2label"] = dict(enumerate(task.labels))
+    if task.is_chat:
+        extra["eos_token_id"] = answer_ends(origin.base, tokenizer)
     save_folder(folder, model, extra)
     _surround(model, tokenizer, special)
-    save_tokenizer(tokenizer, special, source, folder)
+    _write_beside(model, tokenizer, special, task, origin, folder)
     write_task(task, folder)
+
+
+def _write_beside(
+    model: "OneHead", tokenizer: "tokenizers.Tokenizer", special: TextIds, task: ModelTask, origin: Origin, folder: Path
+) -> None:
+    """The tokenizer and, where texts are written, how."""
+    shape = model.trunk.config
+    write_tokenizer(tokenizer, origin.tokenizer, folder, shape.context, task, shape.family == "seq2seq")
+    if task.is_chat:
+        ids = {**special_tokens(special), "eos_token_id": answer_ends(origin.base, tokenizer)}
+        write_generation_settings(origin.base, folder, {**read_json(folder / "config.json"), **ids})
 
 
 def special_tokens(special: TextIds) -> dict[str, object]:
@@ -175,9 +197,15 @@ def special_tokens(special: TextIds) -> dict[str, object]:
 
 
 def save_adapters(
-    model: "Model", lora: LoraConfig, tokenizer: "tokenizers.Tokenizer", special: TextIds, base: Path, source: Path, folder: Path
+    model: "Model",
+    lora: LoraConfig,
+    tokenizer: "tokenizers.Tokenizer",
+    special: TextIds,
+    tasks: Mapping[str, ModelTask],
+    origin: Origin,
+    folder: Path,
 ) -> None:
-    """The adapters in PEFT's form, with the tokenizer; then adds them to the model's matrices.
+    """The adapters in PEFT's form, with what stands beside the model; then adds them to the model's matrices.
 
     Of several heads, each with the adapters in a folder of its name.
     """
@@ -186,22 +214,13 @@ def save_adapters(
     from model.nn.models import MultiTask, with_one_head
 
     several = isinstance(model, MultiTask)
-    parts = {folder / task: with_one_head(model, task) for task in model.specs} if several else {folder: model}
-    for target, part in parts.items():
-        save_adapter(target, part, lora, str(base))
-        save_tokenizer(tokenizer, special, source, target)
+    for name, task in tasks.items():
+        target, part = (folder / name, with_one_head(model, name)) if several else (folder, model)
+        save_adapter(target, part, lora, str(origin.base))
+        around = type(tokenizer).from_str(tokenizer.to_str())
+        _surround(part, around, special)
+        _write_beside(part, around, special, task, origin, target)
     merge(model)
-
-
-def save_tokenizer(tokenizer: "tokenizers.Tokenizer", special: TextIds, source: Path, folder: Path) -> None:
-    """Writes tokenizer.json, and tokenizer_config.json as it was in `source`; one without a pad token gets it."""
-    (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
-    settings = json.loads((source / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
-    for name in ADDED_BY_CLASS:  # tokenizer.json says it
-        settings.pop(name, None)
-    if settings.get("pad_token") is None:
-        settings["pad_token"] = tokenizer.id_to_token(special.pad)
-    (folder / TOKENIZER_CONFIG).write_text(json.dumps(settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _surround(model: "OneHead", tokenizer: "tokenizers.Tokenizer", special: TextIds) -> None:

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.inference.task_file import read_task
-from tasks.tokenizer.encoding import END, END_TOKENS, PAD_TOKENS, START_TOKENS, first_id
+from tasks.tokenizer.encoding import END_TOKENS, PAD_TOKENS, START_TOKENS, first_id, stop_ids, vocabulary_size
 
 if TYPE_CHECKING:
     import tokenizers
 
-
-if TYPE_CHECKING:
-    import tokenizers
-
+GENERATION = "generation_config.json"
+MADE_BY = ("_from_model_config", "transformers_version")  # the first makes transformers forget what config.json does not say
 KEPT_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
@@ -31,7 +29,7 @@ class SpecialTokens:
 def folder_settings(source: Path, tokenizer: "tokenizers.Tokenizer", size: int) -> dict[str, object]:
     """What config.json says besides the shape: ids that lie in the vocabulary, where it has none the tokenizer's; labels."""
     read = read_json(source / "config.json")
-    told = {**read, **read_json(source / "generation_config.json")}
+    told = {**read, **read_json(source / GENERATION)}
     settings: dict[str, object] = {name: read[name] for name in ("id2label",) if name in read}
     for name in KEPT_IDS:
         ids = [number for number in _as_ids(told.get(name)) if number < size]
@@ -39,15 +37,22 @@ def folder_settings(source: Path, tokenizer: "tokenizers.Tokenizer", size: int) 
             settings[name] = ids[0] if len(ids) == 1 else ids
     found = zip(KEPT_IDS, (START_TOKENS, END_TOKENS, PAD_TOKENS), strict=False)
     settings |= {name: number for name, tokens in found if name not in settings and (number := first_id(tokenizer, tokens)) is not None}
-    task, end = read_task(source), tokenizer.token_to_id(END)
-    if task is not None and task.is_chat and end is not None:
-        settings["eos_token_id"] = sorted({*_as_ids(settings.get("eos_token_id")), end})  # an answer ends so
+    task = read_task(source)
+    if task is not None and task.is_chat:
+        settings["eos_token_id"] = answer_ends(source, tokenizer)
     return settings
+
+
+def answer_ends(source: Path, tokenizer: "tokenizers.Tokenizer") -> int | list[int]:
+    """What ends the answers of a model tuned on instructions, as in `generate`: what `source` tells, the end of a turn and of a text."""
+    size = vocabulary_size(tokenizer)
+    ends = sorted({number for number in told_ends(source) if number < size} | stop_ids(tokenizer))
+    return ends[0] if len(ends) == 1 else ends
 
 
 def told_ends(folder: Path) -> frozenset[int]:
     """The tokens that end what the model writes, by the folder: a chat model's answers have one of their own."""
-    named = [read_json(folder / name).get("eos_token_id") for name in ("config.json", "generation_config.json")]
+    named = [read_json(folder / name).get("eos_token_id") for name in ("config.json", GENERATION)]
     return frozenset(number for value in named for number in _as_ids(value))
 
 
@@ -68,12 +73,11 @@ def read_json(path: Path) -> dict[str, object]:
     return read if isinstance(read, dict) else {}
 
 
-def keep_generation_settings(source: Path, folder: Path) -> None:
-    """Those that the source sets, such as a temperature, beside the ids that were checked."""
-    path = folder / "generation_config.json"
-    if path.is_file():
-        kept = {name: value for name, value in read_json(source / path.name).items() if not name.endswith("_id")}
-        write_json(path, {**kept, **read_json(path)})
+def write_generation_settings(source: Path, folder: Path, settings: Mapping[str, object]) -> None:
+    """generation_config.json: what the source sets, such as a temperature, and the token ids of `settings`."""
+    told = read_json(source / GENERATION)
+    kept = {name: value for name, value in told.items() if not name.endswith("_id") and name not in MADE_BY}
+    write_json(folder / GENERATION, {**kept, **{name: settings[name] for name in KEPT_IDS if settings.get(name) is not None}})
 
 
 def write_json(path: Path, values: Mapping[str, object]) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from tasks.errors import UserError
 from tasks.examples.kinds.instruction import prompt_ids
 from tasks.examples.pair_rows import source_ids, told_start
-from tasks.inference.saved_models import as_language_model, start_id, stop_ids
-from tasks.tokenizer.encoding import decode_text, encode_behind_token, encode_documents, special_ids
+from tasks.inference.saved_models import as_language_model, start_id
+from tasks.tokenizer.encoding import decode_text, encode_behind_token, encode_documents, special_ids, stop_ids
 
 if TYPE_CHECKING:
     import tokenizers

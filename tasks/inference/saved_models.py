@@ -8,7 +8,7 @@ from tasks.artifacts import Workspace
 from tasks.errors import UserError
 from tasks.inference.tracked_runs import known_run, models_of
 from tasks.settings import given_path
-from tasks.tokenizer.encoding import END, END_TOKENS, START_TOKENS, first_id, load_tokenizer
+from tasks.tokenizer.encoding import START_TOKENS, first_id, load_tokenizer
 from tasks.tokenizer.objective_symbols import mask_name
 from tasks.tracking.address import is_absent, require_answer
 from tasks.tracking.registered import FORMS as REGISTERED_FORMS
@@ -124,11 +124,6 @@ def start_id(tokenizer: "tokenizers.Tokenizer") -> int:
     if number is not None:
         return number
     raise UserError(f"the tokenizer has none of {', '.join(START_TOKENS)}: nothing to begin a text with.")
-
-
-def stop_ids(tokenizer: "tokenizers.Tokenizer") -> frozenset[int]:
-    """The tokens that end a text."""
-    return frozenset(number for token in (*END_TOKENS, END) if (number := tokenizer.token_to_id(token)) is not None)
 
 
 def as_language_model(model: "Model", what: str) -> "LanguageModel":

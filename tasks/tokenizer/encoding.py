@@ -125,6 +125,11 @@ def first_id(tokenizer: "tokenizers.Tokenizer", tokens: Sequence[str]) -> int | 
     return next((number for number in ids if number is not None), None)
 
 
+def stop_ids(tokenizer: "tokenizers.Tokenizer") -> frozenset[int]:
+    """The tokens that end a text."""
+    return frozenset(number for token in (*END_TOKENS, END) if (number := tokenizer.token_to_id(token)) is not None)
+
+
 def text_ids(tokenizer: "tokenizers.Tokenizer", place: str, start: int | None = None) -> TextIds:
     """The tokenizer's own tokens for beginning, end and padding. UserError, naming `place`, when it lacks one.
 

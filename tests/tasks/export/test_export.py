@@ -30,6 +30,7 @@ from tasks.ledger import Ledger, StageOutcome
 from tasks.tokenizer.encoding import vocabulary_size
 from tasks.tokenizer.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
 from tests.tasks.foreign import write_bert, write_gpt2
+from tests.tasks.tokenizer.tokenizer_forms import form
 
 GPT2 = ModelConfig("gpt2", layers=2, width=32, heads=4, context=48)
 LLAMA = ModelConfig(layers=2, width=32, heads=4, kv_heads=2, context=48, tie_embeddings=False)
@@ -179,6 +180,19 @@ def test_folder_that_transformers_wrote_is_exported(write, tmp_path: Path) -> No
     exported = export_model(write(tmp_path / "source"), tmp_path / "out", "float32", allow_pickle=False)
     assert all(check.is_fine for check in exported.checks)
     assert "file config.json" in exported.manifest.inputs
+
+
+@pytest.mark.parametrize("name", ["llama", "llama, old", "mistral", "gpt2", "our bytes"])
+def test_folder_whose_class_makes_another_tokenizer_is_exported_with_the_ids_of_its_own(name: str, tmp_path: Path) -> None:
+    tokenizer = form(name)
+    source = save(tmp_path / "source", LanguageModel(LLAMA, vocabulary_size(tokenizer)))
+    tokenizer.save(str(source / "tokenizer.json"))
+    told = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "clean_up_tokenization_spaces": True, "legacy": False}
+    (source / "tokenizer_config.json").write_text(json.dumps(told))
+    export_model(source, tmp_path / "out", "float32", allow_pickle=False)
+    opened = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    for text in (" two  words .", "John reads", "a\n"):
+        assert opened(text)["input_ids"] == tokenizer.encode(text).ids
 
 
 def test_pickled_weights_are_read_only_when_allowed(tmp_path: Path) -> None:

@@ -12,13 +12,17 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
 from model.huggingface.huggingface import load_folder
+from model.inference.sampling import Sampling
 from model.nn.models import LanguageModel
-from tasks.artifacts import Examples, PretrainedModel, Tokenizer
+from tasks.artifacts import Examples, PretrainedModel, Tokenizer, Workspace
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig, evaluate
+from tasks.export.export import export_model
 from tasks.finetune.base_model import BaseConfig, base_digests, take_base
 from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.finetune import finetune
+from tasks.inference.folder_settings import read_json, told_ends
+from tasks.inference.generation import continue_text
 from tasks.inference.saved_models import load
 from tasks.tokenizer.encoding import CHAT_TOKENS, add_chat_tokens, load_tokenizer, special_ids, text_ids
 from tests.tasks.foreign import END, write_bert, write_gpt2
@@ -137,6 +141,51 @@ def test_gpt2_learns_instructions_with_new_tokens(gpt2: PretrainedModel, lora: d
         for _ in range(8):
             ids.append(int(theirs(torch.tensor([ids])).logits[0, -1].argmax()))
     assert "<|assistant|>yes<|end|>" in opened.decode(ids)
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8, "targets": ["trunk.*"]}])
+def test_tuned_folder_and_its_export_answer_in_transformers_as_here(lora: dict[str, object] | None, tmp_path: Path) -> None:
+    folder = write_gpt2(tmp_path / "theirs")
+    told = json.loads((folder / "tokenizer_config.json").read_text())
+    other = "{% for message in messages %}### {{ message['content'] }}{% endfor %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps({**told, "tokenizer_class": "LlamaTokenizer", "chat_template": other}))
+    (folder / "chat_template.jinja").write_text(other)
+    ends = [0, load_tokenizer(folder).token_to_id("!")]
+    (folder / "generation_config.json").write_text(json.dumps({"temperature": 0.3, "do_sample": True, "eos_token_id": ends}))
+    rows: list[dict[str, object]] = [{"prompt": f"is {word} a fruit?", "response": " yes"} for word in FRUIT]
+    examples = examples_of(tmp_path, rows * 4, [], heldout=2)
+    settings = {"name": "asks", "examples": "asks", "steps": 60, "optimizer": {"learning_rate": 1e-2}, "batch_rows": 8, "lora": lora}
+    model = tuned(FinetuneConfig.model_validate(settings), taken(folder), examples, tmp_path / "model").path / "model"
+    export_model(model, tmp_path / "out", "float32", False, Workspace(tmp_path / "workspace"))
+    ours, tokenizer = load(model)
+    wanted = continue_text(ours, tokenizer, "is plum a fruit?", 1, Sampling(12, temperature=0, stop_ids=told_ends(model)), is_chat=True)
+    assert wanted == [" yes"]
+    turn_end = tokenizer.token_to_id("<|end|>")
+    stored = [] if lora is None else [tmp_path / "model" / "adapter"]
+    for place in (model, tmp_path / "out", *stored):
+        opened = transformers.AutoTokenizer.from_pretrained(place)
+        asked = opened.apply_chat_template(
+            [{"role": "user", "content": "is plum a fruit?"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(model if place in stored else place)
+        theirs.generation_config = transformers.GenerationConfig.from_pretrained(place)
+        assert theirs.generation_config.temperature == 0.3
+        assert theirs.generation_config.eos_token_id == [*ends, turn_end]
+        written = theirs.generate(**asked, do_sample=False, max_new_tokens=12)[0, asked["input_ids"].shape[1] :].tolist()
+        assert written[-1] == turn_end
+        assert opened.decode(written, skip_special_tokens=True) == wanted[0]
+    for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+        assert read_json(model / name) == read_json(tmp_path / "out" / name), name
+
+
+def test_merged_adapter_keeps_the_settings_of_generation(tmp_path: Path) -> None:
+    folder = write_gpt2(tmp_path / "theirs")
+    (folder / "generation_config.json").write_text(json.dumps({"temperature": 0.3, "eos_token_id": [0, 5]}))
+    their_adapter(folder, tmp_path / "adapter")
+    (tmp_path / "base").mkdir()
+    take_base(BaseConfig(folder=str(folder), adapter=str(tmp_path / "adapter")), tmp_path / "base")
+    kept = json.loads((tmp_path / "base" / "model" / "generation_config.json").read_text())
+    assert kept == {"temperature": 0.3, "eos_token_id": [0, 5]}
 
 
 def test_gpt2_learns_classes_and_transformers_finds_the_same(gpt2: PretrainedModel, tmp_path: Path) -> None:

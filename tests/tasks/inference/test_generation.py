@@ -14,8 +14,8 @@ from model.inference.sampling import Sampling
 from model.nn.models import LanguageModel, Seq2SeqModel, SequenceClassifier
 from tasks.errors import UserError
 from tasks.inference.generation import Chunk, GrowingText, continue_text, end_of, search_translation, stream_text, translate_text
-from tasks.inference.saved_models import start_id, stop_ids
-from tasks.tokenizer.encoding import decode_text, encode_documents, special_ids
+from tasks.inference.saved_models import start_id
+from tasks.tokenizer.encoding import decode_text, encode_documents, special_ids, stop_ids
 from tasks.tokenizer.tokenizer import complete as complete_tokenizer
 from tasks.tokenizer.tokenizer import learn_merges, new_tokenizer
 from tasks.tokenizer.word_encoding import WordEncoder

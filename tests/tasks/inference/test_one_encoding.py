@@ -26,7 +26,7 @@ from tasks.examples.kinds.kind import Kind, LabelledExamples
 from tasks.examples.kinds.table import KINDS
 from tasks.examples.kinds.token_labels import word_rows
 from tasks.examples.rows import encode_examples
-from tasks.finetune.tuned_model import save_tuned
+from tasks.finetune.tuned_model import Origin, save_tuned
 from tasks.inference.generation import continue_text, translate_text
 from tasks.inference.labelling import choose_text, label_text, word_labeller
 from tasks.inference.mask_filling import fill_masks
@@ -34,7 +34,6 @@ from tasks.inference.saved_models import load, start_id
 from tasks.inference.serving import ServedModel
 from tasks.inference.task_file import ModelTask, read_task
 from tasks.tokenizer.encoding import Encoder, text_ids, vocabulary_size
-from tasks.tokenizer.vocabulary import CHAT_TEMPLATE
 from tasks.tokenizer.word_encoding import WordEncoder
 from tests.tasks.tokenizer.tokenizer_forms import FORMS, form
 
@@ -87,12 +86,13 @@ def tuned(name: str, kind: str, family: Family) -> Tuned:
     source, folder = Path(mkdtemp()), Path(mkdtemp())
     settings_of = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "chat_template": CHAT_TEMPLATE,
-        "bos_token": tokenizer.id_to_token(special.bos),
     }
     (source / "tokenizer_config.json").write_text(json.dumps(settings_of))
     labels = LABELS if kind in KINDS and KINDS[kind].labels else ()
-    save_tuned(model, tokenizer, special, ModelTask("t", kind if kind in KINDS else "classification", labels), source, folder)  # type: ignore[arg-type]
+    task = ModelTask("t", kind if kind in KINDS else "classification", labels)
+    save_tuned(
+        model, tokenizer, special, ModelTask("t", kind if kind in KINDS else "classification", labels), Origin(source, source), folder
+    )  # type: ignore[arg-type]
     served = ServedModel()
     served.load_context(PythonModelContext({"model": str(folder)}, {}))
     found = Tuned(folder, load(folder)[0], served)
