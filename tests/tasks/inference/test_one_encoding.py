@@ -90,9 +90,7 @@ def tuned(name: str, kind: str, family: Family) -> Tuned:
     (source / "tokenizer_config.json").write_text(json.dumps(settings_of))
     labels = LABELS if kind in KINDS and KINDS[kind].labels else ()
     task = ModelTask("t", kind if kind in KINDS else "classification", labels)
-    save_tuned(
-        model, tokenizer, special, ModelTask("t", kind if kind in KINDS else "classification", labels), Origin(source, source), folder
-    )  # type: ignore[arg-type]
+    save_tuned(model, tokenizer, special, task, Origin(source, source), folder)  # type: ignore[arg-type]
     served = ServedModel()
     served.load_context(PythonModelContext({"model": str(folder)}, {}))
     found = Tuned(folder, load(folder)[0], served)
