@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.tokenizer.encoding import BOS, END_TOKENS, TextIds, encode_documents, first_id, text_ids
+from tasks.tokenizer.encoding import BOS, TextIds, encode_documents, ends_of, text_ids
 
 if TYPE_CHECKING:
     import tokenizers
@@ -83,5 +83,5 @@ def _around(tokenizer: "tokenizers.Tokenizer") -> _Around | None:
     if tokenizer.token_to_id(BOS) is not None:
         text = text_ids(tokenizer, "MODEL")
         return _Around((text.bos,), text.eos)
-    end = first_id(tokenizer, END_TOKENS)
+    end = next(iter(ends_of(tokenizer, "MODEL")), None)
     return None if end is None or tokenizer.encode("a").ids[-1:] == [end] else _Around((), end)

@@ -17,7 +17,7 @@ from tasks.inference.folder_writing import TEMPLATE_FILE, TOKENIZER_CONFIG, TOKE
 from tasks.inference.saved_models import check_folder
 from tasks.ledger import Ledger, StageOutcome
 from tasks.settings import Placement, Section, given_path
-from tasks.tokenizer.encoding import load_tokenizer, text_ids
+from tasks.tokenizer.encoding import load_tokenizer, text_ids, write_without_batches
 
 KEY = "base.folder"
 TOKENIZER_FILES = ("tokenizer.json", TOKENIZER_CONFIG, TOKENS_MAP, TEMPLATE_FILE)
@@ -89,10 +89,11 @@ def take_base(config: BaseConfig, out: Path) -> StageOutcome:
     if not (folder / "tokenizer_config.json").is_file():
         settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
         (folder / "tokenizer_config.json").write_text(json.dumps(settings) + "\n", encoding="utf-8")
+    tokenizer = load_tokenizer(folder)
+    write_without_batches(tokenizer, folder / "tokenizer.json")
     for name in TOKENIZER_FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
-    tokenizer = load_tokenizer(folder)
     base = open_base(folder, tokenizer, KEY)
     text_ids(tokenizer, KEY, told_start(folder) if base.trunk.config.family == "seq2seq" else None)
     if adapter_files(config):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tasks.inference.folder_settings import read_json, write_json
 from tasks.inference.task_file import ModelTask
-from tasks.tokenizer.encoding import CHAT_TOKENS, END_TOKENS, PAD_TOKENS, START_TOKENS, UNKNOWN, first_id
+from tasks.tokenizer.encoding import CHAT_TOKENS, END_TOKENS, PAD_TOKENS, START_TOKENS, UNKNOWN, first_id, start_of
 from tasks.tokenizer.vocabulary import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def write_tokenizer(
     tuned for anything else, or is an encoder-decoder (`is_pair`), gets none.
     """
     is_chat = task is not None and task.is_chat and not is_pair
-    start = first_id(tokenizer, START_TOKENS)
+    start = start_of(tokenizer, "MODEL")
     begins = None if start is None else tokenizer.id_to_token(start)
     definition = tokenizer.to_str()
     told = {**read_json(source / TOKENS_MAP), **read_json(source / TOKENIZER_CONFIG)}

@@ -8,7 +8,7 @@ from tasks.artifacts import Workspace
 from tasks.errors import UserError
 from tasks.inference.tracked_runs import known_run, models_of
 from tasks.settings import given_path
-from tasks.tokenizer.encoding import START_TOKENS, first_id, load_tokenizer
+from tasks.tokenizer.encoding import START_TOKENS, load_tokenizer, start_of
 from tasks.tokenizer.objective_symbols import mask_name
 from tasks.tracking.address import is_absent, require_answer
 from tasks.tracking.registered import FORMS as REGISTERED_FORMS
@@ -120,7 +120,7 @@ def example_prompt(folder: Path) -> str | None:
 
 def start_id(tokenizer: "tokenizers.Tokenizer") -> int:
     """The token that stands in front of a text. UserError when the tokenizer has none that we know."""
-    number = first_id(tokenizer, START_TOKENS)
+    number = start_of(tokenizer, "MODEL")
     if number is not None:
         return number
     raise UserError(f"the tokenizer has none of {', '.join(START_TOKENS)}: nothing to begin a text with.")

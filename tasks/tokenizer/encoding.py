@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.errors import UserError
 from tasks.tokenizer.tiktoken_form import byte_form, fast_encoding
+from tasks.tokenizer.told_tokens import ask_folder, told_tokens
 
 if TYPE_CHECKING:
     import tiktoken
@@ -20,9 +21,10 @@ BOS, EOS, PAD = "<|bos|>", "<|eos|>", "<|pad|>"
 USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
 CHAT_TOKENS = (USER, ASSISTANT, END)
 SPECIAL_TOKENS = (BOS, EOS, PAD, *CHAT_TOKENS)
-# What begins, ends and pads a text: ours, then as BERT, Llama 3, DeepSeek, Yi, Llama 2 and GPT-2 spell it.
-START_TOKENS = (BOS, "[CLS]", "<|begin_of_text|>", "<｜begin▁of▁sentence｜>", "<|startoftext|>", "<s>", "<|endoftext|>")
-END_TOKENS = (EOS, "[SEP]", "<|end_of_text|>", "<｜end▁of▁sentence｜>", "</s>", "<|endoftext|>")
+# What begins, ends and pads a text where its folder names nothing: ours, then as BERT, Llama 3, DeepSeek, Yi, Llama 2, Gemma and
+# GPT-2 spell it.
+START_TOKENS = (BOS, "[CLS]", "<|begin_of_text|>", "<｜begin▁of▁sentence｜>", "<|startoftext|>", "<s>", "<bos>", "<|endoftext|>")
+END_TOKENS = (EOS, "[SEP]", "<|end_of_text|>", "<｜end▁of▁sentence｜>", "</s>", "<eos>", "<|endoftext|>")
 PAD_TOKENS = (PAD, "[PAD]", "<|finetune_right_pad_id|>", "<pad>")
 UNKNOWN = "<|unk|>"  # of tokenizers that cannot spell every text
 FAST_PATH = "tiktoken"
@@ -116,7 +118,15 @@ def load_tokenizer(folder: Path) -> "tokenizers.Tokenizer":
         raise UserError(f"{path}: not a tokenizer that this version can read ({error}). Fix: save it again.") from error
     tokenizer.no_truncation()  # whoever saved the file may have had both on, for batches of their own
     tokenizer.no_padding()
+    ask_folder(folder, tokenizer)
     return tokenizer
+
+
+def write_without_batches(tokenizer: "tokenizers.Tokenizer", path: Path) -> None:
+    """Writes over a copy of the tokenizer's own file that cuts or pads; any other stays as it is, byte for byte."""
+    told = json.loads(path.read_text(encoding="utf-8"))
+    if told.get("truncation") is not None or told.get("padding") is not None:
+        path.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
 
 
 def first_id(tokenizer: "tokenizers.Tokenizer", tokens: Sequence[str]) -> int | None:
@@ -125,9 +135,26 @@ def first_id(tokenizer: "tokenizers.Tokenizer", tokens: Sequence[str]) -> int | 
     return next((number for number in ids if number is not None), None)
 
 
+def start_of(tokenizer: "tokenizers.Tokenizer", place: str) -> int | None:
+    """What begins a text: by the tokenizer's folder, else the first of START_TOKENS. UserError where the folder names an unknown one."""
+    told = told_tokens(tokenizer)
+    if told.unknown_start:
+        raise UserError(f"{place}: {told.unknown_start}. Fix: name the token that begins a text as bos_token in tokenizer_config.json.")
+    return first_id(tokenizer, START_TOKENS) if told.start is None else told.start
+
+
+def ends_of(tokenizer: "tokenizers.Tokenizer", place: str) -> tuple[int, ...]:
+    """What ends a text, the one to write first: by the tokenizer's folder, else of END_TOKENS. UserError as `start_of` raises it."""
+    told = told_tokens(tokenizer)
+    if told.unknown_end:
+        raise UserError(f"{place}: {told.unknown_end}. Fix: name the token that ends a text as eos_token in tokenizer_config.json.")
+    return told.ends or tuple(number for token in END_TOKENS if (number := tokenizer.token_to_id(token)) is not None)
+
+
 def stop_ids(tokenizer: "tokenizers.Tokenizer") -> frozenset[int]:
-    """The tokens that end a text."""
-    return frozenset(number for token in (*END_TOKENS, END) if (number := tokenizer.token_to_id(token)) is not None)
+    """The tokens that end a text, or the turn of a conversation."""
+    turn = tokenizer.token_to_id(END)
+    return frozenset(ends_of(tokenizer, "MODEL")) | (frozenset() if turn is None else {turn})
 
 
 def text_ids(tokenizer: "tokenizers.Tokenizer", place: str, start: int | None = None) -> TextIds:
@@ -135,12 +162,12 @@ def text_ids(tokenizer: "tokenizers.Tokenizer", place: str, start: int | None = 
 
     `start`: what a model's texts begin with by its own settings, as an encoder-decoder's targets do.
     """
-    bos, eos = first_id(tokenizer, START_TOKENS) if start is None else start, first_id(tokenizer, END_TOKENS)
+    bos, eos = start_of(tokenizer, place) if start is None else start, next(iter(ends_of(tokenizer, place)), None)
     if bos is None or eos is None:
         role, known = ("begin", START_TOKENS) if bos is None else ("end", END_TOKENS)
         raise UserError(
             f"{place}: the tokenizer has no token to {role} a text with, expected one of {', '.join(known)}. "
-            "Fix: add one of them to tokenizer.json."
+            "Fix: add one of them to tokenizer.json, or name the token in tokenizer_config.json."
         )
     pad = first_id(tokenizer, PAD_TOKENS)
     return TextIds(bos, eos, eos if pad is None else pad)

@@ -335,3 +335,15 @@ def test_tokenizer_without_an_end_is_refused(tmp_path: Path) -> None:
     (folder / "tokenizer.json").write_text(text)
     with pytest.raises(UserError, match="base.folder: the tokenizer has no token to begin a text with"):
         taken(folder)
+
+
+def test_tokenizer_that_was_saved_cutting_and_padding_is_taken_without_both(tmp_path: Path) -> None:
+    folder = write_gpt2(tmp_path / "theirs")
+    tokenizer = load_tokenizer(folder)
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=16)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    base = taken(folder)
+    for path in (base.path / "tokenizer.json", base.path / "model" / "tokenizer.json"):
+        told = json.loads(path.read_text())
+        assert (told["truncation"], told["padding"]) == (None, None)

@@ -1,0 +1,84 @@
+"""Which tokens begin and end a text, by the folder of a tokenizer."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import tokenizers
+from tokenizers import models
+
+from tasks.errors import UserError
+from tasks.inference.saved_models import start_id, stop_ids
+from tasks.tokenizer.encoding import load_tokenizer, text_ids
+
+TOKENS = ("<pad>", "<eos>", "<bos>", "<s>", "</s>", "[CLS]", "[SEP]", "<turn>", "<|endoftext|>")
+ID = {token: number for number, token in enumerate(TOKENS)}
+
+
+def read(folder: Path, **files: object) -> tokenizers.Tokenizer:
+    """A tokenizer that knows all of TOKENS, in a folder with these files beside it."""
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.add_special_tokens(list(TOKENS))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    for name, content in files.items():
+        path = folder / f"{name.replace('model_', 'model/')}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return load_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "start", "ends"),
+    [
+        ({"tokenizer_config": {"bos_token": "<bos>", "eos_token": "<eos>"}}, "<bos>", ["<eos>"]),
+        ({"tokenizer_config": {"bos_token": {"content": "<bos>"}, "eos_token": {"content": "<turn>"}}}, "<bos>", ["<turn>"]),
+        ({"special_tokens_map": {"bos_token": {"content": "<bos>", "lstrip": False}, "eos_token": "<eos>"}}, "<bos>", ["<eos>"]),
+        ({"tokenizer_config": {"bos_token": "<s>"}, "special_tokens_map": {"bos_token": "<bos>"}}, "<s>", None),
+        ({"tokenizer_config": {"bos_token": None, "cls_token": "[CLS]", "sep_token": "[SEP]"}}, "[CLS]", ["[SEP]"]),
+        ({"config": {"bos_token_id": 2, "eos_token_id": [1, 7]}}, "<bos>", ["<eos>", "<turn>"]),
+        ({"model_config": {"bos_token_id": 2, "eos_token_id": 1}}, "<bos>", ["<eos>"]),
+        ({"config": {"bos_token_id": 2, "eos_token_id": 1}, "generation_config": {"eos_token_id": [1, 7]}}, "<bos>", ["<eos>", "<turn>"]),
+        ({"tokenizer_config": {"eos_token": "<turn>"}, "config": {"bos_token_id": 2, "eos_token_id": 1}}, "<bos>", ["<turn>", "<eos>"]),
+        (
+            {"tokenizer_config": {"cls_token": "[CLS]"}, "config": {"model_type": "bert", "bos_token_id": 0, "eos_token_id": 2}},
+            "[CLS]",
+            None,
+        ),
+        ({"tokenizer_config": {}}, "[CLS]", None),
+    ],
+    ids=str,
+)
+def test_text_begins_and_ends_as_the_folder_says(files: dict[str, object], start: str, ends: list[str] | None, tmp_path: Path) -> None:
+    tokenizer = read(tmp_path, **files)
+    around = text_ids(tokenizer, "here")
+    assert around.bos == start_id(tokenizer) == ID[start]
+    if ends is None:  # our own list, for a folder that names none
+        assert around.eos == ID["[SEP]"]
+    else:
+        assert around.eos == ID[ends[0]]
+        assert stop_ids(tokenizer) == {ID[end] for end in ends}
+
+
+def test_id_outside_the_vocabulary_is_told_of_where_another_file_knows_better(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        tokenizer = read(tmp_path, tokenizer_config={"eos_token": "<eos>"}, config={"bos_token_id": 2, "eos_token_id": [7, 50256]})
+    assert stop_ids(tokenizer) == {ID["<eos>"], ID["<turn>"]}
+    assert f"{tmp_path / 'config.json'}: eos_token_id is 50256, expected an id of tokenizer.json, 0 to 8: it is not used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"config": {"bos_token_id": 50256, "eos_token_id": 1}}, "config.json: bos_token_id is 50256, expected an id of tokenizer.json, 0 to 8. Fix: "),
+        ({"config": {"bos_token_id": 2, "eos_token_id": ["1"]}}, "config.json: eos_token_id is '1', expected an id"),
+        ({"tokenizer_config": {"eos_token": "<end>"}}, "tokenizer_config.json: eos_token is '<end>', expected a token of tokenizer.json. Fix: "),
+        ({"tokenizer_config": "[]"}, "tokenizer_config.json: found list, expected an object"),
+        ({"special_tokens_map": "{"}, "special_tokens_map.json: not JSON"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_folder_that_names_only_unknown_tokens_is_refused(files: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        text_ids(read(tmp_path, **files), "here")
+    assert message in str(refused.value)
