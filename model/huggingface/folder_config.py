@@ -85,13 +85,13 @@ class Settings:
         value = self.values.get(name)
         if value is not None and value not in allowed:
             known = " or ".join(repr(one) for one in allowed)
-            raise ValueError(f"{name} is {value!r}, this code computes only {known}")
+            raise ValueError(f"{name} is {value!r}, this code computes only {known}. Fix: take a model that has it so")
 
     def activation(self, name: str, default: str, known: Mapping[str, Activation]) -> Activation:
         """Our name of the activation."""
         value = self.values.get(name) or default
         if not isinstance(value, str) or value not in known:
-            raise ValueError(f"{name} is {value!r}, this code computes only {', '.join(known)}")
+            raise ValueError(f"{name} is {value!r}, this code computes only {', '.join(known)}. Fix: take a model that has one of these")
         return known[value]
 
     def nested(self, name: str) -> "Settings | None":

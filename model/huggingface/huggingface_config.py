@@ -21,6 +21,7 @@ from model.huggingface.encoder_config import (
     read_modernbert,
 )
 from model.huggingface.folder_config import CLASSIFIERS, CONFIG, OWN_TYPE, FolderDescription, Settings
+from model.huggingface.known_keys import check_known
 
 OWN_TASKS = "wordmill_tasks"  # of a multi-task model: name -> kind, classes and problem of each head
 OWN_ARCHITECTURES: dict[str, Head] = {
@@ -173,6 +174,8 @@ def _read_model(settings: Settings, model_type: str, has_head: bool) -> ModelCon
             return model_config_from_json(json.dumps(settings.values.get(OWN_TYPE)))
         except (ValueError, TypeError) as error:  # a text instead of a number fails where it is compared
             raise ValueError(f"{OWN_TYPE}: {error}") from error
+    check_known(model_type, settings.values)
+    settings.require("is_encoder_decoder", (model_type == "marian",))
     if model_type in LLAMA_TYPES:
         return read_llama(settings, model_type)
     if model_type == "gpt2":

@@ -224,6 +224,11 @@ def _fix(name: str) -> str:
             "This start changes the base's weights. Fix: save it with path_initial_model_for_weight_conversion, which makes a plain "
             "adapter, or merge it with PEFT and save the model"
         )
+    if name == "alora_invocation_tokens":
+        return (
+            "Such an adapter acts behind these tokens alone, so that no merged weights equal it. Fix: train one without them, "
+            "or use it with PEFT"
+        )
     return "Fix: merge the adapter with PEFT and save the model"
 
 

@@ -11,6 +11,8 @@ from model.huggingface.tensor_names import PREFIXES, copies, current_name, is_ig
 from model.huggingface.trunk_tensors import StoredTensor
 from model.nn.transformer import sinusoidal_positions
 
+TOLD = 24  # problems in one message
+READ_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 POSITION_TOLERANCE = 1e-3  # positions may be stored in half precision
 
 
@@ -34,8 +36,16 @@ def take_tensors(
         if name not in shapes and not is_outside and not is_ignored(name, described.model_type):
             problems.append(f"unknown {name}")
     if problems:
-        raise ValueError(f"{folder}: the weights do not fit {CONFIG}: {'; '.join(sorted(problems))}")
+        raise ValueError(
+            f"{folder}: the weights do not fit {CONFIG}: {_listed(problems)}. Fix: copy the folder again, or take weights and {CONFIG} of one model"
+        )
     return {tensor.ours: _joined(tensor, named) for tensor in stored}
+
+
+def _listed(problems: Sequence[str]) -> str:
+    """All that a reader takes in; the others counted."""
+    told, left = sorted(problems)[:TOLD], len(problems) - TOLD
+    return "; ".join([*told, f"and {left} more"] if left > 0 else told)
 
 
 def _joined(stored: StoredTensor, named: Mapping[str, Tensor]) -> Tensor:
@@ -46,7 +56,7 @@ def _joined(stored: StoredTensor, named: Mapping[str, Tensor]) -> Tensor:
 def _tensor_problems(name: str, tensor: Tensor, shape: tuple[int, ...]) -> list[str]:
     if tuple(tensor.shape) != shape:
         return [f"{name} has shape {list(tensor.shape)}, expected {list(shape)}"]
-    if not tensor.is_floating_point():
+    if tensor.dtype not in READ_TYPES:  # quantized weights, float8 among them, mean nothing without their scales
         return [f"{name} has {tensor.dtype}, expected float32, float16 or bfloat16"]
     bad = tensor.numel() - int(tensor.isfinite().sum())
     return [f"{name} has {bad} of {tensor.numel()} values NaN or infinite"] if bad else []

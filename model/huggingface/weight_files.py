@@ -3,6 +3,7 @@
 import json
 import pickle
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -37,7 +38,7 @@ def read_weights(folder: Path, allow_pickle: bool) -> dict[str, Tensor]:
     if (folder / WEIGHTS).exists():
         return _read_safetensors(folder / WEIGHTS)
     if (folder / f"{WEIGHTS}{INDEX}").exists():
-        return _merged([_read_safetensors(path) for path in _indexed_files(folder / f"{WEIGHTS}{INDEX}")])
+        return _merged({path: _read_safetensors(path) for path in _indexed_files(folder / f"{WEIGHTS}{INDEX}")})
     pickled = sorted(path.name for kind in ("*.bin", "*.pt", "*.pth", "*.pkl") for path in folder.glob(kind))
     if not pickled:
         raise ValueError(f"{folder}: no {WEIGHTS}")
@@ -49,7 +50,7 @@ def read_weights(folder: Path, allow_pickle: bool) -> dict[str, Tensor]:
     if (folder / PICKLED_WEIGHTS).exists():
         return _read_pickled(folder / PICKLED_WEIGHTS)
     if (folder / f"{PICKLED_WEIGHTS}{INDEX}").exists():
-        return _merged([_read_pickled(path) for path in _indexed_files(folder / f"{PICKLED_WEIGHTS}{INDEX}")])
+        return _merged({path: _read_pickled(path) for path in _indexed_files(folder / f"{PICKLED_WEIGHTS}{INDEX}")})
     raise ValueError(f"{folder}: {', '.join(pickled)}, but no {PICKLED_WEIGHTS}: nothing says which holds the weights")
 
 
@@ -60,6 +61,8 @@ def save_unpickled(source: Path, folder: Path, allow_pickle: bool) -> None:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file, expected a part of the weights. Fix: copy the folder again")
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
@@ -77,9 +80,12 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
     return {str(name): value for name, value in values.items()}
 
 
-def _merged(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def _merged(parts: Mapping[Path, dict[str, Tensor]]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for part in parts:
+    for path, part in parts.items():
+        twice = sorted(tensors.keys() & part.keys())
+        if twice:
+            raise ValueError(f"{path}: holds {twice[0]}, which another part holds too, expected it in one. Fix: copy the folder again")
         tensors.update(part)
     return tensors
 
@@ -90,7 +96,9 @@ def _indexed_files(index: Path) -> list[Path]:
         names = sorted({str(name) for name in weight_map.values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index}: not a weight index ({error})") from error
+    if not names:
+        raise ValueError(f"{index}: weight_map is empty, expected the file of each tensor. Fix: copy the folder again")
     outside = [name for name in names if Path(name).name != name]
     if outside:
-        raise ValueError(f"{index}: names {outside[0]}, which is not a file of its folder")
+        raise ValueError(f"{index}: names {outside[0]}, which is not a file of its folder. Fix: copy the folder again")
     return [index.parent / name for name in names]

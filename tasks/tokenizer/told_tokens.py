@@ -48,9 +48,10 @@ def ask_folder(folder: Path, tokenizer: "tokenizers.Tokenizer") -> None:
     for path in places:
         for names, found in ((START_NAMES, starts), (END_NAMES, ends)):
             _ask_names(path, told[path], names, tokenizer, found)
+    asked = [(names, found) for names, found in ((START_NAMES, starts), (END_NAMES, ends)) if not found.why]  # else it is not the model's
     for path in models:
         if told[path].get("model_type") != "bert":  # whose class has neither: the ids of some are those of [PAD] and [unused]
-            for names, found in ((START_NAMES, starts), (END_NAMES, ends)):
+            for names, found in asked:
                 _ask_ids(path, told[path], names, size, found)
     for found in (starts, ends):
         for problem in found.problems if found.ids else ():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -18,6 +19,7 @@ from model.config.heads import HeadSpec
 from model.config.model_config import ModelConfig
 from model.config.rope_scaling import RopeScaling
 from model.huggingface.huggingface import load_folder, load_trunk, save_folder
+from model.huggingface.huggingface_config import read_folder
 from model.nn.models import LanguageModel, MaskedLanguageModel, Model, MultiTask, Seq2SeqModel, SequenceClassifier
 
 VOCAB = 61
@@ -140,14 +142,14 @@ def test_copy_of_a_tied_head_is_read_and_another_head_is_refused(folder: Path):
 
 def test_bad_tensors_of_a_trunk_are_all_named_and_its_head_is_left(folder: Path):
     change(folder, {"model.surprise": torch.zeros(5), "score.weight": torch.zeros(3, 32)}, removed=QUERY)
-    with pytest.raises(ValueError, match=f"missing {re.escape(QUERY)}; unknown model.surprise$"):
+    with pytest.raises(ValueError, match=f"missing {re.escape(QUERY)}; unknown model.surprise. Fix: "):
         load_trunk(folder)
 
 
 def test_missing_part_of_sharded_weights_is_named(folder: Path):
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
-    with pytest.raises(ValueError, match=r"model-00001-of-00002\.safetensors: not a whole safetensors file"):
+    with pytest.raises(ValueError, match=r"model-00001-of-00002\.safetensors: no such file, expected a part of the weights"):
         load_folder(folder)
 
 
@@ -164,6 +166,74 @@ def test_index_that_leads_out_of_the_folder_is_refused(folder: Path):
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../model.safetensors"}}')
     with pytest.raises(ValueError, match=r"names \.\./model\.safetensors, which is not a file of its folder"):
         load_folder(folder)
+
+
+def test_tensor_in_two_parts_is_refused(folder: Path):
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    save_file(tensors, folder / "one.safetensors")
+    save_file({QUERY: tensors[QUERY] + 1}, folder / "two.safetensors")
+    index = {"weight_map": {**dict.fromkeys(tensors, "one.safetensors"), QUERY: "two.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=rf"two\.safetensors: holds {re.escape(QUERY)}, which another part holds too"):
+        load_folder(folder)
+
+
+@pytest.mark.parametrize("size", [0, 5, 200, -1])
+def test_safetensors_file_that_is_cut_off_is_refused(size: int, folder: Path):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match=rf"{re.escape(str(path))}: not a whole safetensors file \(.*\)\. Fix: copy it again"):
+        load_folder(folder)
+
+
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "int8", "uint8", "int32"])
+def test_quantized_weights_are_refused_by_their_type(kind: str, folder: Path):
+    change(folder, {QUERY: torch.ones(32, 32).to(getattr(torch, kind))})
+    with pytest.raises(ValueError, match=re.escape(f"{QUERY} has torch.{kind}, expected float32, float16 or bfloat16") + ".* Fix: "):
+        load_folder(folder)
+
+
+@pytest.mark.parametrize("kind", ["F4", "F6_E2M3", "X9"])
+def test_type_of_numbers_that_torch_does_not_have_is_refused(kind: str, folder: Path):
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header[QUERY]["dtype"] = kind
+    changed = json.dumps(header).encode()
+    path.write_bytes(len(changed).to_bytes(8, "little") + changed + content[8 + size :])
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        load_folder(folder)
+
+
+@pytest.mark.parametrize("key", ["final_logit_softcapping", "attention_multiplier", "use_parallel_residual", "attn_temperature_tuning"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bert", "modernbert", "seq2seq"])
+def test_key_that_may_mean_another_computation_is_refused_by_name(family: str, key: str, tmp_path: Path):
+    shape = ModelConfig(family, layers=1, width=32, heads=4, context=16)
+    kind = Seq2SeqModel if family == "seq2seq" else LanguageModel if family in ("llama", "gpt2") else MaskedLanguageModel
+    save_folder(tmp_path, kind(shape, VOCAB), {})
+    path = tmp_path / "config.json"
+    told = json.loads(path.read_text())
+    for unused in (None, False, [], {}):
+        path.write_text(json.dumps({**told, key: unused}))
+        load_folder(tmp_path)
+    path.write_text(json.dumps({**told, key: 30.0}))
+    for read in (load_folder, load_trunk):
+        with pytest.raises(ValueError, match=re.escape(f"{path}: {key} is 30.0, expected it unset") + ".* Fix: "):
+            read(tmp_path)
+
+
+GENERATING = [f"{stem}ForCausalLM" for stem in ("Llama", "Mistral", "Ministral", "Qwen2", "Qwen3")]
+
+
+@pytest.mark.parametrize("name", ["GPT2LMHeadModel", *GENERATING, "BertForMaskedLM", "ModernBertForMaskedLM", "MarianMTModel"])
+def test_every_default_that_transformers_writes_is_known(name: str, tmp_path: Path):
+    told = getattr(transformers, name).config_class(architectures=[name]).to_dict()
+    if name == "MarianMTModel":
+        told |= {"scale_embedding": True}
+    (tmp_path / "config.json").write_text(json.dumps(told, default=str))
+    assert read_folder(tmp_path).vocab_size > 1_000
 
 
 def test_folder_without_weights_is_refused(folder: Path):

@@ -70,14 +70,15 @@ def test_id_outside_the_vocabulary_is_told_of_where_another_file_knows_better(tm
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"config": {"bos_token_id": 50256, "eos_token_id": 1}}, "config.json: bos_token_id is 50256, expected an id of tokenizer.json, 0 to 8. Fix: "),
+        ({"config": {"bos_token_id": 99, "eos_token_id": 1}}, "bos_token_id is 99, expected an id of tokenizer.json, 0 to 8. Fix"),
         ({"config": {"bos_token_id": 2, "eos_token_id": ["1"]}}, "config.json: eos_token_id is '1', expected an id"),
-        ({"tokenizer_config": {"eos_token": "<end>"}}, "tokenizer_config.json: eos_token is '<end>', expected a token of tokenizer.json. Fix: "),
+        ({"tokenizer_config": {"eos_token": "<end>"}}, "eos_token is '<end>', expected a token of tokenizer.json. Fix"),
+        ({"tokenizer_config": {"eos_token": "<end>"}, "config": {"eos_token_id": 1}}, "tokenizer_config.json: eos_token is '<end>'"),
         ({"tokenizer_config": "[]"}, "tokenizer_config.json: found list, expected an object"),
         ({"special_tokens_map": "{"}, "special_tokens_map.json: not JSON"),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_folder_that_names_only_unknown_tokens_is_refused(files: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
         text_ids(read(tmp_path, **files), "here")
