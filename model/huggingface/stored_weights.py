@@ -36,9 +36,8 @@ def take_tensors(
         if name not in shapes and not is_outside and not is_ignored(name, described.model_type):
             problems.append(f"unknown {name}")
     if problems:
-        raise ValueError(
-            f"{folder}: the weights do not fit {CONFIG}: {_listed(problems)}. Fix: copy the folder again, or take weights and {CONFIG} of one model"
-        )
+        told = _listed(problems)
+        raise ValueError(f"{folder}: the weights do not fit {CONFIG}: {told}. Fix: copy the folder again, or take both of one model")
     return {tensor.ours: _joined(tensor, named) for tensor in stored}
 
 

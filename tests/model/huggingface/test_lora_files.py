@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -179,10 +180,10 @@ def test_settings_that_mean_another_computation_are_refused(tmp_path: Path, sett
     ],
     ids=str,
 )
-def test_every_setting_that_is_read_merges_as_in_peft(settings: dict[str, object], tmp_path: Path) -> None:
+def test_every_setting_that_is_read_merges_as_in_peft(settings: dict[str, Any], tmp_path: Path) -> None:
     model = build(LLAMA)
     save_folder(tmp_path / "base", model, {})
-    chosen = {"r": 3, "lora_alpha": 6, "target_modules": ["q_proj", "v_proj", "up_proj", "down_proj"], **settings}
+    chosen: dict[str, Any] = {"r": 3, "lora_alpha": 6, "target_modules": ["q_proj", "v_proj", "up_proj", "down_proj"], **settings}
     theirs = get_peft_model(theirs_of(tmp_path / "base", LLAMA), TheirConfig(**chosen))
     shaken(theirs)
     theirs.save_pretrained(str(tmp_path / "adapter"))

@@ -333,7 +333,7 @@ def test_tokenizer_without_an_end_is_refused(tmp_path: Path) -> None:
     folder = write_gpt2(tmp_path / "theirs")
     text = (folder / "tokenizer.json").read_text().replace(END, "<|nothing|>")
     (folder / "tokenizer.json").write_text(text)
-    with pytest.raises(UserError, match=r"eos_token is .*, expected a token of tokenizer\.json"):
+    with pytest.raises(UserError, match=r"base\.folder: .*bos_token is .*, expected a token of tokenizer\.json"):
         taken(folder)
 
 
