@@ -60,7 +60,7 @@ def test_examples_that_no_tuning_names_are_left_out_with_a_word(command: Command
     foreign.write_text(foreign.read_text().replace("finetune:", spare, 1))
     done = command("plan", str(foreign), "--workspace", str(tmp_path / "workspace"))
     assert (done.code, "examples: spare" in done.out) == (0, False)
-    assert "examples spare: left out, no fine-tuning names them" in done.out
+    assert "examples spare: no fine-tuning uses them; they are left out" in done.out
 
 
 def test_folder_that_moved_is_the_same_base_and_one_that_changed_is_another(command: Command, foreign: Path, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_a_text_is_found_with_the_way_of_its_document(trace: Command, built: "Bu
         (["RUN", "--step", "9"], "step 9 of "),
         (["RUN", "--step", "1", "--page", "/no/such/folder/x.html"], "--page /no/such/folder/x.html: No such file or directory"),
         (["feedfeed", "--step", "1"], "no model with fingerprint feedfeed"),
-        (["models:/none@champion", "--step", "1"], "nothing is registered under it"),
+        (["models:/none@champion", "--step", "1"], "nothing is registered as 'none'"),
         (["--document", "zz"], "no document with id zz"),
         (["--text", " "], "--text is empty"),
     ],
