@@ -176,11 +176,11 @@ def label_column(labels: Sequence[str] | None) -> "pandera.Column":
     return column(pl.String, pandera.Check.isin(labels, error=_one_of(labels)))
 
 
-def label_check(name: str, labels: Sequence[str] | None) -> "pandera.Check":
-    """The lists of a column hold labels alone, those that are known."""
+def label_check(name: str, labels: Sequence[str] | None, also: Sequence[str] = ()) -> "pandera.Check":
+    """The lists of a column hold labels alone, those that are known, or what else may stand for one."""
     import polars as pl
 
-    allowed = pl.element().is_not_null() if labels is None else pl.element().is_in(list(labels)).fill_null(False)
+    allowed = pl.element().is_not_null() if labels is None else pl.element().is_in([*labels, *also]).fill_null(False)
     return row_check(pl.col(name).list.eval(allowed).list.all(), "a label" if labels is None else _one_of(labels))
 
 

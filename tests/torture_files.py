@@ -204,7 +204,7 @@ def encoding_cases(write: Writer) -> Iterator[Case]:
         "parquet_with_bad_text",
         "parquet",
         {"rows.parquet": bad_parquet(write)},
-        Expected((GOOD, f"{GOOD} \ufffd", CHINESE), {"not_text": 1}, ("replaced",)),
+        Expected((GOOD, f"{GOOD} \ufffd", CHINESE), {"unknown_charset": 1}, ("replaced",)),
     )
 
 

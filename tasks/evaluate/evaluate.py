@@ -78,11 +78,12 @@ def chosen_tasks(
             suited.append("objective_loss")
         return suited
     for task in config.tasks:
-        if task in ("bits_per_byte", "samples") and not isinstance(model, LanguageModel):
-            raise UserError(
-                f"evaluate.tasks: {task} needs a model that writes, found a {type(model).__name__}. Fix: give a language model; "
-                "this one is scored on its held-out examples by the recipe that trains it (wordmill run)."
+        if task == "bits_per_byte" and not isinstance(model, LanguageModel):
+            has_objective = objective is not None and objective.kind != "causal"
+            instead = (
+                "ask for objective_loss" if has_objective else "the recipe that trains it (wordmill run) scores it on held-out examples"
             )
+            raise UserError(f"evaluate.tasks: {task} needs a model that writes, found a {type(model).__name__}. Fix: {instead}.")
         if task in ("bits_per_byte", "objective_loss") and not has_text:
             raise UserError(f"evaluate.tasks: {task} needs text. Fix: set evaluate.documents to python, or give a corpus.")
         if task == "objective_loss" and (objective is None or objective.kind == "causal"):

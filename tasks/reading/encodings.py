@@ -171,7 +171,7 @@ def detect(raw: bytes) -> str | None:
     try:
         codecs.getincrementaldecoder("utf-8")().decode(raw)
     except UnicodeDecodeError:
-        return _best(whole).codec
+        return "utf-8" if _has_only_surrogates(whole) else _best(whole).codec
     return "utf-8"
 
 

@@ -63,6 +63,8 @@ def open_bytes(file: SourceFile, encoding: str = "auto", all_utf8: bool = False)
     wide = codec is not None and codec.startswith(STATEFUL)
     is_sure = codec == "utf-8" or wide or declared is not None or (sample.isascii() and codec is None)
     fault = None if is_sure else decode(_whole_lines(sample)).fault
+    if fault == "unknown_charset" and _is_mostly_utf8(sample):
+        codec, fault = "utf-8", None  # the lines that are none are judged one by one
     fault = fault if wide or (_few_controls(sample) and (sample != b"" or not head)) else "not_text"
     stream: Iterator[bytes | Fault] = chain([body] if body else [], first, chunks)
     account = Account(came=len(head) - len(body), structure=len(head) - len(body))
@@ -88,6 +90,20 @@ def _head(chunks: Iterator[bytes | Fault]) -> tuple[bytes, list[Fault]]:
 
 def _whole_lines(head: bytes) -> bytes:
     return head[: head.rfind(b"\n") + 1] or head
+
+
+def _is_mostly_utf8(head: bytes) -> bool:
+    """Whether more than half of the lines are UTF-8."""
+    lines = _whole_lines(head).splitlines()
+    return 2 * sum(_is_utf8(line) for line in lines) > len(lines)
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _few_controls(head: bytes) -> bool:

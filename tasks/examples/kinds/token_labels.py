@@ -78,7 +78,7 @@ def contract(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":
         row_check(tokens.len() == named.len(), "as many labels as tokens"),
         row_check(tokens.len() > 0, "at least one token"),
         row_check(tokens.eval((pl.element().str.len_bytes() > 0).fill_null(False)).list.all(), "no empty token"),
-        label_check("labels", None if labels is None else [*labels, IGNORED_LABEL]),
+        label_check("labels", labels, also=(IGNORED_LABEL,)),
     )
 
 

@@ -233,7 +233,7 @@ def test_rows_of_other_types_and_pictures_cost_no_neighbour(tmp_path: Path, monk
     pq.write_table(table.replace_schema_metadata({"huggingface": about}), tmp_path / "a.parquet")
     write_rows(tmp_path / "b.jsonl", {"text": "three"}, {"text": 4}, {"text": "five"})
     for path, kind, texts, dropped in (
-        ("a.parquet", "parquet", ["one", "two"], {"missing_field": 1}),
+        ("a.parquet", "parquet", ["one", "two"], {"empty_text": 1}),
         ("b.jsonl", "json", ["three", "five"], {"not_text": 1}),
     ):
         hub = {"kind": "hub", "name": "h", "path": kind, "data_files": [str(tmp_path / path)], "streaming": True}

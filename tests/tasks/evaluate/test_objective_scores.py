@@ -95,7 +95,7 @@ def test_whole_words_are_hidden_in_evaluation_too(corpus: Corpus, tmp_path: Path
 def test_what_a_masked_model_cannot_be_asked_is_refused_by_name(corpus: Corpus, tmp_path: Path):
     uniform(tmp_path / "bert", "bert", "masked")
     uniform(tmp_path / "llama", "llama", "causal")
-    with pytest.raises(UserError, match="MaskedLanguageModel: it cannot be scored in bits per byte"):
+    with pytest.raises(UserError, match="needs a model that writes, found a MaskedLanguageModel. Fix: ask for objective_loss"):
         score_model(CONFIG.model_copy(update={"tasks": ["bits_per_byte"]}), tmp_path / "bert", tmp_path, corpus.path)
     with pytest.raises(UserError, match="LanguageModel has no objective that objective_loss could measure"):
         score_model(CONFIG.model_copy(update={"tasks": ["objective_loss"]}), tmp_path / "llama", tmp_path, corpus.path)

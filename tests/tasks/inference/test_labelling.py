@@ -8,6 +8,7 @@ import pandas
 import pytest
 import tokenizers
 import torch
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModelContext
 
 from model.config.model_config import ModelConfig
@@ -91,7 +92,7 @@ def test_every_kind_of_model_is_served(
 def test_served_settings_out_of_bounds_are_refused(tokenizer: tokenizers.Tokenizer, tmp_path: Path) -> None:
     make = Seq2SeqModel(ModelConfig("seq2seq", layers=1, width=16, heads=2, context=16), tokenizer.get_vocab_size())
     served = open_served(make, "", tokenizer, tmp_path)
-    with pytest.raises(UserError, match="params: min_p 2.0"):
+    with pytest.raises(MlflowException, match="params: min_p 2.0"):
         served.predict(PythonModelContext({}, {}), pandas.DataFrame({"prompt": ["rain"]}), {"min_p": 2.0})
 
 
@@ -106,7 +107,7 @@ def test_likeliest_of_the_choices_below_a_question_is_served(tokenizer: tokenize
 
 def test_question_without_choices_is_refused(tokenizer: tokenizers.Tokenizer, tmp_path: Path) -> None:
     served = open_served(MultipleChoice(BERT, tokenizer.get_vocab_size()), "", tokenizer, tmp_path)
-    with pytest.raises(UserError, match="the prompt has 0 below its first line. Fix: give the question and two or more"):
+    with pytest.raises(MlflowException, match="the prompt has 0 below its first line. Fix: give the question and two or more"):
         served.predict(PythonModelContext({}, {}), pandas.DataFrame({"prompt": ["rain"]}))
 
 

@@ -142,7 +142,7 @@ def test_text_to_be_labelled_is_encoded_as_it_was_learned(name: str, family: Fam
 def test_question_and_choices_are_encoded_as_they_were_learned(name: str, question: str, choices: list[str]) -> None:
     question = "\n".join(line for line in question.split("\n") if line.strip())
     model = tuned(name, "multiple_choice", "bert")
-    rows = learned(name, "bert", rows_of(KINDS["multiple_choice"], {"question": question, "choices": choices, "answer": 0}))["ids"]
+    rows = learned(name, "bert", rows_of(KINDS["multiple_choice"], {"question": question, "choices": choices, "answer": choices[0]}))["ids"]
     prompt = "\n".join((question, "", *choices) if "\n" in question else (question, *choices))
     assert [ids[: len(row)] for ids, row in zip(model.asked(prompt), rows, strict=True)] == rows  # type: ignore[arg-type]
     model.seen.clear()
