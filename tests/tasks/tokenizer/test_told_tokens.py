@@ -9,8 +9,8 @@ import tokenizers
 from tokenizers import models
 
 from tasks.errors import UserError
-from tasks.inference.saved_models import start_id, stop_ids
-from tasks.tokenizer.encoding import load_tokenizer, text_ids
+from tasks.inference.saved_models import start_id
+from tasks.tokenizer.encoding import load_tokenizer, stop_ids, text_ids
 
 TOKENS = ("<pad>", "<eos>", "<bos>", "<s>", "</s>", "[CLS]", "[SEP]", "<turn>", "<|endoftext|>")
 ID = {token: number for number, token in enumerate(TOKENS)}
