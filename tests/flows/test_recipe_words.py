@@ -46,7 +46,7 @@ def test_a_workspace_at_an_address_is_refused(command: "Callable[..., Done]", tm
 
 def test_a_failed_generate_leaves_nothing_behind(command: "Callable[..., Done]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    assert "is not there" in command("generate", "models:/x@champion", "The").refusal()
+    assert "nothing is registered in" in command("generate", "models:/x@champion", "The").refusal()
     assert "no run of that id" in command("generate", "0" * 32, "The").refusal()
     assert list(tmp_path.iterdir()) == []
 

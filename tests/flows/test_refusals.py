@@ -226,7 +226,7 @@ def test_taken_port_is_named_with_the_option_that_chooses_another(command: Comma
         ("nothing-here", "no folder nothing-here"),
         ("0123abcd", "no model with fingerprint 0123abcd"),
         ("0" * 32, "no run of that id"),
-        ("models:/absent@champion", "MODEL models:/absent@champion: not found"),
+        ("models:/absent@champion", "nothing is registered as 'absent'"),
     ],
 )
 def test_unknown_model_is_refused_with_what_was_tried(command: Command, built: "Built", model: str, tried: str) -> None:
