@@ -21,7 +21,7 @@ from prefect.transactions import IsolationLevel
 from tqdm import tqdm
 
 from flows.runner.locks import ArtifactLocks
-from flows.runner.summaries import flattened, ledger_columns, ledger_figures, ledger_table, slug, summary_line
+from flows.runner.summaries import duration, flattened, ledger_columns, ledger_figures, ledger_table, slug, summary_line
 from flows.stages import Config, Given, Handle, Identity, Inputs, Stage, Tools, identify, label_of, outside
 from model.training.curve import CurvePoint
 from tasks.artifacts import AnyArtifact, Artifact, Workspace, as_artifact, describe, fault, read_manifest
@@ -40,6 +40,7 @@ logger = logging.getLogger("wordmill")
 
 RETRY_SECONDS = [2.0, 10.0, 60.0]  # a stage is tried again after these, where trying again can help
 SLICE_SECONDS = 0.5  # of waiting
+TRAINING_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"  # the time left is the training's own
 FREE_BYTES = 200 * 2**20  # what a stage needs at the least to begin
 
 
@@ -222,12 +223,12 @@ class Execution:
     def _launch(self, record: Record, training: Training) -> None:
         """Run a training in its own process or on Ray; its figures go to the progress bar and the journal."""
         assert record.mlflow_run is not None
-        with tqdm(desc=record.label, unit="step", disable=None, leave=False) as bar:
+        with tqdm(desc=record.label, bar_format=TRAINING_BAR, disable=None, leave=False) as bar:
             self.launcher.launch(training, partial(self._follow, record.mlflow_run, bar))
 
     def _follow(self, run: str, bar: "tqdm[NoReturn]", point: CurvePoint) -> None:
         bar.total, bar.n = point.steps, point.step
-        bar.set_postfix_str(f"loss {point.loss:.3f}, {point.tokens_per_second:,.0f} tokens/s, {point.seconds_left:.0f} s left")
+        bar.set_postfix_str(f"loss {point.loss:.3f}, {point.tokens_per_second:,.0f} tokens/s, {duration(point.seconds_left)} left")
         known = {name: float(value) for name, value in asdict(point).items() if value is not None}
         self.journal.metrics(run, {name: known[name] for name in known.keys() - {"step", "steps"}}, point.step)
 
