@@ -74,7 +74,7 @@ def _read_rows(place: str, kind: Kind, source: RowExamples, paths: Sequence[str]
             if isinstance(record, Fault):
                 yield Rejected(f"{file.name}:{rows}", record.reason, record.evidence)
                 continue
-            found = _whole_example(kind, source, f"{file.name}:{record.number}", record, names)
+            found = _whole_example(kind, source, f"{file.name}:{record.place}", record, names)
             if isinstance(found, Rejected) and found.reason in WRONG_SETTINGS:
                 wrong.setdefault(found.reason, []).append(found)
             yield found

@@ -41,10 +41,10 @@ def read_benchmark(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
             missing = [name for name in names if name not in record.fields]
             if missing:
                 raise UserError(
-                    f"{_place(benchmark)}: {file.url}:{record.number}: no field {missing[0]!r}; "
+                    f"{_place(benchmark)}: {file.url}:{record.place}: no field {missing[0]!r}; "
                     f"the row has {', '.join(record.fields)}. Fix: correct fields."
                 )
-            yield (f"{file.name}:{record.number}", "\n".join(text for name in names for text in _texts(record.fields[name])))
+            yield (f"{file.name}:{record.place}", "\n".join(text for name in names for text in _texts(record.fields[name])))
 
 
 def _texts(value: object) -> Iterator[str]:

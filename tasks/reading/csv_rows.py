@@ -38,7 +38,8 @@ def read_csv(file: SourceFile, table: Table, encoding: str, max_bytes: int, want
     """
     csv.field_size_limit(max_bytes)
     feed = _Feed(read_text(file, encoding, max_bytes, keep_cut=False), max_bytes)
-    delimiter = table.delimiter or feed.told_delimiter() or ("\t" if _ending(file.name) == ".tsv" else ",")
+    told = feed.told_delimiter()
+    delimiter = table.delimiter or told or ("\t" if _ending(file.name) == ".tsv" else ",")
     columns = None if table.header else _Columns([str(column) for column in range(feed.commonest_width(delimiter))])
     account = feed.account
     for row in _rows(feed, delimiter, columns):
@@ -52,7 +53,7 @@ def read_csv(file: SourceFile, table: Table, encoding: str, max_bytes: int, want
             account.structure += row.bytes
         elif columns is None:
             _check_header(file, row.values, delimiter, wanted)
-            columns = _Columns(row.values)
+            columns = _Columns(row.values, is_known=not wanted or wanted[0] in row.values)
             feed.width = columns.least
             account.structure += row.bytes
         else:
@@ -106,16 +107,19 @@ class _Row:
 
 
 class _Columns:
-    """The names of a table's columns; columns without one at its end may be left out of rows."""
+    """The names of a table's columns; columns without one at its end may be left out of rows.
 
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
+    Where the wanted column is not known, the first line may be no header: then rows of other lengths are not uneven.
+    """
+
+    def __init__(self, names: list[str], is_known: bool = True) -> None:
+        self.names, self.is_known = names, is_known
         self.least = max((column for column, name in enumerate(names, 1) if name), default=0)
 
     def record(self, row: _Row, has_header: bool) -> Record | Fault:
         """A row under its names. With more or fewer values than names, which text is whole nobody knows."""
         values, names = row.values, self.names
-        if len(values) < self.least or (len(values) > len(names) and any(values[len(names) :])):
+        if self.is_known and (len(values) < self.least or (len(values) > len(names) and any(values[len(names) :]))):
             text = f"{len(values)} fields for {len(names)} columns: {','.join(values)}"
             return Fault("uneven_row", row.bytes, shown_text(text), row.number)
         if has_header and values == names:  # of a file that was put behind another one

@@ -14,7 +14,7 @@ from tasks.reading.faults import Fault, shown_text
 from tasks.reading.json_values import MAX_DEPTH
 from tasks.reading.lines import too_much_replaced
 from tasks.reading.rows import MANY_ROWS, Record
-from tasks.reading.sources import RowSource, Source, place_of
+from tasks.reading.sources import CsvSource, RowSource, Source, place_of
 
 WRONG_FIELD = ("missing_field", "not_text")  # more than half of a file's rows: the recipe names the wrong field
 MAX_META_CHARS = 65_536  # of one value
@@ -22,6 +22,7 @@ OWN_NOTES = ("charset", "contaminated", "format", "repaired")  # in meta; what s
 ESCAPED = "field."  # stands before the name of a row's own field where that would be one of them
 SHORT = reprlib.Repr()
 SHORT.maxlevel, SHORT.maxdict, SHORT.maxstring = 4, 16, 256
+HEADERLESS = ", or header: false when the first line is a row"
 MAX_SHOWN_CHARS = 200  # of a row's field names in a message
 
 
@@ -99,12 +100,12 @@ class RowReader:
     def read(self, record: Record) -> Found | Refused:
         """A row's document."""
         source, fields = self.source, record.fields
-        path = f"{self.name}:{record.number}"
+        path = f"{self.name}:{record.place}"
         value = fields.get(source.text_field)
         if not isinstance(value, str) or not value or value.isspace():
             fault = field_fault(fields, source.text_field) or Fault("empty_text", 0, "")
-            return refused(source, path, replace(fault, bytes=fault.bytes or record.bytes), self.name, f"refused {record.number}")
-        key = (self._position, str(record.number))
+            return refused(source, path, replace(fault, bytes=fault.bytes or record.bytes), self.name, f"refused {record.place}")
+        key = (self._position, record.place)
         repairs = record.repairs
         if source.id_field is not None:
             given = _id_of(fields.get(source.id_field))
@@ -112,12 +113,12 @@ class RowReader:
                 repairs = (*repairs, "missing_id")
             elif self._is_known(given):
                 fault = Fault("duplicate_id", len(value.encode("utf-8", "replace")), shown_text(given))
-                return refused(source, path, fault, self.name, f"refused {record.number}")
+                return refused(source, path, fault, self.name, f"refused {record.place}")
             else:
                 key = ("id", given)
         meta = self._meta(fields) if source.meta_fields else {}
         if isinstance(meta, Fault):
-            return refused(source, path, replace(meta, bytes=record.bytes), self.name, f"refused {record.number}")
+            return refused(source, path, replace(meta, bytes=record.bytes), self.name, f"refused {record.place}")
         if not repairs and record.charset is None:
             return document(source, path, value, meta, key)
         replaced = value.count("\ufffd") if "replaced" in repairs else 0
@@ -223,5 +224,5 @@ def refuse_field(source: Source, place: str, text_field: str, wrong: int, rows: 
     """UserError: most rows have no text in the field, so it is the recipe that is wrong."""
     raise UserError(
         f"{place_of(source)}: {place}: {wrong} of {rows} rows have no text in field {text_field!r}; {found}. "
-        "Fix: set text_field to the field that holds the text."
+        f"Fix: set text_field to the field that holds the text{HEADERLESS if isinstance(source, CsvSource) and source.header else ''}."
     )

@@ -5,7 +5,7 @@ A record that cannot be read becomes a `Fault` with a reason; its neighbours are
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, cast
@@ -26,6 +26,9 @@ RecordFormat = Literal["jsonl", "json", "csv", "parquet"]
 
 PLAIN_TABLE = Table()
 MARK = "\ufeff"
+RECORD_SEPARATOR = b"\x1e"  # before each value of a JSON text sequence (RFC 7464)
+MEETING = re.compile(rb"\}[\s,\x1e]*\{|\}\s*,\s*$|^\x1e")  # of values on one line
+FIRST_KEY = re.compile(rb'\{\s*"[^"\\]*"\s*:')
 FIRST_BRACE = re.compile(rb"(?:\s*\n)?([ \t]*)\{")
 
 
@@ -74,7 +77,7 @@ def _read_jsonl(url: str, opened: Opened, layout: Layout) -> Iterator[Record | F
         else:
             record = reader.record(number, line)
             if isinstance(record, Fault):
-                for part in _without_nulls(reader, number, line) if b"\0" in line else (record,):
+                for part in _salvaged(reader, number, line, layout.max_bytes, account) or (record,):
                     if isinstance(part, Fault):
                         account.add_fault(part)
                     else:
@@ -85,6 +88,38 @@ def _read_jsonl(url: str, opened: Opened, layout: Layout) -> Iterator[Record | F
             yield record
     account.records = read
     account.check(url)
+
+
+def _salvaged(reader: "_JsonReader", number: int, line: bytes, max_bytes: int, account: Account) -> Iterable[Record | Fault]:
+    """What a line that is no row holds: a row beside null bytes, values one behind the other, a row behind a cut one; else nothing."""
+    if b"\0" in line:
+        return _without_nulls(reader, number, line)
+    values = _values_of(reader, number, line, max_bytes, account) if MEETING.search(line) else ()
+    return values or _behind_cut(reader, number, line)
+
+
+def _values_of(reader: "_JsonReader", number: int, line: bytes, max_bytes: int, account: Account) -> Sequence[Record | Fault]:
+    """The values of a line, as where a file ended without a line end and the next one followed; nothing when none is a row."""
+    bare = line.translate(None, RECORD_SEPARATOR)
+    between = Account(structure=len(line) - len(bare))
+    parts: list[Record | Fault] = []
+    for entry, value in enumerate(split_values([bare], max_bytes, between), 1):
+        part = replace(value, number=number) if isinstance(value, Fault) else reader.record(number, value)
+        parts.append(part if isinstance(part, Fault) else part._replace(entry=entry))
+    if all(isinstance(part, Fault) for part in parts):
+        return ()
+    account.structure += between.structure
+    return parts
+
+
+def _behind_cut(reader: "_JsonReader", number: int, line: bytes) -> Sequence[Record | Fault]:
+    """A row that was written behind one that breaks off, as by a writer that died; it begins with the same key."""
+    first = FIRST_KEY.match(line)
+    start = line.rfind(first.group(), first.end()) if first else -1
+    record = reader.record(number, line[start:]) if start > 0 else None
+    if record is None or isinstance(record, Fault):
+        return ()
+    return Fault("malformed", start, shown(line[:start]), number), record
 
 
 def _without_nulls(reader: "_JsonReader", number: int, line: bytes) -> Iterator[Record | Fault]:

@@ -33,6 +33,9 @@ DOCUMENTS = {  # of other programs; their own words would pass as text
     re.compile(rb"(?:\xef\xbb\xbf)?\s*%PDF-\d"): "a PDF document",
     re.compile(rb"(?:\xef\xbb\xbf)?\s*\{\\rtf\d"): "an RTF document",
     re.compile(rb"%!PS-Adobe"): "a PostScript document",
+    re.compile(rb"From: <Saved by |(?:[a-z-]+: [^\n]*\n(?:[ \t][^\n]*\n)*)*?Content-Type: multipart/", re.IGNORECASE): (
+        "a web page or mail in MIME parts (MHTML, EML)"
+    ),
     re.compile(rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"): "an office document of before 2007 (DOC, XLS, PPT)",
 }
 SALVAGE_BYTES = 64  # step in which the input around a fault is fed again

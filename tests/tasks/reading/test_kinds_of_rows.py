@@ -17,6 +17,9 @@ from tasks.reading.sources import AnySource
 SOURCES: TypeAdapter[AnySource] = TypeAdapter(AnySource)
 
 
+MHTML = b"From: <Saved by Blink>\nSubject: A\n page\nMIME-Version: 1.0\nContent-Type: multipart/related;\n\n<p>a</p>"
+
+
 def read(folder: Path, kind: str, name: str, raw: bytes, **settings: object) -> list[Found | Refused]:
     path = folder / name
     path.write_bytes(raw)
@@ -38,12 +41,17 @@ def told(found: list[Found | Refused]) -> list[str]:
         (b'id,text\n1,"say \\"hi\\""\n2,b\n', ['say "hi"', "b"]),
         (b"id,text\n1,a\n\xef\xbb\xbfid,text\n2,b\n", ["a", "malformed", "b"]),
         (b"sep=;\r\nid;text\r\n1;a,b\r\n", ["a,b"]),
+        (b"# made by a tool\nid,text\n1,a\n", ["missing_field", "missing_field"]),
         (b'id,text\r\n1,"a\r\nb"\r\r\n2,c\r\r\n', ["a\r\nb", "c"]),
         (b'id,text\n1,a\n2,"never closed\n', ["a", "malformed"]),
     ],
 )
 def test_a_row_that_goes_wrong_costs_no_other(tmp_path: Path, raw: bytes, expected: list[str]):
     assert told(read(tmp_path, "csv", "a.csv", raw)) == expected
+
+
+def test_a_line_that_tells_the_delimiter_is_no_header_when_the_recipe_tells_it_too(tmp_path: Path):
+    assert told(read(tmp_path, "csv", "a.csv", b"sep=;\nid;text\n1;a,b\n", delimiter=";")) == ["a,b"]
 
 
 def test_tsv_has_the_quotes_that_its_rows_show(tmp_path: Path):
@@ -71,6 +79,25 @@ def test_json_that_others_write_costs_no_neighbour(tmp_path: Path):
     assert told(read(tmp_path, "jsonl", "c.jsonl", b'{"text": "a"}\n' + thread)) == ["a", "d"]
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b'{"text": "b"}{"text": "c"} {"text": "d"}', ["b", "c", "d"]),  # files without a last line end, put together
+        (b'\x1e{"text": "b"}', ["b"]),  # a JSON text sequence
+        (b'{"text": "b"},', ["b"]),
+        (b'{"text": "b"}{"text": ', ["b", "malformed"]),
+        (b'{"text": "cut o{"text": "b"}', ["malformed", "b"]),
+        (b'{"text": "he said "no} {yes" twice", "meta": {"text": "b"}}', ["malformed"]),
+        (b'{"a": 1} {"b": 2', ["missing_field", "malformed"]),
+        (b"[1, {2} {3}]", ["malformed"]),
+    ],
+)
+def test_a_line_of_several_values_gives_each_that_is_whole(tmp_path: Path, line: bytes, expected: list[str]):
+    found = read(tmp_path, "jsonl", "a.jsonl", b'{"text": "a"}\n' + line + b'\n{"text": "z"}\n{"text": "y"}\n')
+    assert told(found) == ["a", *expected, "z", "y"]
+    assert len({one.id for one in found if isinstance(one, Found)}) == len([one for one in found if isinstance(one, Found)])
+
+
 def test_what_lies_behind_zeros_is_read_or_told_with_its_size(tmp_path: Path):
     rows = b'{"text": "b"}\n' * 100
     packed = gzip.compress(b'{"text": "a"}\n') + b"\0" * 512
@@ -81,7 +108,7 @@ def test_what_lies_behind_zeros_is_read_or_told_with_its_size(tmp_path: Path):
     assert told(read(tmp_path, "jsonl", "b.gz", packed + gzip.compress(rows))) == ["a", *["b"] * 100]
 
 
-@pytest.mark.parametrize("raw", [b"%PDF-1.4\n1 0 obj\n", b"{\\rtf1\\ansi Hello}", b"%!PS-Adobe-3.0\n"])
+@pytest.mark.parametrize("raw", [b"%PDF-1.4\n1 0 obj\n", b"{\\rtf1\\ansi Hello}", b"%!PS-Adobe-3.0\n", MHTML])
 def test_a_document_of_another_program_is_refused_by_name(tmp_path: Path, raw: bytes):
     found = read(tmp_path, "text", "a.txt", raw)
     assert told(found) == ["other_format"]
