@@ -27,7 +27,7 @@ def _characters() -> list[TextCase]:
     return [
         TextCase(4, "nul", "one\0two", "onetwo", ["nul"]),
         TextCase(4, "controls", "a\x01b\x1bc\x7fd\te", "abcd\te", ["control"]),
-        TextCase(4, "escape sequence", "\x1b[31mred\x1b[0m", "[31mred[0m", ["control"]),
+        TextCase(4, "escape sequence", "\x1b[31mred\x1b[0m", "red", ["control"]),
         TextCase(4, "bidi override", "user\u202egnp.exe\u202c", "usergnp.exe", ["bidi"]),
         TextCase(4, "bidi isolates and marks", "a\u2066b\u2069c\u200ed\u061ce", "abcde", ["bidi"]),
         TextCase(4, "zero width", "zero\u200bwidth\u2060word\ufeff", "zerowidthword", ["invisible"]),

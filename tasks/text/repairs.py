@@ -39,6 +39,9 @@ JOINED_SCRIPTS = (
 WITHOUT_SPACES = "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u1b00-\u1b7f\ua980-\ua9ff\uaa00-\uaadf"
 MONGOLIAN = "\u1820-\u18aa"  # its vowel separator, U+180E
 FLAG = "\U0001f3f4[\U000e0061-\U000e007a]{2}[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,4}\U000e007f"  # England, Texas: emoji tags
+TERMINAL = (
+    "\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b\n]*(?:\x07|\x1b\\\\))"  # colours and titles of a terminal (ECMA-48), as logs keep them
+)
 DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202c\u2066-\u2069"  # marks, embeddings, isolates; an override is never meant
 HELD_IN_PLACES = ((0x061C, 0x061C), (0x180E, 0x180E), (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F))  # see _invisible
 RIGHT_TO_LEFT = re.compile("[\u0590-\u061b\u061d-\u08ff\ufb1d-\ufdcf\ufdf0-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
@@ -223,7 +226,7 @@ def _removed(pattern: re.Pattern[str], text: str, flags: set[str]) -> str:
     def gone(match: re.Match[str]) -> str:
         if match[0][0] == "\U0001f3f4":
             return match[0]
-        flags.add(_kind_of_invisible(match[0]))
+        flags.add(_kind_of_invisible(match[0][0]))
         return ""
 
     return pattern.sub(gone, text)
@@ -243,7 +246,7 @@ def _invisible(are_directions_meant: bool = False) -> re.Pattern[str]:
     )
     joiner, emoji, script = "[\u200c\u200d]", f"[{JOINED_EMOJI}]", f"[{JOINED_SCRIPTS}]"
     return re.compile(
-        f"{FLAG}|[{always}]"
+        f"{FLAG}|{TERMINAL}|[{always}]"
         f"|(?<!{script}){joiner}(?!{script})(?:(?<!{emoji}.)|(?!{emoji}))"
         f"|(?<![{WITHOUT_SPACES}])\u200b(?![{WITHOUT_SPACES}])"
         f"|(?<![{MONGOLIAN}])\u180e|\u180e(?![{MONGOLIAN}])"

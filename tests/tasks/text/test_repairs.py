@@ -68,6 +68,11 @@ def test_plain_text_loses_nothing_but_white_space(text: str):
     assert "".join(DEFAULT.repair(text).text.split()) == "".join(text.split())
 
 
+def test_the_colours_of_a_terminal_go_as_a_whole():
+    log = "\x1b[1;31mred\x1b[0m and \x1b]0;title\x07plain, a[31m as written"
+    assert DEFAULT.repair(log) == ("red and plain, a[31m as written", ("control",), {})
+
+
 @pytest.mark.parametrize("text", ["aÜ“ und „Spaß“", "“café”“thé”", "«\xa0café\xa0» est", "MENÜ… ÉTÉ– é—à"])
 def test_a_letter_before_quotes_and_dashes_is_no_mojibake(text: str):
     assert DEFAULT.repair(text).text == text
