@@ -10,6 +10,9 @@ from tasks.reading.lines import Line
 MAX_LINES = 200  # a fence that is not closed within them, or within so much text, is a rule across the page
 MAX_CHARS = 65_536
 FENCES = {"---": ("---", "..."), "+++": ("+++",)}
+KEYED = re.compile(
+    r"""(?:[ \t]*(?:#.*)?\n)*[ \t]*(?:["']?[\w.-]+["']?[ \t]*[:=]|[\[{]|\Z)"""
+)  # begins as YAML or TOML does; else it is prose
 TITLE = re.compile(r"""^title\s*[:=]\s*(["']?)(.+?)\1\s*$""", re.MULTILINE)
 
 
@@ -28,6 +31,8 @@ def front_matter(lines: Iterator[Line | Fault]) -> tuple[dict[str, str], Iterato
                 break
         elif fence in ends:
             text = "".join(line.text for line in held[1:-1] if isinstance(line, Line)).strip()
+            if not KEYED.match(text):
+                break
             title = TITLE.search(text)
             return {"front_matter": text} | ({"title": title.group(2)} if title else {}), lines
         elif len(held) > MAX_LINES or sum(len(line.text) for line in held if isinstance(line, Line)) > MAX_CHARS:

@@ -28,6 +28,7 @@ PLAIN_TABLE = Table()
 MARK = "\ufeff"
 RECORD_SEPARATOR = b"\x1e"  # before each value of a JSON text sequence (RFC 7464)
 MEETING = re.compile(rb"\}[\s,\x1e]*\{|\}\s*,\s*$|^\x1e")  # of values on one line
+TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},:]', re.DOTALL)
 FIRST_KEY = re.compile(rb'\{\s*"[^"\\]*"\s*:')
 FIRST_BRACE = re.compile(rb"(?:\s*\n)?([ \t]*)\{")
 
@@ -116,8 +117,10 @@ def _behind_cut(reader: "_JsonReader", number: int, line: bytes) -> Sequence[Rec
     """A row that was written behind one that breaks off, as by a writer that died; it begins with the same key."""
     first = FIRST_KEY.match(line)
     start = line.rfind(first.group(), first.end()) if first else -1
-    record = reader.record(number, line[start:]) if start > 0 else None
-    if record is None or isinstance(record, Fault):
+    if start <= 0 or line[:start].rstrip().endswith((b",", b":", b"[")):  # there it may be a part of the row
+        return ()
+    record = reader.record(number, line[start:])
+    if isinstance(record, Fault):
         return ()
     return Fault("malformed", start, shown(line[:start]), number), record
 
@@ -141,11 +144,11 @@ def _read_json(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
         return
     reader = _JsonReader(LineDecoder("utf-8", opened.charset), layout.fields)
     account = opened.account
-    number = 0
+    number = 1
     for value in split_values(opened.chunks, layout.max_bytes, account):
-        for part in (value,) if isinstance(value, Fault) else _entries(reader, value, account):
-            number += 1
-            record = replace(part, number=number) if isinstance(part, Fault) else reader.record(number, part)
+        found = (replace(value, number=number),) if isinstance(value, Fault) else _entries(reader, number, value, account)
+        number += len(found)
+        for record in found:
             if isinstance(record, Fault):
                 account.add_fault(record)
             else:
@@ -154,16 +157,40 @@ def _read_json(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
     account.check(file.url)
 
 
-def _entries(reader: "_JsonReader", value: bytes, account: Account) -> Sequence[bytes]:
-    """A value; one that is malformed is cut where objects begin in the same column as it, for it may have lost its end."""
+def _entries(reader: "_JsonReader", number: int, value: bytes, account: Account) -> Sequence[Record | Fault]:
+    """The record of a value; one that is malformed is cut where the next one begins, for it may have lost its end.
+
+    That is where objects begin in the same column as it, or where one stands in an object instead of a key.
+    """
+    whole = reader.record(number, value)
+    if not isinstance(whole, Fault):
+        return (whole,)
     first = FIRST_BRACE.match(value)
-    if b"\n" not in value or not isinstance(reader.record(0, value), Fault):
-        return (value,)
-    begins = [found.start() for found in re.finditer(rb"^" + (first.group(1) if first else b"") + rb"\{", value, re.MULTILINE)]
+    begins = _misplaced_objects(value)
+    if b"\n" in value:
+        begins = [found.start() for found in re.finditer(rb"^" + (first.group(1) if first else b"") + rb"\{", value, re.MULTILINE)]
     cuts = [0, *(start for start in begins if start > (first.end() if first else 0)), len(value)]
     parts = [value[start:end].rstrip(b", \t\r\n]") for start, end in pairwise(cuts)]
     account.structure += len(value) - sum(map(len, parts))
-    return parts
+    return [reader.record(number + at, part) for at, part in enumerate(parts)]
+
+
+def _misplaced_objects(value: bytes) -> list[int]:
+    """Where an object begins behind a comma that is not in a list of the value."""
+    starts: list[int] = []
+    opened: list[bytes] = []
+    last = b""
+    for token in TOKEN.finditer(value):
+        mark = token.group()[:1]
+        if mark == b"{" and last == b"," and opened[-1:] != [b"["]:
+            starts.append(token.start())
+            opened = []
+        if mark in b"{[":
+            opened.append(mark)
+        elif mark in b"}]":
+            opened = opened[:-1]
+        last = mark
+    return starts
 
 
 _Value = tuple[object, str | None, tuple[str, ...]]  # with the charset when not UTF-8, and what was mended

@@ -87,6 +87,7 @@ def test_json_that_others_write_costs_no_neighbour(tmp_path: Path):
         (b'{"text": "b"},', ["b"]),
         (b'{"text": "b"}{"text": ', ["b", "malformed"]),
         (b'{"text": "cut o{"text": "b"}', ["malformed", "b"]),
+        (b'{"text": "cut", "replies": [{"text": "b"}', ["malformed"]),
         (b'{"text": "he said "no} {yes" twice", "meta": {"text": "b"}}', ["malformed"]),
         (b'{"a": 1} {"b": 2', ["missing_field", "malformed"]),
         (b"[1, {2} {3}]", ["malformed"]),
@@ -96,6 +97,11 @@ def test_a_line_of_several_values_gives_each_that_is_whole(tmp_path: Path, line:
     found = read(tmp_path, "jsonl", "a.jsonl", b'{"text": "a"}\n' + line + b'\n{"text": "z"}\n{"text": "y"}\n')
     assert told(found) == ["a", *expected, "z", "y"]
     assert len({one.id for one in found if isinstance(one, Found)}) == len([one for one in found if isinstance(one, Found)])
+
+
+def test_an_object_in_a_list_that_is_not_closed_costs_no_other(tmp_path: Path):
+    raw = b'[{"text": "a", "r": [{"text": "x"}, {"text": "y"}]}, {"text": "b", {"text": "c, {"}, {"text": "d"}]'
+    assert told(read(tmp_path, "json", "a.json", raw)) == ["a", "malformed", "c, {", "d"]
 
 
 def test_what_lies_behind_zeros_is_read_or_told_with_its_size(tmp_path: Path):

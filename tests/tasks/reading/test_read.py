@@ -54,7 +54,10 @@ def test_fields_kept_in_meta_are_text(tmp_path: Path):
 def test_front_matter_is_kept_apart_and_a_rule_across_the_page_is_not_mistaken_for_it(tmp_path: Path):
     (tmp_path / "a.md").write_text('---\ntitle: "The ferry"\ntags: [a]\n---\n\n# Head\n\nText\n')
     (tmp_path / "b.md").write_text("---\n\nText\n")
-    first, second = read(source("markdown", tmp_path))
+    (tmp_path / "c.md").write_text("---\n\nA verse: the first.\n\n---\nText\n")
+    first, second, third = read(source("markdown", tmp_path))
+    assert isinstance(third, Found)
+    assert third.text == "---\n\nA verse: the first.\n\n---\nText"
     assert isinstance(first, Found)
     assert isinstance(second, Found)
     assert (first.text, second.text) == ("# Head\n\nText", "---\n\nText")
