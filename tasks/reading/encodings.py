@@ -42,6 +42,15 @@ WEB_SINGLE = (  # single-byte charsets of the WHATWG standard in which whole lan
 OLD_SINGLE = ("mac-roman", "mac-cyrillic", "cp437", "cp850", "cp852")  # never taken when one of the web does as well
 ASKED = (*WEB_SINGLE, *OLD_SINGLE, "gb18030", "big5hkscs", "cp932", "cp949", "euc_jis_2004")
 LEGACY = (*EAST_ASIAN, "cp1251", WESTERN)
+LATIN = (  # charsets for languages whose words are written with letters of ASCII too
+    *(f"cp{number}" for number in (437, 850, 852, 1250, 1252, 1254, 1257, 1258)),
+    *(f"iso8859-{number}" for number in (1, 2, 13, 15)),
+    "mac-roman",
+)
+FOREIGN = re.compile(
+    rb"[\xc0-\xff]{3,}"
+)  # what stands for a word in Cyrillic, Greek, Hebrew, Arabic: no Latin word has three such letters in a row
+MAX_FOREIGN = 0.5  # of the bytes beyond ASCII, for a Latin charset
 TIE = 0.98  # of the best reading's likelihood: readings above it are as good, and when they differ nobody can tell
 LEAST_LIKELY = 0.03  # a reading below it is no language's, but for the few quotes and accents of English text
 CLEARLY_EAST_ASIAN = 0.4  # score from which damaged text in a charset of East Asia beats unlikely letters
@@ -403,7 +412,12 @@ def _likelihoods(sample: bytes) -> list[tuple[str, float]]:
     bare = MARKUP.sub(b" ", sample) if b"<" in sample else sample
     sample = sample if bare.isascii() else bare
     found = chardet.detect_all(sample, ignore_threshold=True, compat_names=False, include_encodings=ASKED, max_bytes=len(sample) or 1)
-    named = [(entry["encoding"], entry["confidence"]) for entry in found if entry["encoding"] is not None]
+    is_latin = sum(map(len, FOREIGN.findall(sample))) <= MAX_FOREIGN * _wide_bytes(sample)
+    named = [
+        (entry["encoding"], entry["confidence"])
+        for entry in found
+        if entry["encoding"] is not None and (is_latin or READ_AS.get(entry["encoding"], entry["encoding"]) not in LATIN)
+    ]
     return [(codec, chance) for codec, chance in named if (text := _strict(sample, codec)) is not None and not C1.search(text)]
 
 

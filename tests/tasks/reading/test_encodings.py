@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from webencodings.labels import LABELS
 
-from tasks.reading.encodings import decode, has_surrogates, known_codec, mend_surrogates
+from tasks.reading.encodings import Decoded, charset_name, decode, has_surrogates, known_codec, mend_surrogates
 
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
@@ -124,6 +124,17 @@ def test_text_in_a_legacy_charset_comes_back_without_a_declaration(text: str, co
 def test_another_charset_of_the_web_that_is_declared_is_overruled(text: str, codec: str):
     found = decode(text.encode(codec), "iso-8859-1")
     assert (found.text, found.repairs) == (text, ("wrong_charset",))
+
+
+@pytest.mark.parametrize(
+    ("word", "codec"),
+    [("лодки", "cp1251"), ("лодки", "koi8-r"), ("λόγος", "iso8859-7"), ("סירות", "cp1255"), ("قوارب", "cp1256"), ("böats", "cp1252")],
+)
+@pytest.mark.parametrize("times", [1, 6])
+def test_a_foreign_word_in_english_is_no_row_of_accents(word: str, codec: str, times: int):
+    text = f"The boats that they call {word} are long and narrow, and people have used them for many years.\n" * times
+    assert decode(text.encode(codec), codec) == Decoded(text, charset_name(codec))
+    assert decode(text.encode(codec)).text == text
 
 
 def test_bytes_that_read_as_well_in_two_charsets_are_set_aside():
