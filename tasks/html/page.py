@@ -88,6 +88,7 @@ class PageReader:
     def __init__(self, seconds: float, max_bytes: int, max_depth: int) -> None:
         self._seconds, self._max_bytes, self._max_depth = seconds, max_bytes, max_depth
         self._child: subprocess.Popen[bytes] | None = None
+        self._kills = 0  # in a row
 
     def __enter__(self) -> "PageReader":
         return self
@@ -136,8 +137,8 @@ class PageReader:
         answers = self._asked([page])
         return answers if isinstance(answers, PageFault) else answers[0]
 
-    def _asked(self, pages: Sequence[bytes], kills: int = 0) -> list[Page | PageFault] | PageFault:
-        """An answer to each page, or how they ended the child; `kills` counts the times it was killed over them."""
+    def _asked(self, pages: Sequence[bytes]) -> list[Page | PageFault] | PageFault:
+        """An answer to each page, or how they ended the child."""
         message = None
         is_late = False
         try:
@@ -146,17 +147,23 @@ class PageReader:
             is_late = True
         finally:
             code = 0 if message is not None else self._stop()  # after an interrupt too: no page gets another's answer
+        if code == -signal.SIGKILL and not is_late:
+            self._note_kill()
+            return self._asked(pages)
+        self._kills = 0
         if message is not None:
             return decoded(message)
-        if code == -signal.SIGKILL and not is_late:
-            if kills + 1 == KILLS:
-                raise UserError(
-                    f"the process that reads HTML was killed {KILLS} times over the same {len(pages)} pages, as the kernel does when "
-                    "memory runs out. Nothing is left out for that. Fix: fewer files.workers, or more memory, then run again."
-                )
-            return self._asked(pages, kills + 1)
         is_slow = is_late or code == -signal.SIGPROF
         return PageFault("html_too_slow", self._seconds) if is_slow else PageFault("html_broken", 0)
+
+    def _note_kill(self) -> None:
+        """UserError when the child was killed so often that it will be again."""
+        self._kills += 1
+        if self._kills == KILLS:
+            raise UserError(
+                f"the process that reads HTML was killed {KILLS} times in a row, as the kernel does when memory runs out. "
+                "Nothing is left out for that. Fix: fewer files.workers, or more memory, then run again."
+            )
 
     def _given(self, pages: Sequence[bytes]) -> int:
         """The pipe that the answers to the pages will come from. No page is to blame for a child that died idle."""
@@ -193,9 +200,15 @@ class PageReader:
             with suppress(OSError):  # above the system's limit for one user: the pipe stays small
                 fcntl.fcntl(self._child.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         ready = received(self._child.stdout.fileno(), time.monotonic() + START_SECONDS)
-        if ready is None:
-            raise RuntimeError(f"the process that reads HTML ended with {self._stop()} before its first page")
-        return self._child
+        if ready is not None:
+            return self._child
+        with suppress(subprocess.TimeoutExpired):
+            self._child.wait(1)  # so that the code is its own
+        code = self._stop()
+        if code != -signal.SIGKILL:
+            raise RuntimeError(f"the process that reads HTML ended with {code} before its first page")
+        self._note_kill()
+        return self._started()
 
     def _stop(self) -> int:
         """The child's exit code; 0 when there was none."""

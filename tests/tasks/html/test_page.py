@@ -173,7 +173,7 @@ def kill_children(reader: PageReader, times: int) -> threading.Thread:
                 killed.add(reader.child)
                 os.kill(reader.child, signal.SIGKILL)
 
-    thread = threading.Thread(target=kill)
+    thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     return thread
 
