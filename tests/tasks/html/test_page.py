@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -162,37 +164,40 @@ def test_page_that_crashes_the_child_is_broken():
         assert isinstance(reader.read(around(ARTICLE)), Page)
 
 
-def kill_children(reader: PageReader, times: int) -> threading.Thread:
-    """So many children of the reader, one after another, as the kernel kills when memory runs out."""
+@contextmanager
+def killed_children(reader: PageReader, times: int) -> Iterator[None]:
+    """Meanwhile so many children of the reader are killed, one after another, as the kernel does when memory runs out."""
+    over = threading.Event()
 
     def kill() -> None:
         killed: set[int] = set()
-        while len(killed) < times:
-            time.sleep(0.3)
+        while len(killed) < times and not over.wait(0.3):
             if reader.child is not None and reader.child not in killed:
                 killed.add(reader.child)
                 os.kill(reader.child, signal.SIGKILL)
 
-    thread = threading.Thread(target=kill, daemon=True)
+    thread = threading.Thread(target=kill)
     thread.start()
-    return thread
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_page_whose_child_is_killed_is_read_by_the_next():
     with PageReader(seconds=2, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH) as reader:
         reader.read(around(ARTICLE))
-        killing = kill_children(reader, 1)
-        assert reader.read(SLOW) == PageFault("html_too_slow", 2)  # which it is; the kill is not taken for its fault
-        killing.join()
+        with killed_children(reader, 1):
+            assert reader.read(SLOW) == PageFault("html_too_slow", 2)  # which it is; the kill is not taken for its fault
 
 
 def test_page_whose_children_are_killed_again_and_again_stops_the_work():
     with PageReader(seconds=20, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH) as reader:
         reader.read(around(ARTICLE))
-        killing = kill_children(reader, 3)
-        with pytest.raises(UserError, match=r"was killed 3 times .*memory.* Fix: fewer files.workers"):
+        message = r"was killed 3 times .*memory.* Fix: fewer files.workers"
+        with killed_children(reader, 9), pytest.raises(UserError, match=message):
             reader.read(SLOW)
-        killing.join()
 
 
 def test_child_killed_while_idle_is_no_fault_of_the_next_page():
