@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import signal
 import sys
 import traceback
@@ -443,7 +444,8 @@ def up(prefect_port: int, mlflow_port: int, worker_port: int, workspace: str | N
     settle()
     for service in start(Path(workspace or "workspace"), prefect_port, mlflow_port, worker_port):
         click.echo(f"{service.name:<8} {service.page}")
-    click.echo("Deployed: pretrain/demo, pretrain/full, finetune/nightly, evaluate/champion. Stop all with: make down")
+    stop = "make down" if workspace is None else shlex.join(["wordmill", "down", "--workspace", workspace])
+    click.echo(f"Deployed: pretrain/demo, pretrain/full, finetune/nightly, evaluate/champion. Stop all with: {stop}")
     click.echo(
         f"Both pages ask who you are: {Path(workspace or 'workspace') / PASSWORD} holds user:password. The worker and the "
         "commands typed here have it."

@@ -23,6 +23,7 @@ POOL = "wordmill"
 START_SECONDS = 120.0
 STOP_SECONDS = 25.0
 SETTINGS = Path("prefect.toml")  # so that the prefect command finds the server; removed by `down`
+WRITTEN = "# Written by `make up`, removed by `make down`.\n"  # the first line of it
 ACCOUNTS = "mlflow-accounts.ini"
 
 
@@ -65,11 +66,18 @@ def services(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: 
 
 
 def up(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -> list[Service]:
-    """Start what does not run yet, wait until each answers, deploy every flow. UserError when a port is taken.
+    """Start what does not run yet, wait until each answers, deploy every flow.
+
+    UserError when a port is taken, and for settings of the user's own where ours are to lie.
 
     Both servers answer this machine alone, and of that only who knows the password in `PASSWORD`; the worker and the commands
     in this folder are given it.
     """
+    if SETTINGS.exists() and not SETTINGS.read_text().startswith(WRITTEN):
+        raise UserError(
+            f"{SETTINGS.absolute()}: found settings that `make up` did not write; it would replace them by those of its servers. "
+            "Fix: move the file away, or start from another folder."
+        )
     workspace = Workspace(workspace).open().root
     workspace.chmod(0o700)  # also one from before workspaces were made so: databases and the password lie in it
     folder = workspace / "services"
@@ -118,10 +126,7 @@ def up(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -
     ):
         if silent(url) is None or silent(url, basic(pair)) is not None:
             raise UserError(f"{name} runs without the password in {workspace / PASSWORD}. Fix: wordmill down, then up.")
-    write_private(
-        SETTINGS,
-        f'# Written by `make up`, removed by `make down`.\n[api]\nurl = "http://{HOST}:{prefect_port}/api"\nauth_string = "{pair}"\n',
-    )
+    write_private(SETTINGS, f'{WRITTEN}[api]\nurl = "{wanted[0].page}/api"\nauth_string = "{pair}"\n')
     prefect(("work-pool", "create", POOL, "--type", "process", "--overwrite"), folder, environment)
     prefect(("--no-prompt", "deploy", "--all"), folder, environment)
     ensure(wanted[2], folder, environment, "worker" in running)
@@ -130,8 +135,11 @@ def up(workspace: Path, prefect_port: int, mlflow_port: int, worker_port: int) -
 
 
 def down(workspace: Path) -> list[str]:
-    """Stop what `up` started, the runs of the worker first; returns the names of what was stopped."""
-    folder = workspace.absolute() / "services"
+    """Stop what `up` started, the runs of the worker first; returns the names of what was stopped.
+
+    The settings go with the server that they name: another workspace's may run on.
+    """
+    folder = Workspace(workspace).root / "services"
     stopped: list[str] = []
     for name in ("worker", "mlflow", "prefect"):
         record = folder / f"{name}.json"
@@ -139,8 +147,11 @@ def down(workspace: Path) -> list[str]:
         if process is not None:
             stop_tree(process)
             stopped.append(name)
+        if name == "prefect" and record.exists() and SETTINGS.exists():
+            page = json.loads(record.read_text())["page"]
+            if SETTINGS.read_text().startswith(f'{WRITTEN}[api]\nurl = "{page}/api"\n'):
+                SETTINGS.unlink()
         record.unlink(missing_ok=True)
-    SETTINGS.unlink(missing_ok=True)
     return stopped
 
 

@@ -129,19 +129,16 @@ class _Window:
     def close(self, last_step: int) -> "_Measured":
         """Every process calls it.
 
-        Raises FloatingPointError naming the first step that went wrong; `last_step` is the number of the last.
+        Raises FloatingPointError naming the first step that went wrong; `last_step` is the number of the last, counted from 0.
         """
         nats = sum_over_processes(torch.stack(self.nats).double()).tolist()
         counts = torch.stack(self.counts).tolist()
         norms = torch.stack(self.norms).tolist()
         first_step = last_step - len(nats) + 1
-        for step, (step_nats, norm) in enumerate(zip(nats, norms, strict=True), start=first_step):
-            if not (math.isfinite(step_nats) and math.isfinite(norm)):
-                raise FloatingPointError(
-                    f"step {step}: loss {step_nats}, gradient norm {norm}: not finite. Lower optimizer.learning_rate or "
-                    f"optimizer.clip_norm, raise optimizer.warmup_steps, or set precision to float32; earlier checkpoints are kept"
-                )
         losses = [step_nats / max(1.0, count) for step_nats, count in zip(nats, counts, strict=True)]
+        for step, (loss, norm) in enumerate(zip(losses, norms, strict=True), start=first_step + 1):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise FloatingPointError(f"step {step}: loss {loss:g}, gradient norm {norm:g}")
         worst = max(range(len(losses)), key=losses.__getitem__)
         return _Measured(
             loss=sum(nats) / max(1.0, sum(counts)),
@@ -241,9 +238,14 @@ class _Run(Generic[M]):
     def close_window(self, evaluates: bool) -> CurvePoint:
         """The figures since the last call, with a validation loss where `evaluates`."""
         step, steps = self.state.step, self.training.steps
-        measured = self.window.close(step - 1)
+        try:
+            measured = self.window.close(step - 1)
+            validation_loss = self._validation_loss() if evaluates and self.validation is not None else None
+            if validation_loss is not None and not math.isfinite(validation_loss):
+                raise FloatingPointError(f"after step {step}: validation loss {validation_loss:g}")
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}, expected finite figures: the training diverged. {self._remedy()}") from error
         self.trained_seconds += measured.seconds
-        validation_loss = self._validation_loss() if evaluates and self.validation is not None else None
         self.state = dataclasses.replace(
             self.state,
             tokens=self.state.tokens + int(measured.tokens),
@@ -309,6 +311,15 @@ class _Run(Generic[M]):
             counts += torch.stack((batch.scored(), batch.lengths.sum())).double()
         targets, tokens = sum_over_processes(counts.to(self.device, non_blocking=True)).unbind()
         return targets.float(), tokens
+
+    def _remedy(self) -> str:
+        """What to change in a training that diverged: keys that pretraining and fine-tunings have."""
+        chosen = self.optimizer_config
+        told = (
+            f"Fix: lower optimizer.learning_rate ({chosen.learning_rate:g}) or optimizer.clip_norm ({chosen.clip_norm:g}), or raise "
+            f"optimizer.warmup_steps ({chosen.warmup_steps})"
+        )
+        return f"{told}, or set precision to float32." if self.dtype != torch.float32 else f"{told}."
 
     def _validation_loss(self) -> float:
         assert self.validation is not None

@@ -209,7 +209,7 @@ def train_pretrain(told: dict[str, Json]) -> None:
     """Runs in each worker: does the job that it is told, leaves model, curve, audit and result in the job's `out`."""
     import torch
 
-    from model.distributed.device import process_rank
+    from model.distributed.device import choose_precision, process_rank
     from model.huggingface.huggingface import save_folder
     from model.objectives.objectives import new_model
     from model.training.training import train
@@ -235,6 +235,7 @@ def train_pretrain(told: dict[str, Json]) -> None:
         write_objective(out / "model", job.objective)
         write_audit(audit_stream(rows, training.steps, job.shards / "documents-train.parquet"), out / "audit.json")
         targets, size = validation_text(held, training.evaluate_batches, tokenizer)
+        device = next(model.parameters()).device
         figures = {
             "step": result.step,
             "loss": result.loss,
@@ -242,8 +243,8 @@ def train_pretrain(told: dict[str, Json]) -> None:
             "tokens": result.tokens,
             "parameters": sum(p.numel() for p in model.parameters()),
             "embeddings_from_vectors": filled,
-            "precision": training.precision,
-            "device": str(next(model.parameters()).device),
+            "precision": str(choose_precision(training.precision, device)).removeprefix("torch."),
+            "device": str(device),
             "validation_targets": targets,
             "validation_bytes": size,
         }

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import sys
 import threading
 from collections.abc import Generator
@@ -29,7 +30,9 @@ FAULTS = (  # those of the libraries below fsspec that are no OSError
     ("azure.core.exceptions", "AzureError"),
     ("paramiko", "SSHException"),
 )
-SECRETS = "for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile, for hf:// HF_TOKEN"
+S3_SECRETS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile, for a store of your own AWS_ENDPOINT_URL"
+SECRETS = {"s3": S3_SECRETS, "s3a": S3_SECRETS, "hf": "HF_TOKEN"}  # where the services that ask for any look for them
+HTTP_STATUS = re.compile(r"(\d{3}), message='([^']*)', url=")  # as aiohttp spells an answer
 
 
 def open_remote(url: str) -> "tuple[AbstractFileSystem, str]":
@@ -93,20 +96,30 @@ def answering(place: str, url: str) -> Generator[None]:
         raise UserError(f"{prefix}{url}: {error}. Fix: correct the address, or install the package that reads this kind of it.") from error
     except FileNotFoundError as error:
         raise UserError(f"{prefix}{url}: not found. Fix: check the address, and the network.") from error
-    except PermissionError as error:
-        raise UserError(f"{prefix}{url}: {_said(error)}: may not be read. Fix: set the credentials ({SECRETS}).") from error
-    except OSError as error:
-        raise UserError(f"{prefix}{url}: {_said(error)}. Fix: check the address, the network and the credentials.") from error
     except Exception as error:
-        if not isinstance(error, _faults()):
+        if not isinstance(error, (OSError, *_faults())):
             raise
-        raise UserError(f"{prefix}{url}: {_said(error)}. Fix: check the address, the network and the credentials ({SECRETS}).") from error
+        what = f"{_said(error)}: may not be read" if isinstance(error, PermissionError) else _said(error)
+        raise UserError(f"{prefix}{url}: {what}. {_fix(url)}") from error
     finally:
         waiting.cancel()
 
 
 def _said(error: Exception) -> str:
-    return (" ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__).strip().rstrip(".")[:300]
+    if isinstance(error, TimeoutError) and not str(error):
+        return "the service went silent, and was waited for in vain"
+    said = " ".join(str(getattr(error, "strerror", None) or error).split())
+    if answer := HTTP_STATUS.match(said):
+        return f"the service answered {answer[1]} {answer[2]}"
+    return (said or type(error).__name__).strip().rstrip(".")[:300]
+
+
+def _fix(url: str) -> str:
+    scheme = url.partition("://")[0]
+    if scheme in ("http", "https"):
+        return "Fix: check the address and the network, or try again later; what lies behind a password is to be fetched first."
+    asked = f" ({SECRETS[scheme]})" if scheme in SECRETS else ""
+    return f"Fix: check the address, the network and the credentials{asked}."
 
 
 def _faults() -> tuple[type[BaseException], ...]:

@@ -1,5 +1,6 @@
 """`wordmill up`: servers that run deployments for who knows their password, and for no web page."""
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
+from flows.commands import services
+from tasks.errors import UserError
 from tasks.tracking.address import basic, silent
 
 if TYPE_CHECKING:
@@ -185,6 +188,30 @@ def test_up_again_keeps_the_password_and_says_when_servers_have_another(up: Up) 
         path.write_text(before + "\n")
     assert done.returncode == 2
     assert f"prefect runs without the password in {path}. Fix: wordmill down, then up." in done.stderr
+
+
+def test_down_leaves_the_settings_of_servers_that_another_workspace_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Path("prefect.toml")
+    for name, port in (("mine", 4210), ("other", 4220)):
+        (tmp_path / name / "services").mkdir(parents=True)
+        noted = {"pid": 2**22 + 1, "started": 0.0, "page": f"http://127.0.0.1:{port}"}  # no process has this number
+        (tmp_path / name / "services" / "prefect.json").write_text(json.dumps(noted))
+    settings.write_text(f'{services.WRITTEN}[api]\nurl = "http://127.0.0.1:4210/api"\nauth_string = "wordmill:x"\n')
+    assert services.down(tmp_path / "other") == []
+    assert services.down(tmp_path / "nowhere") == []
+    assert settings.exists()
+    assert services.down(tmp_path / "mine") == []
+    assert not settings.exists()
+
+
+def test_up_replaces_no_settings_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("prefect.toml").write_text('[api]\nurl = "https://prefect.example/api"\n')
+    with pytest.raises(UserError, match=r"prefect.toml: found settings that `make up` did not write.*Fix: move the file away"):
+        services.up(tmp_path / "workspace", 1, 2, 3)
+    assert "prefect.example" in Path("prefect.toml").read_text()
+    assert not (tmp_path / "workspace").exists()
 
 
 def test_temporary_server_of_a_run_takes_orders_from_that_run_alone(

@@ -141,8 +141,21 @@ def test_loss_that_is_not_finite_names_the_step(tmp_path: Path, tiny: ModelConfi
             return LossSum(loss.nats * (float("nan") if self.calls == 3 else 1.0), loss.count)
 
     training = TrainingConfig(steps=8, batch_rows=8, log_every=4, checkpoint_every=4, precision="float32")
-    with pytest.raises(FloatingPointError, match=r"step 2: loss nan.*learning_rate"):
+    with pytest.raises(FloatingPointError, match=r"^step 3: loss nan.*learning_rate") as told:  # counted from 1, as trace counts
         train(Breaking(tiny, 61), pretrain_batches, None, training, OPTIMIZER, tmp_path, "data", print)
+    assert not list(tmp_path.glob("step-*"))
+    assert "precision" not in str(told.value)  # float32 was set
+
+
+def test_validation_loss_that_is_not_finite_ends_the_training(tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches):
+    class Broken(LanguageModel):
+        def loss(self, batch: Batch) -> LossSum:
+            loss = super().loss(batch)
+            return LossSum(loss.nats * (1.0 if self.training else float("nan")), loss.count)
+
+    training = TrainingConfig(steps=2, batch_rows=8, evaluate_every=2, precision="bfloat16")
+    with pytest.raises(FloatingPointError, match=r"^after step 2: validation loss nan.*learning_rate.*precision to float32"):
+        train(Broken(tiny, 61), pretrain_batches, pretrain_batches, training, OPTIMIZER, tmp_path, "data", print)
     assert not list(tmp_path.glob("step-*"))
 
 

@@ -130,6 +130,10 @@ def test_every_token_of_every_step_is_counted(trained: tuple[Path, StageOutcome]
     assert outcome.figures["steps"] == 6
 
 
+def test_notes_say_which_precision_auto_chose(trained: tuple[Path, StageOutcome]) -> None:
+    assert trained[1].notes["precision"] in ("float32", "bfloat16")
+
+
 def test_figures_are_those_of_the_last_point_of_the_curve(trained: tuple[Path, StageOutcome]) -> None:
     out, outcome = trained
     points = read_curve(out)
