@@ -4,10 +4,12 @@ Either way the caller's process stays free of torch and Ray. A child dies with i
 because Ray aborts cleanly on that and does not handle SIGTERM.
 """
 
+import errno
 import importlib
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from tasks.settings import Json, Placement, Section
 
 Entry = Callable[[dict[str, Json]], None]
 STOP_SECONDS = 20.0  # between the polite signal and the last one
+VERDICT_BYTES = 2**20  # with less on the disk, what a child has to say may not be written
 MAX_RESTARTS = 3  # of a Ray worker group whose worker was lost
 
 
@@ -173,17 +176,27 @@ class Launcher:
 
 def _failure(verdict: Path, log: Path, code: int) -> Exception:
     tail = log.read_text(errors="replace")[-3000:]
-    if not verdict.exists():
+    found = _read_verdict(verdict)
+    if found is None:
+        if shutil.disk_usage(log.parent).free < VERDICT_BYTES:
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(log.parent))
         how = f"ended with code {code}"
         if code == -signal.SIGKILL:
             how = "was killed, most often because memory ran out. Fix: lower its micro_rows, or concurrency, or take a machine with more"
         return LostWorkers(f"the training process {how}; log: {log}\n{tail}")
-    found = json.loads(verdict.read_text())
     if found["kind"] == "UserError":
         return UserError(found["message"])
     if found["kind"] == "LostWorkers":
         return LostWorkers(f"{found['message']}; log: {log}")
     return RuntimeError(f"training failed: {found['message']}; log: {log}\n{tail}")
+
+
+def _read_verdict(verdict: Path) -> dict[str, str] | None:
+    """What the child left; None where it left nothing, or a full disk took half of it."""
+    try:
+        return json.loads(verdict.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
 
 
 def child_environment() -> dict[str, str]:

@@ -201,8 +201,10 @@ class Execution:
         try:
             self._check_space()
             outcome = stage.build(config, Given(inputs), partial_folder, self._tools(record))
+        except LostWorkers as error:
+            raise LostWorkers(f"{record.label}: {error}") from error  # whose keys its advice speaks of
         except Exception as error:
-            told = None if isinstance(error, UserError | LostWorkers) else machine_fault(error)
+            told = None if isinstance(error, UserError) else machine_fault(error)
             if told is None:
                 raise
             raise UserError(f"{record.label}: {told}") from error
@@ -306,13 +308,15 @@ def _futures(
 
 
 def may_retry(task: object, run: object, state: State[object]) -> bool:
-    """Trying again can help against lost workers and broken connections; never against a bug or a bad input."""
+    """Trying again can help against lost workers and broken connections; never against a bug, a bad input or a full disk."""
     try:
         state.result(raise_on_failure=True)
     except (UserError, InterruptedError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError):
         return False
     except (LostWorkers, OSError) as error:
-        logger.warning("%s, which may pass: tried again, at most %d times in all", str(error).splitlines()[0][:500], len(RETRY_SECONDS))
+        if not isinstance(error, LostWorkers) and machine_fault(error) is not None:
+            return False
+        logger.warning("%s. It is tried again, at most %d times in all", str(error).splitlines()[0][:500], len(RETRY_SECONDS))
         return True
     except Exception:  # noqa: BLE001 - whatever else it was, it is reported by the task itself; here the answer is no
         return False

@@ -90,9 +90,13 @@ class Journal:
         entry = {"kind": kind, "run": run, "time": time.time_ns() // 1_000_000, **fields}
         line = json.dumps(entry, ensure_ascii=False) + "\n"
         with self._lock:
-            if not self._file.closed:  # a stage that outlives a cancelled run has nobody left to tell
+            if self._file.closed:  # a stage that outlives a cancelled run has nobody left to tell
+                return
+            try:
                 self._file.write(line)
                 self._file.flush()
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(self.path)) from error  # an open file's own fault names none
 
 
 def writer_lock(journal: Path) -> FileLock:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -24,7 +25,7 @@ from model.data.shard_writer import write_token_shard
 from model.training.curve import CurvePoint, append_point, read_curve
 from tasks.artifacts import Tokenizer, TokenShards
 from tasks.cluster import ClusterConfig, Launcher, LostWorkers, Training, Workers
-from tasks.errors import UserError
+from tasks.errors import UserError, machine_fault
 from tasks.pretrain.pretrain import PretrainConfig, Pretraining, pretrain_model
 from tasks.tokenizer.encoding import SPECIAL_TOKENS
 from tests.curve_points import point
@@ -43,6 +44,16 @@ def fail(job: dict[str, object]) -> None:
 
 def vanish(job: dict[str, object]) -> None:
     os._exit(7)
+
+
+def be_killed(job: dict[str, object]) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave_half_a_verdict(job: dict[str, object]) -> None:
+    out = Path(str(job["out"]))
+    (out.parents[1] / "logs" / "stage-0123.job.error").touch()
+    os._exit(2)
 
 
 def write_points(job: dict[str, object]) -> None:
@@ -99,6 +110,22 @@ def test_bug_comes_back_with_the_end_of_the_log(launcher: Launcher, out: Path) -
 def test_process_that_vanished_is_worth_another_try(launcher: Launcher, out: Path) -> None:
     with pytest.raises(LostWorkers, match="ended with code 7"):
         launch(launcher, vanish, out)
+
+
+def test_process_that_the_system_killed_is_told_with_what_to_lower(launcher: Launcher, out: Path) -> None:
+    with pytest.raises(LostWorkers, match=r"was killed, most often because memory ran out\. Fix: lower its micro_rows, or concurrency"):
+        launch(launcher, be_killed, out)
+
+
+def test_verdict_that_a_full_disk_took_half_of_is_told_as_the_full_disk(
+    launcher: Launcher, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(LostWorkers, match="ended with code 2"):
+        launch(launcher, leave_half_a_verdict, out)
+    monkeypatch.setattr("tasks.cluster.shutil.disk_usage", lambda path: SimpleNamespace(free=4096))
+    with pytest.raises(OSError, match="No space left") as fault:
+        launch(launcher, leave_half_a_verdict, out)
+    assert "no space left on the disk" in str(machine_fault(fault.value))
 
 
 def test_stop_ends_a_training_and_refuses_later_ones(launcher: Launcher, out: Path) -> None:

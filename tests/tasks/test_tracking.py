@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -17,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import RestException
 
 from tasks.artifacts import Workspace
-from tasks.errors import UserError
+from tasks.errors import UserError, machine_fault
 from tasks.tracking.address import registry_name, require_answer, tracking_address
 from tasks.tracking.journal import Bookmark, Journal, mlflow_run, pending, read_bookmark, start_sender, unsent_entries, write_bookmark
 from tasks.tracking.sender import send, send_all
@@ -94,6 +95,14 @@ def test_torn_last_line_waits_for_its_rest(journal: Journal) -> None:
         file.write('{"kind": "metrics", ')
     assert len(pending(journal.path)) == 1
     assert unsent_entries(journal.path.parent) == 1
+
+
+def test_full_disk_is_told_with_the_journal_that_it_held_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.tracking.journal.uuid.uuid4", lambda: SimpleNamespace(hex="full"))
+    (tmp_path / "full.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as fault:
+        Journal(tmp_path, "experiment", "run", {})
+    assert "no space left on the disk (" + str(tmp_path / "full.jsonl") in str(machine_fault(fault.value))
 
 
 def test_closed_journal_takes_no_more(journal: Journal) -> None:
