@@ -16,7 +16,7 @@ from tasks.evaluate.bootstrap import Estimate, macro_f1, pearson, ratio
 from tasks.evaluate.language_scores import Score, Subject
 from tasks.evaluate.suite import EvaluateConfig, heldout_examples
 from tasks.examples.kinds.kind import Kind
-from tasks.examples.kinds.token_labels import word_rows
+from tasks.examples.kinds.token_labels import WordRow, word_rows
 from tasks.examples.rows import encode_examples, read_examples
 from tasks.tokenizer.word_encoding import WordEncoder
 
@@ -112,8 +112,7 @@ def score_choices(config: EvaluateConfig, subject: Subject, examples: Path) -> l
 def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
     """Accuracy and macro F1 over the tokens of held-out examples, each by its first token; drawn by whole examples.
 
-    A word that lies behind the model's context, or of which the tokenizer leaves nothing, has no prediction, which counts as a wrong
-    one; one whose label is "" is not asked.
+    A word of which the tokenizer leaves nothing has no prediction, which counts as a wrong one; one whose label is "" is not asked.
     """
     from model.nn.models import TokenClassifier
     from tasks.evaluate.metrics import commonest, predict_tokens
@@ -123,12 +122,14 @@ def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path)
         raise _wrong_head(subject.model, held.kind)
     order = _class_order(subject.model, held.labels)
     shape = subject.model.trunk.config
-    rows = word_rows(held.table["tokens"].to_pylist(), WordEncoder(subject.tokenizer), shape, "evaluate")
+    texts = word_rows(held.table["tokens"].to_pylist(), WordEncoder(subject.tokenizer), shape, "evaluate")
+    found = iter(predict_tokens(subject.model, [row.ids for rows in texts for row in rows]))
+    classes = [[(row, next(found)) for row in rows] for rows in texts]
     labels = held.table["labels"].to_pylist()
     actual = [np.array([order.index(name) for name in names if name], np.int64) for names in labels]
     predicted = [
-        np.array([-1 if first is None else classes[first] for first, name in zip(row.firsts, names, strict=True) if name], np.int64)
-        for classes, row, names in zip(predict_tokens(subject.model, [row.ids for row in rows]), rows, labels, strict=True)
+        np.array([own.get(word, -1) for word, name in enumerate(names) if name], np.int64)
+        for own, names in zip(map(_word_classes, classes), labels, strict=True)
     ]
     train = read_examples(examples, "train").table["labels"].to_pylist()
     usual = order.index(commonest(name for names in train for name in names if name))
@@ -136,6 +137,11 @@ def score_token_labels(config: EvaluateConfig, subject: Subject, examples: Path)
         *_label_scores(config, "model", held.kind.name, predicted, actual, len(order)),
         *_label_scores(config, "majority", held.kind.name, [np.full(len(one), usual) for one in actual], actual, len(order)),
     ]
+
+
+def _word_classes(rows: Sequence[tuple[WordRow, NDArray[np.int64]]]) -> dict[int, int]:
+    """By the number of the word, from the rows of one text and the class of each of their tokens."""
+    return {word: int(classes[first]) for row, classes in rows for word, first in row.firsts.items()}
 
 
 def _label_scores(

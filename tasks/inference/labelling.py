@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import UserError
 from tasks.examples.kinds.multiple_choice import choice_row
-from tasks.examples.kinds.token_labels import word_rows
+from tasks.examples.kinds.token_labels import WordRow, word_rows
 from tasks.examples.text_rows import text_row
 from tasks.examples.text_words import WordRule
 from tasks.inference.task_file import ModelTask
@@ -40,7 +40,7 @@ class LabelledWord:
     """A word of a text, and its likeliest label."""
 
     word: str
-    label: Label | None  # None: it lies behind the context, or the tokenizer leaves nothing of it
+    label: Label | None  # None: the tokenizer leaves nothing of it
 
 
 def labels_of(folder: Path, task: ModelTask | None, classes: int) -> tuple[str, ...]:
@@ -82,24 +82,23 @@ class WordLabeller:
         self._encoder = WordEncoder(tokenizer)
 
     def label(self, text: str) -> list[LabelledWord]:
-        """The words of a text; it is logged how many have no label."""
+        """The words of a text of any length; it is logged how many have no label."""
+        words = self._rule.words(text)
+        (rows,) = word_rows([words], self._encoder, self._model.trunk.config, "MODEL")
+        labels = {word: label for row in rows for word, label in self._labels_of(row).items()}
+        if len(labels) < len(words):
+            logger.warning("%d of %d words have no label: the tokenizer leaves nothing of them", len(words) - len(labels), len(words))
+        return [LabelledWord(word.strip(), labels.get(number)) for number, word in enumerate(words)]
+
+    def _labels_of(self, row: WordRow) -> dict[int, Label]:
+        """By the number of the word."""
         import torch
 
-        words = self._rule.words(text)
-        (row,) = word_rows([words], self._encoder, self._model.trunk.config, "MODEL")
         device = self._model.trunk.embedding.weight.device
         with torch.no_grad():
             logits = self._model(torch.tensor([row.ids], device=device), torch.tensor([len(row.ids)], device=device))[0].float()
         shares, best = logits.softmax(dim=-1).max(dim=-1)
-        named = [None if first is None else Label(self._labels[int(best[first])], shares[first].item()) for first in row.firsts]
-        if missing := named.count(None):
-            logger.warning(
-                "%d of %d words have no label: they lie behind the model's context of %d tokens, or the tokenizer leaves nothing of them",
-                missing,
-                len(words),
-                self._model.trunk.config.context,
-            )
-        return [LabelledWord(word.strip(), label) for word, label in zip(words, named, strict=True)]
+        return {word: Label(self._labels[int(best[first])], shares[first].item()) for word, first in row.firsts.items()}
 
     def label_names(self, text: str) -> str:
         """The labels of a text's words, set apart by spaces."""

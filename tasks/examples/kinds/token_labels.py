@@ -91,43 +91,53 @@ def own_labels(values: Values) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class WordRow:
-    """The words of one text, as a model is given them."""
+    """Words of one text, as a model is given them."""
 
     ids: list[int]
-    firsts: list[int | None]  # where each word begins in `ids`; None: it has no token, or lies behind the context
-    is_cut: bool
+    firsts: Mapping[int, int]  # word -> where it begins in `ids`, of the words that this row labels
+    is_cut: bool  # tokens of the text lie behind it
 
 
-def word_row(words: Sequence[Sequence[int]], special: TextIds, shape: ModelConfig) -> WordRow:
-    """<|bos|> and the ids of the words, which may be none for some.
+def word_windows(words: Sequence[Sequence[int]], special: TextIds, shape: ModelConfig) -> list[WordRow]:
+    """<|bos|> and the ids of the words, which may be none for some; in an encoder, which was trained on whole texts, <|eos|> behind.
 
-    In an encoder, which was trained on whole texts, <|eos|> ends the row.
+    A text longer than the context makes several rows. Each further one begins with words that have their label, up to half a row of
+    them, so that those behind are read after what they follow. Every word that has a token is labelled by one row.
     """
-    ids, firsts = [special.bos], list[int | None]()
-    room = shape.context if shape.is_causal else shape.context - 1
-    for word in words:
-        firsts.append(len(ids) if word and len(ids) < room else None)
-        ids.extend(word)
-    end = [] if shape.is_causal else [special.eos]
-    return WordRow([*ids[:room], *end], firsts, len(ids) > room)
+    room, end = (shape.context, []) if shape.is_causal else (shape.context - 1, [special.eos])
+    rows, begin, labelled = list[WordRow](), 0, 0
+    while not rows or (rows[-1].firsts and labelled < len(words)):  # no word fits beside what stands around a text: one row
+        ids, firsts, number = [special.bos], dict[int, int](), begin
+        while number < len(words) and (len(ids) < room or not words[number]):
+            if words[number] and number >= labelled:
+                firsts[number] = len(ids)
+            ids.extend(words[number])
+            number += 1
+        rows.append(WordRow([*ids[:room], *end], firsts, len(ids) > room or number < len(words)))
+        begin = labelled = number
+        before = 0
+        while begin > 0 and (before := before + len(words[begin - 1])) <= (room - 1) // 2:
+            begin -= 1
+    return rows
 
 
-def word_rows(texts: Sequence[Sequence[str]], encoder: WordEncoder, shape: ModelConfig, place: str) -> list[WordRow]:
-    """A row for the words of each text, whose concatenation it is: the one form in which a model labels words."""
+def word_rows(texts: Sequence[Sequence[str]], encoder: WordEncoder, shape: ModelConfig, place: str) -> list[list[WordRow]]:
+    """Rows for the words of each text, whose concatenation it is: the one form in which a model labels words."""
     special = text_ids(encoder.tokenizer, place)
-    return [word_row(encoder.encode(words), special, shape) for words in texts]
+    return [word_windows(encoder.encode(words), special, shape) for words in texts]
 
 
 def encode(examples: LabelledExamples, tokenizer: "tokenizers.Tokenizer", shape: ModelConfig, start: int | None) -> EncodedExamples:
-    """`targets`: as long as `ids`, a word's class where it begins, IGNORED elsewhere."""
+    """Each text's first row. `targets`: as long as `ids`, a word's class where it begins, IGNORED elsewhere."""
     numbers = {IGNORED_LABEL: IGNORED, **{name: number for number, name in enumerate(examples.labels)}}
-    rows = word_rows(examples.table["tokens"].to_pylist(), WordEncoder(tokenizer), shape, "fine-tuning")
+    tables = word_rows(examples.table["tokens"].to_pylist(), WordEncoder(tokenizer), shape, "fine-tuning")
+    rows, labels = [windows[0] for windows in tables], examples.table["labels"].to_pylist()
     targets = list[list[int]]()
-    for row, labels in zip(rows, examples.table["labels"].to_pylist(), strict=True):
-        classes = {first: numbers[name] for first, name in zip(row.firsts, labels, strict=True) if first is not None}
+    for row, names in zip(rows, labels, strict=True):
+        classes = {first: numbers[names[word]] for word, first in row.firsts.items()}
         targets.append([classes.get(at, IGNORED) for at in range(len(row.ids))])
     columns = {"ids": id_lists([row.ids for row in rows]), "targets": id_lists(targets)}
-    lost = sum(row.firsts.count(None) for row in rows if not row.is_cut)
+    lost = sum(len(names) - len(row.firsts) for row, names in zip(rows, labels, strict=True) if not row.is_cut)
     return EncodedExamples(pa.table(columns), sum(row.is_cut for row in rows), lost)
 
 

@@ -3,6 +3,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas
@@ -27,7 +28,7 @@ from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig, evaluate
 from tasks.examples.kinds.instruction import instruction_row
-from tasks.examples.kinds.token_labels import WordRow, word_row
+from tasks.examples.kinds.token_labels import WordRow, word_windows
 from tasks.examples.rows import encode_examples, read_examples
 from tasks.examples.text_rows import text_row
 from tasks.examples.text_words import spaced
@@ -353,19 +354,37 @@ def test_instruction_row_fits_and_keeps_the_nearest_parts(prompt: int, response:
 
 
 def test_word_begins_with_its_first_token() -> None:
-    row = word_row([[7, 8, 9], [10]], SPECIAL, SMALL)
-    assert row == WordRow([SPECIAL.bos, 7, 8, 9, 10], [1, 4], False)
+    assert word_windows([[7, 8, 9], [10]], SPECIAL, SMALL) == [WordRow([SPECIAL.bos, 7, 8, 9, 10], {0: 1, 1: 4}, False)]
 
 
 def test_words_of_an_encoder_stand_between_start_and_end_even_where_they_are_cut() -> None:
+    bos, eos = SPECIAL.bos, SPECIAL.eos
     shape = ModelConfig("bert", layers=1, width=32, heads=2, context=6)
-    assert word_row([[7, 8], [10]], SPECIAL, shape) == WordRow([SPECIAL.bos, 7, 8, 10, SPECIAL.eos], [1, 3], False)
-    row = word_row([[7], [8], [9], [10], [11]], SPECIAL, shape)
-    assert row == WordRow([SPECIAL.bos, 7, 8, 9, 10, SPECIAL.eos], [1, 2, 3, 4, None], True)
+    assert word_windows([[7, 8], [10]], SPECIAL, shape) == [WordRow([bos, 7, 8, 10, eos], {0: 1, 1: 3}, False)]
+    first, second = word_windows([[7], [8], [9], [10], [11]], SPECIAL, shape)
+    assert first == WordRow([bos, 7, 8, 9, 10, eos], {0: 1, 1: 2, 2: 3, 3: 4}, True)
+    assert second == WordRow([bos, 9, 10, 11, eos], {4: 3}, False)
 
 
 def test_word_without_tokens_moves_no_other() -> None:
-    assert word_row([[], [7, 8], [], [9]], SPECIAL, SMALL) == WordRow([SPECIAL.bos, 7, 8, 9], [None, 1, None, 3], False)
+    assert word_windows([[], [7, 8], [], [9]], SPECIAL, SMALL) == [WordRow([SPECIAL.bos, 7, 8, 9], {1: 1, 3: 3}, False)]
+
+
+@given(st.lists(st.integers(0, 9), max_size=40), st.integers(3, 12), st.sampled_from(["llama", "bert"]))
+def test_every_word_with_tokens_is_labelled_once_in_a_row_that_fits(
+    sizes: list[int], context: int, family: Literal["llama", "bert"]
+) -> None:
+    words = [[100 + number] * size for number, size in enumerate(sizes)]
+    rows = word_windows(words, SPECIAL, ModelConfig(family, layers=1, width=32, heads=2, context=context))
+    assert [word for row in rows for word in row.firsts] == [word for word, size in enumerate(sizes) if size]
+    for row in rows:
+        assert len(row.ids) <= context
+        assert all(row.ids[first] == 100 + word for word, first in row.firsts.items())
+
+
+def test_context_without_room_for_a_word_labels_none() -> None:
+    shape = ModelConfig("bert", layers=1, width=32, heads=2, context=2)
+    assert word_windows([[7], [8]], SPECIAL, shape) == [WordRow([SPECIAL.bos, SPECIAL.eos], {}, True)]
 
 
 def test_text_has_no_end_token_where_that_is_what_pads() -> None:

@@ -3,8 +3,11 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tokenizers
 import torch
@@ -15,10 +18,18 @@ from model.config.model_config import ModelConfig
 from model.huggingface.huggingface import save_folder
 from model.nn.models import MaskedLanguageModel, Model, MultipleChoice, Seq2SeqModel, SequenceClassifier, TokenClassifier
 from tasks.errors import UserError
-from tasks.inference.labelling import choose_text, classify_text, label_text, labels_of
+from tasks.evaluate.label_scores import score_token_labels
+from tasks.evaluate.language_scores import Subject
+from tasks.evaluate.metrics import predict_tokens
+from tasks.evaluate.suite import EvaluateConfig
+from tasks.examples.kinds.token_labels import word_rows
+from tasks.examples.text_words import spaced
+from tasks.inference.labelling import WordLabeller, choose_text, classify_text, label_text, labels_of
 from tasks.inference.serving import ServedModel
 from tasks.inference.task_file import ModelTask
+from tasks.tokenizer.encoding import text_ids
 from tasks.tokenizer.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
+from tasks.tokenizer.word_encoding import WordEncoder
 
 LLAMA = ModelConfig(layers=1, width=16, heads=2, context=16)
 BERT = ModelConfig("bert", layers=1, width=16, heads=2, context=16)
@@ -109,6 +120,38 @@ def test_question_without_choices_is_refused(tokenizer: tokenizers.Tokenizer, tm
     served = open_served(MultipleChoice(BERT, tokenizer.get_vocab_size()), "", tokenizer, tmp_path)
     with pytest.raises(MlflowException, match="the prompt has 0 below its first line. Fix: give the question and two or more"):
         served.predict(PythonModelContext({}, {}), pandas.DataFrame({"prompt": ["rain"]}))
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_every_word_of_a_long_text_is_labelled_alike_in_evaluation_and_use(
+    family: Literal["llama", "bert"], tokenizer: tokenizers.Tokenizer, tmp_path: Path
+) -> None:
+    torch.manual_seed(2)
+    model = TokenClassifier(ModelConfig(family, layers=1, width=16, heads=2, context=10), tokenizer.get_vocab_size(), 2).eval()
+    served = open_served(model, "token_labels", tokenizer, tmp_path)
+    text = "rain falls on stone, stone by stone and on rain " * 4
+    found = WordLabeller(model, tokenizer, ("dry", "wet"), None).label(text)
+    assert [word.word for word in found] == text.split()
+    labels = [word.label.name for word in found if word.label is not None]
+    assert len(labels) == len(found)
+    assert set(labels) == {"dry", "wet"}
+    answers = served.predict(PythonModelContext({}, {}), pandas.DataFrame({"prompt": [text]}))["text"].tolist()
+    assert answers == [" ".join(labels)]
+
+    tokens = spaced(text.split())
+    rows = pa.table({"id": ["a"], "group": ["a"], "tokens": [tokens], "labels": [labels]})
+    for split in ("train", "heldout"):
+        pq.write_table(rows, tmp_path / f"{split}.parquet")
+    (tmp_path / "labels.json").write_text(json.dumps(["dry", "wet"]))
+    scores = score_token_labels(EvaluateConfig(), Subject(model, tokenizer, None), tmp_path)
+    assert {score.estimate.value for score in scores if score.model == "model"} == {1.0}
+
+    ids = [text_ids(tokenizer, "test").bos, *(number for word in WordEncoder(tokenizer).encode(tokens) for number in word)]
+    first = ids[:10] if family == "llama" else [*ids[:9], text_ids(tokenizer, "test").eos]  # as much as the context holds, read alone
+    (classes,) = predict_tokens(model, [first])
+    (windows,) = word_rows([tokens], WordEncoder(tokenizer), model.trunk.config, "test")
+    assert labels[: len(windows[0].firsts)] == [("dry", "wet")[classes[at]] for at in windows[0].firsts.values()]
+    assert windows[0].ids == first
 
 
 def open_served(model: Model, task: str, tokenizer: tokenizers.Tokenizer, folder: Path) -> ServedModel:

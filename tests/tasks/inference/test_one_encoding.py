@@ -163,13 +163,13 @@ def test_words_are_encoded_and_labelled_alike_everywhere(name: str, family: Fami
     examples = rows_of(KINDS["token_labels"], {"tokens": words, "labels": [LABELS[at % 2] for at in range(len(words))]})
     row = learned(name, family, examples)
     assert model.asked(text) == [row["ids"]]
-    (evaluated,) = word_rows(examples.table["tokens"].to_pylist(), WordEncoder(form(name)), model.model.trunk.config, "test")
+    ((evaluated,),) = word_rows(examples.table["tokens"].to_pylist(), WordEncoder(form(name)), model.model.trunk.config, "test")
     assert evaluated.ids == row["ids"]
-    targets = {first: at % 2 for at, first in enumerate(evaluated.firsts) if first is not None}
+    targets = {first: word % 2 for word, first in evaluated.firsts.items()}
     assert row["targets"] == [targets.get(at, IGNORED) for at in range(len(row["ids"]))]
     assert isinstance(model.model, TokenClassifier)
     (classes,) = predict_tokens(model.model, [evaluated.ids])
-    labels = [None if first is None else LABELS[classes[first]] for first in evaluated.firsts]
+    labels = [LABELS[classes[evaluated.firsts[word]]] if word in evaluated.firsts else None for word in range(len(words))]
     assert [None if word.label is None else word.label.name for word in answers] == labels
     served = model.served.predict(PythonModelContext({}, {}), pandas.DataFrame({"prompt": [text]}))["text"].tolist()
     assert served == [" ".join(name or "_" for name in labels)]
