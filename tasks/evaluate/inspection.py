@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.tokenizer.byte_pairs import byte_letters
-from tasks.tokenizer.encoding import encode_behind_token, encode_documents, special_ids
-from tasks.tokenizer.objective_symbols import MASKS
+from tasks.tokenizer.encoding import encode_behind_token, encode_documents, mask_of, special_ids
 from tasks.tokenizer.word_encoding import WordEncoder
 
 if TYPE_CHECKING:
@@ -94,8 +93,7 @@ def look_at_samples(subject: "Subject", model: "LanguageModel", texts: Sequence[
 
 def look_at_prompts(subject: "Subject", model: "MaskedLanguageModel", prompts: Sequence[str]) -> list[Inside]:
     """The prompts, each token guessed from all others; none when the tokenizer has no mask."""
-    ids = (subject.tokenizer.token_to_id(name) for name in MASKS)
-    mask = next((number for number in ids if number is not None), None)
+    mask = mask_of(subject.tokenizer)
     if mask is None:
         return []
     rows = [row[: min(TOKENS, model.trunk.config.context)] for row in encode_documents(subject.tokenizer, prompts)]

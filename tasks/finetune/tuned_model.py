@@ -17,6 +17,7 @@ from tasks.inference.folder_settings import answer_ends, read_json, write_genera
 from tasks.inference.folder_writing import write_tokenizer
 from tasks.inference.task_file import ModelTask, write_task
 from tasks.tokenizer.encoding import TextIds, vocabulary_size
+from tasks.tokenizer.told_tokens import copied
 
 if TYPE_CHECKING:
     import tokenizers
@@ -217,7 +218,7 @@ def save_adapters(
     for name, task in tasks.items():
         target, part = (folder / name, with_one_head(model, name)) if several else (folder, model)
         save_adapter(target, part, lora, str(origin.base))
-        around = type(tokenizer).from_str(tokenizer.to_str())
+        around = copied(tokenizer)
         _surround(part, around, special)
         _write_beside(part, around, special, task, origin, target)
     merge(model)

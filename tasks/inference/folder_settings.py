@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.inference.task_file import read_task
-from tasks.tokenizer.encoding import PAD_TOKENS, ends_of, first_id, start_of, stop_ids, vocabulary_size
+from tasks.tokenizer.encoding import ends_of, pad_of, start_of, stop_ids, vocabulary_size
 
 if TYPE_CHECKING:
     import tokenizers
@@ -35,7 +35,7 @@ def folder_settings(source: Path, tokenizer: "tokenizers.Tokenizer", size: int) 
         ids = [number for number in _as_ids(told.get(name)) if number < size]
         if ids:
             settings[name] = ids[0] if len(ids) == 1 else ids
-    around = (start_of(tokenizer, "MODEL"), next(iter(ends_of(tokenizer, "MODEL")), None), first_id(tokenizer, PAD_TOKENS))
+    around = (start_of(tokenizer, "MODEL"), next(iter(ends_of(tokenizer, "MODEL")), None), pad_of(tokenizer))
     found = zip(KEPT_IDS, around, strict=False)
     settings |= {name: number for name, number in found if name not in settings and number is not None}
     task = read_task(source)

@@ -7,23 +7,13 @@ from typing import TYPE_CHECKING
 
 from tasks.inference.folder_settings import read_json, write_json
 from tasks.inference.task_file import ModelTask
-from tasks.tokenizer.encoding import CHAT_TOKENS, END_TOKENS, PAD_TOKENS, START_TOKENS, UNKNOWN, first_id, start_of
+from tasks.tokenizer.encoding import CHAT_TOKENS, UNKNOWN, ends_of, first_id, mask_of, pad_of, start_of
 from tasks.tokenizer.vocabulary import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
     import tokenizers
 
 TOKENIZER_CONFIG, TOKENS_MAP, TEMPLATE_FILE = "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"
-# The tokens that have names, and what they are where the folder leaves them to a class of transformers.
-NAMED = {
-    "bos_token": START_TOKENS,
-    "eos_token": END_TOKENS,
-    "pad_token": (*PAD_TOKENS, *END_TOKENS),
-    "unk_token": ("[UNK]", "<unk>", UNKNOWN),
-    "cls_token": ("[CLS]",),
-    "sep_token": ("[SEP]",),
-    "mask_token": ("[MASK]", "<mask>", "<|mask|>"),
-}
 LISTED = ("additional_special_tokens", "extra_special_tokens")
 # All else is an order to a class to make another tokenizer than tokenizer.json says.
 KEPT = ("chat_template", "padding_side", "truncation_side", "model_input_names")
@@ -41,7 +31,8 @@ def write_tokenizer(
     start = start_of(tokenizer, "MODEL")
     begins = None if start is None else tokenizer.id_to_token(start)
     definition = tokenizer.to_str()
-    told = {**read_json(source / TOKENS_MAP), **read_json(source / TOKENIZER_CONFIG)}
+    mapped = {name: token for name, token in read_json(source / TOKENS_MAP).items() if token is not None}
+    told = {**read_json(source / TOKENIZER_CONFIG), **mapped}
     settings: dict[str, object] = {name: told[name] for name in KEPT if name in told}
     settings |= _named(tokenizer, told) | {name: _listed(tokenizer, told[name]) for name in LISTED if name in told}
     if is_chat:
@@ -58,14 +49,23 @@ def write_tokenizer(
 
 
 def _named(tokenizer: "tokenizers.Tokenizer", told: dict[str, object]) -> dict[str, object]:
-    """The tokens by their names: as `told`, or as a class would have them; a name for none that the tokenizer lacks."""
+    """The tokens by their names: as `told`, else what stands for them here; a name for none that the tokenizer lacks."""
+    end, pad = next(iter(ends_of(tokenizer, "MODEL")), None), pad_of(tokenizer)
+    here = {
+        "bos_token": start_of(tokenizer, "MODEL"),
+        "eos_token": end,
+        "pad_token": end if pad is None else pad,
+        "unk_token": first_id(tokenizer, ("[UNK]", "<unk>", UNKNOWN)),
+        "cls_token": tokenizer.token_to_id("[CLS]"),
+        "sep_token": tokenizer.token_to_id("[SEP]"),
+        "mask_token": mask_of(tokenizer),
+    }
     found = dict[str, object]()
-    for name, known in NAMED.items():
-        token = _spelling(told.get(name))
-        number = first_id(tokenizer, known) if name not in told or (name == "pad_token" and token is None) else None
-        if token is None and number is not None:
+    for name, number in here.items():
+        token = _known(tokenizer, told.get(name))
+        if token is None and number is not None and (name not in told or name == "pad_token"):
             token = tokenizer.id_to_token(number)
-        if token is not None and tokenizer.token_to_id(token) is not None:
+        if token is not None:
             found[name] = token
     return found
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.errors import UserError
-from tasks.tokenizer.encoding import decode_text, text_ids
-from tasks.tokenizer.objective_symbols import MASKS, mask_name
+from tasks.tokenizer.encoding import MASK_TOKENS, decode_text, mask_of, text_ids
 from tasks.tokenizer.word_encoding import WordEncoder
 
 if TYPE_CHECKING:
@@ -30,11 +29,10 @@ def fill_masks(model: "MaskedLanguageModel", tokenizer: "tokenizers.Tokenizer", 
     """The `count` likeliest fillings, likeliest first. UserError when the prompt has no mask, or is too long."""
     import torch
 
-    name = mask_name(tokenizer)
-    if name is None:
-        raise UserError(f"MODEL: the tokenizer has no mask token, expected one of {', '.join(MASKS)}.")
-    mask = tokenizer.token_to_id(name)
-    assert mask is not None
+    mask = mask_of(tokenizer)
+    if mask is None:
+        raise UserError(f"MODEL: the tokenizer has no mask token, expected one of {', '.join(MASK_TOKENS)}.")
+    name = str(tokenizer.id_to_token(mask))
     ids = _row(tokenizer, re.split("|".join(map(re.escape, (name, USUAL))), prompt), mask)
     positions = [at for at, number in enumerate(ids) if number == mask]
     if not positions:

@@ -8,8 +8,7 @@ from tasks.artifacts import Workspace
 from tasks.errors import UserError
 from tasks.inference.tracked_runs import known_run, models_of
 from tasks.settings import given_path
-from tasks.tokenizer.encoding import START_TOKENS, load_tokenizer, start_of
-from tasks.tokenizer.objective_symbols import mask_name
+from tasks.tokenizer.encoding import START_TOKENS, load_tokenizer, mask_of, start_of
 from tasks.tracking.address import is_absent, require_answer
 from tasks.tracking.registered import FORMS as REGISTERED_FORMS
 from tasks.tracking.registered import REFERENCE, registered_version, version_folder
@@ -113,8 +112,9 @@ def example_prompt(folder: Path) -> str | None:
     if head == "choice":
         return "Which?\nthis\nthat"
     if head == "masked":
-        mask = mask_name(load_tokenizer(folder))
-        return None if mask is None else f"def {mask}"
+        tokenizer = load_tokenizer(folder)
+        mask = mask_of(tokenizer)
+        return None if mask is None else f"def {tokenizer.id_to_token(mask)}"
     return None if head == "multi_task" else "def "
 
 

@@ -21,11 +21,12 @@ BOS, EOS, PAD = "<|bos|>", "<|eos|>", "<|pad|>"
 USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
 CHAT_TOKENS = (USER, ASSISTANT, END)
 SPECIAL_TOKENS = (BOS, EOS, PAD, *CHAT_TOKENS)
-# What begins, ends and pads a text where its folder names nothing: ours, then as BERT, Llama 3, DeepSeek, Yi, Llama 2, Gemma and
-# GPT-2 spell it.
+# What begins, ends and pads a text, or masks a token, where its folder names nothing: ours, then as BERT, Llama 3, DeepSeek, Yi,
+# Llama 2, Gemma and GPT-2 spell it.
 START_TOKENS = (BOS, "[CLS]", "<|begin_of_text|>", "<｜begin▁of▁sentence｜>", "<|startoftext|>", "<s>", "<bos>", "<|endoftext|>")
 END_TOKENS = (EOS, "[SEP]", "<|end_of_text|>", "<｜end▁of▁sentence｜>", "</s>", "<eos>", "<|endoftext|>")
 PAD_TOKENS = (PAD, "[PAD]", "<|finetune_right_pad_id|>", "<pad>")
+MASK_TOKENS = ("<|mask|>", "[MASK]", "<mask>")
 UNKNOWN = "<|unk|>"  # of tokenizers that cannot spell every text
 FAST_PATH = "tiktoken"
 
@@ -151,6 +152,18 @@ def ends_of(tokenizer: "tokenizers.Tokenizer", place: str) -> tuple[int, ...]:
     return told.ends or tuple(number for token in END_TOKENS if (number := tokenizer.token_to_id(token)) is not None)
 
 
+def pad_of(tokenizer: "tokenizers.Tokenizer") -> int | None:
+    """What fills up a batch: by the tokenizer's folder, else the first of PAD_TOKENS; None where there is none."""
+    told = told_tokens(tokenizer).pad
+    return first_id(tokenizer, PAD_TOKENS) if told is None else told
+
+
+def mask_of(tokenizer: "tokenizers.Tokenizer") -> int | None:
+    """What stands for a hidden token: by the tokenizer's folder, else the first of MASK_TOKENS; None where there is none."""
+    told = told_tokens(tokenizer).mask
+    return first_id(tokenizer, MASK_TOKENS) if told is None else told
+
+
 def stop_ids(tokenizer: "tokenizers.Tokenizer") -> frozenset[int]:
     """The tokens that end a text, or the turn of a conversation."""
     turn = tokenizer.token_to_id(END)
@@ -169,7 +182,7 @@ def text_ids(tokenizer: "tokenizers.Tokenizer", place: str, start: int | None = 
             f"{place}: the tokenizer has no token to {role} a text with, expected one of {', '.join(known)}. "
             "Fix: add one of them to tokenizer.json, or name the token in tokenizer_config.json."
         )
-    pad = first_id(tokenizer, PAD_TOKENS)
+    pad = pad_of(tokenizer)
     return TextIds(bos, eos, eos if pad is None else pad)
 
 

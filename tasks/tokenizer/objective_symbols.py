@@ -8,26 +8,20 @@ import numpy as np
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig, longest_text
 from tasks.errors import UserError
-from tasks.tokenizer.encoding import SPECIAL_TOKENS, text_ids, vocabulary_size
+from tasks.tokenizer.encoding import MASK_TOKENS, SPECIAL_TOKENS, text_ids, vocabulary_size
 
 if TYPE_CHECKING:
     import tokenizers
 
     from model.objectives.corruption import Symbols
 
-MASKS = ("<|mask|>", "[MASK]", "<mask>")  # ours; BERT's and ModernBERT's; RoBERTa's
 SEPARATORS = ("<|sep|>", "[SEP]")
 SENTINELS = ("<|span_{}|>", "<extra_id_{}>")  # ours; T5's
 
 
-def mask_name(tokenizer: "tokenizers.Tokenizer") -> str | None:
-    """How the tokenizer spells its mask; None where it has none."""
-    return next((name for name in MASKS if tokenizer.token_to_id(name) is not None), None)
-
-
 def forms_of(objective: ObjectiveConfig, model: ModelConfig, tokens: int) -> list[tuple[str, ...]]:
     """Each special token that rows of `tokens` need, by all names that it may have; ours first."""
-    forms: list[tuple[str, ...]] = [MASKS] if objective.kind == "masked" else []
+    forms: list[tuple[str, ...]] = [MASK_TOKENS] if objective.kind == "masked" else []
     if objective.kind in ("restore", "spans") and model.family != "seq2seq":
         forms.append(SEPARATORS)
     if objective.kind == "spans":
@@ -76,5 +70,5 @@ def objective_symbols(
     is_special[[n for n, token in tokenizer.get_added_tokens_decoder().items() if token.special]] = True
     is_special[[known[name] for name in SPECIAL_TOKENS if name in known]] = True
     is_special[[text.bos, text.eos, text.pad, *found.values()]] = True
-    sentinels = tuple(found[names[0]] for names in forms if names not in (MASKS, SEPARATORS))
-    return Symbols(text.bos, text.eos, text.pad, is_special, found.get(MASKS[0]), found.get(SEPARATORS[0]), sentinels)
+    sentinels = tuple(found[names[0]] for names in forms if names not in (MASK_TOKENS, SEPARATORS))
+    return Symbols(text.bos, text.eos, text.pad, is_special, found.get(MASK_TOKENS[0]), found.get(SEPARATORS[0]), sentinels)

@@ -1,4 +1,4 @@
-"""Told tokens: those that a folder itself names to begin and end its texts. They are data: each must be in the vocabulary."""
+"""Told tokens: those that a folder itself names to begin, end, pad and mask its texts. They are data: each must be in the vocabulary."""
 
 import json
 import logging
@@ -12,9 +12,10 @@ from tasks.errors import UserError
 if TYPE_CHECKING:
     import tokenizers
 
-TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json")  # which name tokens
+TOKENIZER_FILES = ("special_tokens_map.json", "tokenizer_config.json")  # which name tokens; the former counts first, as in transformers
 MODEL_FILES = ("config.json", "generation_config.json")  # which give ids
 START_NAMES, END_NAMES = ("bos_token", "cls_token"), ("eos_token", "sep_token")
+PAD_NAMES, MASK_NAMES = ("pad_token",), ("mask_token",)
 KEPT_AS = "told_tokens"  # in the dictionary of the tokenizer itself, which goes wherever the tokenizer goes
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ class ToldTokens:
     ends: tuple[int, ...] = ()  # the first of them is written behind a text, each of them ends one
     unknown_start: str = ""  # why none of those that the folder names can be it; empty where it names none
     unknown_end: str = ""
+    pad: int | None = None
+    mask: int | None = None
 
 
 def told_tokens(tokenizer: "tokenizers.Tokenizer") -> ToldTokens:
@@ -35,28 +38,37 @@ def told_tokens(tokenizer: "tokenizers.Tokenizer") -> ToldTokens:
     return vars(tokenizer).get(KEPT_AS, ToldTokens())
 
 
+def copied(tokenizer: "tokenizers.Tokenizer") -> "tokenizers.Tokenizer":
+    """Another that can be changed by itself, with what the folder says."""
+    copy = type(tokenizer).from_str(tokenizer.to_str())
+    vars(copy)[KEPT_AS] = told_tokens(tokenizer)
+    return copy
+
+
 def ask_folder(folder: Path, tokenizer: "tokenizers.Tokenizer") -> None:
     """Reads what the folder, or the model in it, says, for `told_tokens`. UserError for a file that is no JSON object.
 
-    Files are asked in the order of the lists above. Where several name an end, all of them are ends.
+    Files are asked in the order of the lists above. Where several name an end, all of them are ends. Padding and masks are never
+    learned from, so that an unknown name for them is told of and no more.
     """
     places = [path for part in (folder, folder / "model") for name in TOKENIZER_FILES if (path := part / name).is_file()]
     models = [path for part in (folder, folder / "model") for name in MODEL_FILES if (path := part / name).is_file()]
     told = {path: _read(path) for path in (*places, *models)}
     size = max(tokenizer.get_vocab().values(), default=-1) + 1
-    starts, ends = _Found(), _Found()
+    starts, ends, pads, masks = (_Found() for _ in range(4))
+    roles = ((START_NAMES, starts), (END_NAMES, ends), (PAD_NAMES, pads), (MASK_NAMES, masks))
     for path in places:
-        for names, found in ((START_NAMES, starts), (END_NAMES, ends)):
+        for names, found in roles:
             _ask_names(path, told[path], names, tokenizer, found)
-    asked = [(names, found) for names, found in ((START_NAMES, starts), (END_NAMES, ends)) if not found.why]  # else it is not the model's
+    asked = [(names, found) for names, found in roles if not found.why]  # else it is not the model's
     for path in models:
         if told[path].get("model_type") != "bert":  # whose class has neither: the ids of some are those of [PAD] and [unused]
             for names, found in asked:
                 _ask_ids(path, told[path], names, size, found)
-    for found in (starts, ends):
-        for problem in found.problems if found.ids else ():
+    for found in (starts, ends, pads, masks):
+        for problem in found.problems if found.ids or found in (pads, masks) else ():
             logger.warning("%s: it is not used", problem)
-    vars(tokenizer)[KEPT_AS] = ToldTokens(next(iter(starts.ids), None), tuple(ends.ids), starts.why, ends.why)
+    vars(tokenizer)[KEPT_AS] = ToldTokens(starts.first, tuple(ends.ids), starts.why, ends.why, pads.first, masks.first)
 
 
 class _Found:
@@ -65,6 +77,11 @@ class _Found:
     def __init__(self) -> None:
         self.ids: dict[int, None] = {}
         self.problems: list[str] = []
+
+    @property
+    def first(self) -> int | None:
+        """The one that counts."""
+        return next(iter(self.ids), None)
 
     @property
     def why(self) -> str:
@@ -95,6 +112,8 @@ def _ask_ids(path: Path, told: Mapping[str, object], names: tuple[str, ...], siz
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < size:
                 found.ids[number] = None
+            elif names == PAD_NAMES and number == -1:  # how Llama's first folders say that there is none
+                continue
             else:
                 found.problems.append(f"{path}: {name}_id is {number!r}, expected an id of tokenizer.json, 0 to {size - 1}")
         return
