@@ -140,23 +140,46 @@ def _open(source: Path, allow_pickle: bool, artifact: Path | None) -> _Opened:
 
 
 def _check_adapter(opened: _Opened, prompts: list[list[int]]) -> Check:
-    """Whether the model says what its base says with the adapter beside it, where it was made so."""
-    from model.huggingface.huggingface import load_trunk
-    from model.huggingface.lora_files import ADAPTER_CONFIG, load_adapter
+    """Whether the model says what its base says with the adapter beside it, where it was made so.
+
+    UserError for an adapter or a base that cannot be read, or is that of another model.
+    """
+    from model.huggingface.lora_files import ADAPTER_CONFIG
 
     name, folder = "adapter, merged and not", (opened.artifact or opened.source) / "adapter"
     if not (folder / ADAPTER_CONFIG).is_file():
         return Check(name, "", None, 0.0, "it was not made by an adapter")
-    base = Path(str(read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")))
-    if not (base / "config.json").is_file():
-        return Check(name, "", None, 0.0, f"its base is no longer at {base}")
-    unmerged, _ = load(opened.source)
-    own, trunk = unmerged.trunk.state_dict(), load_trunk(base).state_dict()
-    unmerged.trunk.load_state_dict({key: trunk[key] if trunk[key].shape == tensor.shape else tensor for key, tensor in own.items()})
-    load_adapter(folder, unmerged)
-    apart = _logits(unmerged.eval(), prompts, opened.special_tokens)
+    try:
+        base = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+        if not isinstance(base, str) or not (Path(base) / "config.json").is_file():
+            return Check(name, "", None, 0.0, f"its base is no longer at {base}" if isinstance(base, str) else "it names no base")
+        unmerged = _unmerged(opened.source, Path(base), folder)
+    except ValueError as error:
+        raise UserError(
+            f"MODEL {opened.source}: its adapter cannot be compared with what was merged: {error}. "
+            f"Fix: put {folder} and its base back as they were, or run its recipe again."
+        ) from error
+    apart = _logits(unmerged, prompts, opened.special_tokens)
     merged = _logits(opened.model, prompts, opened.special_tokens)
     return compare_logits(name, merged, apart, is_exact=False)
+
+
+def _unmerged(source: Path, base: Path, adapter: Path) -> "Model":
+    """The model of `source` on its base's weights, with the adapter beside them. Raises ValueError for what does not fit."""
+    from model.huggingface.huggingface import load_trunk
+    from model.huggingface.lora_files import load_adapter
+
+    (model, _), found = load(source), load_trunk(base)
+    own, trunk = model.trunk.state_dict(), found.state_dict()
+    if (found.config.family, trunk.keys()) != (model.trunk.config.family, own.keys()):
+        raise ValueError(f"{base}: a trunk of family {found.config.family}, expected {model.trunk.config.family} with as many layers")
+    grown = {"embedding.weight"} if trunk["embedding.weight"].shape[1:] == own["embedding.weight"].shape[1:] else set[str]()
+    for name in own.keys() - grown:
+        if trunk[name].shape != own[name].shape:
+            raise ValueError(f"{base}: trunk.{name} has shape {list(trunk[name].shape)}, expected {list(own[name].shape)}")
+    model.trunk.load_state_dict({name: trunk[name] if trunk[name].shape == tensor.shape else tensor for name, tensor in own.items()})
+    load_adapter(adapter, model)
+    return model.eval()
 
 
 def _cut(opened: _Opened, prompts: list[list[int]]) -> Check:

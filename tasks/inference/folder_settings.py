@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tasks.inference.task_file import read_task
 from tasks.tokenizer.encoding import ends_of, pad_of, start_of, stop_ids, vocabulary_size
+from tasks.tokenizer.told_tokens import read_object
 
 if TYPE_CHECKING:
     import tokenizers
@@ -70,8 +71,8 @@ def _as_ids(value: object) -> list[int]:
 
 
 def read_json(path: Path) -> dict[str, object]:
-    read = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return read if isinstance(read, dict) else {}
+    """Settings, none where there is no such file. UserError for one that is no JSON object."""
+    return read_object(path) if path.is_file() else {}
 
 
 def write_generation_settings(source: Path, folder: Path, settings: Mapping[str, object]) -> None:

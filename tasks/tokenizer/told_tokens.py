@@ -53,7 +53,7 @@ def ask_folder(folder: Path, tokenizer: "tokenizers.Tokenizer") -> None:
     """
     places = [path for part in (folder, folder / "model") for name in TOKENIZER_FILES if (path := part / name).is_file()]
     models = [path for part in (folder, folder / "model") for name in MODEL_FILES if (path := part / name).is_file()]
-    told = {path: _read(path) for path in (*places, *models)}
+    told = {path: read_object(path) for path in (*places, *models)}
     size = max(tokenizer.get_vocab().values(), default=-1) + 1
     starts, ends, pads, masks = (_Found() for _ in range(4))
     roles = ((START_NAMES, starts), (END_NAMES, ends), (PAD_NAMES, pads), (MASK_NAMES, masks))
@@ -119,7 +119,8 @@ def _ask_ids(path: Path, told: Mapping[str, object], names: tuple[str, ...], siz
         return
 
 
-def _read(path: Path) -> Mapping[str, object]:
+def read_object(path: Path) -> dict[str, object]:
+    """A JSON file of settings. UserError for one that is no JSON object."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -233,7 +233,10 @@ def complete(tokenizer: "tokenizers.Tokenizer", specials: Sequence[str] = SPECIA
 
 
 def tokenizer_settings(unknown: str | None = None, reserve: Sequence[str] = ()) -> dict[str, Json]:
-    """Content of tokenizer_config.json, by which transformers opens the folder."""
+    """Content of tokenizer_config.json, by which transformers opens the folder.
+
+    It has no chat template, which brings a start along where the tokenizer puts one too: it comes with a model that learned conversations.
+    """
     settings: dict[str, Json] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": BOS,
@@ -242,6 +245,5 @@ def tokenizer_settings(unknown: str | None = None, reserve: Sequence[str] = ()) 
         "additional_special_tokens": [USER, ASSISTANT, END, *reserve],
         "clean_up_tokenization_spaces": False,
         "padding_side": "right",
-        "chat_template": CHAT_TEMPLATE,
     }
     return settings if unknown is None else settings | {"unk_token": unknown}

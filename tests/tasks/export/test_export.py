@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -308,6 +310,56 @@ def test_adapter_whose_base_is_gone_is_told_as_not_checked(adapted: Path, tmp_pa
     exported = export_model(adapted, tmp_path / "out", "float32", allow_pickle=False)
     assert found(exported.checks, "adapter, merged and not") is None
     assert "its base is no longer at" in exported.manifest.notes["adapter, merged and not"]
+
+
+def _without_weights(base: Path, adapter: Path) -> None:
+    (base / "model.safetensors").unlink()
+
+
+def _cut_weights(base: Path, adapter: Path) -> None:
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:200])
+
+
+def _wider(base: Path, adapter: Path) -> None:
+    save_folder(base, LanguageModel(replace(LLAMA, width=2 * LLAMA.width), tokenizer_size()), {})
+
+
+def _other_family(base: Path, adapter: Path) -> None:
+    save_folder(base, LanguageModel(ModelConfig("gpt2", layers=2, width=32, heads=4, context=24), tokenizer_size()), {})
+
+
+def _without_adapter(base: Path, adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").unlink()
+
+
+def _cut_adapter(base: Path, adapter: Path) -> None:
+    weights = adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:200])
+
+
+def _cut_settings(base: Path, adapter: Path) -> None:
+    settings = adapter / "adapter_config.json"
+    settings.write_text(settings.read_text()[:20])
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (_without_weights, r"base: no model.safetensors"),
+        (_cut_weights, r"base/model.safetensors: not a whole safetensors file"),
+        (_wider, r"base: trunk.\S+ has shape \[\d+(, \d+)?\], expected \[\d+(, \d+)?\]"),
+        (_other_family, r"base: a trunk of family gpt2, expected llama"),
+        (_without_adapter, r"adapter: not an adapter's folder, expected adapter_config.json and adapter_model.safetensors"),
+        (_cut_adapter, r"adapter: not an adapter's folder"),
+        (_cut_settings, r"adapter_config.json: not JSON"),
+    ],
+)
+def test_broken_adapter_or_base_is_refused_by_name(harm: Callable[[Path, Path], None], told: str, adapted: Path, tmp_path: Path) -> None:
+    harm(tmp_path / "base", adapted.parent / "adapter")
+    with pytest.raises(UserError, match=rf"(?s){told}.*\. Fix: "):
+        export_model(adapted, tmp_path / "out", "float32", allow_pickle=False)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("is_copy", [False, True], ids=["artifact", "copy"])

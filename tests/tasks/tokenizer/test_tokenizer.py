@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tokenizers import Tokenizer as RustTokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from tasks.artifacts import Corpus
 from tasks.documents import DOCUMENTS, TableWriter
 from tasks.errors import UserError
+from tasks.inference.folder_writing import write_tokenizer
+from tasks.inference.task_file import ModelTask
 from tasks.tokenizer.encoding import SPECIAL_TOKENS, encode_documents, load_tokenizer, open_encoder, special_ids
 from tasks.tokenizer.tokenizer import TokenizerConfig, existing_digests, train_tokenizer
 
@@ -82,13 +85,19 @@ def test_transformers_opens_it_and_encodes_alike(trained: Path, tokenizer: RustT
     assert (opened.bos_token, opened.eos_token, opened.pad_token) == ("<|bos|>", "<|eos|>", "<|pad|>")
 
 
-def test_chat_template_gives_the_rows_of_fine_tuning(trained: Path) -> None:
-    opened = AutoTokenizer.from_pretrained(trained)
-    messages = [{"role": "user", "content": "Hi"}]
+def test_chat_template_comes_with_a_model_that_learned_conversations_and_then_no_text_begins_twice(trained: Path, tmp_path: Path) -> None:
+    assert AutoTokenizer.from_pretrained(trained).chat_template is None
+    write_tokenizer(load_tokenizer(trained), trained, tmp_path, 16, None, is_pair=False)
+    assert AutoTokenizer.from_pretrained(tmp_path).chat_template is None
+    tuned = load_tokenizer(trained)
+    tuned.post_processor = TemplateProcessing(single="$A", pair="$A $B")  # as a tuning on instructions sets it
+    write_tokenizer(tuned, trained, tmp_path, 16, ModelTask("chat", "instruction", ()), is_pair=False)
+    opened, messages = AutoTokenizer.from_pretrained(tmp_path), [{"role": "user", "content": "Hi"}]
     asked = opened.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     answered = opened.apply_chat_template([*messages, {"role": "assistant", "content": "Ho"}], tokenize=False)
     assert asked == "<|bos|><|user|>Hi<|assistant|>"
     assert answered == "<|bos|><|user|>Hi<|assistant|>Ho<|end|>"
+    assert opened(answered)["input_ids"].count(opened.bos_token_id) == 1
 
 
 def test_quality_counts_each_language(trained: Path) -> None:
