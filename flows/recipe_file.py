@@ -12,9 +12,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from tasks.errors import UserError
-from tasks.settings import Json
+from tasks.settings import FROM_A_FILE, OWN_REVISION, Json
 
 Key = str | int
+MOST_VALUES = 100_000  # of a recipe: what an alias stands for counts wherever it is written
 AnySection = TypeVar("AnySection", bound=BaseModel)
 
 
@@ -68,9 +69,11 @@ def read_recipe(path: str, overrides: Sequence[str], what: str = "recipe") -> Re
         raise UserError(f"{path}:{line}: not YAML: {error.problem or error.context}.") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {error}") from error
+    except RecursionError:
+        raise UserError(f"{path}: brackets or sections lie too deep in one another to be read. Fix: close them.") from None
     if not isinstance(node, yaml.MappingNode):
         raise UserError(f"{path}: found {'nothing' if node is None else 'no mapping'}, expected sections such as ingest: …")
-    _note_lines(node, (), recipe)
+    _note_lines(node, (), recipe, ())
     recipe.values = _values(path, text)
     for override in overrides:
         _override(recipe, override)
@@ -90,7 +93,7 @@ def _values(path: str, text: str) -> dict[str, Json]:
 def checked(kind: type[AnySection], recipe: RecipeText) -> AnySection:
     """The recipe as `kind`; UserError with every fault, a line each."""
     try:
-        return kind.model_validate(recipe.values)
+        return kind.model_validate(recipe.values, context=FROM_A_FILE)
     except ValidationError as error:
         raise UserError("\n".join(_explain(kind, recipe, fault) for fault in error.errors())) from error
 
@@ -102,7 +105,15 @@ def _nearby(path: Path, what: str) -> str:
     return f" Did you mean {close[0]}?" if close else (f" There are: {', '.join(names)}." if names else "")
 
 
-def _note_lines(node: yaml.Node, keys: tuple[Key, ...], recipe: RecipeText) -> None:
+def _note_lines(node: yaml.Node, keys: tuple[Key, ...], recipe: RecipeText, around: tuple[yaml.Node, ...]) -> None:
+    """`around`: the nodes that hold this one. UserError for a key that stands twice, and for aliases that have no end."""
+    if any(node is outer for outer in around):
+        raise UserError(f"{recipe.where(keys)}: holds itself, by an alias. Fix: write the value out where the alias is.")
+    if len(recipe.lines) > MOST_VALUES:
+        raise UserError(
+            f"{recipe.where(keys)}: more than {MOST_VALUES:,} values with those that aliases stand for. Fix: write fewer of them."
+        )
+    inside = (*around, node)
     if isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
             here = (*keys, str(key_node.value))
@@ -111,11 +122,11 @@ def _note_lines(node: yaml.Node, keys: tuple[Key, ...], recipe: RecipeText) -> N
                 dotted = ".".join(map(str, here))
                 raise UserError(f"{recipe.place}:{line}: {dotted} stands twice (first in line {recipe.lines[here]}). Keep one.")
             recipe.lines[here] = line
-            _note_lines(value_node, here, recipe)
+            _note_lines(value_node, here, recipe, inside)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             recipe.lines[(*keys, index)] = item.start_mark.line + 1
-            _note_lines(item, (*keys, index), recipe)
+            _note_lines(item, (*keys, index), recipe, inside)
 
 
 def _override(recipe: RecipeText, text: str) -> None:
@@ -125,8 +136,8 @@ def _override(recipe: RecipeText, text: str) -> None:
     keys: tuple[Key, ...] = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
     try:
         parsed: Json = value if keys == ("workspace",) else yaml.load(value, Loader=RecipeLoader)  # a path is no YAML
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"--set {text}: the value is not YAML: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"--set {text[:200]}: the value is not YAML: {error}") from error
     holder: Json = recipe.values
     for depth, key in enumerate(keys[:-1]):
         holder = _step_into(holder, key, text, keys[: depth + 1])
@@ -157,6 +168,8 @@ def _step_into(holder: Json, key: Key, text: str, keys: Sequence[Key]) -> Json:
 
 def _explain(kind: type[BaseModel], recipe: RecipeText, fault: ErrorDetails) -> str:
     keys = _present(fault["loc"], recipe.values)
+    if fault["type"] == OWN_REVISION:
+        return f"{recipe.where((*keys, 'revision'))}: {fault['msg']}."
     where = recipe.where(keys)
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _known_keys(kind, fault["loc"][:-1])
@@ -210,7 +223,9 @@ def _known_keys(kind: object, loc: Sequence[Key]) -> list[str]:
         node = _schema_step(node, key, definitions)
     node = _resolve(node, definitions)
     properties = node.get("properties", {})
-    return sorted(properties) if isinstance(properties, dict) else []
+    return (
+        sorted(name for name in properties if name != "revision" or "const" not in properties[name]) if isinstance(properties, dict) else []
+    )
 
 
 def _schema_step(node: Mapping[str, object], key: Key, definitions: Mapping[str, Mapping[str, object]]) -> Mapping[str, object]:

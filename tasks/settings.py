@@ -3,10 +3,11 @@
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from tasks.errors import UserError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
 
 
+FROM_A_FILE = "a file of the user's"  # context of validation
+OWN_REVISION = "own_revision"  # kind of fault
 PLACEMENT = "is_placement"  # in the metadata of a dataclass's field: what Placement is to a section's
 
 
@@ -37,6 +40,16 @@ class Section(BaseModel):
     """A part of a recipe. Frozen; an unknown key is an error; field descriptions give units and bounds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _revision_is_not_asked(cls, values: object, info: ValidationInfo) -> object:
+        """Refuses the stage's own revision in a file of the user's: it follows the code, and a file that had it would go out of date."""
+        own = cls.model_fields.get("revision")
+        if info.context == FROM_A_FILE and own is not None and get_origin(own.annotation) is Literal:
+            if isinstance(values, dict) and "revision" in values:
+                raise PydanticCustomError(OWN_REVISION, "counted by Wordmill itself, not by files. Fix: delete the line")
+        return values
 
 
 def given_path(text: str | Path) -> Path:

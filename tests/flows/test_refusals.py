@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,19 @@ def closed_port() -> int:
         ("name: tiny\ningest", "name: tiny/small\ningest", 2, "name: found 'tiny/small'; string should match pattern"),
         ("shards: {context: 32}", "shards: {context: 32", 9, "not YAML: "),
         ("tokenizer:", "name: twice\ntokenizer:", 7, "name stands twice (first in line 2). Keep one."),
+        (
+            "examples: topics, steps: 4",
+            "examples: topics, revision: 1, steps: 4",
+            23,
+            "finetune.0.revision: counted by Wordmill itself, not by files. Fix: delete the line.",
+        ),
+        (
+            "kind: classification, source: {",
+            "kind: classification, revision: 2, source: {",
+            20,
+            "examples.0.revision: counted by Wordmill itself",
+        ),
+        ("heads: 2", "heads: &h [*h]", 9, "model.heads.0: holds itself, by an alias. Fix: write the value out where the alias is."),
     ],
 )
 def test_fault_in_a_recipe_is_named_with_its_line(
@@ -108,6 +122,8 @@ def test_fault_in_a_recipe_is_named_with_its_line(
         ("pretrain.steps.more=3", "--set pretrain.steps.more=3: pretrain.steps is a single value, it has no keys."),
         ("model.layers=[", "--set model.layers=[: the value is not YAML"),
         ("model.layer=4", "--set model.layer=4: model.layer: unknown key. Did you mean layers?"),
+        ("evaluate.revision=3", "--set evaluate.revision=3: evaluate.revision: counted by Wordmill itself"),
+        (f"model.layers={'[' * 3000}", "--set model.layers=[[["),
         ("pretrain.seed=-1", "--set pretrain.seed=-1: pretrain.seed: found -1; input should be greater than or equal to 0."),
     ],
 )
@@ -233,6 +249,27 @@ def test_unknown_model_is_refused_with_what_was_tried(command: Command, built: "
     said = command("generate", model, "The", "--workspace", str(built.workspace)).refusal()
     assert tried in said
     assert "wordmill run" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("suite: own\nrevision: 2\n", ":2: revision: counted by Wordmill itself, not by files. Fix: delete the line."),
+        ("suite: own\ntasks: &t [*t]\n", ":2: tasks.0: holds itself, by an alias."),
+        ("suite: own\ntasks: " + "[" * 3000 + "]" * 3000, ": brackets or sections lie too deep in one another to be read."),
+        (
+            "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in pairwise("abcdef")),
+            "more than 100,000 values with those that aliases stand for. Fix: write fewer",
+        ),
+    ],
+    ids=["revision", "endless", "deep", "multiplied"],
+)
+def test_suite_that_cannot_be_meant_is_refused(command: Command, tmp_path: Path, text: str, message: str) -> None:
+    suite = tmp_path / "own.yaml"
+    suite.write_text(text)
+    said = command("evaluate", "anything", "--suite", str(suite), "--workspace", str(tmp_path / "workspace")).refusal()
+    assert said.startswith(f"error: {suite}")
+    assert message in said
 
 
 def test_suite_with_an_unknown_key_is_refused(command: Command, built: "Built", tmp_path: Path) -> None:
