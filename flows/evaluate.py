@@ -9,7 +9,9 @@ from flows.runner.summaries import flattened
 from tasks.artifacts import Workspace
 from tasks.contracts import check_table
 from tasks.evaluate.evaluate import EvaluateConfig, score_model
+from tasks.export.model_card import find_artifact, read_origin
 from tasks.inference.saved_models import resolve_model
+from tasks.lineage.holdout import judged_apart
 from tasks.scores import OWN, ScoreRow, read_scores
 from tasks.settings import identity
 from tasks.tracking.address import require_answer, tracking_address
@@ -23,6 +25,7 @@ def score(model: str, suite: str, overrides: Sequence[str], workspace: Path) -> 
     address = tracking_address(None, opened)
     require_answer(address)
     folder = resolve_model(model, opened, address)
+    config = judged_apart(config, model, read_origin(find_artifact(folder, opened)).lineage)
     journal = Journal(opened.root / "journal", "evaluate", f"{model} on {config.suite}", {"wordmill.model": model})
     sender = start_sender(opened.root / "journal", address, opened.root / "mlartifacts")
     journal.params(journal.run, {"model": model, "folder": str(folder), **flattened(identity(config))})

@@ -33,23 +33,6 @@ EXAMPLE_SCORERS: dict[str, Scorer] = {  # kind of examples -> what scores a mode
 }
 
 
-def load_suite(path: Path) -> EvaluateConfig:
-    """A suite file (YAML). UserError naming the key that is wrong."""
-    import yaml
-    from pydantic import ValidationError
-
-    try:
-        return EvaluateConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such suite. Fix: name a file such as configs/suites/quick.yaml.") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML ({error}). Fix: see configs/suites/quick.yaml.") from error
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']}" for one in error.errors())
-        known = ", ".join(sorted(EvaluateConfig.model_fields))
-        raise UserError(f"{path}: {faults}. Known keys: {known}.") from error
-
-
 def look_inside(config: EvaluateConfig, subject: Subject, samples: Sequence[SampleText], is_chat: bool) -> list[Inside]:
     """The model at work on the first sample of each prompt; a masked one on the prompts themselves."""
     from model.nn.models import LanguageModel, MaskedLanguageModel

@@ -16,7 +16,7 @@ from tasks.artifacts import Corpus, PretrainedModel
 from tasks.contracts import check_table
 from tasks.documents import DOCUMENTS, TableWriter
 from tasks.errors import UserError
-from tasks.evaluate.evaluate import EvaluateConfig, evaluate, load_suite, score_model
+from tasks.evaluate.evaluate import EvaluateConfig, evaluate, score_model
 from tasks.evaluate.metrics import document_nats, unigram_nats
 from tasks.evaluate.suite import heldout_examples, heldout_texts
 from tasks.examples.rows import read_examples
@@ -142,22 +142,6 @@ def test_classifier_cannot_be_scored_in_bits_per_byte(uniform: PretrainedModel, 
     (folder / "tokenizer.json").write_bytes((uniform.path / "model" / "tokenizer.json").read_bytes())
     with pytest.raises(UserError, match="needs a model that writes, found a SequenceClassifier. Fix: the recipe that trains it"):
         score_model(EvaluateConfig(tasks=["bits_per_byte"]), folder, tmp_path, corpus=corpus.path)
-
-
-def test_suite_file_is_read_and_a_wrong_key_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "suite.yaml"
-    path.write_text("suite: small\ntasks: [samples]\n")
-    assert load_suite(path) == EvaluateConfig(suite="small", tasks=["samples"])
-    path.write_text("suit: small\n")
-    with pytest.raises(UserError, match=r"suite.yaml: suit: .*Known keys: .*suite"):
-        load_suite(path)
-    with pytest.raises(UserError, match="no such suite"):
-        load_suite(tmp_path / "missing.yaml")
-
-
-def test_quick_suite_of_the_repository_is_whole() -> None:
-    config = load_suite(Path(__file__).parents[3] / "configs" / "suites" / "quick.yaml")
-    assert config.documents == "python"
 
 
 def test_part_of_the_held_out_examples_is_said_to_be_a_part(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
