@@ -41,5 +41,5 @@ def score(model: str, suite: str, overrides: Sequence[str], workspace: Path) -> 
     finally:
         journal.end(journal.run, status)
         journal.close()
-        sender.drain()
+        sender.drain(journal.path)
     return rows

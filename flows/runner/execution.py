@@ -316,7 +316,8 @@ def may_retry(task: object, run: object, state: State[object]) -> bool:
     except (LostWorkers, OSError) as error:
         if not isinstance(error, LostWorkers) and machine_fault(error) is not None:
             return False
-        logger.warning("%s. It is tried again, at most %d times in all", str(error).splitlines()[0][:500], len(RETRY_SECONDS))
+        told = next(iter(str(error).splitlines()), type(error).__name__)[:500]
+        logger.warning("%s, which may pass: tried again, after %s seconds at most", told, ", ".join(f"{wait:g}" for wait in RETRY_SECONDS))
         return True
     except Exception:  # noqa: BLE001 - whatever else it was, it is reported by the task itself; here the answer is no
         return False

@@ -25,12 +25,13 @@ from flows.stages import Outcome
 from tasks.artifacts import Workspace
 from tasks.cluster import Launcher
 from tasks.corpus.select import DEFAULT_RULES
+from tasks.errors import UserError
 from tasks.executor.filetasks import FilesConfig, FileTasks
 from tasks.promotion.champion import Registry
 from tasks.report.facts import RunStory
 from tasks.scores import OWN, ScoreRow
 from tasks.settings import Json, identity
-from tasks.tracking.address import mlflow_problem, require_answer, tracking_address
+from tasks.tracking.address import may_pass, mlflow_problem, require_answer, tracking_address
 from tasks.tracking.journal import DRAIN_SECONDS, Journal, Sender, mlflow_run, read_bookmark, start_sender
 
 logger = logging.getLogger("wordmill")
@@ -56,7 +57,8 @@ def run_dag(
     def registry() -> Registry:
         problem = mlflow_problem(uri) if uri.startswith("http") else None
         if problem is not None:
-            raise ConnectionError(f"MLflow at {uri} {problem}; what was made is kept. Fix: start it, then run the recipe again")
+            fault = ConnectionError if may_pass(problem) else UserError
+            raise fault(f"MLflow at {uri} {problem}; what was made is kept. Fix: see that it answers, then run the recipe again")
         found = mlflow_run(journal.path, journal.run, seconds=90.0)
         if found is None:
             raise ConnectionError(
@@ -190,7 +192,7 @@ def run_tags(flow_name: str) -> dict[str, str]:
 
 def report_unsent(sender: Sender, journal: Journal, uri: str, seconds: float) -> None:
     """Say so when MLflow did not take everything."""
-    left = sender.drain(seconds)
+    left = sender.drain(journal.path, seconds)
     if journal.refused.exists():
         why = read_bookmark(journal.path).refused.get(journal.run)
         told = "" if why is None else f": {why.rstrip('.')}"

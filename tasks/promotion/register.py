@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.artifacts import FinetunedModel, PretrainedModel, Report, Scores
+from tasks.errors import UserError
 from tasks.examples.kinds.kind import Kind
 from tasks.inference.saved_models import example_prompt
 from tasks.ledger import Ledger, StageOutcome
@@ -15,7 +16,11 @@ from tasks.promotion.gate import RegisterConfig, Standing, decide, standing
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
+    from requests import HTTPError
+
+PASSING, REFUSED = (408, 429), (401, 403)  # HTTP's: time-out, too many requests; no or another password
 
 
 def challenger_name(name: str, tuning: str, kind: Kind) -> str:
@@ -44,10 +49,12 @@ def register_model(
     """Log the model to its run, register a version with tags that lead back, move the alias if it is better.
 
     `rival` holds the champion's scores on the same suite, where the flow measured them; else the champion's tags do.
-    A model that was registered before (same fingerprint) keeps its version.
+    A model that was registered before (same fingerprint) keeps its version. UserError for what MLflow refuses, ConnectionError
+    for what may pass.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
+    from requests import HTTPError
 
     client = mlflow.MlflowClient(registry.uri, registry.uri)
     mine = standing(scores, config.metric)
@@ -61,12 +68,27 @@ def register_model(
                 client.set_model_version_tag(config.name, version, key, value)
             if promoted:
                 client.set_registered_model_alias(config.name, CHAMPION, version)
-        except MlflowException as error:
-            raise ConnectionError(f"register: MLflow at {registry.uri}: {str(error)[:500]}") from error
+        except (MlflowException, HTTPError) as error:
+            raise _told(error, f"register: {config.name}: MLflow at {registry.uri}") from error
     alias = f"models:/{config.name}@{CHAMPION}" if promoted else f"models:/{config.name}/{version}"
     notes = {"name": config.name, "version": version, "uri": alias, "promoted": str(promoted).lower(), "why": why}
     (out / "registered.json").write_text(json.dumps(notes, indent=1, ensure_ascii=False) + "\n")
     return StageOutcome(Ledger(rows_out=1), figures={config.metric: mine.value, "promoted": float(promoted)}, notes=notes)
+
+
+def _told(error: "MlflowException | HTTPError", place: str) -> UserError | ConnectionError:
+    """What MLflow refused is final; too many requests, a broken server and a broken connection are tried again."""
+    from requests import HTTPError
+
+    status = error.response.status_code if isinstance(error, HTTPError) else error.get_http_status_code()
+    words = next(iter(str(error).splitlines()), type(error).__name__)[:500].rstrip(".")
+    if not 400 <= status < 500 or status in PASSING:
+        return ConnectionError(f"{place} did not take it ({words}); what was made is kept. Fix: see that it answers, then run again")
+    if status in REFUSED:
+        fix = "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of one who may register models, then run again"
+    else:
+        fix = "put right what it names, or give the recipe another name, then run again"
+    return UserError(f"{place} refused it ({words}); what was made is kept. Fix: {fix}.")
 
 
 def read_standing(champion: "ModelVersion | None") -> Standing | None:

@@ -12,6 +12,7 @@ from tasks.artifacts import Workspace
 from tasks.errors import UserError
 
 PASSWORD = Path("services") / "auth"  # in a workspace, mode 0600: "user:password" of the servers of `make up`
+NO_ANSWER = "does not answer"
 SERVER = Path("services") / "mlflow.json"  # in a workspace, while they run
 
 
@@ -101,6 +102,11 @@ def mlflow_problem(address: str) -> str | None:
     return silent(f"{address.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1", authorization)
 
 
+def may_pass(problem: str) -> bool:
+    """Whether such a problem passes by itself: a server that refuses us goes on refusing."""
+    return problem.startswith(NO_ANSWER)
+
+
 def basic(pair: str) -> str:
     """The Authorization header of "user:password"."""
     return f"Basic {base64.b64encode(pair.encode()).decode()}"
@@ -115,7 +121,7 @@ def silent(url: str, authorization: str | None = None) -> str | None:
             return f"does not take requests for the host {urlsplit(url).hostname} (403; its option --allowed-hosts says which it takes)"
         if error.code in (401, 403):
             return f"refuses {'us without a password' if authorization is None else 'this password'} ({error.code} {error.reason})"
-        return None if error.code < 500 else f"does not answer ({error.code} {error.reason})"
+        return None if error.code < 500 else f"{NO_ANSWER} ({error.code} {error.reason})"
     except (URLError, TimeoutError, ConnectionError, ValueError) as error:
-        return f"does not answer ({getattr(error, 'reason', error)})"
+        return f"{NO_ANSWER} ({getattr(error, 'reason', error)})"
     return None

@@ -21,6 +21,7 @@ from filelock import FileLock
 from tasks.errors import UserError
 
 DRAIN_SECONDS = 20.0  # how long the end of a run waits for the sender before it leaves the rest to the next run
+OTHERS_SECONDS = 3.0  # of that, for journals of other runs
 
 
 class Journal:
@@ -133,13 +134,16 @@ class Sender:
     process: subprocess.Popen[bytes]
     folder: Path
 
-    def drain(self, seconds: float = DRAIN_SECONDS) -> int:
-        """Wait until everything is sent, at most `seconds`. Returns how many entries are still unsent.
+    def drain(self, own: Path, seconds: float = DRAIN_SECONDS) -> int:
+        """Wait until the journal `own` is sent, at most `seconds`, and then for the others, at most OTHERS_SECONDS.
 
-        The sender ends when its journals are closed, or with this process: another run may still need it until then.
+        Returns how many entries of all of them are still unsent. The sender ends when its journals are closed, or with this
+        process: another run may still need it until then.
         """
-        deadline = time.monotonic() + seconds
+        deadline, is_sent = time.monotonic() + seconds, False
         while unsent_entries(self.folder) and self.process.poll() is None:
+            if not is_sent and not pending(own):
+                deadline, is_sent = min(deadline, time.monotonic() + OTHERS_SECONDS), True
             if time.monotonic() >= deadline:
                 self.process.terminate()
                 break

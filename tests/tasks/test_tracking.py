@@ -19,8 +19,19 @@ from mlflow.exceptions import RestException
 
 from tasks.artifacts import Workspace
 from tasks.errors import UserError, machine_fault
+from tasks.tracking import journal as journal_module
 from tasks.tracking.address import registry_name, require_answer, tracking_address
-from tasks.tracking.journal import Bookmark, Journal, mlflow_run, pending, read_bookmark, start_sender, unsent_entries, write_bookmark
+from tasks.tracking.journal import (
+    Bookmark,
+    Journal,
+    Sender,
+    mlflow_run,
+    pending,
+    read_bookmark,
+    start_sender,
+    unsent_entries,
+    write_bookmark,
+)
 from tasks.tracking.sender import send, send_all
 
 ROOT = Path(__file__).parents[2]
@@ -148,15 +159,30 @@ def test_end_of_a_run_does_not_wait_for_another_and_its_sender_is_relieved(tmp_p
     first, second = Journal(folder, "experiment", "first", {}), Journal(folder, "experiment", "second", {})
     sender = start_sender(folder, uri, tmp_path)
     first.close()
-    assert sender.drain(seconds=200) == 0
+    assert sender.drain(first.path, seconds=200) == 0
     assert sender.process.poll() is None
     relief = start_sender(folder, uri, tmp_path)
     sender.process.kill()  # as it ends with the first run
     sender.process.wait()
     second.metrics(second.run, {"loss": 1.0})
     second.close()
-    assert relief.drain(seconds=200) == 0
+    assert relief.drain(second.path, seconds=200) == 0
     assert points(MlflowClient(uri), read_bookmark(second.path).runs[second.run], "loss") == [(0, 1.0)]
+
+
+def test_stuck_journal_of_another_run_delays_the_end_of_this_one_by_seconds_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "OTHERS_SECONDS", 0.3)
+    folder = tmp_path / "journal"
+    own, stuck = Journal(folder, "experiment", "own", {}), Journal(folder, "experiment", "stuck", {})
+    own.close()
+    idle = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])  # a stand-in for a sender that gets nowhere
+    write_bookmark(own.path, Bookmark(own.path.stat().st_size, {}))
+    started = time.monotonic()
+    assert Sender(idle, folder).drain(own.path, seconds=30) == len(pending(stuck.path)) == 1
+    assert time.monotonic() - started < 5
+    assert idle.wait(timeout=10) != 0
 
 
 class Refusing(MlflowClient):
@@ -383,9 +409,9 @@ def test_figures_written_while_the_server_is_dead_are_sent_once_it_is_back(serve
     journal.end(child, "FINISHED")
     journal.close()
     assert unsent_entries(folder) >= 302
-    assert sender.drain(seconds=0.1) >= 302
+    assert sender.drain(journal.path, seconds=0.1) >= 302
     server.start()
-    assert start_sender(folder, server.uri, folder / "artifacts").drain(seconds=100) == 0
+    assert start_sender(folder, server.uri, folder / "artifacts").drain(journal.path, seconds=100) == 0
     client = MlflowClient(server.uri)
     run = read_bookmark(journal.path).runs[child]
     assert points(client, run, "loss") == [(step, step / 7) for step in range(600)]

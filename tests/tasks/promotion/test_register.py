@@ -1,8 +1,11 @@
 """The gate of the champion alias: its rule, and what it does in a registry."""
 
+import json
+from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 
 import pytest
 from mlflow import MlflowClient
@@ -187,3 +190,81 @@ def test_champion_whose_files_are_gone_is_told_with_version_and_place(tmp_path: 
     register(tmp_path, registry, "gone", "1111", 2.0)
     with pytest.raises(UserError, match=r"version 1 of 'gone' is registered at .*, but its files, stored at .*, cannot be had"):
         fetch_champion(ChampionConfig(uri="models:/gone@champion"), tmp_path / "out", registry)
+
+
+class FakeMlflow(ThreadingHTTPServer):
+    """A stand-in for an MLflow server: an empty registry that answers a new name with `status` and `body`."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(("127.0.0.1", 0), FakeAnswers)
+        self.status, self.body, self.asked = status, body, 0
+
+
+class FakeAnswers(BaseHTTPRequestHandler):
+    """What it says to each request."""
+
+    def do_GET(self) -> None:
+        is_alias = "alias" in self.path
+        self.answer(404 if is_alias else 200, json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none"} if is_alias else {}))
+
+    def do_POST(self) -> None:
+        assert isinstance(self.server, FakeMlflow)
+        self.server.asked += 1
+        self.answer(self.server.status, self.server.body)
+
+    def answer(self, status: int, body: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def fake(request: pytest.FixtureRequest) -> Iterator[FakeMlflow]:
+    server = FakeMlflow(*request.param)
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def said(code: str) -> str:
+    return json.dumps({"error_code": code, "message": "its own words\nand more"})
+
+
+@pytest.mark.parametrize(
+    ("fake", "kind", "told"),
+    [
+        (
+            (400, said("INVALID_PARAMETER_VALUE")),
+            UserError,
+            "refused it (INVALID_PARAMETER_VALUE: its own words); what was made is kept. Fix",
+        ),
+        ((400, said("RESOURCE_ALREADY_EXISTS")), UserError, "RESOURCE_ALREADY_EXISTS: its own words"),
+        ((403, said("PERMISSION_DENIED")), UserError, "Fix: give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of one who may"),
+        ((403, "Permission denied"), UserError, "Fix: give MLFLOW_TRACKING_USERNAME"),
+        ((401, "You are not authenticated"), UserError, "Fix: give MLFLOW_TRACKING_USERNAME"),
+        ((429, said("REQUEST_LIMIT_EXCEEDED")), ConnectionError, "did not take it"),
+        ((503, said("TEMPORARILY_UNAVAILABLE")), ConnectionError, "did not take it"),
+        ((500, "broken"), ConnectionError, "did not take it"),
+    ],
+    indirect=["fake"],
+    ids=lambda value: str(value)[:40],
+)
+def test_refusal_by_mlflow_is_final_and_told_in_a_line_and_what_may_pass_is_not(
+    fake: FakeMlflow, kind: type[Exception], told: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    there = replace(registry, uri=f"http://127.0.0.1:{fake.server_port}")
+    model, report = PretrainedModel(str(tmp_path), "a" * 16), Report(str(tmp_path), "b" * 16)
+    with pytest.raises(kind) as refused:
+        register_model(
+            Registration(RegisterConfig(), "tiny", "bits_per_byte"), model, scores(tmp_path, "c" * 16, 2.0), report, tmp_path, there
+        )
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).startswith("register: tiny: MLflow at http://127.0.0.1:")
+    assert fake.asked == 1
