@@ -64,18 +64,18 @@ class _CutAtWords:
         text.split(cut)
 
 
-def _cut_at(part: "tokenizers.NormalizedString", borders: list[int]) -> "list[tokenizers.NormalizedString]":
-    """The part cut at borders of the original, the middle one first: each slice copies."""
+def _cut_at(part: "tokenizers.NormalizedString", borders: Sequence[int], passed: int = 0) -> "list[tokenizers.NormalizedString]":
+    """The part, which begins at `passed`, cut at borders of the original, the middle one first: each slice copies."""
     if not borders:
         return [part]
     middle, size = len(borders) // 2, len(part.normalized)
-    place = _place(part, borders[middle])
-    left, right = (part.slice(span) if span[0] < span[1] else None for span in ((0, place), (place, size)))
-    passed = len(part.original) - (0 if right is None else len(right.original))
-    return [
-        *([] if left is None else _cut_at(left, borders[:middle])),
-        *([] if right is None else _cut_at(right, [border - passed for border in borders[middle + 1 :]])),
-    ]
+    place = _place(part, borders[middle] - passed)
+    left = part.slice((0, place)) if place else None
+    right = part.slice((place, size)) if place < size else None
+    found = [] if left is None else _cut_at(left, borders[:middle], passed)
+    if right is not None:
+        found += _cut_at(right, borders[middle + 1 :], passed + len(part.original) - len(right.original))
+    return found
 
 
 def _place(part: "tokenizers.NormalizedString", border: int) -> int:
@@ -86,4 +86,7 @@ def _place(part: "tokenizers.NormalizedString", border: int) -> int:
         rest = part.slice((at, size))
         return original - (0 if rest is None else len(rest.original))
 
+    guess = border + size - original  # right where normalisation only put something before the text, or letter for letter
+    if 0 < guess < size and begins(guess - 1) < border <= begins(guess):
+        return guess
     return bisect_left(range(size), border, key=begins)
