@@ -48,8 +48,11 @@ def python_holdouts(lineage: Sequence[Node]) -> frozenset[HeldOut]:
     has_documents = any(_reads_python(node) for node in lineage if node.stage == "ingest")
     for node in lineage:
         if (node.stage == "decontaminate" and has_documents) or (node.stage == "examples" and _reads_python(node)):
-            seed = node.config["seed" if node.stage == "examples" else "heldout_seed"]
-            found.add(HeldOut.model_validate({"share": node.config["heldout_share"], "seed": seed}))
+            told = {
+                "share": node.config.get("heldout_share"),
+                "seed": node.config.get("seed" if node.stage == "examples" else "heldout_seed"),
+            }
+            found.add(HeldOut.model_validate({name: value for name, value in told.items() if value is not None}))  # early ones had none
     return frozenset(found)
 
 

@@ -12,7 +12,8 @@ from tasks.evaluate.suite import EvaluateConfig
 from tasks.ledger import Ledger, StageOutcome
 from tasks.lineage import holdout
 from tasks.lineage.artifact_graph import Node
-from tasks.lineage.holdout import judged_apart
+from tasks.lineage.holdout import judged_apart, python_holdouts
+from tasks.sampling import HeldOut
 from tasks.settings import Json
 
 SUITE = EvaluateConfig(documents="python")
@@ -83,6 +84,13 @@ def test_model_from_elsewhere_or_of_another_python_is_told_of(tmp_path: Path, sa
     assert "what m was trained on is not known here" in said.text
     judged_apart(SUITE, "m", corpus(tmp_path, 0.4, 7, digest="e" * 64))
     assert "m learned from the modules of another Python than this one" in said.text
+
+
+def test_early_artifact_that_names_no_hold_out_had_the_one_that_is_the_default(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
+    early = [node(tmp_path, "ingest", {"sources": [{"kind": "python"}]}), node(tmp_path, "decontaminate", {"seed": 1})]
+    assert python_holdouts(early) == {HeldOut()}
+    assert judged_apart(SUITE, "m", early) == SUITE
+    assert "learned from" not in said.text
 
 
 def test_model_of_other_text_is_judged_as_the_suite_says(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
