@@ -80,7 +80,10 @@ def _told(error: "MlflowException | HTTPError", place: str) -> UserError | Conne
     """What MLflow refused is final; too many requests, a broken server and a broken connection are tried again."""
     from requests import HTTPError
 
-    status = error.response.status_code if isinstance(error, HTTPError) else error.get_http_status_code()
+    if isinstance(error, HTTPError):  # of the model's files
+        status = 500 if error.response is None else error.response.status_code
+    else:
+        status = error.get_http_status_code()
     words = next(iter(str(error).splitlines()), type(error).__name__)[:500].rstrip(".")
     if not 400 <= status < 500 or status in PASSING:
         return ConnectionError(f"{place} did not take it ({words}); what was made is kept. Fix: see that it answers, then run again")

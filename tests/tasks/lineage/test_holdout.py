@@ -88,7 +88,7 @@ def test_model_from_elsewhere_or_of_another_python_is_told_of(tmp_path: Path, sa
 
 def test_early_artifact_that_names_no_hold_out_had_the_one_that_is_the_default(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
     early = [node(tmp_path, "ingest", {"sources": [{"kind": "python"}]}), node(tmp_path, "decontaminate", {"seed": 1})]
-    assert python_holdouts(early) == {HeldOut()}
+    assert list(python_holdouts(early)) == [HeldOut()]
     assert judged_apart(SUITE, "m", early) == SUITE
     assert "learned from" not in said.text
 
