@@ -246,18 +246,30 @@ def told_defaults(config: SelectConfig, ledger: Ledger) -> str:
     if "presets" in config.model_fields_set:
         return ""
     own = {bound.reason for bound in bounds_of([], config.rules)}
-    told = [
-        f"{bound.reason} ({bound.threshold:g}) dropped {ledger.dropped[bound.reason]:,} of {ledger.rows_in:,} documents "
-        f"({ledger.dropped[bound.reason] / ledger.rows_in:.0%})"
+    much = [
+        bound
         for bound in bounds_of(config.presets, [])
         if bound.reason not in own and ledger.dropped.get(bound.reason, 0) > TOLD_SHARE * ledger.rows_in
     ]
-    if not told:
+    if not much:
         return ""
+    told = [
+        f"{bound.reason} ({bound.threshold:g}) dropped {ledger.dropped[bound.reason]:,} of {ledger.rows_in:,} documents "
+        f"({ledger.dropped[bound.reason] / ledger.rows_in:.0%})"
+        for bound in much
+    ]
     return (
-        f"select: by default {'; '.join(told)}. To set another bound: clean.select.rules=[{{column: …, min: …}}]; "
-        "to leave a rule out: clean.select.off=[…]; to say that it is meant: clean.select.presets=[basic]."
+        f"select: by default {'; '.join(told)}. To set another bound: clean.select.rules=[{', '.join(map(_spelled, much))}]; "
+        f"to leave it out: clean.select.off=[{', '.join(bound.reason for bound in much)}]; "
+        "to say that it is meant: clean.select.presets=[basic]."
     )
+
+
+def _spelled(bound: Bound) -> str:
+    """The rule that takes a bound's place, as a recipe has it."""
+    side = "min" if bound.is_minimum else "max"
+    name = "" if bound.reason == f"{side}_{bound.rule.column}" else f"name: {bound.reason}, "
+    return f"{{{name}column: {bound.rule.column}, {side}: …}}"
 
 
 def _check_some_left(config: SelectConfig, ledger: Ledger) -> None:
@@ -273,8 +285,8 @@ def _check_some_left(config: SelectConfig, ledger: Ledger) -> None:
     if bound is not None:
         shown = f" ({bound.threshold:g})"
         fix = (
-            f"{'lower' if bound.is_minimum else 'raise'} it with clean.select.rules=[{{column: {bound.rule.column}, "
-            f"{'min' if bound.is_minimum else 'max'}: …}}], or leave it out with clean.select.off=[{reason}]"
+            f"{'lower' if bound.is_minimum else 'raise'} it with clean.select.rules=[{_spelled(bound)}], "
+            f"or leave it out with clean.select.off=[{reason}]"
         )
     elif reason != "languages":
         fix = "check the sources: they hold no text"

@@ -10,6 +10,7 @@ from tasks.kernels.characters import HAN_RANGES, LAST_KNOWN
 
 OTHER, SPACE, NEWLINE, LATIN, HAN, KANA, HANGUL, CYRILLIC, ARABIC, LETTER, DIGIT, PUNCTUATION, SYMBOL = range(13)
 CLASSES = 13
+EAST_WEIGHT = 4  # Latin letters that say as much as one character of Han, kana or Hangul
 SPACELESS, SPACELESS_MARK = 13, 14  # of unit_table alone: a letter of a script without spaces, and a mark on one
 _WITHOUT_SPACES = (  # Thai and Lao, Burmese, Khmer, Tai, Yi, Balinese, Javanese; Tibetan parts its syllables by points
     *((0xE01, 0xEDF), (0x1000, 0x109F), (0x1780, 0x17DD), (0x1950, 0x19DF), (0x1A20, 0x1AAD), (0x1B05, 0x1B4C), (0xA000, 0xA48C)),

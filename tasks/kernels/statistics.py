@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tasks.kernels.character_classes import (
     CLASSES,
     DIGIT,
+    EAST_WEIGHT,
     HAN,
     HANGUL,
     KANA,
@@ -43,7 +44,7 @@ LONG_WORD = 1000  # code points; C4
 C4_MIN_WORDS = 3
 LONGEST_STOP = 4  # code points of the longest English stop word
 
-(C_BYTES, C_CHARS, C_WORDS, C_LINES, C_PARAGRAPHS, C_STOP_EN, C_STOP_ZH, C_HAN, C_SENTENCES, C_BRACKETS, C_LOREM,
+(C_BYTES, C_CHARS, C_LENGTH, C_WORDS, C_LINES, C_PARAGRAPHS, C_STOP_EN, C_STOP_ZH, C_HAN, C_SENTENCES, C_BRACKETS, C_LOREM,
  C_REPLACED) = range(len(COUNTS))  # fmt: skip
 (S_WORD_CHARS, S_HASH, S_ELLIPSIS, S_BULLET, S_ELLIPSIS_LINES, S_ALPHA, S_DUP_LINES, S_DUP_LINE_CHARS, S_DUP_PARAGRAPHS,
  S_DUP_PARAGRAPH_CHARS, S_TOP2, S_TOP3, S_TOP4, S_DUP5, S_DUP6, S_DUP7, S_DUP8, S_DUP9, S_DUP10, S_PUNCTUATED, S_SHORT,
@@ -431,6 +432,7 @@ def _scan(data: Bytes, start: int, end: int, lookup: Lookup, room: Room, counts:
             letter_total += kinds[kind]
     counts[C_BYTES] = end - start
     counts[C_CHARS] = chars
+    counts[C_LENGTH] = chars + (EAST_WEIGHT - 1) * (kinds[HAN] + kinds[KANA] + kinds[HANGUL])
     counts[C_WORDS] = n_words
     counts[C_LINES] = n_lines
     counts[C_PARAGRAPHS] = n_paragraphs

@@ -3,6 +3,7 @@
 COUNTS = {
     "bytes": "UTF-8 bytes",
     "chars": "code points",
+    "length": "code points, where a character of Han, kana or Hangul counts four: what it takes to say as much in Latin letters",
     "words": "words: runs between white space, each Han or kana character one by itself",
     "lines": "lines that are not blank",
     "paragraphs": "paragraphs, parted by empty lines",

@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tasks.corpus.select import DEFAULT_RULES
 from tasks.ledger import StageOutcome
 from tasks.report import charts, wording
 from tasks.report.batches import batch_charts, batches_told
@@ -37,7 +38,7 @@ LINK_SCHEMES = ("https://", "http://")
 class ReportConfig(Section):
     """What the page shows, and how much of it."""
 
-    revision: Literal[3] = 3
+    revision: Literal[4] = 4
     currency_per_hour: float = Field(default=0.0, ge=0, description="Price of an hour of this machine, wall time; 0: no cost shown")
     currency: str = Field(default="USD", min_length=1, max_length=8, description="Unit of currency_per_hour, as shown")
     samples: int = Field(default=12, ge=0, le=200, description="Generations shown at most")
@@ -248,6 +249,7 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
         tiles=tiles(config, story),
         charts=drawn,
         corpus=wording.corpus_stages(story.stages),
+        defaults=[stage.notes[DEFAULT_RULES] for stage in story.stages if DEFAULT_RULES in stage.notes],
         mixture=mixture_table(story.mixture),
         fit=[(title(row.tokenizer), row) for row in fit_table(story.tokenizer.table if story.tokenizer else ())],
         packing=[(row, fill_text(row)) for row in story.packing],

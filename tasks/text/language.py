@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from tasks.kernels.character_classes import EAST_WEIGHT
 from tasks.kernels.characters import code_points
 from tasks.settings import Section
 
@@ -24,7 +25,6 @@ WORD_CHARS = 480  # of a text, for the test by common words
 SAMPLE_CHARS = 2_000  # the model reads 3 MB/s; more text makes it no better
 RUNS = 4
 COUNTED_CHARS = 32_768  # of a text, when its scripts have to be counted here
-HAN_WEIGHT = 4  # Latin letters that say as much as one Han character
 HAN_SHARE = 0.2  # of letters: from here on a text is Chinese or Japanese
 KANA_SHARE = 0.15  # of Han and kana: from here on Japanese, which has 0.3 and more
 SURE_LETTERS = 4  # enough where the script alone tells
@@ -154,7 +154,7 @@ def _detect(text: str, row: list[int], config: LanguageConfig) -> Detected:
         return Detected("code", 1.0, False)
     if "```" in text and (prose := "\n".join(text.split("```")[::2])) != text:
         counts: list[int] = count_scripts([prose])[0].tolist()
-        if sum(counts) + (HAN_WEIGHT - 1) * counts[HAN] >= config.min_letters:
+        if sum(counts) + (EAST_WEIGHT - 1) * counts[HAN] >= config.min_letters:
             return _detect_prose(prose, counts, config)._replace(is_mixed=mixed)
     return _detect_prose(text, row, config)._replace(is_mixed=mixed)
 
@@ -200,8 +200,8 @@ def _by_model(sample: str, script: int) -> tuple[str, float]:
 
 
 def _is_mixed(row: list[int], share: float) -> bool:
-    weights = sorted((count * (HAN_WEIGHT if index in (HAN, KANA, HANGUL) else 1) for index, count in enumerate(row)))
-    east = HAN_WEIGHT * (row[HAN] + row[KANA])
+    weights = sorted((count * (EAST_WEIGHT if index in (HAN, KANA, HANGUL) else 1) for index, count in enumerate(row)))
+    east = EAST_WEIGHT * (row[HAN] + row[KANA])
     second = min(east, row[LATIN]) if row[KANA] else weights[-2]
     return second >= share * sum(weights) and second > 0
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -104,7 +105,7 @@ def test_the_first_broken_rule_is_the_reason_and_its_figure_is_kept():
 
 def test_presets_come_before_rules():
     select = config(presets=["basic"], rules=[{"column": "words", "min": 100}])
-    assert reasons(select, {"chars": 19, "words": 1}) == ["min_chars"]
+    assert reasons(select, {"length": 19, "words": 1}) == ["min_chars"]
 
 
 def test_a_rule_with_an_earlier_reason_takes_its_place():
@@ -115,7 +116,7 @@ def test_a_rule_with_an_earlier_reason_takes_its_place():
 
 def test_rules_that_are_off_drop_nothing():
     select = config(presets=["basic"], off=["min_chars"])
-    assert reasons(select, {"chars": 50}, {"chars": 2e6}) == [None, "max_chars"]
+    assert reasons(select, {"length": 5}, {"chars": 2e6}) == [None, "max_chars"]
 
 
 def test_rules_look_at_their_languages_and_sources_alone():
@@ -168,7 +169,7 @@ def test_a_changed_preset_is_a_changed_input():
 @pytest.mark.parametrize(
     ("dropped", "message"),
     [
-        ({"min_chars": 7, "max_chars": 1}, "lower it with clean.select.rules=[{column: chars, min: …}]"),
+        ({"min_chars": 7, "max_chars": 1}, "lower it with clean.select.rules=[{name: min_chars, column: length, min: …}], or leave"),
         ({"max_symbol_share": 8}, "raise it with clean.select.rules=[{column: symbol_share, max: …}]"),
         ({"max_symbol_share": 8}, "clean.select.off=[max_symbol_share]"),
         ({"languages": 8}, "add to clean.select.languages (en)"),
@@ -339,13 +340,56 @@ def test_published_filters_decide_alike_on_shuffled_words(words: list[str]):
 def test_a_rule_that_nobody_asked_for_is_told_when_it_drops_over_a_tenth():
     ledger = Ledger(rows_in=20, rows_out=15, dropped={"min_chars": 4, "max_chars": 1})
     told = told_defaults(SelectConfig(), ledger)
-    assert told.startswith("select: by default min_chars (20) dropped 4 of 20 documents (20%). To set another bound: clean.select.rules=")
-    assert "max_chars" not in told
+    assert told == (
+        "select: by default min_chars (20) dropped 4 of 20 documents (20%). "
+        "To set another bound: clean.select.rules=[{name: min_chars, column: length, min: …}]; "
+        "to leave it out: clean.select.off=[min_chars]; to say that it is meant: clean.select.presets=[basic]."
+    )
     assert told_defaults(config(presets=["basic"]), ledger) == ""
     assert told_defaults(SelectConfig.model_validate({"rules": [{"column": "chars", "min": 30}]}), ledger) == ""
 
 
-def test_headlines_and_short_reviews_in_chinese_are_kept_by_default():
-    texts = {"en": "Council votes to reopen the river bridge", "zh": "房间很干净，早餐也不错，下次还会再来住，位置方便。"}
-    for language, text in texts.items():
-        assert reasons(SelectConfig(), {"chars": len(text), "language": language}) == [None]
+@pytest.mark.parametrize(
+    ("text", "is_kept"),
+    [
+        ("Council reopens bridge", True),
+        ("Good rooms.", False),
+        ("旧桥今日重新开放", True),
+        ("房间很干净", True),
+        ("不错，好", False),
+        ("五号线明日起停运 iPhone", True),
+        ("よい部屋でした", True),
+        ("방이 깨끗해요", True),
+        ("สะพานเปิดอีกครั้งวันนี้", True),
+        ("สวัสดี", False),
+    ],
+)
+def test_what_is_too_short_by_default_is_so_in_every_script(text: str, is_kept: bool):
+    counts, _ = measure(*text_buffers(pa.array([text], pa.large_string())))
+    row = dict(zip(COUNTS, counts[0].tolist(), strict=True))
+    assert reasons(SelectConfig(), row) == [None if is_kept else "min_chars"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rules": [{"column": "chars", "min": 50}]},
+        {"rules": [{"name": "min_chars", "column": "words", "min": 50}]},
+        {"rules": [{"column": "chars", "min": 50, "max": 90}]},
+    ],
+)
+def test_a_recipe_sets_its_own_least_length(settings: dict[str, object]):
+    select = SelectConfig.model_validate(settings)
+    rows = [{"length": 5, "chars": 50, "words": 50}, {"length": 90, "chars": 49, "words": 49}]
+    assert reasons(select, *rows) == [None, "min_chars"]
+
+
+@pytest.mark.parametrize("preset", ["basic", "gopher"])
+def test_the_rule_that_a_message_names_takes_the_place_of_the_one_it_is_about(preset: PresetName):
+    for bound in bounds_of([preset], []):
+        with pytest.raises(UserError) as refused:
+            _check_some_left(config(presets=[preset]), Ledger(rows_in=8, dropped={bound.reason: 8}))
+        (spelled,) = re.findall(r"rules=\[(\{.*?\})\]", str(refused.value))
+        mended = config(presets=[preset], rules=[yaml.safe_load(spelled.replace("…", "7"))])
+        assert [found.threshold for found in bounds_of(mended.presets, mended.rules) if found.reason == bound.reason] == [7]
+        assert len(bounds_of(mended.presets, mended.rules)) == len(bounds_of([preset], []))

@@ -152,6 +152,7 @@ def figures(text: str) -> dict[str, float]:
     return {
         "bytes": len(text.encode()),
         "chars": len(text),
+        "length": len(text) + 3 * (kinds["han"] + kinds["kana"] + kinds["hangul"]),
         "words": len(words),
         "lines": len(lines),
         "paragraphs": len(paragraphs),

@@ -125,6 +125,7 @@ def test_a_chinese_text_by_hand():
     text = "我的猫在家。\n我的猫在家。\n他们说：“好！”然后走了。GPT也好"
     found = measured([text])[0]
     assert found["chars"] == 6 + 1 + 6 + 1 + 18
+    assert found["length"] == 32 + 3 * 20
     assert found["bytes"] == 27 * 3 + len("GPT\n\n")
     # Each Han character is a word, and so are 。 (twice), ：“, ！” and 。GPT.
     assert found["words"] == 6 + 6 + 13

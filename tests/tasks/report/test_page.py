@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tasks.report.facts import RunStory
 from tasks.report.markup import visible
 from tests.curve_points import point
-from tests.tasks.report.stories import SCORES, make_stages, page_of
+from tests.tasks.report.stories import SCORES, make_corpus_story, make_stages, page_of
 
 
 def test_run_without_any_stage_still_gives_a_page(tmp_path: Path) -> None:
@@ -54,6 +54,16 @@ def test_numbers_that_are_missing_are_dashes(story: RunStory, tmp_path: Path) ->
     assert data is not None
     json.loads(data[1], parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert '<td class="number">–</td>' in page
+
+
+def test_what_a_default_dropped_is_told_where_the_text_is_shown(tmp_path: Path) -> None:
+    story = make_corpus_story()
+    told = "select: by default min_chars (20) dropped 4 of 20 documents (20%)."
+    stages = tuple(replace(stage, notes={"default_rules": told}) if stage.name == "select" else stage for stage in story.stages)
+    page = page_of(replace(story, stages=stages), tmp_path / "one").read_text()
+    section = page.partition('aria-labelledby="corpus"')[2].partition("</section>")[0]
+    assert section.count(told) == 1
+    assert "by default" not in page_of(story, tmp_path / "two").read_text()
 
 
 @given(st.text(st.characters(codec=None)))
