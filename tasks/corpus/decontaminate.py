@@ -40,7 +40,7 @@ MATCHES = pa.schema(
         pa.field("id", pa.string(), nullable=False),  # of the document
         pa.field("item", pa.string(), nullable=False),  # what it overlaps most: validation/…, examples/…, benchmark name/…
         pa.field("text", pa.large_string(), nullable=False),  # the longest shared run, as the document has it
-        pa.field("units", pa.int64(), nullable=False),  # words or Han characters of that run
+        pa.field("units", pa.int64(), nullable=False),  # words or characters of that run
         pa.field("item_share", pa.float64(), nullable=False),  # of the item's n-grams, those in the document
         pa.field("document_share", pa.float64(), nullable=False),  # of the document's n-grams, those in any item
         pa.field("action", pa.string(), nullable=False),  # drop, cut, mark
@@ -62,9 +62,11 @@ class DecontaminateConfig(SplitConfig):
     """How the corpus is parted and mixed, and what counts as contaminated."""
 
     stage: ClassVar[str] = "decontaminate"
-    revision: Literal[2] = 2
+    revision: Literal[3] = 3
     ngram_words: int = Field(default=13, ge=2, le=100, description="words in an n-gram")
-    ngram_han: int = Field(default=24, ge=2, le=200, description="Han characters in an n-gram of Chinese text")
+    ngram_han: int = Field(
+        default=24, ge=2, le=200, description="characters in one of Chinese, Japanese, and scripts without spaces such as Thai"
+    )
     benchmarks: list[Benchmark] = Field(default=[], description="evaluation sets that no training document may hold")
     action: Literal["drop", "cut", "mark"] = Field(
         default="drop", description="the document, the shared runs, or a note in its meta (contaminated)"
@@ -97,35 +99,33 @@ def collect_evaluation(
     config: DecontaminateConfig, tables: Sequence[TableFile], split: Split, examples: tuple[Examples, ...]
 ) -> "Evaluation":
     """Reads all that is judged on. Memory: 16 bytes for each of its n-grams."""
-    from tasks.kernels.characters import detect_language
     from tasks.kernels.overlap import EvaluationBuilder
 
     builder = EvaluationBuilder(config.ngram_words, config.ngram_han)
     for number, table in enumerate(tables):
         judged = (split.of(number) == VALIDATION) | (split.of(number) == TEST)
-        for document_id, text, language, side in _judged_documents(table, judged, split.of(number)):
-            builder.add(f"{'validation' if side == VALIDATION else 'test'}/{document_id}", text, language == "zh")
+        for document_id, text, side in _judged_documents(table, judged, split.of(number)):
+            builder.add(f"{'validation' if side == VALIDATION else 'test'}/{document_id}", text)
     for artifact in examples:
         for batch in read_batches(artifact.path, "heldout.parquet"):
             for example in batch.to_pylist():
-                text = example_text(example)
-                builder.add(f"examples/{example['id']}", text, detect_language(text) == "zh")
+                builder.add(f"examples/{example['id']}", example_text(example))
     for benchmark in config.benchmarks:
         for item, text in read_benchmark(benchmark):
-            builder.add(f"{benchmark.name}/{item}", text, detect_language(text) == "zh")
+            builder.add(f"{benchmark.name}/{item}", text)
     return builder.build([_allowed(path).read_text(encoding="utf-8") for path in config.allow])
 
 
-def _judged_documents(table: TableFile, judged: npt.NDArray[np.bool_], sides: Sides) -> Iterator[tuple[str, str, str, int]]:
+def _judged_documents(table: TableFile, judged: npt.NDArray[np.bool_], sides: Sides) -> Iterator[tuple[str, str, int]]:
     if not judged.any():
         return
     start = 0
     with pq.ParquetFile(table.path) as file:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["id", "text", "language"]):
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["id", "text"]):
             here = judged[start : start + batch.num_rows]
             part = batch.filter(pa.array(here))
             chosen = sides[start : start + batch.num_rows][here].tolist()
-            yield from zip(*(part.column(name).to_pylist() for name in ("id", "text", "language")), chosen, strict=True)
+            yield from zip(*(part.column(name).to_pylist() for name in ("id", "text")), chosen, strict=True)
             start += batch.num_rows
 
 
@@ -216,8 +216,8 @@ def treat(config: DecontaminateConfig, training: pa.RecordBatch, finder: "Overla
     hits = finder.hits(*text_buffers(training.column("text")))
     changed = False
     for row in np.flatnonzero(hits).tolist():
-        text, language = training.column("text")[row].as_py(), columns[2][row]
-        overlap = None if treated.reasons[row] else finder.look(text, language == "zh")
+        text = training.column("text")[row].as_py()
+        overlap = None if treated.reasons[row] else finder.look(text)
         if overlap is None or overlap.share < config.max_overlap:
             continue
         treated.matches.append(_evidence(columns[0][row], overlap, config.action))

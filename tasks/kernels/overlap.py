@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tasks.kernels.character_classes import HAN, KANA, SPACELESS, unit_table
+from tasks.kernels.characters import LAST_KNOWN, code_points
 from tasks.kernels.shingles import GramSet, Units, gram_hashes, split_units
 from tasks.kernels.utf8 import Hashes
 
@@ -43,16 +45,17 @@ class Evaluation:
 class EvaluationBuilder:
     """Collects items one by one."""
 
-    def __init__(self, words: int, han: int) -> None:
-        """`words` and `han` are the n of texts in words and of Chinese ones."""
-        self.words, self.han = words, han
+    def __init__(self, words: int, characters: int) -> None:
+        """The n of texts in words, and of those in characters: see `in_characters`."""
+        self.words, self.characters = words, characters
         self._names: list[str] = []
         self._sets: list[Hashes] = []
         self._unchecked = 0
 
-    def add(self, name: str, text: str, is_chinese: bool) -> None:
+    def add(self, name: str, text: str) -> None:
         """An item's text; one too short for an n-gram is only counted."""
-        grams = np.unique(gram_hashes(split_units(text.encode()), self.han if is_chinese else self.words))
+        units = split_units(text.encode())
+        grams = np.unique(gram_hashes(units, self.characters if in_characters(text, units) else self.words))
         if len(grams):
             self._names.append(name)
             self._sets.append(grams)
@@ -61,7 +64,7 @@ class EvaluationBuilder:
 
     def build(self, allowed: Sequence[str]) -> Evaluation:
         """All items; n-grams of `allowed` texts are left out of each."""
-        free = [gram_hashes(split_units(text.encode()), n) for text in allowed for n in (self.words, self.han)]
+        free = [gram_hashes(split_units(text.encode()), n) for text in allowed for n in (self.words, self.characters)]
         known = np.unique(np.concatenate([np.zeros(0, np.uint64), *free]))
         sets = [grams[~np.isin(grams, known)] for grams in self._sets] if len(known) else self._sets
         sizes = np.array([len(grams) for grams in sets], np.int64)
@@ -91,22 +94,23 @@ class Overlap:
 class OverlapFinder:
     """Asks documents for shared runs: a fast pass over all, a close look at those with a hit."""
 
-    def __init__(self, evaluation: Evaluation, words: int, han: int) -> None:
+    def __init__(self, evaluation: Evaluation, words: int, characters: int) -> None:
         self._evaluation = evaluation
-        self._words, self._han = words, han
-        self._set = GramSet(evaluation.grams, (words, han))
+        self._words, self._characters = words, characters
+        self._set = GramSet(evaluation.grams, (words, characters))
 
     def hits(self, data: npt.NDArray[np.uint8], offsets: Numbers) -> Numbers:
         """Shared n-grams of each document; see `text_buffers`."""
         return self._set.hits(data, offsets)
 
-    def look(self, text: str, is_chinese: bool) -> Overlap | None:
+    def look(self, text: str) -> Overlap | None:
         """The item that a document overlaps most; None when they share no n-gram."""
         data = text.encode()
         units = split_units(data)
         best: Overlap | None = None
         everything: Spans = []
-        for n in sorted({self._words, self._han}):
+        own_n = self._characters if in_characters(text, units) else self._words
+        for n in sorted({self._words, self._characters}):
             grams = gram_hashes(units, n)
             shared = _is_in(grams, self._evaluation.grams)
             if not shared.any():
@@ -114,7 +118,7 @@ class OverlapFinder:
             common = np.unique(grams[shared])
             counts = np.bincount(self._owners(common), minlength=len(self._evaluation.sizes))
             item = int(np.argmax(counts / np.maximum(self._evaluation.sizes, 1)))
-            own = len(common) / len(np.unique(grams)) if n == (self._han if is_chinese else self._words) else 0.0
+            own = len(common) / len(np.unique(grams)) if n == own_n else 0.0
             spans, longest = _runs(units, shared, n)
             found = Overlap(
                 self._evaluation.names[item],
@@ -136,6 +140,12 @@ class OverlapFinder:
         counts = np.searchsorted(grams, common, side="right") - low
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         return self._evaluation.owners[np.repeat(low, counts) + within]
+
+
+def in_characters(text: str, units: Units) -> bool:
+    """Whether half of a text's units or more are single characters: Han, kana, or letters of a script without spaces."""
+    kinds = unit_table()[np.minimum(code_points(text), LAST_KNOWN)]
+    return 2 * int(np.isin(kinds, (HAN, KANA, SPACELESS)).sum()) >= len(units.hashes)
 
 
 def _is_in(values: Hashes, ascending: Hashes) -> npt.NDArray[np.bool_]:

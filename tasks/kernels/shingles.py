@@ -23,7 +23,6 @@ from tasks.kernels.character_classes import (
     SPACE,
     SPACELESS,
     SPACELESS_MARK,
-    class_table,
     lower_table,
     unit_table,
 )
@@ -240,7 +239,7 @@ def split_units(text: bytes) -> Units:
     data = np.frombuffer(text, np.uint8)
     room = len(data) + 1
     hashes, starts, ends = np.empty(room, np.uint64), np.empty(room, np.int64), np.empty(room, np.int64)
-    count = units_of(data, 0, len(data), class_table(), lower_table(), hashes, starts, ends, np.zeros(2, np.uint64))
+    count = units_of(data, 0, len(data), unit_table(), lower_table(), hashes, starts, ends, np.zeros(2, np.uint64))
     return Units(hashes[:count].copy(), starts[:count].copy(), ends[:count].copy())
 
 
@@ -303,5 +302,5 @@ class GramSet:
     def hits(self, data: Bytes, offsets: Offsets) -> Offsets:
         """How many runs of each document are in the set."""
         found = np.zeros(len(offsets) - 1, np.int64)
-        _hits(data, offsets, class_table(), lower_table(), self._sizes, self._slots, found)
+        _hits(data, offsets, unit_table(), lower_table(), self._sizes, self._slots, found)
         return found

@@ -26,7 +26,7 @@ def compile_kernels() -> None:
     join_near(signed.keys[:, 0], numbers, SignatureRows([signed.signatures]).similarity, 0.5, clusters)
     SignatureRows([signed.signatures]).similarity(numbers, numbers)
     builder = EvaluationBuilder(3, 3)
-    builder.add("item", "the mill by the river", False)
+    builder.add("item", "the mill by the river")
     OverlapFinder(builder.build(()), 3, 3).hits(*buffers)
     find_blocks(*buffers, False, 5)
     train_scorer(*buffers, np.array([0.0, 1.0]), 1, 1.0, 1).score(*buffers)

@@ -171,6 +171,22 @@ def test_chinese_inside_a_document_taken_for_english_is_found(tmp_path: Path):
     assert ids(corpus, "train-*.parquet") == ["s"]
 
 
+def test_a_thai_benchmark_item_inside_a_training_document_drops_it(tmp_path: Path):
+    item = "แม่น้ำสายใดไหลผ่านเมืองเก่าที่มีสะพานหินสามโค้ง"
+    (tmp_path / "quiz.jsonl").write_text(json.dumps({"question": item}))
+    quiz = {"name": "quiz", "kind": "jsonl", "paths": [str(tmp_path / "quiz.jsonl")]}
+    text = "ชาวนานำข้าวเปลือกมาที่โรงสีริมน้ำทุกเช้า" * 3
+    found = [
+        document("held", words(1, 60), HELD),
+        document("leak", f"{text}{item}{text}", FREE, "th"),
+        document("sound", text, FREE, "th"),
+    ]
+    corpus = run(tmp_path / "w", found, benchmarks=[quiz])
+    assert ids(corpus, "train-*.parquet") == ["sound"]
+    assert [(row["item"], row["text"]) for row in rows(corpus, "matches-*.parquet")] == [("quiz/quiz.jsonl:1", item)]
+    assert corpus.figures["items_too_short_to_check"] == 0
+
+
 def test_a_shared_licence_header_drops_nothing(tmp_path: Path):
     licence = words(9, 60)
     found = [document("held", f"{licence} {words(1, 300)}", HELD), document("free", f"{licence} {words(2, 300)}", FREE)]
