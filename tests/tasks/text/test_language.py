@@ -75,6 +75,43 @@ def test_no_other_language_passes_as_english_by_its_words(language: str):
     assert share < 0.1
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ᎤᎵᏍᏗ ᎠᏂᏴᏫ ᎤᎾᎵᏍᏓᏴᏗ ᎤᎾᏛᏁᎸ ᎠᎴ ᏧᎾᏓᏤᎵᏛ ᎤᏂᏱᎸᏒ",  # Cherokee: the model is sure that it is English
+        "ߒߞߏ ߦߋ߫ ߛߓߍߟߌ ߘߏ߫ ߟߋ߬ ߘߌ߫ ߞߊ߬ ߡߊ߲߬ߘߋ߲ ߞߊ߲ ߠߎ߬ ߛߓߍ߫",  # N'Ko: Korean
+        "ⲡⲓⲣⲱⲙⲓ ⲛⲧⲉ ⲫⲛⲟⲩϯ ⲁϥⲓ ⲉⲃⲟⲗ ϧⲉⲛ ⲡⲓⲕⲟⲥⲙⲟⲥ",  # Coptic: Japanese
+        "𝓽𝓱𝓮 𝓶𝓲𝓵𝓵 𝓫𝔂 𝓽𝓱𝓮 𝓻𝓲𝓿𝓮𝓻 𝓽𝓾𝓻𝓷𝓼 𝓪𝓵𝓵 𝓭𝓪𝔂 𝓵𝓸𝓷𝓰",  # signs for mathematics: Albanian
+        "ⴰⵣⵓⵍ ⴼⵍⵍⴰⵡⵏ ⵎⴰⵏⵣⴰⴽⵉⵏ ⵜⴳⴰⵎ ⵜⴰⵎⴰⵣⵉⵖⵜ ⵜⵓⵜⵍⴰⵢⵜ ⵏⵏⵖ",
+        "ܐܢܐ ܒܝܬܐ ܕܡܠܟܐ ܘܟܬܒܐ ܕܐܒܗܬܐ ܩܕܡܝܐ ܐܝܬܝܗܘܢ ܒܡܕܝܢܬܐ",
+    ],
+)
+def test_a_text_gets_no_language_that_is_not_written_in_its_script(text: str):
+    assert language_of(text) == "und"
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("მდინარის პირას ძველი წისქვილი დგას და დღემდე ბრუნავს", "ka"),
+        ("Գետի ափին կանգնած է հին ջրաղացը և այսօր էլ պտտվում է", "hy"),
+        ("ወንዙ ዳር ያለው አሮጌ ወፍጮ እስከ ዛሬ ድረስ ይሠራል", "am"),
+        ("ஆற்றங்கரையில் உள்ள பழைய ஆலை இன்றும் சுழல்கிறது", "ta"),
+        ("নদীর ধারে পুরোনো কলটি আজও ঘোরে এবং চাল ভাঙে", "bn"),
+        ("រោងម៉ាស៊ីនចាស់ក្បែរទន្លេនៅតែវិលរាល់ថ្ងៃ", "km"),
+        ("မြစ်ကမ်းနားရှိ စက်ဟောင်းသည် ယနေ့တိုင် လည်နေသည်", "my"),
+        ("ཆུ་འགྲམ་གྱི་རང་འཐག་རྙིང་པ་དེ་ད་ལྟ་ཡང་འཁོར་གྱི་ཡོད།", "bo"),
+        ("ކޯރު ކައިރީގައި ހުންނަ މުސްކުޅި މޮޅު އަދިވެސް އެނބުރެއެވެ", "dv"),
+        ("Стара воденица поред реке и данас се окреће целог дана", "sr"),
+        ("Stara vodenica pored reke i danas se okreće celog dana", "sr"),
+        ("Өзен жағасындағы ескі диірмен әлі күнге дейін айналып тұр", "kk"),
+        ("My brother uses it every day, see below.\t我用Twitter。", "en"),
+    ],
+)
+def test_languages_keep_each_script_they_are_written_in(text: str, language: str):
+    assert language_of(text) == language
+
+
 def test_classical_and_traditional_chinese_are_zh():
     assert [d.language for d in detect_languages(["學而時習之，不亦說乎？", "人人生而自由，在尊嚴和權利上一律平等。"])] == ["zh", "zh"]
 
