@@ -17,16 +17,13 @@ from pydantic import Field
 from tasks.artifacts import QualityModel, RawCorpus, file_digest
 from tasks.corpus.writers import DropWriter, RollingWriter, outcome_of, split_batch
 from tasks.documents import DOCUMENTS, TableWriter, bounded, text_buffers
-from tasks.errors import UserError
 from tasks.executor.filetasks import FileTasks
 from tasks.executor.parts import combined, gather
 from tasks.executor.tables import TableWork, tables_of
 from tasks.kernels.statistics_columns import COUNTS, OTHERS, SHARES
 from tasks.ledger import StageOutcome
-from tasks.reading.faults import Fault
-from tasks.reading.files import SourceFile
-from tasks.reading.lines import read_text
-from tasks.settings import Json, Placement, Section, given_path, identity
+from tasks.reading.given_texts import given_file, given_lines
+from tasks.settings import Json, Placement, Section, identity
 from tasks.text.language import LanguageConfig
 from tasks.text.pii import KINDS, PiiConfig
 from tasks.text.repairs import RepairConfig
@@ -82,30 +79,10 @@ class AnnotateConfig(Section):
 def list_digests(config: AnnotateConfig) -> dict[str, str]:
     """Content of the word lists' files."""
     return {
-        f"{name}.{number}": file_digest(_list_file(f"clean.annotate.{name}", path))
+        f"{name}.{number}": file_digest(given_file(f"clean.annotate.{name}", path))
         for name, words in (("toxic_words", config.toxic_words), ("licence_headers", config.licence_headers))
         for number, path in enumerate(words.paths)
     }
-
-
-def _list_file(place: str, path: str) -> Path:
-    file = given_path(path)
-    if not file.is_file():
-        raise UserError(f"{place}: {path} is no file. Fix: correct the path.")
-    return file
-
-
-def _list_lines(place: str, path: str) -> list[str]:
-    """The lines of a list, in whatever charset it is. UserError where that cannot be told, or bytes of it mean nothing."""
-    file = _list_file(place, path)
-    stat = file.stat()
-    lines: list[str] = []
-    for number, line in enumerate(read_text(SourceFile(file.name, str(file.absolute()), stat.st_size)), 1):
-        if isinstance(line, Fault) or "replaced" in line.repairs:
-            found = line.reason if isinstance(line, Fault) else f"bytes that are no {line.charset or 'utf-8'}"
-            raise UserError(f"{place}: {path}:{number}: found {found}, expected text. Fix: save the list as UTF-8.")
-        lines.append(line.text)
-    return lines
 
 
 @dataclass(frozen=True)
@@ -237,7 +214,7 @@ def _page_text(markup: str, found: "Page | PageFault", meta: dict[str, str]) -> 
 
 def entries_of(words: WordList, place: str) -> list[str]:
     """The entries of a list, in order, each once."""
-    lines = [line for path in words.paths for line in _list_lines(place, path)]
+    lines = [line for path in words.paths for line in given_lines(place, path)]
     return list(dict.fromkeys(entry for line in [*words.words, *lines] if (entry := line.strip())))
 
 

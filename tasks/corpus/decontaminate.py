@@ -28,9 +28,10 @@ from tasks.executor.filetasks import FileTasks
 from tasks.executor.parts import Part, combined, gather
 from tasks.executor.tables import TableFile, TableWork, tables_of
 from tasks.ledger import Ledger, Receipt, StageOutcome
-from tasks.reading.benchmarks import Benchmark, benchmark_digests, read_benchmark
+from tasks.reading.benchmarks import Benchmark, benchmark_digests, place_of, read_benchmark
+from tasks.reading.given_texts import given_file, given_lines
 from tasks.sampling import unit_hash
-from tasks.settings import Json, Placement, Section, given_path, identity
+from tasks.settings import Json, Placement, Section, identity
 
 if TYPE_CHECKING:
     from tasks.kernels.overlap import Evaluation, Overlap, OverlapFinder
@@ -48,6 +49,7 @@ MATCHES = pa.schema(
 )
 SHOWN_CHARS = 1_000  # of a shared run
 BATCH_ROWS = 1_000
+ALLOW = "decontaminate.allow"
 
 
 class MixtureShare(Section):
@@ -82,17 +84,10 @@ class DecontaminateConfig(SplitConfig):
 
 def benchmark_and_allow_digests(config: DecontaminateConfig) -> dict[str, str]:
     """Content of the benchmarks and of the texts allowed."""
-    digests = {f"allow.{number}": file_digest(_allowed(path)) for number, path in enumerate(config.allow)}
+    digests = {f"allow.{number}": file_digest(given_file(ALLOW, path)) for number, path in enumerate(config.allow)}
     for benchmark in config.benchmarks:
         digests |= benchmark_digests(benchmark)
     return digests
-
-
-def _allowed(path: str) -> Path:
-    file = given_path(path)
-    if not file.is_file():
-        raise UserError(f"decontaminate.allow: {path} is no file. Fix: correct the path.")
-    return file
 
 
 def collect_evaluation(
@@ -111,9 +106,35 @@ def collect_evaluation(
             for example in batch.to_pylist():
                 builder.add(f"examples/{example['id']}", example_text(example))
     for benchmark in config.benchmarks:
+        items = 0
+        unchecked = builder.unchecked
         for item, text in read_benchmark(benchmark):
             builder.add(f"{benchmark.name}/{item}", text)
-    return builder.build([_allowed(path).read_text(encoding="utf-8") for path in config.allow])
+            items += 1
+        if builder.unchecked - unchecked == items:
+            raise UserError(
+                f"{place_of(benchmark)}: each of its {items:,} items is shorter than {_sizes(config)}, so none can be looked for. "
+                "Fix: lower decontaminate.ngram_words or ngram_han, or leave the benchmark out."
+            )
+    return builder.build([_allowed(config, path) for path in config.allow])
+
+
+def _allowed(config: DecontaminateConfig, path: str) -> str:
+    """A text of the allow list. UserError for one that would allow nothing."""
+    from tasks.kernels.shingles import split_units
+
+    text = "".join(given_lines(ALLOW, path))
+    units = len(split_units(text.encode()).hashes)
+    if units < min(config.ngram_words, config.ngram_han):
+        raise UserError(
+            f"{ALLOW}: {path}: found {units} words or characters, expected at least {_sizes(config)}: it allows nothing. "
+            "Fix: give a longer text, or leave the file out."
+        )
+    return text
+
+
+def _sizes(config: DecontaminateConfig) -> str:
+    return f"an n-gram ({config.ngram_words} words, {config.ngram_han} characters of Chinese and the like)"
 
 
 def _judged_documents(table: TableFile, judged: npt.NDArray[np.bool_], sides: Sides) -> Iterator[tuple[str, str, int]]:
@@ -323,10 +344,14 @@ def _merge(parts: Sequence[Part], name: str, out: Path) -> Receipt:
 def _check_some_left(config: DecontaminateConfig, ledger: Ledger, training: float) -> None:
     if training:
         return
-    reason, count = max(ledger.dropped.items(), key=lambda entry: entry[1], default=("nothing", 0))
-    fix = (
-        f"raise decontaminate.max_overlap ({config.max_overlap}), or look for copies of the examples in the sources"
-        if reason == "contaminated"
-        else "raise the shares of decontaminate.mixture"
+    reasons = sorted(ledger.dropped, key=lambda reason: -ledger.dropped[reason])
+    fixes = {
+        "contaminated": f"raise decontaminate.max_overlap ({config.max_overlap}) or set decontaminate.action to mark, "
+        "or take what is judged on (held-out texts, examples, benchmarks) out of the sources",
+        "mixture": "raise the shares of decontaminate.mixture",
+        "repeated_blocks": "leave out deduplicate.blocks, or raise deduplicate.min_block_chars",
+    }
+    raise UserError(
+        f"decontaminate: no training document is left; {', '.join(f'{reason} dropped {ledger.dropped[reason]:,}' for reason in reasons)}. "
+        f"Fix: {'; '.join(fixes[reason] for reason in reasons)}."
     )
-    raise UserError(f"decontaminate: no training document is left; {reason} dropped {count}. Fix: {fix}.")

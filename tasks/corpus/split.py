@@ -67,7 +67,7 @@ def choose_split(config: SplitConfig, tables: Sequence[TableFile], unique: Uniqu
     held: dict[str, bool] = {}
     sides: list[Sides] = [np.zeros(0, np.uint8)]
     loose: list[tuple[float, int]] = []  # the training documents without a group that have the smallest hashes
-    start = 0
+    start = ungrouped = 0
     for table in tables:
         verdicts = pq.read_table(verdicts_of(unique, table), columns=["kept", "cluster"])
         columns = pq.read_table(table.path, columns=["id", "meta"])
@@ -87,13 +87,14 @@ def choose_split(config: SplitConfig, tables: Sequence[TableFile], unique: Uniqu
             if group and group not in held:
                 held[group] = is_heldout(group, config.heldout_share, config.heldout_seed)
             here[row] = _side(held, group, value, *shares)
+            ungrouped += not group
             if not group and here[row] == TRAIN:
                 loose = sorted([*loose, (value, start + row)])[:2]
         start += len(here)
         sides.append(here)
     split = Split(np.concatenate(sides), [len(part) for part in sides[1:]])
     _fill_empty(split.sides, [number for _, number in loose], config.test_share > 0)
-    _check_both_sides(config, split.sides, len(held))
+    _check_both_sides(config, split.sides, len(held), ungrouped)
     return split
 
 
@@ -131,13 +132,26 @@ def _fill_empty(sides: Sides, loose: list[int], wants_test: bool) -> None:
             sides[number] = side
 
 
-def _check_both_sides(config: SplitConfig, sides: Sides, groups: int) -> None:
+def _check_both_sides(config: SplitConfig, sides: Sides, groups: int, ungrouped: int) -> None:
+    """UserError that names the shares to change where there is nothing to learn from, or nothing to judge on."""
     validation, train = int((sides == VALIDATION).sum()), int((sides == TRAIN).sum())
     total = int((sides != GONE).sum())
     if validation and train:
         return
-    found = f"{validation} of {total} documents in the validation set, {train} left for training"
     if total < 2:
-        raise UserError(f"decontaminate: {found}. Fix: give it two documents or more.")
-    more, less = f"raise decontaminate.heldout_share ({config.heldout_share})", "lower the shares"
-    raise UserError(f"decontaminate: {found} ({groups} groups). Fix: {more if validation == 0 else less}, or choose another heldout_seed.")
+        raise UserError(
+            f"decontaminate: found {total} documents, expected one to learn from and one to judge on. "
+            "Fix: give more text, or loosen clean.select; the ledgers of the stages before say what was dropped."
+        )
+    fixes: list[str] = []
+    if train == 0 and ungrouped:
+        shares = f"decontaminate.validation_share ({config.validation_share}) and test_share ({config.test_share})"
+        fixes.append(f"lower {shares}, or choose another decontaminate.seed")
+    if validation == 0 and ungrouped:
+        fixes.append(f"lower decontaminate.test_share ({config.test_share})")
+    if groups and not (validation == 0 and ungrouped):
+        fixes.append(f"{'raise' if validation == 0 else 'lower'} heldout.share ({config.heldout_share}), or choose another heldout.seed")
+    raise UserError(
+        f"decontaminate: {validation} of {total} documents in the validation set, {train} left for training "
+        f"({groups} groups, {ungrouped} documents in none). Fix: {'; or '.join(fixes)}."
+    )

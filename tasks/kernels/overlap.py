@@ -1,5 +1,6 @@
 """N-gram overlap: what a document shares with the texts that models are judged on."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,14 +33,14 @@ class Evaluation:
         np.save(folder / "sizes.npy", self.sizes)
         np.save(folder / "grams.npy", self.grams)
         np.save(folder / "owners.npy", self.owners)
-        (folder / "names.txt").write_text("\n".join(self.names), encoding="utf-8")
+        (folder / "names.json").write_text(json.dumps(self.names), encoding="utf-8")
 
     @staticmethod
     def load(folder: Path) -> "Evaluation":
         """What `save` wrote."""
         sizes, grams, owners = (np.load(folder / f"{name}.npy") for name in ("sizes", "grams", "owners"))
-        names = (folder / "names.txt").read_text(encoding="utf-8")
-        return Evaluation(names.split("\n") if names else [], sizes, grams, owners, 0)
+        names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
+        return Evaluation(names, sizes, grams, owners, 0)
 
 
 class EvaluationBuilder:
@@ -50,7 +51,7 @@ class EvaluationBuilder:
         self.words, self.characters = words, characters
         self._names: list[str] = []
         self._sets: list[Hashes] = []
-        self._unchecked = 0
+        self.unchecked = 0
 
     def add(self, name: str, text: str) -> None:
         """An item's text; one too short for an n-gram is only counted."""
@@ -60,7 +61,7 @@ class EvaluationBuilder:
             self._names.append(name)
             self._sets.append(grams)
         else:
-            self._unchecked += 1
+            self.unchecked += 1
 
     def build(self, allowed: Sequence[str]) -> Evaluation:
         """All items; n-grams of `allowed` texts are left out of each."""
@@ -71,7 +72,7 @@ class EvaluationBuilder:
         grams = np.concatenate([np.zeros(0, np.uint64), *sets])
         order = np.argsort(grams, kind="stable")
         owners = np.repeat(np.arange(len(sizes)), sizes)
-        return Evaluation(self._names, sizes, grams[order], owners[order], self._unchecked)
+        return Evaluation(self._names, sizes, grams[order], owners[order], self.unchecked)
 
 
 @dataclass(frozen=True)

@@ -23,28 +23,53 @@ class Benchmark(Section):
 
 def benchmark_digests(benchmark: Benchmark) -> dict[str, str]:
     """Content of its files."""
-    files = find_files(_place(benchmark), benchmark.paths)
+    files = find_files(place_of(benchmark), benchmark.paths)
     return {f"benchmark {benchmark.name}/{file.name}": digest_of(file) for file in files}
 
 
-def _place(benchmark: Benchmark) -> str:
+def place_of(benchmark: Benchmark) -> str:
+    """How errors name it."""
     return f"decontaminate benchmark {benchmark.name!r}"
 
 
 def read_benchmark(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
-    """File and row of each item, and its text. UserError for a row that cannot be read or lacks a field."""
-    for file in find_files(_place(benchmark), benchmark.paths):
+    """File and row of each item, and its text; a field that a row lacks is empty in it.
+
+    UserError for a row that cannot be read, a field that no row has, and, behind the last one, where no item holds text.
+    """
+    files = find_files(place_of(benchmark), benchmark.paths)
+    fields: dict[str, object] = {}  # all that rows have, with the last value of each
+    items = texts = 0
+    for file in files:
         for record in read_records(file, Layout(benchmark.kind)):
             if isinstance(record, Fault):
-                raise UserError(f"{_place(benchmark)}: {file.url}: {record.reason}: {record.evidence[:80]!r}. Fix the file.")
+                raise UserError(_unreadable(benchmark, file.url, record))
+            fields |= {name: value for name, value in record.fields.items() if value is not None or name not in fields}
             names = benchmark.fields or list(record.fields)
-            missing = [name for name in names if name not in record.fields]
-            if missing:
-                raise UserError(
-                    f"{_place(benchmark)}: {file.url}:{record.place}: no field {missing[0]!r}; "
-                    f"the row has {', '.join(record.fields)}. Fix: correct fields."
-                )
-            yield (f"{file.name}:{record.place}", "\n".join(text for name in names for text in _texts(record.fields[name])))
+            text = "\n".join(text for name in names for text in _texts(record.fields.get(name)))
+            items += 1
+            texts += bool(text.strip())
+            yield (f"{file.name}:{record.place}", text)
+    missing = [name for name in benchmark.fields or [] if name not in fields]
+    told = f"the rows have {', '.join(fields)}"
+    if not items:
+        raise UserError(f"{place_of(benchmark)}: found no rows in {len(files)} files, expected one an item. Fix: correct paths.")
+    if missing:
+        raise UserError(f"{place_of(benchmark)}: no row has a field {missing[0]!r}; {told}. Fix: correct fields.")
+    if not texts:
+        kinds = {name: "null" if value is None else type(value).__name__ for name, value in fields.items()}
+        found = ", ".join(f"{name}: {kinds[name]}" for name in benchmark.fields or fields)
+        raise UserError(
+            f"{place_of(benchmark)}: found no text in {items:,} rows ({found}), expected strings; {told}. "
+            "Fix: set fields to those that hold text."
+        )
+
+
+def _unreadable(benchmark: Benchmark, url: str, fault: Fault) -> str:
+    """A benchmark is whole or refused: what is not read of it would not be kept out of training."""
+    where = f"{url}:{fault.number}" if fault.number else url
+    fix = "mend the row or take it out" if fault.number else f"give the file whole, as {benchmark.kind}, or correct kind"
+    return f"{place_of(benchmark)}: {where}: found {fault.reason} ({fault.evidence[:80]!r}), expected a row. Fix: {fix}."
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,8 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.artifacts import Corpus, Examples
-from tasks.corpus.decontaminate import DecontaminateConfig
+from tasks.corpus.decontaminate import (
+    DecontaminateConfig,
+    _check_some_left,  # pyright: ignore[reportPrivateUsage]
+)
 from tasks.errors import UserError
+from tasks.ledger import Ledger
 from tasks.sampling import is_heldout, unit_hash
 from tests.tasks.corpus_run import Bench, Row, all_bytes, document, ids, rows
 
@@ -84,13 +89,44 @@ def test_no_near_copy_crosses_the_split(tmp_path: Path):
 
 
 def test_one_document_is_too_few(tmp_path: Path):
-    with pytest.raises(UserError, match="two documents or more"):
+    with pytest.raises(UserError, match="found 1 documents, expected one to learn from and one to judge on"):
         run(tmp_path, [document("a", words(1, 30))])
 
 
 def test_when_no_group_is_held_out_the_setting_is_named(tmp_path: Path):
-    with pytest.raises(UserError, match=r"0 of 2 documents in the validation set.*raise decontaminate.heldout_share"):
+    with pytest.raises(
+        UserError, match=r"0 of 2 documents in the validation set.*\(1 groups, 0 documents in none\). Fix: raise heldout.share \(0.12\), or"
+    ):
         run(tmp_path, [document(str(n), words(n, 30), FREE) for n in range(2)])
+
+
+@pytest.mark.parametrize(
+    ("groups", "settings", "fix"),
+    [
+        ([HELD, HELD], {}, "Fix: lower heldout.share (0.12), or choose another heldout.seed."),
+        ([None, None], {"validation_share": 0.9999}, "Fix: lower decontaminate.validation_share (0.9999) and test_share (0.0), or"),
+        ([HELD, None], {"validation_share": 0.9999}, "or choose another decontaminate.seed; or lower heldout.share"),
+        ([FREE, None], {"test_share": 0.9999, "validation_share": 0.00001}, "Fix: lower decontaminate.test_share (0.9999)."),
+    ],
+)
+def test_a_split_that_leaves_a_side_empty_names_the_keys_that_did_it(
+    tmp_path: Path, groups: list[str | None], settings: dict[str, object], fix: str
+):
+    with pytest.raises(UserError, match=re.escape(fix)):
+        run(tmp_path, [document(str(n), words(n, 30), group) for n, group in enumerate(groups)], **settings)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "said"),
+    [
+        ({"mixture": 3}, "mixture dropped 3. Fix: raise the shares of decontaminate.mixture."),
+        ({"mixture": 1, "repeated_blocks": 2}, "repeated_blocks dropped 2, mixture dropped 1. Fix: leave out deduplicate.blocks, or raise"),
+        ({"contaminated": 2}, "Fix: raise decontaminate.max_overlap (0.3) or set decontaminate.action to mark, or"),
+    ],
+)
+def test_when_no_training_document_is_left_every_reason_has_its_fix(dropped: dict[str, int], said: str):
+    with pytest.raises(UserError, match=re.escape(said)):
+        _check_some_left(CONFIG, Ledger(rows_in=5, rows_out=2, dropped=dropped), 0.0)
 
 
 def test_an_evaluation_text_inside_a_long_training_document_drops_it(tmp_path: Path):
@@ -148,6 +184,36 @@ def test_text_on_the_allow_list_is_no_contamination(tmp_path: Path):
         run(tmp_path / "x", leaking(licence), judged, allow=["nowhere.txt"])
 
 
+def test_an_allowed_text_may_be_in_any_charset(tmp_path: Path):
+    licence = "本磨坊的文字可以自由地复制和分发，但是必须保留这一段说明，并且写上磨坊的名字和年份，不得用于出售。"
+    (tmp_path / "licence.txt").write_bytes(licence.encode("gb18030"))
+    found = [document("held", words(1, 60), HELD), document("quote", licence, FREE, "zh"), document("sound", words(2, 60), FREE)]
+    corpus = run(tmp_path / "w", found, (examples(tmp_path / "e", licence),), allow=[str(tmp_path / "licence.txt")])
+    assert ids(corpus, "train-*.parquet") == ["quote", "sound"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", "found 0 words or characters, expected at least an n-gram (13 words, 24"),
+        (b"All rights reserved.\n", "found 3 words or characters, expected at least"),
+        (bytes(range(256)) * 9, "licence.txt:1: found not_text, expected text. Fix: save the file as UTF-8."),
+    ],
+)
+def test_an_allowed_text_that_allows_nothing_is_refused(tmp_path: Path, raw: bytes, said: str):
+    (tmp_path / "licence.txt").write_bytes(raw)
+    with pytest.raises(UserError, match=re.escape(said)):
+        run(tmp_path / "w", leaking(words(7, 40)), allow=[str(tmp_path / "licence.txt")])
+
+
+def test_a_benchmark_of_which_no_item_can_be_looked_for_is_refused(tmp_path: Path):
+    (tmp_path / "quiz.jsonl").write_text('{"question": "Who mills?"}\n{"question": "Who bakes the bread of the town?"}\n')
+    quiz = {"name": "quiz", "kind": "jsonl", "paths": [str(tmp_path / "quiz.jsonl")]}
+    with pytest.raises(UserError, match=r"benchmark 'quiz': each of its 2 items is shorter than an n-gram \(13 words, 24 .*ngram_words"):
+        run(tmp_path / "w", leaking(words(7, 40)), benchmarks=[quiz])
+    assert run(tmp_path / "x", leaking(words(7, 40)), benchmarks=[quiz], ngram_words=5).figures["items_too_short_to_check"] == 1
+
+
 def test_a_benchmark_file_is_kept_out_of_training(tmp_path: Path):
     secret = words(7, 40)
     item = {"id": 5, "question": {"text": secret}, "choices": ["yes", "no"]}
@@ -156,7 +222,9 @@ def test_a_benchmark_file_is_kept_out_of_training(tmp_path: Path):
     corpus = run(tmp_path / "w", leaking(secret), benchmarks=[quiz])
     assert ids(corpus, "train-*.parquet") == ["sound"]
     assert [row["item"] for row in rows(corpus, "matches-*.parquet")] == ["quiz/quiz.jsonl:2"]
-    with pytest.raises(UserError, match=r"quiz.jsonl:1: no field 'answer'"):
+    with pytest.raises(
+        UserError, match=r"benchmark 'quiz': no row has a field 'answer'; the rows have question, id, choices. Fix: correct fields"
+    ):
         run(tmp_path / "x", leaking(secret), benchmarks=[{**quiz, "fields": ["answer"]}])
 
 
