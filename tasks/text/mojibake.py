@@ -92,7 +92,10 @@ def _as_windows(match: re.Match[str]) -> str:
 
 @functools.cache
 def _sequence() -> re.Pattern[str]:
-    """One character of two to four bytes, as UTF-8 allows them (RFC 3629)."""
+    """One character of two to four bytes, as UTF-8 allows them (RFC 3629).
+
+    It begins with one set of characters, which `re` looks for by itself: three times as fast as a choice of beginnings.
+    """
 
     def byte(first: int, last: int) -> str:
         spelled = {_TRAILS[code] for code in range(first, last + 1)} | {chr(code) for code in range(first, last + 1)}
@@ -100,9 +103,9 @@ def _sequence() -> re.Pattern[str]:
 
     trail = byte(0x80, 0xBF)
     return re.compile(
-        f"[\xc2-\xdf]{trail}"
-        f"|\xe0{byte(0xA0, 0xBF)}{trail}|[\xe1-\xec\xee\xef]{trail}{{2}}|\xed{byte(0x80, 0x9F)}{trail}"
-        f"|\xf0{byte(0x90, 0xBF)}{trail}{{2}}|[\xf1-\xf3]{trail}{{3}}|\xf4{byte(0x80, 0x8F)}{trail}{{2}}"
+        f"[\xc2-\xf4](?={trail})(?:(?<=[\xc2-\xdf]){trail}"
+        f"|(?<=\xe0){byte(0xA0, 0xBF)}{trail}|(?<=[\xe1-\xec\xee\xef]){trail}{{2}}|(?<=\xed){byte(0x80, 0x9F)}{trail}"
+        f"|(?<=\xf0){byte(0x90, 0xBF)}{trail}{{2}}|(?<=[\xf1-\xf3]){trail}{{3}}|(?<=\xf4){byte(0x80, 0x8F)}{trail}{{2}})"
     )
 
 
@@ -127,8 +130,9 @@ def _judged(text: str, run: list[re.Match[str]]) -> Iterator[Damage]:
     )
     for match, letter in zip(run, spelled, strict=True):
         if letter.is_possible:
-            is_sure = is_word or (letter.is_plausible and _cannot_be_language(text, match, letter.character))
-            yield Damage(match.start(), match.end(), letter.character, is_sure, is_sure or letter.is_plausible)
+            start, end = match.span()
+            is_sure = is_word or _cannot_be_language(text[start - 1 : start], match[0], text[end : end + 1])
+            yield Damage(start, end, letter.character, is_sure, is_sure or letter.is_plausible)
 
 
 class _Spelled(NamedTuple):
@@ -163,13 +167,16 @@ def _is_plausible(character: str) -> bool:
     return kind[0] in "PSNZ" or kind in ("Lm", "Cf") or 0x300 <= code <= 0x36F or code == 0xFE0F
 
 
-def _cannot_be_language(text: str, match: re.Match[str], character: str) -> bool:
-    lead, trails = match[0][0], match[0][1:]
-    before, after = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
+@functools.lru_cache(maxsize=10_000)
+def _cannot_be_language(before: str, sequence: str, after: str) -> bool:
+    lead, trails = sequence[0], sequence[1:]
+    character, *_, is_plausible = _spelled(sequence)
+    if not is_plausible:
+        return False
     if any("\x80" <= trail <= "\x9f" and trail != "\x85" for trail in trails):
         return lead in "ÂÃÄÅâï" or len(trails) > 1
     if len(trails) > 1:
-        return match[0].startswith(("â€", "ðŸ")) or not all(trail in _TYPOGRAPHIC for trail in trails)
+        return sequence.startswith(("â€", "ðŸ")) or not all(trail in _TYPOGRAPHIC for trail in trails)
     if lead == "Â":
         if character in _COMMON_C2 and (character not in "°®" or not before.isupper()):
             return character not in "°®" or before.isdigit() or before.islower()
@@ -177,7 +184,7 @@ def _cannot_be_language(text: str, match: re.Match[str], character: str) -> bool
             return before == "m"
         return character == "\xa0" and (before.islower() or before.isdigit() or before in tuple(".,;:!?)"))
     if lead not in "ÃÄÅ":
-        return match[0] in LATER_LETTERS and (before.islower() or after.islower())
+        return sequence in LATER_LETTERS and (before.islower() or after.islower())
     if trails not in _TYPOGRAPHIC:
         return trails not in "ŠšŽž" or lead == "Ã" or (lead in "ÄÅ" and trails in "šž")
     if (lead == "Å" and trails in "²³±·–—°…") or trails in "–—…":
