@@ -39,17 +39,18 @@ WEB_SINGLE = (  # single-byte charsets of the WHATWG standard in which whole lan
     *(f"iso8859-{number}" for number in (1, 2, 5, 6, 7, 8, 13, 15)),
     *("koi8-r", "koi8-u", "cp866"),
 )
-OLD_SINGLE = ("mac-roman", "mac-cyrillic", "cp437", "cp850", "cp852")  # never taken when one of the web does as well
+OLD_SINGLE = (  # of Mac and DOS; never taken when one of the web does as well
+    *("mac-roman", "mac-cyrillic", "mac-greek", "mac-turkish"),
+    *("cp437", "cp737", "cp775", "cp850", "cp852", "cp857"),
+)
 ASKED = (*WEB_SINGLE, *OLD_SINGLE, "gb18030", "big5hkscs", "cp932", "cp949", "euc_jis_2004")
 LEGACY = (*EAST_ASIAN, "cp1251", WESTERN)
 LATIN = (  # charsets for languages whose words are written with letters of ASCII too
-    *(f"cp{number}" for number in (437, 850, 852, 1250, 1252, 1254, 1257, 1258)),
+    *(f"cp{number}" for number in (437, 775, 850, 852, 857, 1250, 1252, 1254, 1257, 1258)),
     *(f"iso8859-{number}" for number in (1, 2, 13, 15)),
-    "mac-roman",
+    *("mac-roman", "mac-turkish"),
 )
-FOREIGN = re.compile(
-    rb"[\xc0-\xff]{3,}"
-)  # what stands for a word in Cyrillic, Greek, Hebrew, Arabic: no Latin word has three such letters in a row
+FOREIGN = re.compile(rb"[\xc0-\xff]{3,}")  # a word in Cyrillic, Greek, Hebrew or Arabic; no Latin word has three such letters in a row
 MAX_FOREIGN = 0.5  # of the bytes beyond ASCII, for a Latin charset
 TIE = 0.98  # of the best reading's likelihood: readings above it are as good, and when they differ nobody can tell
 LEAST_LIKELY = 0.03  # a reading below it is no language's, but for the few quotes and accents of English text
@@ -62,6 +63,9 @@ MIN_UTF8_SEQUENCES = 0.5  # of the bytes beyond ASCII, for damaged UTF-8
 MAX_DAMAGE = 0.01  # share of characters that a declared charset may have to replace
 C1 = re.compile("[\x80-\x84\x86-\x9f]")  # in no text: the bytes mean something else (0x85 is a line end of some systems)
 RARE_WESTERN = re.compile(rb"[\xd0\xde\xf0\xfe\xdd\xfd]")  # Icelandic letters, in whose place Turkish has its own
+# Signs that stand inside no word, the boxes of DOS among them; guillemets do, where they part the steps of a path.
+IN_NO_WORD = re.compile("(?<=[^\\W\\d_])[¡-©¬®-³µ¶¸¹¼-¿†‡ˆ‰‹›“”„‚•˜™≈≠∞≤≥∂∑∏∫√∆◊⁄₧⌐\uf8ff─-▟](?=[^\\W\\d_])")
+MAX_BROKEN = 0.1  # of the characters beyond ASCII: no right reading has more of these signs inside words
 MARKUP = re.compile(rb"<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[a-zA-Z/!?][^<>]*>", re.DOTALL | re.IGNORECASE)
 STATEFUL = ("utf-16", "utf-32", "utf-7", "iso2022", "hz")  # families in which a byte alone, such as a line end, says nothing
 MIN_UTF8_SHARE = 0.15  # of the bytes beyond ASCII; lines of one or two Han characters in GBK are UTF-8 by chance more rarely
@@ -102,6 +106,7 @@ SHOWN_AS = {
     "euc_jp": "euc-jp",
 }
 
+ASCII = re.compile("[\\x00-\\x7f]+")
 CONTROLS = re.compile("[\x01-\x07\x0b\x0e-\x1a\x1c-\x1f]+")
 
 
@@ -418,7 +423,13 @@ def _likelihoods(sample: bytes) -> list[tuple[str, float]]:
         for entry in found
         if entry["encoding"] is not None and (is_latin or READ_AS.get(entry["encoding"], entry["encoding"]) not in LATIN)
     ]
-    return [(codec, chance) for codec, chance in named if (text := _strict(sample, codec)) is not None and not C1.search(text)]
+    return [(codec, chance) for codec, chance in named if (text := _strict(sample, codec)) is not None and _has_whole_words(text)]
+
+
+def _has_whole_words(text: str) -> bool:
+    if C1.search(text):
+        return False
+    return len(IN_NO_WORD.findall(text)) <= MAX_BROKEN * len(ASCII.sub("", text))
 
 
 def _chosen(sample: bytes, likely: list[tuple[str, float]]) -> str | None:

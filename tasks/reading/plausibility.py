@@ -80,6 +80,7 @@ def _tables() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     for code in (*range(0, 9), *range(14, 27), 11, 28, 29, 30, 31, 0x7F, *range(0x80, 0xA0)):
         weights[code], flags[code] = -3.0, _OTHER
     weights[0xFFFD] = -3.0
+    weights[0x2020] = -0.6  # a dagger; two blanks are one, read as UTF-16
     return weights, flags
 
 

@@ -137,6 +137,43 @@ def test_a_foreign_word_in_english_is_no_row_of_accents(word: str, codec: str, t
     assert decode(text.encode(codec)).text == text
 
 
+GERMAN = "Die Mühle steht am Fluß, und jedes Frühjahr steigt das Wasser bis zur dritten Stufe; größer wird es später im März."
+
+
+@pytest.mark.parametrize(
+    ("text", "codec"),
+    [
+        (GERMAN, "cp437"),
+        (GERMAN, "cp850"),
+        (GERMAN, "mac-roman"),
+        (GREEK, "cp737"),
+        (GREEK, "mac-greek"),
+        (TURKISH, "cp857"),
+        (TURKISH, "mac-turkish"),
+        (LITHUANIAN, "cp775"),
+        (POLISH, "cp852"),
+    ],
+)
+def test_text_of_dos_and_mac_comes_back_too(text: str, codec: str):
+    found = decode(text.encode(codec))
+    assert (found.text, found.fault) == (text, None)
+
+
+def test_a_reading_with_signs_inside_its_words_is_not_taken():
+    raw = "Sie h„tte die T”pfe f„rben k”nnen.".encode("cp1252")  # as windows-1252 has what was written in cp850
+    assert decode(raw).text == raw.decode("cp850") == "Sie hätte die Töpfe färben können."
+
+
+def test_a_path_of_pages_parted_by_guillemets_is_text():
+    text = "Home»News»Sport»Results of the old mill by the river"
+    assert decode(text.encode("cp1252")).text == text
+
+
+def test_blanks_are_no_daggers_of_utf16():
+    text = "Une fiche :" + " " * 60 + "l'été à la mairie." + " " * 62
+    assert decode(text.encode("cp1252")).text == text
+
+
 def test_bytes_that_read_as_well_in_two_charsets_are_set_aside():
     assert decode("Napiši".encode("iso8859-2") * 9).fault in ("unknown_charset", None)
     found = decode(bytes(range(0xA1, 0xFF, 3)) * 5)
