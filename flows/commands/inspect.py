@@ -1,7 +1,7 @@
 """`wordmill inspect`: samples of a finished artifact, the ledger first, then what was dropped beside what was kept."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -70,6 +70,7 @@ def document(manifest: Manifest, groups: tuple[Group, ...]) -> dict[str, object]
         "bytes_out": ledger.bytes_out,
         "dropped": dict(ledger.dropped),
         "dropped_bytes": dict(ledger.dropped_bytes),
+        "figures": dict(manifest.figures),
         "reasons": [asdict(group) for group in groups],
     }
 
@@ -79,10 +80,21 @@ def view(manifest: Manifest, groups: tuple[Group, ...]) -> str:
     ledger = manifest.ledger
     head = Text(f"{manifest.stage} {manifest.fingerprint}", "bold").append(f"  finished {manifest.finished}", "dim")
     counts = f"{ledger.rows_in:,} documents in ({amount(ledger.bytes_in)}), {ledger.rows_out:,} out ({amount(ledger.bytes_out)})"
-    parts = [head, Text(counts), Text(""), ledger_rows(manifest)] if ledger.dropped else [head, Text(counts), Text("nothing was dropped")]
+    counted = [head, Text(counts), *map(Text, file_account(manifest.figures))]
+    parts = [*counted, Text(""), ledger_rows(manifest)] if ledger.dropped else [*counted, Text("nothing was dropped")]
     for group in groups:
         parts += [Text(""), *_group_view(group)]
     return rendered(Lines(*parts))
+
+
+def file_account(figures: Mapping[str, float]) -> Iterator[str]:
+    """What became of the bytes of an ingest's files, where they were counted."""
+    if "file_bytes" in figures:
+        kinds = {"record_bytes": "in records", "reject_bytes": "in rejects", "between_bytes": "between them"}
+        told = [f"{figures[name]:,.0f} {words}" for name, words in kinds.items()]
+        recoded = figures["recoded_bytes"]
+        told += [f"{abs(recoded):,.0f} {'more' if recoded > 0 else 'fewer'} in UTF-16 and the like than as UTF-8"] if recoded else []
+        yield f"{figures['file_bytes']:,.0f} bytes of files, unpacked: {', '.join(told)}"
 
 
 def ledger_rows(manifest: Manifest) -> Table:

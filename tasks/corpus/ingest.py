@@ -27,6 +27,7 @@ from tasks.errors import UserError
 from tasks.executor.filetasks import FileTasks
 from tasks.executor.parts import Part, combined, gather
 from tasks.ledger import StageOutcome
+from tasks.reading.account import Account
 from tasks.reading.documents import MAX_SHOWN_CHARS, WRONG_FIELD, Found, Refused, refuse_field
 from tasks.reading.faults import UNREADABLE, Fault, shown_text
 from tasks.reading.files import SourceFile, digest_of
@@ -165,12 +166,13 @@ def ingest_files(work: IngestWork, out: Path) -> StageOutcome:
     """One task: documents-000.parquet, -001, … and rejects-000.parquet, those of them that hold something."""
     has_names = id_field_of(work.source) is not None and len(work.files) > 1
     left_out = frozenset(work.forgotten)
+    total = Account()
     read = _Once(work.source, left_out).read if has_names else partial(read_file, work.source)
     held: list[Found] = []
     held_bytes = 0
     with RollingWriter(out, "documents") as documents, DropWriter(out, "ingest", "rejects") as rejects:
         for file in work.files:
-            for record in read(file):
+            for record in read(file, total):
                 found = _without_text(record) if _is_among(record, left_out) else record
                 if isinstance(found, Refused):
                     _refuse(found, rejects)
@@ -181,7 +183,7 @@ def ingest_files(work: IngestWork, out: Path) -> StageOutcome:
                     documents.write(document_batch(held))
                     held, held_bytes = [], 0
         documents.write(document_batch(held))
-    return outcome_of([documents], rejects)
+    return outcome_of([documents], rejects, figures=total.figures())
 
 
 def _is_among(found: Found | Refused, left_out: frozenset[str]) -> bool:
@@ -203,8 +205,8 @@ class _Once:
         self.source, self.forgotten = source, forgotten
         self._seen: set[str] = set()
 
-    def read(self, file: SourceFile) -> Iterator[Found | Refused]:
-        for found in read_file(self.source, file):
+    def read(self, file: SourceFile, total: Account) -> Iterator[Found | Refused]:
+        for found in read_file(self.source, file, total):
             if isinstance(found, Found) and found.id in self._seen:
                 evidence = "" if found.id in self.forgotten else shown_text(found.text)
                 fault = Fault("duplicate_id", len(found.text.encode()), evidence)
@@ -342,4 +344,4 @@ def _without_rows(part: Part, again: npt.NDArray[np.bool_], gone: npt.NDArray[np
                     documents,
                     rejects,
                 )
-    return Part(folder, outcome_of([documents], rejects))
+    return Part(folder, outcome_of([documents], rejects, figures=part.outcome.figures))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import UserError
-from tasks.reading.account import Account
+from tasks.reading.account import Account, whole_file
 from tasks.reading.faults import UNREADABLE, Fault, shown_text
 from tasks.reading.files import SourceFile
 from tasks.reading.lines import Line, read_text
@@ -30,25 +30,28 @@ class Table:
     header: bool = True
 
 
-def read_csv(file: SourceFile, table: Table, encoding: str, max_bytes: int, wanted: Sequence[str] = ()) -> Iterator[Record | Fault]:
+def read_csv(
+    file: SourceFile, table: Table, encoding: str, max_bytes: int, wanted: Sequence[str] = (), total: Account | None = None
+) -> Iterator[Record | Fault]:
     """Rows of CSV or TSV. Without a header, fields are named "0", "1", …
 
     In TSV quotes have a meaning only where the rows themselves show that they were written so. UserError when the header says
     that the delimiter is another one, or names a wanted field twice.
     """
     csv.field_size_limit(max_bytes)
-    feed = _Feed(read_text(file, encoding, max_bytes, keep_cut=False), max_bytes)
+    lines = Account()
+    feed = _Feed(read_text(file, encoding, max_bytes, keep_cut=False, total=lines), max_bytes)
     told = feed.told_delimiter()
     delimiter = table.delimiter or told or ("\t" if _ending(file.name) == ".tsv" else ",")
     columns = None if table.header else _Columns([str(column) for column in range(feed.commonest_width(delimiter))])
     account = feed.account
     for row in _rows(feed, delimiter, columns):
         if isinstance(row, Fault):
-            account.add_fault(row)
             if columns is None and row.reason == "malformed":
+                whole_file(file.bytes).check(file.url, total)
                 yield Fault(UNREADABLE, file.bytes, f"its header: {row.evidence}")
                 return
-            yield row
+            yield account.add(row)
         elif not row.values:
             account.structure += row.bytes
         elif columns is None:
@@ -57,13 +60,11 @@ def read_csv(file: SourceFile, table: Table, encoding: str, max_bytes: int, want
             feed.width = columns.least
             account.structure += row.bytes
         else:
-            record = columns.record(row, table.header)
-            if isinstance(record, Fault):
-                account.add_fault(record)
-            else:
-                account.records += record.bytes
-            yield record
-    account.check(file.url)
+            yield account.add(columns.record(row, table.header))
+    account.came += lines.structure  # which is in no line
+    account.structure += lines.structure
+    account.recoded = lines.recoded
+    account.check(file.url, total)
 
 
 def _ending(name: str) -> str:

@@ -10,7 +10,8 @@ class Fault:
     """A record that could not be taken: why, its size in bytes as stored, and how it begins.
 
     Reasons that cost a whole file or its rest are in `FILE_REASONS`; all others cost one record. `number` is the record's
-    line or row, 0 when there is none. `cut` are the bytes of a record that a fault of its stream cut, among `bytes`.
+    line or row, 0 when there is none. `cut` are the bytes that a reason of `FILE_REASONS` costs of what came out of the file: a
+    record that a stream's end cut, or all of it.
     """
 
     reason: str

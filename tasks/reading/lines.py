@@ -8,7 +8,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from tasks.errors import UserError
-from tasks.reading.account import Account
+from tasks.reading.account import Account, whole_file
 from tasks.reading.encodings import MAX_REPLACED, STATEFUL, charset_name, decode, detect, is_rather_utf8, known_codec, strip_mark
 from tasks.reading.faults import Fault, shown
 from tasks.reading.files import SourceFile, check_unchanged, open_stored, state_of
@@ -28,7 +28,7 @@ def read_chunks(file: SourceFile) -> Iterator[bytes | Fault]:
         try:
             for chunk in unpacked(stored):
                 if isinstance(chunk, Fault) and chunk.reason in ("archive", "other_format"):
-                    chunk = replace(chunk, bytes=file.bytes)
+                    chunk = replace(chunk, bytes=file.bytes, cut=file.bytes)
                 yield chunk
         except OSError as error:
             raise UserError(f"{file.url}: {error.strerror or error}. Fix: check the disk or the network.") from error
@@ -70,7 +70,7 @@ def open_bytes(file: SourceFile, encoding: str = "auto", all_utf8: bool = False)
     account = Account(came=len(head) - len(body), structure=len(head) - len(body))
     name = charset_name(codec) if codec else None
     if codec is not None and (wide or all_utf8) and codec != "utf-8":
-        stream, codec = _transcoded(stream, codec), "utf-8"
+        stream, codec = _transcoded(stream, codec, account), "utf-8"
     return Opened(account.counted(stream), body, codec, fault, marked is not None, name, account)
 
 
@@ -114,17 +114,21 @@ def _few_controls(head: bytes) -> bool:
 BINARY = bytes(code for code in range(32) if code not in (8, 9, 10, 12, 13, 27))
 
 
-def _transcoded(chunks: Iterable[bytes | Fault], codec: str) -> Iterator[bytes | Fault]:
+def _transcoded(chunks: Iterable[bytes | Fault], codec: str, account: Account) -> Iterator[bytes | Fault]:
     """The same text as UTF-8. A fault resets the decoder: what follows it is read from its own beginning."""
     decoder = codecs.getincrementaldecoder(codec)("replace")
     for chunk in chunks:
         if isinstance(chunk, Fault):
             decoder.reset()
             yield chunk
-        elif text := decoder.decode(chunk):
-            yield text.encode("utf-8", "replace")
-    if rest := decoder.decode(b"", final=True):
-        yield rest.encode("utf-8", "replace")
+            continue
+        text = decoder.decode(chunk).encode("utf-8", "replace")
+        account.recoded += len(chunk) - len(text)
+        if text:
+            yield text
+    if rest := decoder.decode(b"", final=True).encode("utf-8", "replace"):
+        account.recoded -= len(rest)
+        yield rest
 
 
 def split_lines(
@@ -310,19 +314,19 @@ def too_much_replaced(text: str, replaced: int) -> bool:
 
 
 def read_text(
-    file: SourceFile, encoding: str = "auto", max_bytes: int = MAX_DOCUMENT_BYTES, keep_cut: bool = True
+    file: SourceFile, encoding: str = "auto", max_bytes: int = MAX_DOCUMENT_BYTES, keep_cut: bool = True, total: Account | None = None
 ) -> Iterator[Line | Fault]:
-    """A text file's lines with their ends. A binary file is one Fault."""
+    """A text file's lines with their ends; its bytes are added to the account of all files. A binary file is one Fault."""
     opened = open_bytes(file, encoding)
     if opened.fault is not None:
-        yield no_text(file, opened)
+        yield no_text(file, opened, total)
         return
     decoder = LineDecoder(opened.codec, opened.charset if opened.codec == "utf-8" else None)
     account, read = opened.account, 0
     repairs = ("bom",) if opened.has_mark and opened.charset == "utf-8" else ()
     for line in split_lines(opened.chunks, max_bytes, keep_cut, account):
         if isinstance(line, Fault):
-            yield account.add_fault(line)
+            yield account.add(line)
             continue
         decoded = decoder.decode(line)
         read += decoded.bytes
@@ -330,9 +334,10 @@ def read_text(
             decoded, repairs = decoded._replace(repairs=(*repairs, *decoded.repairs)), ()
         yield decoded
     account.records = read
-    account.check(file.url)
+    account.check(file.url, total)
 
 
-def no_text(file: SourceFile, opened: Opened) -> Fault:
+def no_text(file: SourceFile, opened: Opened, total: Account | None) -> Fault:
     """The fault of a file that is no text, or whose charset nobody can tell."""
+    whole_file(file.bytes).check(file.url, total)
     return Fault(opened.fault or "not_text", file.bytes, shown(opened.head))

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.errors import UserError
+from tasks.reading.account import Account
 from tasks.reading.encodings import decode
 from tasks.reading.faults import UNREADABLE, Fault, shown
 from tasks.reading.files import SourceFile, check_unchanged, open_stored, state_of
@@ -21,7 +22,7 @@ NOT_READ = "(not read)"  # stands for the value of a column that nobody asked fo
 
 
 def read_parquet(file: SourceFile, fields: Sequence[str], max_bytes: int) -> Iterator[Record | Fault]:
-    """The rows, with the given fields only, or all."""
+    """The rows, with the given fields only, or all. As many as the footer counts are records or faults."""
     before = file.state or state_of(file)
     check_unchanged(file, before)
     with open_stored(file) as stream:
@@ -39,11 +40,15 @@ def read_parquet(file: SourceFile, fields: Sequence[str], max_bytes: int) -> Ite
             has = dict.fromkeys(names, NOT_READ)
             yield from (Record(number, has) for number in range(1, min(table.metadata.num_rows, MANY_ROWS) + 1))
             return
-        yield from _row_groups(table, kept or names, names, max_bytes)
+        account = Account(came=table.metadata.num_rows)
+        yield from _row_groups(table, kept or names, names, max_bytes, account)
+        account.check(file.url, unit="rows")
     check_unchanged(file, before)
 
 
-def _row_groups(table: pq.ParquetFile, kept: Sequence[str], names: Sequence[str], max_bytes: int) -> Iterator[Record | Fault]:
+def _row_groups(
+    table: pq.ParquetFile, kept: Sequence[str], names: Sequence[str], max_bytes: int, account: Account
+) -> Iterator[Record | Fault]:
     number = 0
     absent = dict.fromkeys((name for name in names if name not in kept), NOT_READ)
     for group in range(table.num_row_groups):
@@ -52,12 +57,16 @@ def _row_groups(table: pq.ParquetFile, kept: Sequence[str], names: Sequence[str]
         done = 0
         try:
             for batch in table.iter_batches(batch_size=rows, row_groups=[group], columns=list(kept)):
-                yield from _records(batch, number + done, absent, max_bytes)
+                for record in _records(batch, number + done, absent, max_bytes):
+                    account.records += isinstance(record, Record)
+                    account.faults += isinstance(record, Fault)
+                    yield record
                 done += batch.num_rows
             cause = "the row group ends before them"
         except (pa.ArrowException, OSError) as error:
             cause = str(error)
         if (lost := about.num_rows - done) > 0:
+            account.faults += lost
             size = about.total_byte_size * lost // max(1, about.num_rows)
             yield Fault("damaged_rows", size, shown(f"{lost} rows from {number + done + 1} on: {cause}".encode()))
         number += about.num_rows

@@ -61,39 +61,42 @@ def digests_of(source: AnySource) -> dict[str, str]:
             return {f"{source.name}/{file.name}": files.digest_of(file) for file in list_files(source)}
 
 
-def read_file(source: AnySource, file: SourceFile) -> Iterator[Found | Refused]:
-    """One file's documents and refused records, in order.
+def read_file(source: AnySource, file: SourceFile, total: Account | None = None) -> Iterator[Found | Refused]:
+    """One file's documents and refused records, in order; its bytes are added to the account of all files.
 
     UserError when the file may not be read, changes meanwhile, or shows that the recipe is wrong.
     """
     if file.fault:
         return iter([refused(source, file.name, Fault(file.fault, 0, file.evidence), file.name, file.fault)])
+    total = total or Account()
     match source:
         case TextSource() | MarkdownSource():
-            return _read_text(source, file)
+            return _read_text(source, file, total)
         case HtmlSource():
-            return _read_page(source, file)
+            return _read_page(source, file, total)
         case WarcSource():
-            return _read_archive(source, file)
+            return _read_archive(source, file, total)
         case HubSource():
             return read_hub(source)
         case PythonSource():
             return _read_python(source)
         case _:
-            return _read_rows(source, file)
+            return _read_rows(source, file, total)
 
 
-def _read_rows(source: RowFileSource, file: SourceFile) -> Iterator[Found | Refused]:
+def _read_rows(source: RowFileSource, file: SourceFile, total: Account) -> Iterator[Found | Refused]:
     reader = RowReader(source, file.name)
     counts = FieldCount(source.text_field)
     position = 0
-    for position, record in enumerate(read_records(file, _layout(source)), 1):
+    for position, record in enumerate(read_records(file, _layout(source), total), 1):
         if isinstance(record, Fault):
             counts.add(None)
             path = file.name if record.reason == UNREADABLE else f"{file.name}:{record.number or position}"
             yield refused(source, path, record, file.name, f"fault {position}")
             continue
         found = reader.read(record)
+        if isinstance(found, Refused):
+            total.refuse(record.bytes)
         counts.add(None if isinstance(record.fields.get(source.text_field), Fault) else found, record.fields)
         yield found
     if position == 0:
@@ -114,8 +117,9 @@ def _layout(source: RowFileSource) -> Layout:
             return Layout("parquet", Table(), "auto", source.max_document_bytes, fields)
 
 
-def _read_text(source: CutSource, file: SourceFile) -> Iterator[Found | Refused]:
-    lines = read_text(file, source.encoding, source.max_document_bytes)
+def _read_text(source: CutSource, file: SourceFile, total: Account) -> Iterator[Found | Refused]:
+    account = Account()
+    lines = read_text(file, source.encoding, source.max_document_bytes, total=account)
     meta: dict[str, str] = {}
     if isinstance(source, MarkdownSource):
         fields, lines = front_matter(lines)
@@ -129,7 +133,9 @@ def _read_text(source: CutSource, file: SourceFile) -> Iterator[Found | Refused]
         key = "end" if position == 0 else f"end {position}"
         yield refused(source, f"{file.name}:{number + 1}", fault, file.name, key)
     if number == 0 and not mended.faults:
+        account.refuse(account.records)
         yield refused(source, file.name, Fault("empty_text", file.bytes, ""), file.name, "0")
+    account.check(file.url, total)
 
 
 class _MendedLines:
@@ -169,7 +175,7 @@ class _MendedLines:
         return Origin(self._charset, repairs, min(replaced, part.text.count("\ufffd")))
 
 
-def _read_page(source: HtmlSource, file: SourceFile) -> Iterator[Found | Refused]:
+def _read_page(source: HtmlSource, file: SourceFile, total: Account) -> Iterator[Found | Refused]:
     """One page. What is left of one that breaks off is kept and flagged; the break is counted."""
     parts: list[bytes] = []
     faults: list[Fault] = []
@@ -177,22 +183,25 @@ def _read_page(source: HtmlSource, file: SourceFile) -> Iterator[Found | Refused
     account = Account()
     for chunk in account.counted(read_chunks(file)):
         if isinstance(chunk, Fault):
-            faults.append(account.add_fault(chunk))
+            faults.append(account.add(chunk))
             continue
         size += len(chunk)
         if size <= source.max_document_bytes:
             parts.append(chunk)
     raw = b"".join(parts)
     if size > source.max_document_bytes:
-        faults.append(account.add_fault(too_large(size, raw)))
+        faults.append(account.add(too_large(size, raw)))
     elif size:
         account.records = size
         page = html_page(raw, None if source.encoding == "auto" else source.encoding)
         cut = ("truncated",) if any(fault.reason.startswith(("trunc", "damag")) for fault in faults) else ()
-        yield _page_document(source, page, file.name, (file.name, "1"), {}, cut)
+        found = _page_document(source, page, file.name, (file.name, "1"), {}, cut)
+        if isinstance(found, Refused):
+            account.refuse(size)
+        yield found
     elif not faults:
         faults.append(Fault("empty_text", 0, ""))
-    account.check(file.url)
+    account.check(file.url, total)
     for position, fault in enumerate(faults):
         yield refused(source, file.name, fault, file.name, f"fault {position}")
 
@@ -208,11 +217,10 @@ def _page_document(
     return document(source, path, decoded.text, kept, key, Origin(charset, (*decoded.repairs, *cut)))
 
 
-def _read_archive(source: WarcSource, file: SourceFile) -> Iterator[Found | Refused]:
+def _read_archive(source: WarcSource, file: SourceFile, total: Account) -> Iterator[Found | Refused]:
     position = 0
     passed_over: Counter[str] = Counter()
     account = Account()
-    is_archive = True
     for found in read_warc(account.counted(read_chunks(file)), source.max_document_bytes):
         if isinstance(found, PassedOver):
             account.structure += found.bytes
@@ -220,16 +228,17 @@ def _read_archive(source: WarcSource, file: SourceFile) -> Iterator[Found | Refu
             continue
         position += 1
         if isinstance(found, Fault):
-            is_archive = is_archive and found.reason != UNREADABLE
             path = file.name if found.reason == UNREADABLE else f"{file.name}:fault {position}"
-            yield refused(source, path, account.add_fault(found), file.name, f"fault {position}")
+            yield refused(source, path, account.add(found), file.name, f"fault {position}")
         else:
             account.records += found.bytes
             key = (file.name, str(found.number))
             meta = {"url": found.url} | ({"content_language": found.language} if found.language else {})
-            yield _page_document(source, found.page, f"{file.name}:{found.number}", key, meta, found.notes)
-    if is_archive:
-        account.check(file.url)
+            one = _page_document(source, found.page, f"{file.name}:{found.number}", key, meta, found.notes)
+            if isinstance(one, Refused):
+                account.refuse(found.bytes)
+            yield one
+    account.check(file.url, total)
     if position == 0:
         held = ", ".join(f"{count} {kind}" for kind, count in sorted(passed_over.items()) if kind)
         evidence = f"nothing but records of other types: {held}" if held else ""

@@ -47,48 +47,41 @@ class Layout:
     fields: Sequence[str] = ()
 
 
-def read_records(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
-    """The records of a file in order."""
+def read_records(file: SourceFile, layout: Layout, total: Account | None = None) -> Iterator[Record | Fault]:
+    """The records of a file in order; its bytes are added to the account of all files, but for Parquet, which has rows."""
     match layout.kind:
         case "jsonl":
             opened = open_bytes(file, layout.encoding)
             if opened.head.lstrip().startswith(b"["):  # a list where one object a line was expected
-                yield from _read_json(file, layout)
+                yield from _read_json(file, layout, total)
             elif opened.fault is not None:
-                yield no_text(file, opened)
+                yield no_text(file, opened, total)
             else:
-                yield from _read_jsonl(file.url, opened, layout)
+                yield from _read_jsonl(file.url, opened, layout, total)
         case "json":
-            yield from _read_json(file, layout)
+            yield from _read_json(file, layout, total)
         case "csv":
-            yield from read_csv(file, layout.table, layout.encoding, layout.max_bytes, layout.fields)
+            yield from read_csv(file, layout.table, layout.encoding, layout.max_bytes, layout.fields, total)
         case "parquet":
             yield from read_parquet(file, layout.fields, layout.max_bytes)
 
 
-def _read_jsonl(url: str, opened: Opened, layout: Layout) -> Iterator[Record | Fault]:
+def _read_jsonl(url: str, opened: Opened, layout: Layout, total: Account | None) -> Iterator[Record | Fault]:
     decoder = LineDecoder(opened.codec, opened.charset if opened.codec == "utf-8" else None)
     reader = _JsonReader(decoder, layout.fields)
-    account, read = opened.account, 0
+    account = opened.account
     for number, line in enumerate(split_lines(opened.chunks, layout.max_bytes, account=account), 1):
         if isinstance(line, Fault):
-            yield account.add_fault(replace(line, number=number))
+            yield account.add(replace(line, number=number))
         elif line.isspace():
             account.structure += len(line)
         else:
             record = reader.record(number, line)
             if isinstance(record, Fault):
-                for part in _salvaged(reader, number, line, layout.max_bytes, account) or (record,):
-                    if isinstance(part, Fault):
-                        account.add_fault(part)
-                    else:
-                        read += part.bytes
-                    yield part
-                continue
-            read += record.bytes
-            yield record
-    account.records = read
-    account.check(url)
+                yield from map(account.add, _salvaged(reader, number, line, layout.max_bytes, account) or (record,))
+            else:
+                yield account.add(record)
+    account.check(url, total)
 
 
 def _salvaged(reader: "_JsonReader", number: int, line: bytes, max_bytes: int, account: Account) -> Iterable[Record | Fault]:
@@ -136,11 +129,11 @@ def _without_nulls(reader: "_JsonReader", number: int, line: bytes) -> Iterator[
     yield record
 
 
-def _read_json(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
+def _read_json(file: SourceFile, layout: Layout, total: Account | None) -> Iterator[Record | Fault]:
     """The entries of a list, or objects one behind the other; the file is never held as a whole."""
     opened = open_bytes(file, layout.encoding, all_utf8=True)
     if opened.fault is not None:
-        yield no_text(file, opened)
+        yield no_text(file, opened, total)
         return
     reader = _JsonReader(LineDecoder("utf-8", opened.charset), layout.fields)
     account = opened.account
@@ -148,13 +141,8 @@ def _read_json(file: SourceFile, layout: Layout) -> Iterator[Record | Fault]:
     for value in split_values(opened.chunks, layout.max_bytes, account):
         found = (replace(value, number=number),) if isinstance(value, Fault) else _entries(reader, number, value, account)
         number += len(found)
-        for record in found:
-            if isinstance(record, Fault):
-                account.add_fault(record)
-            else:
-                account.records += record.bytes
-            yield record
-    account.check(file.url)
+        yield from map(account.add, found)
+    account.check(file.url, total)
 
 
 def _entries(reader: "_JsonReader", number: int, value: bytes, account: Account) -> Sequence[Record | Fault]:

@@ -56,7 +56,8 @@ def read_warc(chunks: Iterator[bytes | Fault], max_bytes: int) -> Iterator[Archi
     if reader.peek(3) == BOM_UTF8:
         yield PassedOver("", reader.skip(3))
     if ARC_START.match(reader.peek(1024)):
-        yield Fault(UNREADABLE, reader.skip_part(), IS_ARC)
+        size = reader.skip_part()
+        yield Fault(UNREADABLE, size, IS_ARC, cut=size)
     while True:
         if blank := reader.skip_blank():
             yield PassedOver("", blank)
@@ -71,7 +72,7 @@ def read_warc(chunks: Iterator[bytes | Fault], max_bytes: int) -> Iterator[Archi
         else:
             size = reader.skip_to_record()
             is_other = number == 0 and reader.at_end() and not reader.faults and not head.startswith(b"WARC/")
-            yield Fault(UNREADABLE, size, _no_warc(head)) if is_other else Fault("damaged_record", size, shown(head))
+            yield Fault(UNREADABLE, size, _no_warc(head), cut=size) if is_other else Fault("damaged_record", size, shown(head))
 
 
 def _no_warc(head: bytes) -> str:

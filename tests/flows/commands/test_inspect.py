@@ -118,3 +118,12 @@ def test_the_page_holds_the_text_and_nothing_runs_in_it(inspect: Callable[..., D
 )
 def test_what_is_not_there_is_refused_with_what_is(inspect: Callable[..., Done], arguments: list[str], told: str):
     assert told in inspect(*arguments).refusal()
+
+
+def test_ingest_shows_what_became_of_the_bytes_of_its_files(command: Callable[..., Done], tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes("one\n".encode("utf-16"))
+    (tmp_path / "b.txt").write_bytes(b"%PDF-1.7")
+    Bench.open(tmp_path / "w").ingest({"name": "s", "kind": "text", "paths": [str(tmp_path / "*.txt")]})
+    shown = " ".join(command("inspect", "ingest", "--workspace", str(tmp_path / "w")).out.split())
+    assert "18 bytes of files, unpacked: 4 in records, 8 in rejects, 2 between them, 4 more in UTF-16 and the like than as UTF-8" in shown
+    assert json.loads(command("inspect", "ingest", "--workspace", str(tmp_path / "w"), "--json").out)["figures"]["file_bytes"] == 18

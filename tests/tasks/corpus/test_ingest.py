@@ -307,3 +307,15 @@ def test_what_could_not_be_read_beside_files_is_in_the_ledger(tmp_path: Path):
     (folder / "b.txt").unlink()
     (folder / "b.txt").write_text("b")
     assert Bench.open(tmp_path / "w").ingest(source).ledger.dropped == {"subfolder": 1}
+
+
+def test_bytes_of_all_files_are_among_the_figures_also_where_an_id_comes_again(tmp_path: Path):
+    write_rows(tmp_path / "in" / "a.jsonl", {"text": "one", "id": 1}, {"text": " ", "id": 2})
+    write_rows(tmp_path / "in" / "b.jsonl", {"text": "two", "id": 1}, {"text": "three", "id": 3})
+    (tmp_path / "in" / "c.jsonl").write_text("\nno row\n")
+    raw = Bench.open(tmp_path / "w").ingest(source("jsonl", tmp_path / "in", id_field="id"))
+    assert raw.ledger.dropped == {"duplicate_id": 1, "empty_text": 1, "malformed": 1}
+    figures = dict(raw.figures)
+    assert figures.pop("file_bytes") == sum(path.stat().st_size for path in (tmp_path / "in").iterdir()) == sum(figures.values())
+    empty = len(json.dumps({"text": " ", "id": 2})) + 1
+    assert (figures["reject_bytes"], figures["between_bytes"]) == (empty + len("no row\n"), 1)
