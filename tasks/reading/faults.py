@@ -35,6 +35,7 @@ FILE_REASONS = (
     "truncated_stream",  # a compressed stream that breaks off; what came out before it is kept
     "damaged_stream",  # a compressed stream with a fault inside; members behind it are read
     "large_window",  # a zstd frame that takes more memory than is given to any
+    "no_dictionary",  # a zstd frame that was packed with a dictionary which the file does not hold
     "wrong_checksum",  # a member's text is kept, but differs from what was packed
     "trailing_junk",  # bytes behind the end of a compressed stream
 )

@@ -12,9 +12,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
-from typing import BinaryIO, Literal, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, cast
 
 from tasks.reading.faults import Fault, shown
+
+if TYPE_CHECKING:
+    from backports.zstd import ZstdDict
 
 INPUT_BYTES = 1 << 16
 OUTPUT_BYTES = 1 << 20  # of one chunk, at most
@@ -53,6 +56,13 @@ AFTER_FAULT = MAGIC | {  # strict enough to be looked for in noise: one false hi
 WINDOW_ERROR = "too much memory"  # as zstd says it
 LARGE_WINDOW = "a zstd window of more than 128 MB, which takes that much memory: pack it again without --long, or with --long=27"
 MAGIC_BYTES = 16  # longer than any of them
+DICTIONARY_MAGIC = b"\x5d\x2a\x4d\x18"  # of the first frame of a .warc.zst: https://iipc.github.io/warc-specifications
+MAX_DICTIONARY_BYTES = 16 * 2**20
+DICTIONARY_ERROR = "Dictionary mismatch"  # as zstd says it
+NO_DICTIONARY = (
+    "packed with a zstd dictionary that does not stand at the start of the file. Fix: unpack it with `zstd -d -D DICTIONARY`, "
+    "or fetch the file as a whole"
+)
 
 
 def unpacked(stored: BinaryIO) -> Iterator[bytes | Fault]:
@@ -231,6 +241,7 @@ def _limited(chunks: Iterator[bytes | Fault], source: _Input) -> Iterator[bytes 
 def _streams(kind: Packing, source: _Input) -> Iterator[bytes | Fault]:
     """All streams that lie one behind the other, and what lies between and behind them."""
     magic = MAGIC[kind]
+    dictionary = _dictionary(source) if kind == "zst" else None
     while source.peek(1):
         if source.skip_zeros():  # which fill up a block of a tape or disk
             continue
@@ -248,7 +259,25 @@ def _streams(kind: Packing, source: _Input) -> Iterator[bytes | Fault]:
             case "zst":
                 from backports import zstd
 
-                yield from _block_stream(kind, zstd.ZstdDecompressor(), source)
+                yield from _block_stream(kind, zstd.ZstdDecompressor(dictionary), source)
+
+
+def _dictionary(source: _Input) -> "ZstdDict | None":
+    """What all frames were packed with, where the first, which holds nothing else, has it; it may be packed itself."""
+    from backports import zstd
+
+    head = source.peek(8)
+    size = int.from_bytes(head[4:], "little")
+    if not head.startswith(DICTIONARY_MAGIC) or size > MAX_DICTIONARY_BYTES:
+        return None
+    held = source.peek(8 + size)[8:]
+    try:
+        packed = MAGIC["zst"].match(held)
+        found = zstd.ZstdDict(zstd.ZstdDecompressor().decompress(held, MAX_DICTIONARY_BYTES) if packed else held)
+        zstd.ZstdDecompressor(found)  # which looks at the dictionary
+    except (zstd.ZstdError, ValueError):
+        return None  # a frame of another use
+    return found
 
 
 def _broken(source: _Input, kind: Packing, cause: str) -> Fault:
@@ -337,7 +366,11 @@ def _block_stream(kind: Packing, decoder: "_Decoder", source: _Input) -> Iterato
         except _decoder_errors() as error:
             source.give_back(fed[1:])  # behind the magic bytes of this stream, if it is in there
             fault = _broken(source, kind, str(error))
-            yield replace(fault, reason="large_window", evidence=LARGE_WINDOW) if WINDOW_ERROR in str(error) else fault
+            if WINDOW_ERROR in str(error):
+                fault = replace(fault, reason="large_window", evidence=LARGE_WINDOW)
+            elif DICTIONARY_ERROR in str(error):
+                fault = replace(fault, reason="no_dictionary", evidence=NO_DICTIONARY)
+            yield fault
             return
         if chunk:
             yield chunk

@@ -35,6 +35,7 @@ REASONS = {
     "no_pages": "web archive that holds no pages",
     "nested_label": "with a list or an object for a label",
     "no_answer": "question without an answer",
+    "no_dictionary": "packed with a dictionary that is not in the file",
     "no_label": "without a label",
     "no_list": "something else where a list belongs",
     "no_main_text": "page without a main text",

@@ -102,3 +102,32 @@ class Slow(io.BytesIO):
 def test_chunks_do_not_depend_on_how_the_store_hands_them_out():
     packed = gzip.compress(noise(30_000)) + gzip.compress(b"end")
     assert list(unpacked(Slow(packed))) == list(unpacked(io.BytesIO(packed)))
+
+
+def framed(content: bytes, magic: int = 0x184D2A5D) -> bytes:
+    """A frame that zstd skips."""
+    return magic.to_bytes(4, "little") + len(content).to_bytes(4, "little") + content
+
+
+RECORDS = [b"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: %d\r\n\r\nThe ferry left at %d.\r\n\r\n" % (n, n * 7) for n in range(300)]
+DICTIONARY = zstd.train_dict([record * 3 for record in RECORDS], 2_000)
+PACKED = [zstd.compress(record, zstd_dict=DICTIONARY) for record in RECORDS]
+
+
+@pytest.mark.parametrize("held", [DICTIONARY.dict_content, zstd.compress(DICTIONARY.dict_content)])
+def test_the_first_frame_of_an_archive_holds_the_dictionary_of_the_others(held: bytes):
+    assert unpack(framed(held) + b"".join(PACKED)) == (b"".join(RECORDS), [])
+    assert unpack(framed(held) + b"".join(PACKED[:5]) + zstd.compress(b"without")) == (b"".join(RECORDS[:5]) + b"without", [])
+
+
+@pytest.mark.parametrize("first", [b"", framed(DICTIONARY.dict_content, 0x184D2A50), framed(b"other"), framed(zstd.compress(b"other"))])
+def test_frames_whose_dictionary_is_not_there_are_refused_by_name(first: bytes):
+    data, faults = unpack(first + zstd.compress(b"before") + PACKED[0] + zstd.compress(b" and behind"))
+    assert data == b"before and behind"
+    assert [fault.reason for fault in faults] == ["no_dictionary"]
+    assert "Fix: unpack it with `zstd -d -D DICTIONARY`" in faults[0].evidence
+
+
+def test_a_dictionary_that_is_a_bomb_is_none():
+    data, faults = unpack(framed(zstd.compress(bytes(1 << 28))) + zstd.compress(b"text"))
+    assert (data, faults) == (b"text", [])
