@@ -95,10 +95,8 @@ class _Sheet:
             return "document line"
         cells = self.cells(text)
         if text.startswith("#"):
-            is_token = (
-                len(cells) == self.columns and not KEY_VALUE.match(text) and (not is_first or cells[self.label_column] in self.labels)
-            )
-            return None if is_token else "comment"
+            has_label = not is_first or not self.labels.isdisjoint(_cell(cells, self.label_column))
+            return None if len(cells) == self.columns and has_label and not KEY_VALUE.match(text) else "comment"
         if self.has_ids and RANGE.fullmatch(cells[0]):
             return "multiword range"
         return "empty node" if self.has_ids and EMPTY_NODE.fullmatch(cells[0]) else None
@@ -111,10 +109,14 @@ def _sheet(source: ConllExamples, lines: Sequence[str]) -> _Sheet:
     rows = [bare.cells(text) for text in plain]
     widths = [len(row) for row in rows]
     columns = max(set(widths), key=widths.count, default=0)
-    at = source.label_column
-    labels = frozenset(row[at] for row in rows if -len(row) <= at < len(row))
+    labels = frozenset(cell for row in rows for cell in _cell(row, source.label_column))
     ids = sum(row[0].isdecimal() for row in rows)
-    return _Sheet(has_tabs, columns, at, source.token_column != 0 and 2 * ids > len(rows), labels)
+    return _Sheet(has_tabs, columns, source.label_column, source.token_column != 0 and 2 * ids > len(rows), labels)
+
+
+def _cell(row: Sequence[str], column: int) -> Sequence[str]:
+    """The cell of a column, where the row has it."""
+    return [row[column]] if -len(row) <= column < len(row) else []
 
 
 def _example(kind: Kind, source: ConllExamples, place: str, sentence: _Sentence, words: Sequence[Sequence[str]]) -> Example | Rejected:

@@ -14,7 +14,8 @@ from tasks.examples.kinds.kind import UNREADABLE_PARTS, Example, Kind, Rejected,
 from tasks.examples.label_values import class_names, is_padded, named
 from tasks.examples.stdlib_examples import area_examples, signature_examples, token_kind_examples
 from tasks.reading.csv_rows import Table
-from tasks.reading.faults import Fault, shown_text
+from tasks.reading.documents import is_nested_deep, shown_fields
+from tasks.reading.faults import Fault
 from tasks.reading.files import SourceFile, list_files, open_stored
 from tasks.reading.lines import read_text
 from tasks.reading.records import Layout, RecordFormat, read_records
@@ -99,18 +100,17 @@ def _class_names(file: SourceFile) -> dict[str, tuple[str, ...]]:
         try:
             told = (pq.ParquetFile(stream).schema_arrow.metadata or {}).get(b"huggingface", b"{}")
             features: object = json.loads(told).get("info", {}).get("features", {})
-        except (pa.ArrowException, OSError, ValueError, AttributeError):
+            named_ones = cast("dict[str, object]", features).items() if isinstance(features, dict) else ()
+            found = {name: class_names(feature) for name, feature in named_ones}
+        except (pa.ArrowException, OSError, ValueError, AttributeError, RecursionError):
             return {}  # what is wrong with the file, its reader tells
-    if not isinstance(features, dict):
-        return {}
-    found = {name: class_names(feature) for name, feature in cast("dict[str, object]", features).items()}
     return {name: names for name, names in found.items() if names}
 
 
 def _whole_example(kind: Kind, source: RowExamples, place: str, record: Record, names: Mapping[str, Sequence[str]]) -> Example | Rejected:
     """The row's example, unless bytes of it could not be read: no example is trained on in part."""
     if UNREADABLE_PARTS.intersection(record.repairs):
-        return Rejected(place, "not_utf8", shown_text(str(dict(record.fields))))
+        return Rejected(place, "not_utf8", shown_fields(record.fields))
     known = {name: named(record.fields[name], labels) for name, labels in names.items() if name in record.fields}
     return row_example(kind, source, place, {**record.fields, **known} if known else record.fields)
 
@@ -118,14 +118,14 @@ def _whole_example(kind: Kind, source: RowExamples, place: str, record: Record, 
 def row_example(kind: Kind, source: RowExamples, place: str, fields: Mapping[str, object]) -> Example | Rejected:
     """The example of one row, by the fields that the source names."""
     group = fields.get(source.group_field) if source.group_field else None
-    evidence = shown_text(str(dict(fields)))
+    evidence = shown_fields(fields)
     if any(name not in fields for name in source.needed_fields()):
         return Rejected(place, "missing_field", evidence, tuple(map(str, fields)))
     values = source.pick(fields)
     answer = list(values.values())[-1]
     if any(value is None for value in values.values()):
         return Rejected(place, "empty_text" if answer is not None else "no_label" if kind.labels else "no_answer", evidence)
-    checked = kind.check(values)
+    checked = "malformed" if is_nested_deep(group) else kind.check(values)
     if isinstance(checked, str):
         return Rejected(place, checked, evidence)
     return Example("" if group is None else str(group), checked, place, kind.labels is not None and is_padded(answer))

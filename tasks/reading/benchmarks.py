@@ -1,7 +1,7 @@
 """Benchmark files of the user, as items of text: what no training document may hold."""
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal, cast
 
 from pydantic import Field
 
@@ -74,11 +74,12 @@ def _unreadable(benchmark: Benchmark, url: str, fault: Fault) -> str:
 
 def _texts(value: object) -> Iterator[str]:
     """The strings in a value, however deep."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for entry in value.values():
-            yield from _texts(entry)
-    elif isinstance(value, list | tuple):
-        for entry in value:
-            yield from _texts(entry)
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, Mapping):
+            left += reversed(list(cast("Mapping[str, object]", one).values()))
+        elif isinstance(one, list | tuple):
+            left += reversed(cast("Sequence[object]", one))

@@ -256,9 +256,16 @@ class _Feed:
 
     def commonest_width(self, delimiter: str) -> int:
         """How many values most rows have, as far as can be seen from here."""
-        ahead = [line.text for line in self._ahead(AHEAD_BYTES)]
-        widths = Counter(len(values) for values in csv.reader(ahead, delimiter=delimiter) if values)
-        return widths.most_common(1)[0][0] if widths else 0
+        reader = csv.reader([line.text for line in self._ahead(AHEAD_BYTES)], delimiter=delimiter)
+        widths: Counter[int] = Counter()
+        while True:
+            try:
+                values = next(reader, None)
+            except csv.Error:
+                continue  # a field that is too large; it goes on with the line behind
+            if values is None:
+                return widths.most_common(1)[0][0] if widths else 0
+            widths.update([len(values)] if values else [])
 
     def shows_quotes(self, delimiter: str) -> bool | None:
         """Whether quotes enclose fields; None as long as no field begins with one."""

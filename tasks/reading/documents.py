@@ -136,7 +136,7 @@ class RowReader:
             value = fields.get(name)
             if isinstance(value, Fault):
                 return value
-            if isinstance(value, list | dict) and _is_deep(cast("list[object] | dict[str, object]", value)):
+            if is_nested_deep(value):
                 return Fault("malformed", 0, shown_text(f"field {name!r} is nested too deep: {SHORT.repr(value)}"))
             if value is not None:
                 meta[meta_key(name)] = mend_surrogates(str(value)[:MAX_META_CHARS])
@@ -148,7 +148,7 @@ def position_name(name: str) -> str:
     return "./id" if name == "id" else name
 
 
-def _is_deep(value: "list[object] | dict[str, object]") -> bool:
+def is_nested_deep(value: object) -> bool:
     """Whether lists and objects lie so deep in one another that Python may not show them."""
     level: list[object] = [value]
     for _ in range(MAX_DEPTH):
@@ -162,6 +162,11 @@ def _is_deep(value: "list[object] | dict[str, object]") -> bool:
             return False
         level = parts
     return True
+
+
+def shown_fields(fields: Mapping[str, object]) -> str:
+    """A row's fields, however deep, as the start of a text that can be stored."""
+    return shown_text(SHORT.repr(dict(fields)))
 
 
 def _id_of(value: object) -> str | None:
@@ -178,10 +183,9 @@ def field_fault(fields: Mapping[str, object], text_field: str) -> Fault | None:
         return None if value.strip() else Fault("empty_text", len(value.encode("utf-8", "replace")), "")
     if isinstance(value, Fault):
         return value
-    shown = shown_text(SHORT.repr(dict(fields)))
     if value is None:
-        return Fault("empty_text" if text_field in fields else "missing_field", 0, shown)
-    return Fault("not_text", 0, shown)
+        return Fault("empty_text" if text_field in fields else "missing_field", 0, shown_fields(fields))
+    return Fault("not_text", 0, shown_fields(fields))
 
 
 @dataclass

@@ -31,6 +31,10 @@ def read_parquet(file: SourceFile, fields: Sequence[str], max_bytes: int) -> Ite
         except (pa.ArrowException, OSError) as error:
             yield Fault(UNREADABLE, file.bytes, shown(str(error).encode()))
             return
+        counted, held = table.metadata.num_rows, _rows_of_groups(table)
+        if counted != sum(held) or min(held, default=0) < 0:
+            yield Fault(UNREADABLE, file.bytes, f"its footer counts {counted} rows, its row groups hold {sum(held)}")
+            return
         names = table.schema_arrow.names
         twice = [name for name in fields or names if names.count(name) > 1]
         if twice:
@@ -38,12 +42,16 @@ def read_parquet(file: SourceFile, fields: Sequence[str], max_bytes: int) -> Ite
         kept = [name for name in dict.fromkeys(fields) if name in names]
         if fields and not kept:  # none is there: the caller shows what is, and never wants more such rows than it judges by
             has = dict.fromkeys(names, NOT_READ)
-            yield from (Record(number, has) for number in range(1, min(table.metadata.num_rows, MANY_ROWS) + 1))
+            yield from (Record(number, has) for number in range(1, min(counted, MANY_ROWS) + 1))
             return
-        account = Account(came=table.metadata.num_rows)
+        account = Account(came=counted)
         yield from _row_groups(table, kept or names, names, max_bytes, account)
         account.check(file.url, unit="rows")
     check_unchanged(file, before)
+
+
+def _rows_of_groups(table: pq.ParquetFile) -> list[int]:
+    return [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
 
 
 def _row_groups(

@@ -46,7 +46,10 @@ def open_remote(url: str) -> "tuple[AbstractFileSystem, str]":
         import aiohttp
 
         options = {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=4 * ANSWER_SECONDS)}}
-    files, path = fsspec.core.url_to_fs(url, **options)
+    try:
+        files, path = fsspec.core.url_to_fs(url, **options)
+    except (TypeError, AttributeError) as error:  # of kinds that take settings beside the address
+        raise ValueError(f"files of this kind cannot be opened by their address alone: {error}") from error
     return files, path
 
 

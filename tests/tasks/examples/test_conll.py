@@ -79,6 +79,12 @@ def test_numbers_of_conllu_are_not_taken_for_tokens(tmp_path: Path) -> None:
         from_lines(tmp_path, text)
 
 
+@pytest.mark.parametrize("column", [7, -7])
+def test_label_column_that_no_line_has_refuses_the_sentences(tmp_path: Path, column: int) -> None:
+    with pytest.raises(UserError, match="malformed"):
+        from_lines(tmp_path, "a O\nb O\n# O\n\n" * MANY + "# O\nc O\n", label_column=column)
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text("a1#-. =\tO", max_size=12), max_size=12))
 def test_lines_of_any_form_cost_their_sentence_at_most(tmp_path: Path, lines: list[str]) -> None:

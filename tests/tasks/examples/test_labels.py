@@ -348,3 +348,23 @@ def test_token_that_is_not_to_be_learnt_is_read_and_no_target(tmp_path: Path) ->
     row = encode_examples(examples, tokenizer, ModelConfig(family="bert", context=16)).table.to_pylist()[0]
     assert len(row["ids"]) == len(row["targets"])
     assert [target for target in row["targets"] if target != IGNORED] == [0, 1]
+
+
+@pytest.mark.parametrize("field", ["text", "label", "group", "other"])
+def test_value_of_any_depth_costs_its_row_at_most(field: str, tmp_path: Path) -> None:
+    deep = json.dumps({"text": "deep", "label": "a", "group": "g"} | {field: "HERE"}).replace('"HERE"', "[" * 900 + "]" * 900)
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in texts(["a", "b"], [])) + deep + "\n")
+    found = prepared(tmp_path, "classification", file, group_field="group")
+    reasons = {"text": {"not_text": 1}, "label": {"nested_label": 1}, "group": {"malformed": 1}, "other": {}}
+    assert found.dropped == reasons[field]
+    assert len(found.rows) == MANY + (field == "other")
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["[" * 100_000, '{"info": {"features": {"label": %s}}}' % ('{"feature": ' * 900 + "1" + "}" * 900), '{"info": null}', "[]", "3"],
+)
+def test_what_parquet_says_of_its_classes_is_passed_over_where_it_makes_no_sense(told: str, tmp_path: Path) -> None:
+    columns = {"text": pa.array([f"text {n}" for n in range(MANY)]), "label": pa.array(["a", "b"] * (MANY // 2))}
+    assert from_columns(tmp_path, "classification", columns, {"huggingface": told}).labels == ["a", "b"]

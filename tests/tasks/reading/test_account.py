@@ -85,3 +85,15 @@ def test_parquet_gives_as_many_rows_as_its_footer_counts(tmp_path: Path, change:
     assert len(found) - len(faults) == 300 - lost
     assert [fault.reason for fault in faults] == ["damaged_rows"] * bool(lost)
     assert total.figures() == {}
+
+
+def test_a_parquet_footer_that_contradicts_itself_refuses_the_file(tmp_path: Path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["row"] * 300}), path, row_group_size=100)
+    raw = path.read_bytes()
+    counted = raw.index(b"\x16\xd8\x04")  # 300 as the footer spells it
+    path.write_bytes(raw[:counted] + b"\x16\xda\x04" + raw[counted + 3 :])
+    found = list(read_records(SourceFile(path.name, str(path), len(raw)), Layout("parquet")))
+    assert [(one.reason, one.evidence) for one in found if isinstance(one, Fault)] == [
+        ("unreadable_file", "its footer counts 301 rows, its row groups hold 300")
+    ]

@@ -53,3 +53,11 @@ def test_what_is_wrong_with_a_benchmark_is_told_with_its_place(tmp_path: Path, r
     with pytest.raises(UserError, match=re.escape(said)) as refused:
         items(tmp_path / "q.data", raw, kind, fields)
     assert str(refused.value).startswith("decontaminate benchmark 'quiz': ")
+
+
+def test_texts_of_any_depth_are_found_in_their_order(tmp_path: Path):
+    deep = "[" * 900 + '"deep"' + "]" * 900
+    row = '{"q": "first", "n": 3, "more": {"a": ["second", DEEP], "b": "third"}}\n'
+    (tmp_path / "a.jsonl").write_text(row.replace("DEEP", deep))
+    benchmark = Benchmark.model_validate({"name": "quiz", "kind": "jsonl", "paths": [str(tmp_path / "a.jsonl")]})
+    assert list(read_benchmark(benchmark)) == [("a.jsonl:1", "first\nsecond\ndeep\nthird")]

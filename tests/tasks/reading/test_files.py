@@ -190,7 +190,9 @@ def test_a_home_of_nobody_is_a_message():
         find_files("here", ["~nosuchuser/x"])
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/*.txt", "s3://Bad_Bucket!/x", "http://127.0.0.1:9/x.txt", "nosuch://x/y", "hf://"])
+@pytest.mark.parametrize(
+    "url", ["s3://bucket/*.txt", "s3://Bad_Bucket!/x", "http://127.0.0.1:9/x.txt", "nosuch://x/y", "hf://", "reference://x", "dir://x"]
+)
 def test_a_service_that_refuses_is_a_message_with_its_address(url: str, monkeypatch: pytest.MonkeyPatch):
     import s3fs
 

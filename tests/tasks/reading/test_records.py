@@ -139,3 +139,9 @@ def test_tsv_has_no_quotes_and_a_table_may_have_no_header():
 def test_a_charset_of_the_recipe_is_used():
     raw = '{"text": "渡船"}\n'.encode("big5")
     assert fields(raw, "jsonl", encoding="big5") == [{"text": "渡船"}]
+
+
+def test_a_field_that_is_too_large_does_not_hide_how_many_columns_a_table_without_a_header_has():
+    raw = b"one,two\n" + b'"' + b"x" * 3_000 + b"\n" + b'y",two\n' + b"one,two\n" * 3
+    found = fields(raw, "csv", table=Table(header=False), max_bytes=2_000)
+    assert found == [{"0": "one", "1": "two"}, "too_large", {"0": 'y"', "1": "two"}, *[{"0": "one", "1": "two"}] * 3]
