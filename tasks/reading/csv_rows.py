@@ -298,7 +298,7 @@ def _encloses(lines: Sequence[str], delimiter: str) -> bool:
     while at < len(lines):
         taken: list[str] = []
         try:
-            values = next(csv.reader(_noted(lines[at:], taken), delimiter=delimiter, strict=True), [])
+            values = next(csv.reader(_noted(lines, at, taken), delimiter=delimiter, strict=True), [])
         except csv.Error:
             literal += at + len(taken) < len(lines)  # the last row may just be cut here
             at += 1
@@ -318,7 +318,7 @@ def _encloses(lines: Sequence[str], delimiter: str) -> bool:
     return needed > literal
 
 
-def _noted(lines: Sequence[str], taken: list[str]) -> Iterator[str]:
-    for line in lines:
-        taken.append(line)
-        yield line
+def _noted(lines: Sequence[str], at: int, taken: list[str]) -> Iterator[str]:
+    for number in range(at, len(lines)):
+        taken.append(lines[number])
+        yield lines[number]

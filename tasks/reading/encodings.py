@@ -66,7 +66,7 @@ RARE_WESTERN = re.compile(rb"[\xd0\xde\xf0\xfe\xdd\xfd]")  # Icelandic letters, 
 # Signs that stand inside no word, the boxes of DOS among them; guillemets do, where they part the steps of a path.
 IN_NO_WORD = re.compile("(?<=[^\\W\\d_])[¡-©¬®-³µ¶¸¹¼-¿†‡ˆ‰‹›“”„‚•˜™≈≠∞≤≥∂∑∏∫√∆◊⁄₧⌐\uf8ff─-▟](?=[^\\W\\d_])")
 MAX_BROKEN = 0.1  # of the characters beyond ASCII: no right reading has more of these signs inside words
-MARKUP = re.compile(rb"<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[a-zA-Z/!?][^<>]*>", re.DOTALL | re.IGNORECASE)
+MARKUP = re.compile(rb"<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)|<[a-zA-Z/!?][^<>]*>", re.DOTALL | re.IGNORECASE)
 STATEFUL = ("utf-16", "utf-32", "utf-7", "iso2022", "hz")  # families in which a byte alone, such as a line end, says nothing
 MIN_UTF8_SHARE = 0.15  # of the bytes beyond ASCII; lines of one or two Han characters in GBK are UTF-8 by chance more rarely
 ABOVE_ASCII = bytes(range(128, 256))

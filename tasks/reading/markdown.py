@@ -13,7 +13,7 @@ FENCES = {"---": ("---", "..."), "+++": ("+++",)}
 KEYED = re.compile(
     r"""(?:[ \t]*(?:#.*)?\n)*[ \t]*(?:["']?[\w.-]+["']?[ \t]*[:=]|[\[{]|\Z)"""
 )  # begins as YAML or TOML does; else it is prose
-TITLE = re.compile(r"""^title\s*[:=]\s*(["']?)(.+?)\1\s*$""", re.MULTILINE)
+TITLE = re.compile(r"^title[ \t]*[:=][ \t]*(\S.*)$", re.MULTILINE)
 
 
 def front_matter(lines: Iterator[Line | Fault]) -> tuple[dict[str, str], Iterator[Line | Fault]]:
@@ -34,7 +34,11 @@ def front_matter(lines: Iterator[Line | Fault]) -> tuple[dict[str, str], Iterato
             if not KEYED.match(text):
                 break
             title = TITLE.search(text)
-            return {"front_matter": text} | ({"title": title.group(2)} if title else {}), lines
+            return {"front_matter": text} | ({"title": _unquoted(title.group(1).strip())} if title else {}), lines
         elif len(held) > MAX_LINES or sum(len(line.text) for line in held if isinstance(line, Line)) > MAX_CHARS:
             break
     return {}, chain(held, lines)
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 2 and value[0] == value[-1] and value[0] in "\"'" else value

@@ -28,7 +28,7 @@ PLAIN_TABLE = Table()
 MARK = "\ufeff"
 RECORD_SEPARATOR = b"\x1e"  # before each value of a JSON text sequence (RFC 7464)
 MEETING = re.compile(rb"\}[\s,\x1e]*\{|\}\s*,\s*$|^\x1e")  # of values on one line
-TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},:]', re.DOTALL)
+TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},:]', re.DOTALL)
 FIRST_KEY = re.compile(rb'\{\s*"[^"\\]*"\s*:')
 FIRST_BRACE = re.compile(rb"(?:\s*\n)?([ \t]*)\{")
 
@@ -175,8 +175,8 @@ def _misplaced_objects(value: bytes) -> list[int]:
             opened = []
         if mark in b"{[":
             opened.append(mark)
-        elif mark in b"}]":
-            opened = opened[:-1]
+        elif mark in b"}]" and opened:
+            opened.pop()
         last = mark
     return starts
 

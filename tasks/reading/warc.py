@@ -267,6 +267,8 @@ class _Bytes:
             if found:
                 header = self._held[self._at : found.end()]
                 return header if RECORD_START.search(header, 1) is None else b""
+            if RECORD_START.search(self._held, self._at + 1, self._at + size):
+                break
         return b""
 
     def end_of(self, size: int) -> Literal["sound", "doubtful", "wrong"]:

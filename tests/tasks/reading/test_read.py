@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -218,3 +219,19 @@ def test_files_behind_an_address_are_read():
     with fsspec.open("memory://read/a.txt", "wb") as file:
         file.write(b"remote text")
     assert texts(source("text", "memory://read/*.txt")) == ["remote text"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "raw"),
+    [
+        ("text", "a.txt", (b"<!--" * 4_000 + b"caf\xe9 na\xefve \xfcber ") * 10),
+        ("markdown", "a.md", b"---\ntitle: x" + b" " * 60_000 + b"y\n---\ntext\n"),
+        ("csv", "a.tsv", b"text\tn\n" + b'"a\n' * 60_000),
+        ("warc", "a.warc", b"WARC/1.0\r\nX:" * 40_000),
+    ],
+)
+def test_marks_that_never_end_take_no_more_time_than_others(tmp_path: Path, kind: str, name: str, raw: bytes):
+    (tmp_path / name).write_bytes(raw)
+    start = time.process_time()
+    assert texts(source(kind, tmp_path / name))
+    assert time.process_time() - start < 4  # seconds; 0.1 to 1.5 it takes, and 9 to 60 when each mark looks for its end anew
