@@ -67,7 +67,7 @@ class AnnotateConfig(Section):
     """What is mended and measured in every document."""
 
     stage: ClassVar[str] = "annotate"
-    revision: Literal[2] = 2
+    revision: Literal[3] = 3
     pages: PageConfig = PageConfig()
     repairs: RepairConfig = RepairConfig()
     pii: PiiConfig = PiiConfig()

@@ -46,7 +46,7 @@ class IngestConfig(Section):
     """Where the text comes from."""
 
     stage: ClassVar[str] = "ingest"
-    revision: Literal[4] = 4
+    revision: Literal[5] = 5
     sources: list[Annotated[AnySource, Field(discriminator="kind")]] = Field(min_length=1)
 
     @field_validator("sources")

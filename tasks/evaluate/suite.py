@@ -40,7 +40,7 @@ def known_task(name: str) -> str:
 class EvaluateConfig(Section):
     """A suite: what is asked of a model, and of how many documents and examples."""
 
-    revision: Literal[3] = 3
+    revision: Literal[4] = 4
     suite: str = Field(default="standard", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name, in the table of scores")
     tasks: list[Annotated[str, AfterValidator(known_task)]] | None = Field(
         default=None, description="None: all that suit the model and what it is given"

@@ -99,7 +99,7 @@ class ExamplesConfig(Section):
     """One labelled task. Each kind has its own, with `kind`, its name, and `source`, of the sources that can give it."""
 
     stage: ClassVar[str] = "examples"
-    revision: Literal[2] = 2
+    revision: Literal[3] = 3
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="shown beside its scores")
     heldout_share: float = Field(
         default=HELDOUT_SHARE, gt=0, lt=1, description="of the groups, or of the examples without; a recipe sets it once, as heldout.share"

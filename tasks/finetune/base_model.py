@@ -37,7 +37,7 @@ WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")  # not the seco
 class BaseConfig(Section):
     """The model that a fine-tuning starts from, made by whatever tool."""
 
-    revision: Literal[2] = 2
+    revision: Literal[3] = 3
     folder: Annotated[str, Placement()] = Field(
         min_length=1, description="Hugging Face folder with weights and tokenizer.json; its content is the identity"
     )

@@ -60,7 +60,7 @@ def moved_keys(values: Mapping[object, object]) -> str:
 class FinetuneConfig(Section):
     """One fine-tuning: which examples, and how long and how fast to learn from them."""
 
-    revision: Literal[3] = 3
+    revision: Literal[4] = 4
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Of the fine-tuning and its model, in reports and scores")
     examples: Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)] = Field(
         description="Name of an entry of the recipe's examples; or a list of names: one trunk learns all of them in turns, each "

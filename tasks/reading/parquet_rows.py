@@ -1,6 +1,7 @@
 """Parquet, row group by row group: a damaged one is refused, and text that is no UTF-8 is mended row by row."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 from tasks.errors import UserError
 from tasks.reading.account import Account
 from tasks.reading.encodings import decode
-from tasks.reading.faults import UNREADABLE, Fault, shown
+from tasks.reading.faults import UNREADABLE, Fault, shown, shown_text
 from tasks.reading.files import SourceFile, check_unchanged, open_stored, state_of
 from tasks.reading.lines import too_large
 from tasks.reading.rows import MANY_ROWS, Record
@@ -65,7 +66,7 @@ def _row_groups(
         done = 0
         try:
             for batch in table.iter_batches(batch_size=rows, row_groups=[group], columns=list(kept)):
-                for record in _records(batch, number + done, absent, max_bytes):
+                for record in _records(batch, number + done, absent, max_bytes, kept[0]):
                     account.records += isinstance(record, Record)
                     account.faults += isinstance(record, Fault)
                     yield record
@@ -80,15 +81,22 @@ def _row_groups(
         number += about.num_rows
 
 
-def _records(batch: pa.RecordBatch, number: int, absent: dict[str, str], max_bytes: int) -> Iterator[Record | Fault]:
+def _records(batch: pa.RecordBatch, number: int, absent: dict[str, str], max_bytes: int, text_field: str) -> Iterator[Record | Fault]:
     columns = {name: _values(column, max_bytes) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
     names, values = list(columns), [column for column, _ in columns.values()]
     mended = {row: repairs for _, repaired in columns.values() for row, repairs in repaired.items()}
     for row, entries in enumerate(zip(*values, strict=True)):
-        fault = next((entry for entry in entries if isinstance(entry, Fault)), None)
+        faults = {name: entry for name, entry in zip(names, entries, strict=True) if isinstance(entry, Fault)}
+        fault = faults.get(text_field) or next((_beside(name, entry) for name, entry in faults.items()), None)
         charset, repairs = mended.get(row, (None, ()))
         fields = {**dict(zip(names, entries, strict=True)), **absent} if absent else dict(zip(names, entries, strict=True))
         yield fault or Record(number + row + 1, fields, charset, repairs)
+
+
+def _beside(name: str, fault: Fault) -> Fault:
+    """The fault of a column that is not the text: it says nothing of that."""
+    reason = "malformed" if fault.reason == "not_text" else fault.reason
+    return replace(fault, reason=reason, evidence=shown_text(f"field {name!r}: {fault.reason}: {fault.evidence}"))
 
 
 Mended = dict[int, tuple[str | None, tuple[str, ...]]]

@@ -49,7 +49,7 @@ OF_TRAINING = ("algorithm", "normalization", "pieces", "sample_bytes", "trainer"
 class TokenizerConfig(Section):
     """Which tokenizer the models read through."""
 
-    revision: Literal[3] = 3
+    revision: Literal[4] = 4
     algorithm: Algorithm = Field(
         default="bpe",
         description="bpe: byte pairs, no text is unknown; unigram: likeliest tokens, bytes for the rest; "

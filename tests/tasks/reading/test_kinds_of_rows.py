@@ -122,6 +122,14 @@ def test_a_document_of_another_program_is_refused_by_name(tmp_path: Path, raw: b
     assert found[0].fault.bytes == len(raw)
 
 
+def test_bytes_in_another_column_are_not_taken_for_a_text_that_is_none(tmp_path: Path):
+    pq.write_table(pa.table({"text": ["a", "b"], "raw": pa.array([b"\xff\x00", b"ok"])}), tmp_path / "a.parquet")
+    found = read(tmp_path, "parquet", "a.parquet", (tmp_path / "a.parquet").read_bytes(), meta_fields=["raw"])
+    assert told(found) == ["malformed", "b"]
+    assert isinstance(found[0], Refused)
+    assert found[0].fault.evidence.startswith("field 'raw': not_text")
+
+
 def test_fields_called_as_our_notes_change_nothing_but_themselves(tmp_path: Path):
     row = {"text": "a < b", "format": "html", "charset": "x", "repaired": "y", "field.format": "z", "group": "g"}
     (found,) = read(tmp_path, "jsonl", "a.jsonl", json.dumps(row).encode(), meta_fields=[*row][1:])
