@@ -29,14 +29,17 @@ def read_parquet(file: SourceFile, fields: Sequence[str], max_bytes: int) -> Ite
     with open_stored(file) as stream:
         try:
             table = pq.ParquetFile(stream, page_checksum_verification=True)
+            names = table.schema_arrow.names
         except (pa.ArrowException, OSError) as error:
             yield Fault(UNREADABLE, file.bytes, shown(str(error).encode()))
+            return
+        except UnicodeDecodeError as error:
+            yield Fault(UNREADABLE, file.bytes, f"the name of a column is no UTF-8: {shown(error.object)!r}")
             return
         counted, held = table.metadata.num_rows, _rows_of_groups(table)
         if counted != sum(held) or min(held, default=0) < 0:
             yield Fault(UNREADABLE, file.bytes, f"its footer counts {counted} rows, its row groups hold {sum(held)}")
             return
-        names = table.schema_arrow.names
         twice = [name for name in fields or names if names.count(name) > 1]
         if twice:
             raise UserError(f"{file.url}: {names.count(twice[0])} columns are called {twice[0]!r}, expected one. Fix: rename all but one.")

@@ -122,6 +122,15 @@ def test_a_document_of_another_program_is_refused_by_name(tmp_path: Path, raw: b
     assert found[0].fault.bytes == len(raw)
 
 
+def test_a_table_whose_column_names_are_no_utf8_is_refused_by_that(tmp_path: Path):
+    pq.write_table(pa.table({"text": ["a"], "zzzz": ["b"]}), tmp_path / "a.parquet")
+    raw = (tmp_path / "a.parquet").read_bytes().replace(b"zzzz", "标题".encode("gbk"))
+    found = read(tmp_path, "parquet", "b.parquet", raw)
+    assert told(found) == ["unreadable_file"]
+    assert isinstance(found[0], Refused)
+    assert "no UTF-8" in found[0].fault.evidence
+
+
 def test_bytes_in_another_column_are_not_taken_for_a_text_that_is_none(tmp_path: Path):
     pq.write_table(pa.table({"text": ["a", "b"], "raw": pa.array([b"\xff\x00", b"ok"])}), tmp_path / "a.parquet")
     found = read(tmp_path, "parquet", "a.parquet", (tmp_path / "a.parquet").read_bytes(), meta_fields=["raw"])
