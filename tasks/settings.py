@@ -1,5 +1,6 @@
 """Recipe sections: frozen, unknown keys refused, placement kept apart from identity."""
 
+import os
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -19,6 +20,7 @@ Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json
 
 FROM_A_FILE = "a file of the user's"  # context of validation
 OWN_REVISION = "own_revision"  # kind of fault
+MAX_NAME_BYTES = 255  # of a file or folder, on Linux and macOS
 PLACEMENT = "is_placement"  # in the metadata of a dataclass's field: what Placement is to a section's
 
 
@@ -53,11 +55,22 @@ class Section(BaseModel):
 
 
 def given_path(text: str | Path) -> Path:
-    """A path as people write it: ~ and ~user stand for a home. UserError for a user whom this machine does not know."""
+    """A path as people write it: ~ and ~user stand for a home.
+
+    UserError for a user whom this machine does not know, and for what no file can be called.
+    """
+    shown = f"{str(text)[:200]!r}"
     try:
-        return Path(text).expanduser()
+        path = Path(text).expanduser()
+        longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
     except RuntimeError as error:
-        raise UserError(f"{str(text)[:200]!r}: {str(text).split('/')[0]} is no user of this machine. Fix: write the folder out.") from error
+        raise UserError(f"{shown}: {str(text).split('/')[0]} is no user of this machine. Fix: write the folder out.") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"{shown}: half a character ({error.object[error.start]!r}) is in no name. Fix: correct the path.") from error
+    if "\0" in str(text) or longest > MAX_NAME_BYTES:
+        found = "a null character" if "\0" in str(text) else f"a name of {longest} bytes, expected {MAX_NAME_BYTES} at most"
+        raise UserError(f"{shown}: found {found}. Fix: correct the path.")
+    return path
 
 
 def identity(value: object) -> Json:

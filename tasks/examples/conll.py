@@ -48,7 +48,8 @@ def read_conll(kind: Kind, source: ConllExamples, name: str, lines: Iterable[Lin
             else:
                 words.append(sheet.cells(line.text))
         if words:
-            numbered += len(words) > 1 and [row[0] for row in words] == [str(n) for n in range(1, len(words) + 1)]
+            ids = [row[0] for row in words if not (RANGE.fullmatch(row[0]) or EMPTY_NODE.fullmatch(row[0]))]
+            numbered += len(ids) > 1 and ids == [str(n) for n in range(1, len(ids) + 1)]
             yield _example(kind, source, f"{name}:{sentence.number}", sentence, words)
     if source.token_column == 0 and numbered >= max(ENOUGH_SENTENCES, len(sentences) // 2):
         raise UserError(

@@ -10,7 +10,7 @@ ROLES = {
 }
 FIELDS = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat")  # in which data sets keep them
 
-NoExchange = Literal["unknown_role", "several_turns", "no_answer", "empty_text", "not_text"]
+NoExchange = Literal["unknown_role", "several_turns", "no_question", "no_answer", "empty_text", "not_text"]
 
 
 def is_conversation(cell: object) -> bool:
@@ -35,6 +35,8 @@ def exchange(messages: Sequence[object]) -> tuple[str, str] | NoExchange:
     roles = [role for role, _ in turns]
     if not roles or roles == ["user"]:
         return "no_answer" if roles else "empty_text"
+    if "user" not in roles:
+        return "no_question"
     if roles != ["user", "assistant"]:
         return "several_turns"
     (_, prompt), (_, response) = turns

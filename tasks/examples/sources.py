@@ -22,12 +22,14 @@ from tasks.reading.records import Layout, RecordFormat, read_records
 from tasks.reading.rows import Record
 
 WRONG_SETTINGS = {  # reason -> what it says, and the fix, where it meets a large part of the rows: a setting is wrong then, not a row
+    "indicator_labels": ("have a list of 0 and 1 for labels, which names none", "write the names of those that are 1"),
     "missing_field": ("lack a field", ""),
     "nested_label": (
         "have a list or an object for a label",
         "name a field of names or numbers; several labels a text are kind: multi_label",
     ),
     "no_list": ("have no list where one is expected", "write lists; labels in one text, such as a,b, are kind: multi_label with separator"),
+    "no_question": ("have an answer without a question", "name the field of the conversations, with both sides of them"),
     "no_such_choice": ("have an answer that is none of the choices", "name the field of the answer: a choice, its letter, or its number"),
     "not_a_number": ("have no number", "name a field of numbers; labels are kind: classification"),
     "not_text": ("have something other than text", "name fields that hold text"),

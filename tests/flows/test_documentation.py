@@ -220,7 +220,7 @@ def test_corpus_page_says_the_defaults_of_copies_and_overlap() -> None:
     assert f"{copies.slots} MinHash values, {copies.bands} bands of {copies.rows}" in CORPUS
     assert f"`threshold` ({copies.threshold})" in CORPUS
     assert copies.digits in CORPUS.partition("the default, keeps")[0].rpartition("`digits`")[2]
-    assert f"{overlap.ngram_words}\nwords or {overlap.ngram_han} Han characters" in CORPUS
+    assert f"{overlap.ngram_words} words, or {overlap.ngram_han} characters of Chinese" in " ".join(CORPUS.split())
 
 
 def test_reasons_that_pages_name_are_told_in_reports() -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import tokenizers
 
 
+INDICATORS = ({"0", "1"}, {"False", "True"})  # a list of these has a place for each label, and names none
+
+
 class MultiLabelRows(RowExamples):
     """Rows with a text and a list of labels."""
 
@@ -61,7 +64,12 @@ def check(values: Mapping[str, object]) -> Values | str:
         return "no_list"
     names = [label_of(label) for label in labels]
     wrong = next((name for name in names if isinstance(name, Unlabelled)), None)
-    return wrong.reason if wrong else {**text, "labels": sorted({name for name in names if isinstance(name, str)})}
+    if wrong:
+        return wrong.reason
+    own = {name for name in names if isinstance(name, str)}
+    if len(own) < len(names) and any(own <= pair for pair in INDICATORS):
+        return "indicator_labels"
+    return {**text, "labels": sorted(own)}
 
 
 def contract(labels: Sequence[str] | None) -> "pandera.DataFrameSchema":

@@ -74,7 +74,7 @@ def test_line_without_a_label_costs_its_sentence_and_an_ignored_one_does_not(lab
 
 
 def test_numbers_of_conllu_are_not_taken_for_tokens(tmp_path: Path) -> None:
-    text = "".join(f"1\tAnna{n}\tPROPN\n2\tsees\tVERB\n\n" for n in range(MANY))
+    text = "".join(f"1-2\tdunno\t_\n1\tAnna{n}\tPROPN\n2\tsees\tVERB\n2.1\tx\tX\n\n" for n in range(MANY))
     with pytest.raises(UserError, match=r"lines\.conll: the tokens of 40 sentences are 1, 2, 3.*token_column: 1"):
         from_lines(tmp_path, text)
 

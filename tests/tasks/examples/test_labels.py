@@ -237,6 +237,7 @@ def test_regression_reads_numbers_and_refuses_the_rest(value: object, expected: 
         ({"messages": [{"role": "user", "content": "Hi"}]}, "no_answer"),
         ({"messages": [{"role": "user", "content": "Hi"}, {"content": "Ho"}]}, "unknown_role"),
         ({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}] * 2}, "several_turns"),
+        ({"messages": [{"role": "assistant", "content": "Ho"}]}, "no_question"),
         ({"messages": []}, "empty_text"),
         ({"messages": None}, "empty_text"),
     ],

@@ -155,6 +155,8 @@ def test_kind_of_a_table_is_read_from_its_columns(kind: str, tmp_path: Path) -> 
     [
         ("multi_label", {"text": "x", "labels": "a"}, "no_list"),
         ("multi_label", {"text": "x", "labels": [" "]}, "no_label"),
+        ("multi_label", {"text": "x", "labels": [1, 0, 0.0]}, "indicator_labels"),
+        ("multi_label", {"text": "x", "labels": [True, True]}, "indicator_labels"),
         ("multi_label", {"text": 3, "labels": ["a"]}, "not_text"),
         ("regression", {"text": "x", "value": "much"}, "not_a_number"),
         ("regression", {"text": "x", "value": True}, "not_a_number"),

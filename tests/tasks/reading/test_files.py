@@ -191,6 +191,15 @@ def test_a_home_of_nobody_is_a_message():
 
 
 @pytest.mark.parametrize(
+    ("path", "found"),
+    [("a\0b", "a null character"), ("x" * 300 + "/*.txt", "a name of 300 bytes, expected 255 at most"), ("\ud800/a", "half")],
+)
+def test_what_no_file_can_be_called_is_told(path: str, found: str):
+    with pytest.raises(UserError, match=found + ".* Fix: correct the path"):
+        find_files("here", [path])
+
+
+@pytest.mark.parametrize(
     "url", ["s3://bucket/*.txt", "s3://Bad_Bucket!/x", "http://127.0.0.1:9/x.txt", "nosuch://x/y", "hf://", "reference://x", "dir://x"]
 )
 def test_a_service_that_refuses_is_a_message_with_its_address(url: str, monkeypatch: pytest.MonkeyPatch):
