@@ -100,7 +100,10 @@ def checked(kind: type[AnySection], recipe: RecipeText) -> AnySection:
 
 def _nearby(path: Path, what: str) -> str:
     folder = path.parent if path.parent.is_dir() else Path("configs") / ("suites" if what == "suite" else "")
-    names = [str(folder / p.name) for p in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
+    found = sorted(folder.glob("*.yaml"))
+    if folder.name == "configs":
+        found += sorted(p for p in folder.glob("*/*.yaml") if p.parent.name != "suites")
+    names = [str(p) for p in found]
     close = difflib.get_close_matches(str(path), names, n=1)
     return f" Did you mean {close[0]}?" if close else (f" There are: {', '.join(names)}." if names else "")
 

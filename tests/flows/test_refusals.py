@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flows.recipe_file import read_recipe
+from tasks.errors import UserError
+
 if TYPE_CHECKING:
     from tests.flows.conftest import Built, Done, Mill
 
@@ -140,6 +143,11 @@ def test_every_fault_of_a_recipe_is_told_at_once(command: Command, recipe: Path)
 def test_missing_recipe_suggests_a_near_one(command: Command, recipe: Path) -> None:
     said = command("plan", str(recipe.with_name("tinny.yaml"))).refusal()
     assert said == f"error: {recipe.with_name('tinny.yaml')}: no such recipe. Did you mean {recipe}?\n"
+
+
+def test_recipe_of_the_project_in_another_folder_is_among_those_told() -> None:
+    with pytest.raises(UserError, match=r"no such recipe\. There are: .*configs/corpus/mixed\.yaml"):
+        read_recipe("nowhere/at-all.yaml", [])
 
 
 def test_missing_suite_is_called_a_suite(command: Command, tmp_path: Path) -> None:
