@@ -143,7 +143,7 @@ class _MendedLines:
 
     def __init__(self, lines: Iterable[Line | Fault]) -> None:
         self._lines = lines
-        self._mended: deque[tuple[int, int, Line]] = deque()
+        self._mended: deque[tuple[int, int, tuple[str, ...], int]] = deque()  # start, end, repairs, characters replaced
         self.faults: list[Fault] = []
         self._charset: str | None = None
 
@@ -155,7 +155,7 @@ class _MendedLines:
                 continue
             end = position + len(line.text)
             if line.repairs:
-                self._mended.append((position, end, line))
+                self._mended.append((position, end, line.repairs, line.replaced))
             self._charset = line.charset or self._charset
             position = end
             yield line.text
@@ -164,12 +164,12 @@ class _MendedLines:
         """What was mended inside a part; what lies before its end is not kept."""
         repairs: list[str] = []
         replaced = 0
-        for start, end, line in self._mended:
+        for start, end, mended, characters in self._mended:
             if start >= part.end:
                 break
             if end > part.start:
-                repairs += line.repairs
-                replaced += line.replaced
+                repairs += mended
+                replaced += characters
         while self._mended and self._mended[0][1] <= part.end:
             self._mended.popleft()
         return Origin(self._charset, repairs, min(replaced, part.text.count("\ufffd")))
