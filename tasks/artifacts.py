@@ -114,7 +114,20 @@ class FinetunedModel(Artifact):
 
 @dataclass(frozen=True)
 class Scores(Artifact):
-    """`scores.parquet` (contract Scores), `samples.json` and `inspection.json` (tasks/evaluate/inspection.py) of one model on one suite."""
+    """`scores.parquet` (contract Scores), `samples.json` and `inspection.json` (tasks/evaluate/inspection.py) of one model on one suite.
+
+    `items.parquet` and `figures.parquet` (tasks/items.py): what each item adds to each figure, of the model and of baselines.
+    """
+
+
+@dataclass(frozen=True)
+class ModelMemory(Artifact):
+    """`memory/`: what travels with a model through the registry (tasks/memory.py)."""
+
+
+@dataclass(frozen=True)
+class GateDecision(Artifact):
+    """`decision.json`, `decision.parquet` (contract Decisions) and the page `decision.html` (tasks/promotion/decision.py)."""
 
 
 @dataclass(frozen=True)

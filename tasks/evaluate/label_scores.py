@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.bootstrap import Estimate, macro_f1, pearson, ratio
 from tasks.errors import UserError
-from tasks.evaluate.bootstrap import Estimate, macro_f1, pearson, ratio
 from tasks.evaluate.language_scores import Score, Subject
 from tasks.evaluate.suite import EvaluateConfig, heldout_examples
 from tasks.examples.kinds.kind import Kind

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.config.heads import IGNORED
+from tasks.bootstrap import Estimate, ratio
 from tasks.errors import UserError
-from tasks.evaluate.bootstrap import Estimate, ratio
 from tasks.evaluate.suite import EvaluateConfig, heldout_examples, heldout_texts, training_texts
 from tasks.examples.kinds.instruction import prompt_ids
 from tasks.examples.kinds.kind import LabelledExamples

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.config.objective_config import ObjectiveConfig
+from tasks.bootstrap import Estimate, ratio
 from tasks.errors import UserError
-from tasks.evaluate.bootstrap import Estimate, ratio
 from tasks.evaluate.language_scores import Floats, Score, Subject
 from tasks.evaluate.suite import EvaluateConfig, heldout_texts, training_texts
 from tasks.inference.objective_file import base_metric

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from model.huggingface.huggingface import load_folder
 from model.nn.models import MultipleChoice
 from tasks.artifacts import Examples, PretrainedModel, Tokenizer
+from tasks.bootstrap import pearson
 from tasks.errors import UserError
-from tasks.evaluate.bootstrap import pearson
 from tasks.evaluate.evaluate import EvaluateConfig, evaluate
 from tasks.examples.examples import prepare_examples
 from tasks.examples.kinds.multiple_choice import choice_row

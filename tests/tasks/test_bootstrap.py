@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.evaluate.bootstrap import macro_f1, ratio
+from tasks.bootstrap import macro_f1, ratio
 from tasks.evaluate.metrics import rouge_l
 
 
