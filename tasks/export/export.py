@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from tasks.artifacts import Manifest, Workspace, describe, file_digest, fingerprint, read_manifest
@@ -99,6 +100,21 @@ def export_model(source: Path, target: Path, dtype: Dtype, allow_pickle: bool, w
     return Exported(target, manifest, tuple(checks))
 
 
+def certify(source: Path) -> tuple[bool, str]:
+    """Whether the model of a folder, written and loaded anew by Wordmill, says what it said; and what was found, in words."""
+    try:
+        opened = _open(source, allow_pickle=False, artifact=None, is_for_others=False)
+        prompts = fixed_prompts(opened.tokenizer, opened.size, opened.model.trunk.config.context, opened.special_tokens.pad)
+        _cut(opened, prompts)
+        with TemporaryDirectory(prefix="wordmill-") as folder:
+            _write(opened, Path(folder), "float32")
+            checks = _compare_anew(opened, Path(folder), prompts)
+    except UserError as error:
+        return False, str(error)
+    wrong = [f"{check.name}: {check.told or check.found}" for check in checks if not check.is_fine]
+    return not wrong, "; ".join(wrong) or f"written and loaded anew, the same on {len(prompts)} prompts"
+
+
 def _check_target(target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise UserError(f"DIR {target}: a file, expected a new or empty folder. Fix: name another.")
@@ -117,13 +133,13 @@ def _begin(target: Path) -> Path:
     return partial
 
 
-def _open(source: Path, allow_pickle: bool, artifact: Path | None) -> _Opened:
-    """The model. UserError where it is none that others could read."""
+def _open(source: Path, allow_pickle: bool, artifact: Path | None, is_for_others: bool = True) -> _Opened:
+    """The model. UserError where it `is_for_others` and none that they could read."""
     from model.huggingface.huggingface import foreign_obstacle
 
     check_folder(source, allow_pickle=allow_pickle)
     model, tokenizer = load(source, allow_pickle)
-    obstacle = foreign_obstacle(model)
+    obstacle = foreign_obstacle(model) if is_for_others else None
     if obstacle is not None:
         raise UserError(
             f"MODEL {source}: {obstacle}, so no Hugging Face folder can hold it. It stays as it is, and wordmill generate "
@@ -235,15 +251,21 @@ def _compare(opened: _Opened, folder: Path, prompts: list[list[int]]) -> list[Ch
     """The model with what was written of it: as we read it, and as `transformers` does."""
     from model.huggingface.huggingface import head_of
 
-    before = gather(opened.model, opened.tokenizer, prompts, opened.special_tokens)
-    anew, tokenizer = load(folder)
-    checks = [compare_weights("loaded anew", opened.model, anew)]
-    checks += compare("loaded anew", before, gather(anew, tokenizer, prompts, opened.special_tokens), is_exact=True)
+    checks = _compare_anew(opened, folder, prompts)
     if not is_installed():
         return [*checks, Check(PACKAGE, "", None, 0.0, f"{PACKAGE} is not installed")]
-    context = anew.trunk.config.context
-    foreign = gather_foreign(folder, head_of(anew), prompts, context, opened.special_tokens)
+    before = gather(opened.model, opened.tokenizer, prompts, opened.special_tokens)
+    context = opened.model.trunk.config.context
+    foreign = gather_foreign(folder, head_of(opened.model), prompts, context, opened.special_tokens)
     return checks + [_with_fix(check) for check in compare(PACKAGE, before, foreign, is_exact=False)]
+
+
+def _compare_anew(opened: _Opened, folder: Path, prompts: list[list[int]]) -> list[Check]:
+    """The model with what was written of it, as we read it."""
+    before = gather(opened.model, opened.tokenizer, prompts, opened.special_tokens)
+    anew, tokenizer = load(folder)
+    after = gather(anew, tokenizer, prompts, opened.special_tokens)
+    return [compare_weights("loaded anew", opened.model, anew), *compare("loaded anew", before, after, is_exact=True)]
 
 
 def _with_fix(check: Check) -> Check:

@@ -25,7 +25,7 @@ from tasks.artifacts import Workspace, describe
 from tasks.errors import UserError
 from tasks.export import export as export_module
 from tasks.export.certificate import Check, Evidence, compare, fixed_prompts
-from tasks.export.export import Dtype, Exported, UnequalError
+from tasks.export.export import Dtype, Exported, UnequalError, certify
 from tasks.inference.generation import continue_text
 from tasks.inference.saved_models import load
 from tasks.ledger import Ledger, StageOutcome
@@ -276,15 +276,36 @@ def test_license_of_the_source_is_kept(llama: Path, tmp_path: Path) -> None:
     assert "license: mit" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_folder_that_differs_is_not_published(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def altered(source: Path) -> Callable[..., object]:
+    """`load`, but for what was written of `source`: a row of its embedding has moved."""
+
     def load_altered(folder: Path, allow_pickle: bool = False):
         model, tokenizer = load(folder, allow_pickle)
-        if folder != llama:
+        if folder != source:
             with torch.no_grad():
                 model.trunk.embedding.weight[5] += 1e-3
         return model, tokenizer
 
-    monkeypatch.setattr(export_module, "load", load_altered)
+    return load_altered
+
+
+def test_round_trip_is_certified_without_the_other_library(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert certify(llama) == (True, "written and loaded anew, the same on 9 prompts")
+    monkeypatch.setattr(export_module, "load", altered(llama))
+    is_fine, found = certify(llama)
+    assert not is_fine
+    assert "loaded anew: weights: trunk.embedding.weight" in found
+
+
+def test_model_without_its_tokenizer_has_no_certificate(llama: Path) -> None:
+    (llama / "tokenizer.json").unlink()
+    is_fine, found = certify(llama)
+    assert not is_fine
+    assert "tokenizer.json" in found
+
+
+def test_folder_that_differs_is_not_published(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_module, "load", altered(llama))
     with pytest.raises(UnequalError, match=r"loaded anew: weights: trunk.embedding.weight"):
         export_model(llama, tmp_path / "out", "float32", allow_pickle=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
