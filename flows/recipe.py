@@ -1,5 +1,6 @@
 """Recipe: one YAML, one section per stage, frozen, checked whole before any work."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -23,7 +24,10 @@ from tasks.finetune.base_model import BaseConfig
 from tasks.finetune.config import FinetuneConfig
 from tasks.pretrain.pretrain import PretrainConfig, Pretraining, check_objective
 from tasks.promotion.champion import ChampionConfig
-from tasks.promotion.gate import RegisterConfig
+from tasks.promotion.gate_config import GateConfig
+from tasks.promotion.names import registry_names
+from tasks.promotion.night_config import NightConfig
+from tasks.promotion.register_config import RegisterConfig
 from tasks.reading.files import left_aside
 from tasks.reading.read import listing_of
 from tasks.reading.sources import FileSource, place_of
@@ -151,7 +155,13 @@ class Recipe(CorpusSections):
     pretrain: PretrainConfig = PretrainConfig()
     finetune: tuple[FinetuneConfig, ...] = ()
     evaluate: EvaluateConfig = EvaluateConfig()
+    gate: GateConfig = GateConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Model -> the name that it competes for in the registry; the base's key is BASE."""
+        return names_of(self.register_, self.register_.name, self.examples, self.finetune, has_base=True)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
@@ -182,6 +192,7 @@ class Recipe(CorpusSections):
         if self.tokenizer.existing is None:
             check_reserved(forms_of(self.pretrain.objective, self.model, context), self.tokenizer.reserve)
         check_tunings(self.examples, self.finetune)
+        names_of(self.register_, self.register_.name, self.examples, self.finetune, has_base=True)
         check_holdout(self.heldout, {"evaluate": (self.evaluate.heldout_share, self.evaluate.heldout_seed)})
         check_model_fits(self.model, self.examples, self.finetune)
         return self
@@ -202,9 +213,25 @@ class FinetuneRecipe(HoldingOut):
     base: BaseConfig | None = None
     examples: tuple[AnyExamples, ...] = Field(min_length=1)
     finetune: tuple[FinetuneConfig, ...] = Field(min_length=1)
+    night: NightConfig | None = Field(
+        default=None, description="learn each night from labelled rows that no night has used; none: from all rows, at each run"
+    )
     evaluate: EvaluateConfig = EvaluateConfig()
+    gate: GateConfig = GateConfig()
     report: ReportConfig = ReportConfig()
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Fine-tuned model -> the name that it competes for in the registry."""
+        return names_of(self.register_, self._name, self.examples, self.finetune, has_base=False)
+
+    @property
+    def _name(self) -> str:
+        """Under which a model that writes goes on: the champion's, unless the recipe gives one."""
+        if self.champion is None or "name" in self.register_.model_fields_set:
+            return self.register_.name
+        return re.split(r"[/@]", self.champion.uri.removeprefix("models:/"))[0]
 
     @property
     def start(self) -> ChampionConfig | BaseConfig:
@@ -217,7 +244,10 @@ class FinetuneRecipe(HoldingOut):
     def _fits_together(self) -> "FinetuneRecipe":
         if (self.champion is None) == (self.base is None):
             raise ValueError("a fine-tuning starts from champion or from base: give one of the two")
+        if self.night is not None and self.champion is None:
+            raise ValueError("a night goes on from a champion, which remembers what it learned: give champion in place of base")
         check_tunings(self.examples, self.finetune)
+        names_of(self.register_, self._name, self.examples, self.finetune, has_base=False)
         judged = {"evaluate": (self.evaluate.heldout_share, self.evaluate.heldout_seed)}
         check_holdout(self.heldout, {**held_examples(self.examples), **judged})
         return self
@@ -241,6 +271,15 @@ def check_tunings(examples: Sequence[AnyExamples], finetune: Sequence[FinetuneCo
     for name, count in makers.items():
         if count > 1:
             raise ValueError(f"finetune: two models would be called {name!r}, one of them a head; rename a fine-tuning")
+
+
+def names_of(
+    register: RegisterConfig, name: str, examples: Sequence[AnyExamples], finetune: Sequence[FinetuneConfig], has_base: bool
+) -> dict[str, str]:
+    """Model -> registry name, the base's key being BASE; ValueError where two would meet under one."""
+    kinds = {entry.name: KINDS[entry.kind] for entry in examples}
+    writes = {model: kinds[of].writes for tuning in finetune for of, model in tuning.models.items()}
+    return registry_names(name, register.names, writes, has_base)
 
 
 def check_model_fits(model: ModelConfig, examples: Sequence[AnyExamples], finetune: Sequence[FinetuneConfig]) -> None:

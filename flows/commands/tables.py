@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.recipe import AnyRecipe, Recipe
+from flows.recipe import AnyRecipe, CorpusRecipe, Recipe
 from flows.runner.plan import Planned
 from flows.runner.summaries import amount, duration, reasons
 from model.training.budget import ParameterCount, TrainingMemory, count_parameters, flops_per_token, training_memory
@@ -70,6 +70,7 @@ def plan_table(rows: Sequence[Planned], recipe: AnyRecipe, notes: Sequence[str] 
             rendered(table),
             total,
             *([budget_line(plan_budget(recipe))] if isinstance(recipe, Recipe) else []),
+            *(f"competes as {name}: {model or 'the base'}" for model, name in registry_names_of(recipe).items()),
             *(f"note: {note}" for note in notes),
         ]
     )
@@ -78,7 +79,13 @@ def plan_table(rows: Sequence[Planned], recipe: AnyRecipe, notes: Sequence[str] 
 def plan_json(rows: Sequence[Planned], recipe: AnyRecipe, notes: Sequence[str] = ()) -> dict[str, object]:
     """The same as `plan_table`, as data; `budget` is null for a recipe that pretrains nothing."""
     budget = asdict(plan_budget(recipe)) if isinstance(recipe, Recipe) else None
-    return {"stages": [asdict(row) for row in rows], "budget": budget, "notes": [*notes]}
+    names = {model or "base": name for model, name in registry_names_of(recipe).items()}
+    return {"stages": [asdict(row) for row in rows], "budget": budget, "registers": names, "notes": [*notes]}
+
+
+def registry_names_of(recipe: AnyRecipe) -> dict[str, str]:
+    """Model -> the name that it competes for; none in a recipe that ends at a corpus."""
+    return {} if isinstance(recipe, CorpusRecipe) else recipe.names
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""Contenders: the models of a run that compete for a name in the registry; the part of the DAGs that judges and registers them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flows.finetunings import Tuned
+from flows.recipe import FinetuneRecipe, Recipe
+from flows.stages import EVALUATE, GATE, MEMORY, REGISTER, Builder, Handle, Remembering
+from tasks.artifacts import (
+    Artifact,
+    Corpus,
+    Examples,
+    FinetunedModel,
+    GateDecision,
+    ModelMemory,
+    PretrainedModel,
+    RegisteredModel,
+    Report,
+    Scores,
+)
+from tasks.promotion.gate import Contest
+from tasks.promotion.names import BASE
+from tasks.promotion.register import Registration
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model, what it is judged by, and what would travel with it."""
+
+    label: str  # in labels of stages: base, areas
+    contest: Contest
+    model: Handle[PretrainedModel] | Handle[FinetunedModel]
+    scores: Handle[Scores]
+    memory: Handle[ModelMemory]
+    examples: Handle[Examples] | None  # that it is judged on; None for a pretrained model, which text judges
+
+
+def tuned_contenders(
+    run: Builder,
+    recipe: Recipe | FinetuneRecipe,
+    tuned: Sequence[Tuned],
+    base: Handle[Artifact],
+    tokenizer: Handle[Artifact],
+    examples: Mapping[str, Handle[Examples]],
+) -> list[Contender]:
+    """Each fine-tuned model with its scores on the held-out examples of its set; `base` has the memory that they carry on."""
+    return [
+        Contender(
+            one.label,
+            Contest(recipe.gate, recipe.register_.promote, recipe.names[one.name], None),
+            one.model,
+            run.stage(EVALUATE, recipe.evaluate, one.label, model=one.model, tokenizer=tokenizer, corpus=None, examples=examples[one.examples]),
+            run.stage(
+                MEMORY, Remembering(one.examples), one.label, model=one.model, corpus=None, base=base, examples=examples[one.examples]
+            ),
+            examples[one.examples],
+        )
+        for one in tuned
+    ]
+
+
+def base_contender(
+    run: Builder, recipe: Recipe, metric: str, base: Handle[PretrainedModel], scores: Handle[Scores], memory: Handle[ModelMemory]
+) -> Contender:
+    """The pretrained model, judged by its `metric` on held-out text."""
+    return Contender("base", Contest(recipe.gate, recipe.register_.promote, recipe.names[BASE], metric), base, scores, memory, None)
+
+
+def decide(run: Builder, contenders: Sequence[Contender]) -> list[Handle[GateDecision]]:
+    """A decision for each."""
+    return [
+        run.stage(GATE, one.contest, one.label, model=one.model, scores=one.scores, memory=one.memory, examples=one.examples)
+        for one in contenders
+    ]
+
+
+def register(
+    run: Builder,
+    recipe: Recipe | FinetuneRecipe,
+    contenders: Sequence[Contender],
+    decisions: Sequence[Handle[GateDecision]],
+    report: Handle[Report],
+) -> list[Handle[RegisteredModel]]:
+    """A version for each; the alias of those that are promoted."""
+    return [
+        run.stage(
+            REGISTER,
+            Registration(one.contest, recipe.register_.wait_seconds),
+            one.label,
+            model=one.model,
+            memory=one.memory,
+            decision=decision,
+            scores=one.scores,
+            examples=one.examples,
+            report=report,
+        )
+        for one, decision in zip(contenders, decisions, strict=True)
+    ]
