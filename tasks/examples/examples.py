@@ -76,8 +76,8 @@ def split_examples(config: AnyExamples, kind: Kind) -> Sides:
         is_judged = not judged_on and is_heldout(one.group or one.question, config.heldout_share, config.seed)
         (sides.heldout if is_judged else sides.train).append(one)
     sides.heldout = _without_copies(sides.heldout, sides.rejected)
-    held = {_leak_key(kind, one) for one in sides.heldout}
-    kept = [one for one in sides.train if not _reject_if(_leak_key(kind, one) in held, one, "also_held_out", sides.rejected)]
+    held = {leak_key(kind, one) for one in sides.heldout}
+    kept = [one for one in sides.train if not reject_if(leak_key(kind, one) in held, one, "also_held_out", sides.rejected)]
     sides.train = _without_copies(kept, sides.rejected)
     return sides
 
@@ -156,11 +156,13 @@ def label_story(kind: Kind, names: Sequence[str], sides: Sides) -> dict[str, str
     return notes
 
 
-def _leak_key(kind: Kind, example: Example) -> str:
+def leak_key(kind: Kind, example: Example) -> str:
+    """Equal for two examples of which only one side may hold one."""
     return example.id if kind.leaks_whole else example.question
 
 
-def _reject_if(condition: bool, example: Example, reason: str, rejected: list[Rejected]) -> bool:
+def reject_if(condition: bool, example: Example, reason: str, rejected: list[Rejected]) -> bool:
+    """The condition; where it holds, the example is among the rejected."""
     if condition:
         first = next(iter(example.values.values()))
         rejected.append(Rejected(example.place, reason, first if isinstance(first, str) else "".join(map(str, [first]))))
@@ -171,7 +173,7 @@ def _without_copies(examples: Sequence[Example], rejected: list[Rejected]) -> li
     kept: list[Example] = []
     seen: set[str] = set()
     for example in examples:
-        if not _reject_if(example.id in seen, example, "duplicate_example", rejected):
+        if not reject_if(example.id in seen, example, "duplicate_example", rejected):
             kept.append(example)
             seen.add(example.id)
     return kept
@@ -206,7 +208,7 @@ def label_names(config: AnyExamples, kind: Kind, sides: Sides) -> list[str]:
     known = set(names)
     sides.unseen.update(label for one in sides.heldout for label in set(labels(one.values)) - known)
     sides.heldout = [
-        one for one in sides.heldout if not _reject_if(not known.issuperset(labels(one.values)), one, "unseen_label", sides.rejected)
+        one for one in sides.heldout if not reject_if(not known.issuperset(labels(one.values)), one, "unseen_label", sides.rejected)
     ]
     return names
 
@@ -219,7 +221,7 @@ def keep_equal(equal: Equal | None, sides: Sides) -> Sides:
     usual = max(counts, key=lambda count: (counts[count], count), default=0)
 
     def kept(examples: Sequence[Example]) -> list[Example]:
-        return [one for one in examples if not _reject_if(equal.count(one.values) != usual, one, equal.reason, sides.rejected)]
+        return [one for one in examples if not reject_if(equal.count(one.values) != usual, one, equal.reason, sides.rejected)]
 
     return replace(sides, train=kept(sides.train), heldout=kept(sides.heldout))
 
@@ -248,7 +250,8 @@ def _side_fix(config: AnyExamples, sides: Sides) -> str:
     return "add examples"
 
 
-def _write_examples(columns: Mapping[str, pa.DataType], examples: Sequence[Example], path: Path) -> None:
+def write_examples(columns: Mapping[str, pa.DataType], examples: Sequence[Example], path: Path) -> None:
+    """A table of examples: id, group (their own id, where they have none) and the columns of their kind."""
     named = {"id": pa.string(), "group": pa.string(), **columns}
     schema = pa.schema([pa.field(name, dtype, nullable=False) for name, dtype in named.items()])
     with TableWriter(path, schema) as file:
@@ -258,7 +261,8 @@ def _write_examples(columns: Mapping[str, pa.DataType], examples: Sequence[Examp
             file.write(pa.RecordBatch.from_pylist(rows, schema=schema))
 
 
-def _write_rejects(config: AnyExamples, rejected: Sequence[Rejected], path: Path) -> None:
+def write_rejects(config: AnyExamples, rejected: Sequence[Rejected], path: Path) -> None:
+    """What was left out, and why, as a table of DROPPED."""
     rows = [
         {
             "id": stable_id(config.name, one.place, str(number)),
@@ -285,9 +289,9 @@ def prepare_examples(config: AnyExamples, out: Path) -> StageOutcome:
     _check_sides(config, sides)
     names = label_names(config, kind, sides)
     _check_sides(config, sides)
-    _write_examples(kind.columns, sides.train, out / "train.parquet")
-    _write_examples(kind.columns, sides.heldout, out / "heldout.parquet")
-    _write_rejects(config, sides.rejected, out / "rejects.parquet")
+    write_examples(kind.columns, sides.train, out / "train.parquet")
+    write_examples(kind.columns, sides.heldout, out / "heldout.parquet")
+    write_rejects(config, sides.rejected, out / "rejects.parquet")
     (out / "labels.json").write_text(json.dumps(names, ensure_ascii=False) + "\n", encoding="utf-8")
     notes = label_story(kind, names, sides)
     if notes:

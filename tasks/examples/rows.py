@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow.parquet as pq
 
 from model.config.model_config import ModelConfig
-from tasks.examples.kinds.kind import EncodedExamples, LabelledExamples
+from tasks.examples.kinds.kind import EncodedExamples, Example, LabelledExamples
 from tasks.examples.kinds.table import kind_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,15 @@ def read_examples(folder: Path, split: Literal["train", "heldout"]) -> LabelledE
     kind = kind_of(table.column_names, str(path))
     names = [] if kind.labels is None else json.loads((folder / "labels.json").read_text(encoding="utf-8"))
     return LabelledExamples(kind, tuple(names), table)
+
+
+def stored_examples(examples: LabelledExamples) -> list[Example]:
+    """The rows of a table as the examples that they were written from."""
+    names = list(examples.kind.columns)
+    return [
+        Example("" if row["group"] == row["id"] else row["group"], {name: row[name] for name in names}, f"row {number}")
+        for number, row in enumerate(examples.table.to_pylist())
+    ]
 
 
 def encode_examples(

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +15,9 @@ from pydantic import Field
 from tasks.artifacts import Corpus, Examples, FinetunedModel, PretrainedModel
 from tasks.contracts import check_rows
 from tasks.documents import TableWriter, read_batches
-from tasks.examples.kinds.kind import Example, LabelledExamples
-from tasks.examples.rows import read_examples
+from tasks.examples.examples import leak_key
+from tasks.examples.kinds.kind import LabelledExamples
+from tasks.examples.rows import read_examples, stored_examples
 from tasks.items import Asked, Judge
 from tasks.ledger import Ledger, Receipt, StageOutcome
 from tasks.memory import DOCUMENTS_SEEN, FOLDER, Memory, memory_of, seen_contract
@@ -106,8 +108,8 @@ def _remember_examples(config: MemoryConfig, learned: Path, before: Path | None,
     target.mkdir(parents=True, exist_ok=True)
     train, judged = read_examples(learned, "train"), read_examples(learned, "heldout")
     earlier = None if before is None else (read_examples(before, "train"), read_examples(before, "heldout"))
-    heldout = _joined(judged, None if earlier is None else earlier[1], leak_keys(train, train.table.to_pylist()))
-    whole = _joined(train, None if earlier is None else earlier[0], leak_keys(train, heldout.to_pylist()))
+    heldout = _joined(judged, None if earlier is None else earlier[1], train)
+    whole = _joined(train, None if earlier is None else earlier[0], replace(judged, table=heldout))
     for table, most, split in ((whole, config.train_rows, "train"), (heldout, config.heldout_rows, "heldout")):
         with TableWriter(target / f"{split}.parquet", table.schema) as file:
             for batch in lowest_rows(table, most, config.seed).to_batches():
@@ -117,27 +119,20 @@ def _remember_examples(config: MemoryConfig, learned: Path, before: Path | None,
     return [check_rows(contract, target / f"{split}.parquet") for split in ("train", "heldout")]
 
 
-def leak_keys(examples: LabelledExamples, rows: Iterable[Mapping[str, object]]) -> set[str]:
-    """What tells that rows of the kind are the same question: their ids where a question may recur with another answer."""
-    return {_leak_key(examples, row) for row in rows}
+def leak_keys(examples: LabelledExamples) -> list[str]:
+    """See `leak_key`, row by row."""
+    return [leak_key(examples.kind, one) for one in stored_examples(examples)]
 
 
-def _leak_key(examples: LabelledExamples, row: Mapping[str, object]) -> str:
-    if examples.kind.leaks_whole:
-        return str(row["id"])
-    return Example("", {name: row[name] for name in examples.kind.columns}, "").question  # pyright: ignore[reportArgumentType]
-
-
-def _joined(now: LabelledExamples, before: LabelledExamples | None, elsewhere: Iterable[str]) -> pa.Table:
+def _joined(now: LabelledExamples, before: LabelledExamples | None, elsewhere: LabelledExamples) -> pa.Table:
     """Rows of now, and those of before with labels that are known still, whose question is neither among them nor on the other side."""
     if before is None or before.kind is not now.kind:
         return now.table
-    rows, known, names = before.table.to_pylist(), set(now.labels), now.kind.labels
-    taken = leak_keys(now, now.table.to_pylist()) | set(elsewhere)
+    taken, known, names = {*leak_keys(now), *leak_keys(elsewhere)}, set(now.labels), now.kind.labels
     kept = [
         number
-        for number, row in enumerate(rows)
-        if _leak_key(now, row) not in taken and (names is None or known.issuperset(names({one: row[one] for one in now.kind.columns})))
+        for number, one in enumerate(stored_examples(before))
+        if leak_key(now.kind, one) not in taken and (names is None or known.issuperset(names(one.values)))
     ]
     return pa.concat_tables([now.table, before.table.take(pa.array(kept, pa.int64())).cast(now.table.schema)])
 
