@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from tasks.report import charts, wording
+from tasks.report import charts, decision_wording, gain_bars, wording
 from tasks.report.palette import HEAT, LIGHT_AND_DARK
 from tasks.report.reasons import reason_text
 
@@ -91,6 +91,15 @@ def template(name: str) -> "jinja2.Template":
         "figure": wording.figure_text,
         "interval": charts.interval_text,
         "share": wording.share_text,
+        "signed": decision_wording.signed_text,
+        "level": decision_wording.level_text,
+        "figure_name": decision_wording.figure_name,
+        "bound": decision_wording.bound_text,
+        "ends": decision_wording.interval_words,
+        "change": decision_wording.change_text,
+        "one_line": decision_wording.one_line,
+        "gain_bar": gain_bars.gain_bar,
+        "difference": gain_bars.difference,
     }
     cast("dict[str, Callable[..., object]]", environment.filters).update(filters)
     return environment.get_template(name)

@@ -38,7 +38,7 @@ LINK_SCHEMES = ("https://", "http://")
 class ReportConfig(Section):
     """What the page shows, and how much of it."""
 
-    revision: Literal[4] = 4
+    revision: Literal[5] = 5
     currency_per_hour: float = Field(default=0.0, ge=0, description="Price of an hour of this machine, wall time; 0: no cost shown")
     currency: str = Field(default="USD", min_length=1, max_length=8, description="Unit of currency_per_hour, as shown")
     samples: int = Field(default=12, ge=0, le=200, description="Generations shown at most")
@@ -176,12 +176,7 @@ def _time_tiles(config: ReportConfig, story: RunStory) -> Iterator[Tile]:
     yield Tile("wall time", wording.seconds_text(story.seconds), f"reuse saved {wording.seconds_text(saved)}" if saved else "")
     if config.currency_per_hour > 0:
         rate = f"{config.currency_per_hour:g} {config.currency} per hour"
-        yield Tile("cost", _cost(config, story), rate)
-
-
-def _cost(config: ReportConfig, story: RunStory) -> str:
-    price = story.seconds / 3600 * config.currency_per_hour
-    return f"{wording.significant(price) if price >= 0.01 else f'<{wording.GAP}0.01'}{wording.GAP}{config.currency}"
+        yield Tile("cost", wording.cost_text(story.seconds, config.currency_per_hour, config.currency), rate)
 
 
 @dataclass(frozen=True)
@@ -264,7 +259,7 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
         panels=wording.score_panels(story.scores),
         baselines=BASELINES,
         links={name: url for name, url in story.links.items() if url.lower().startswith(LINK_SCHEMES)},
-        cost=_cost(config, story) if config.currency_per_hour > 0 else "",
+        cost=wording.cost_text(story.seconds, config.currency_per_hour, config.currency) if config.currency_per_hour > 0 else "",
         style=style(),
         policy=policy(plotly, script),
         plotly=plotly,

@@ -56,6 +56,12 @@ def seconds_text(seconds: float) -> str:
     return f"{minutes // 60:,}{GAP}h {minutes % 60:02d}{GAP}min"
 
 
+def cost_text(seconds: float, per_hour: float, currency: str) -> str:
+    """`0.12 EUR` for the time that a machine at this price was taken."""
+    price = seconds / 3600 * per_hour
+    return f"{significant(price) if price >= 0.01 else f'<{GAP}0.01'}{GAP}{currency}"
+
+
 def score_text(value: float | None) -> str:
     """Three decimals below 1, then fewer; a dash for what is unknown."""
     if value is None or is_missing(value):
