@@ -194,7 +194,7 @@ EVALUATE = Stage[EvaluateConfig, Scores](
         config, given.one("model", PretrainedModel, FinetunedModel), given.maybe("corpus", Corpus), given.maybe("examples", Examples), out
     ),
     suite_digests,
-    contracts={"scores.parquet": "Scores"},
+    contracts={"scores.parquet": "Scores", "items.parquet": "Items", "figures.parquet": "ItemFigures"},
 )
 CHAMPION = Stage[ChampionConfig, PretrainedModel](
     "champion", PretrainedModel, lambda config, given, out, tools: fetch_champion(config, out, tools.registry()), resolve=champion_digest

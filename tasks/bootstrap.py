@@ -6,9 +6,8 @@ n items, R resamples, K classes.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from tasks.items import Floats, Statistic
 
 COVERAGE = (2.5, 97.5)  # percentiles
 CHUNK_CELLS = 2**22  # of the R x n matrix of draws held at a time
@@ -24,8 +23,25 @@ class Estimate:
     n: int
 
 
+def estimate(statistic: Statistic, columns: Floats, resamples: int, seed: int) -> Estimate:
+    """The figure that the columns of items make, [n, C]: see `tasks.items.ItemFigures`."""
+    match statistic:
+        case "ratio":
+            return ratio(columns[:, 0], columns[:, 1], resamples, seed)
+        case "pearson":
+            return pearson(columns[:, 0], columns[:, 1], resamples, seed)
+        case "macro_f1":
+            hits, predicted, actual = np.split(columns, 3, axis=1)
+            return macro_f1(hits, predicted, actual, resamples, seed)
+
+
 def ratio(numerators: Floats, denominators: Floats, resamples: int, seed: int) -> Estimate:
-    """sum(numerators) / sum(denominators), each [n]: a mean when the denominators are 1. Items are drawn as pairs."""
+    """sum(numerators) / sum(denominators), each [n]: a mean when the denominators are 1. Items are drawn as pairs.
+
+    1 where both sums are 0: an F1 of answers in which nothing was to be found, and nothing was.
+    """
+    if not (numerators.any() or denominators.any()):
+        return Estimate(1.0, 1.0, 1.0, len(numerators))
     totals = _resampled_totals(np.stack([numerators, denominators], axis=1), resamples, seed)  # (R, 2)
     with np.errstate(invalid="ignore", divide="ignore"):
         drawn = totals[:, 0] / totals[:, 1]

@@ -6,12 +6,13 @@ Tables are read a batch at a time into eager Polars frames, for on lazy ones pan
 from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.items import SHOWN_CHARACTERS, Statistic
 from tasks.ledger import Receipt
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ ContractName = Literal[
     "Clusters",
     "Matches",
     "Scores",
+    "Items",
+    "ItemFigures",
     "TokenRows",
     "TokenDocuments",
 ]
@@ -136,6 +139,8 @@ def _schema(contract: ContractName) -> "pandera.DataFrameSchema":
         "Clusters": _clusters,
         "Matches": _matches,
         "Scores": _scores,
+        "Items": _items,
+        "ItemFigures": _item_figures,
         "TokenRows": _token_rows,
         "TokenDocuments": _token_documents,
     }
@@ -345,6 +350,42 @@ def _scores() -> "pandera.DataFrameSchema":
     columns["seed"] = column(pl.Int64, pandera.Check.ge(0, error="a seed of 0 or more"))
     inside = (pl.col("ci_low") <= pl.col("value")) & (pl.col("value") <= pl.col("ci_high"))
     return table_schema("Scores", columns, row_check(inside, "ci_low <= value <= ci_high"))
+
+
+def _items() -> "pandera.DataFrameSchema":
+    """What models are asked (tasks/items.py)."""
+    import pandera.polars as pandera
+    import polars as pl
+
+    def shown() -> "pandera.Column":
+        return column(pl.String, pandera.Check.str_length(0, SHOWN_CHARACTERS, error=f"{SHOWN_CHARACTERS} characters at most"))
+
+    columns = {name: text_column() for name in ("task", "item", "cluster")}
+    columns |= {"source": column(pl.String), "language": _language()}
+    columns["bytes"] = column(pl.Int64, pandera.Check.ge(0, error="0 or more"))
+    columns |= {name: shown() for name in ("shown", "expected")}
+    return table_schema("Items", columns, row_check(pl.struct("task", "item").is_unique(), "each item of a task once"))
+
+
+def _item_figures() -> "pandera.DataFrameSchema":
+    """What each item adds to each figure: as many numbers as its statistic takes."""
+    import pandera.polars as pandera
+    import polars as pl
+
+    columns = {name: text_column() for name in ("model", "task", "metric")}
+    columns["statistic"] = column(pl.String, pandera.Check.isin(get_args(Statistic), error=f"one of {', '.join(get_args(Statistic))}"))
+    columns["item"] = text_column()
+    columns["answer"] = column(pl.String)
+    columns["columns"] = column(pl.List(pl.Float64))
+    values = pl.col("columns").list
+    fits = pl.when(pl.col("statistic") == "macro_f1").then((values.len() > 0) & (values.len() % 3 == 0)).otherwise(values.len() == 2)
+    return table_schema(
+        "ItemFigures",
+        columns,
+        row_check(fits, "two numbers, or for macro_f1 three for each class"),
+        row_check(values.eval(pl.element().is_finite().fill_null(False)).list.all(), "finite numbers"),
+        row_check(pl.struct("model", "task", "metric", "item").is_unique(), "each item of a figure once"),
+    )
 
 
 def _token_rows() -> "pandera.DataFrameSchema":

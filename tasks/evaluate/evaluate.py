@@ -8,21 +8,24 @@ from model.config.objective_config import ObjectiveConfig
 from tasks.artifacts import Corpus, Examples, FinetunedModel, PretrainedModel
 from tasks.errors import UserError
 from tasks.evaluate.inspection import Inside, look_at_prompts, look_at_samples, write_insides
-from tasks.evaluate.label_scores import score_choices, score_classes, score_figures, score_labels, score_token_labels
-from tasks.evaluate.language_scores import Score, Subject, score_documents, score_instructions
+from tasks.evaluate.judged import Judged, Subject, open_subject, score_rows
+from tasks.evaluate.label_scores import score_choices, score_classes, score_figures, score_labels
+from tasks.evaluate.language_scores import score_documents, score_instructions
 from tasks.evaluate.objective_scores import score_objective
 from tasks.evaluate.samples import SampleText, draw_samples, write_samples
-from tasks.evaluate.suite import TEXT_TASKS, EvaluateConfig
+from tasks.evaluate.suite import TEXT_TASKS, EvaluateConfig, heldout_texts, training_texts
+from tasks.evaluate.token_scores import score_token_labels
 from tasks.examples.kinds.table import KINDS
 from tasks.examples.rows import read_examples
 from tasks.inference.objective_file import read_objective
+from tasks.items import write_items
 from tasks.ledger import Ledger, StageOutcome
-from tasks.scores import OWN, ScoreRow, write_scores
+from tasks.scores import OWN, write_scores
 
 if TYPE_CHECKING:
     from model.nn.models import Model
 
-Scorer = Callable[[EvaluateConfig, Subject, Path], list[Score]]
+Scorer = Callable[[EvaluateConfig, Subject, Path], Judged]
 EXAMPLE_SCORERS: dict[str, Scorer] = {  # kind of examples -> what scores a model on them, from the folder of the artifact
     "instruction": score_instructions,
     "classification": score_classes,
@@ -81,61 +84,50 @@ def chosen_tasks(
     return [task for task in (*KINDS, *TEXT_TASKS) if task in config.tasks]
 
 
+def judge_task(
+    name: str, config: EvaluateConfig, subject: Subject, objective: ObjectiveConfig | None, corpus: Path | None, examples: Path | None
+) -> Judged:
+    """What one of the `chosen_tasks` finds; samples have no figures."""
+    if name == "bits_per_byte":
+        return score_documents(subject, heldout_texts(config, corpus), training_texts(config, corpus))
+    if name == "objective_loss":
+        assert objective is not None
+        return score_objective(config, subject, objective, heldout_texts(config, corpus), training_texts(config, corpus))
+    assert examples is not None
+    return EXAMPLE_SCORERS[name](config, subject, examples)
+
+
 def score_model(config: EvaluateConfig, folder: Path, out: Path, corpus: Path | None = None, examples: Path | None = None) -> StageOutcome:
     """Score the Hugging Face folder `folder`; `corpus` and `examples` are folders of their artifacts.
 
-    Writes scores.parquet, samples.json (empty when the suite draws none) and inspection.json.
+    Writes scores.parquet, and items.parquet and figures.parquet, which they follow from; samples.json (empty when the suite draws
+    none) and inspection.json.
     """
     import torch
 
-    from model.distributed.device import choose_device
-    from model.nn.models import Seq2SeqModel
-    from tasks.inference.generation import target_start
-    from tasks.inference.saved_models import load
-    from tasks.inference.task_file import read_task
-
     if config.threads:
         torch.set_num_threads(config.threads)
-    model, tokenizer = load(folder)
-    start = target_start(folder, tokenizer) if isinstance(model, Seq2SeqModel) else None
-    subject = Subject(model.to(choose_device()), tokenizer, start)
-    task = read_task(folder)
-    scores: list[Score] = []
-    samples: list[SampleText] = []
-    is_chat = task is not None and task.is_chat
+    subject = open_subject(folder)
     objective = read_objective(folder, subject.model)
-    for name in chosen_tasks(config, subject.model, objective, corpus, examples):
-        if name == "samples":
-            samples = draw_samples(config, subject, is_chat)
-        elif name == "bits_per_byte":
-            scores += score_documents(config, subject, corpus)
-        elif name == "objective_loss":
-            assert objective is not None
-            scores += score_objective(config, subject, objective, corpus)
-        else:
-            assert examples is not None
-            scores += EXAMPLE_SCORERS[name](config, subject, examples)
-    write_scores([_row(config, score) for score in scores], out)
+    chosen = chosen_tasks(config, subject.model, objective, corpus, examples)
+    found = [judge_task(name, config, subject, objective, corpus, examples) for name in chosen if name != "samples"]
+    rows = score_rows(config, [one for judged in found for one in judged.figures])
+    samples = draw_samples(config, subject, subject.is_chat) if "samples" in chosen else []
+    write_items([item for judged in found for item in judged.items], [one for judged in found for one in judged.figures], out)
+    write_scores(rows, out)
     write_samples(samples, out)
-    write_insides(look_inside(config, subject, samples, is_chat), out / "inspection.json")
+    write_insides(look_inside(config, subject, samples, subject.is_chat), out / "inspection.json")
     figures: dict[str, float] = {}
-    for score in scores:
-        if score.model == OWN:
-            figures.setdefault(score.metric, score.estimate.value)  # of two tasks with one metric, the examples' counts
-    return StageOutcome(Ledger(rows_out=len(scores)), (), figures)
+    for row in rows:
+        if row.model == OWN:
+            figures.setdefault(row.metric, row.value)  # of two tasks with one metric, the examples' counts
+    return StageOutcome(Ledger(rows_out=len(rows)), (), figures)
 
 
 def evaluate(
     config: EvaluateConfig, model: PretrainedModel | FinetunedModel, corpus: Corpus | None, examples: Examples | None, out: Path
 ) -> StageOutcome:
-    """Write scores.parquet (contract Scores), samples.json and inspection.json. The tokenizer is the one inside the model's folder."""
+    """See `score_model`. The tokenizer is the one inside the model's folder."""
     return score_model(
         config, model.path / "model", out, None if corpus is None else corpus.path, None if examples is None else examples.path
-    )
-
-
-def _row(config: EvaluateConfig, score: Score) -> ScoreRow:
-    estimate = score.estimate
-    return ScoreRow(
-        score.model, config.suite, score.task, score.metric, estimate.value, estimate.low, estimate.high, estimate.n, config.seed
     )

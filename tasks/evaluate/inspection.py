@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from model.inference.inspection import TokenLosses
     from model.nn.models import LanguageModel, MaskedLanguageModel
-    from tasks.evaluate.language_scores import Subject
+    from tasks.evaluate.judged import Subject
 
 TEXTS, TOKENS, LAYERS, HEADS, ALTERNATIVES = 4, 32, 8, 3, 5
 PARTS = 1_000  # attention is written in whole thousandths

@@ -1,81 +1,70 @@
 """Language model scores: bits per byte and answers on one task of a suite, beside baselines on the same items."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model.config.heads import IGNORED
-from tasks.bootstrap import Estimate, ratio
 from tasks.errors import UserError
-from tasks.evaluate.suite import EvaluateConfig, heldout_examples, heldout_texts, training_texts
+from tasks.evaluate.byte_kinds import BYTE_KINDS, encode_with_spans, nats_by_kind
+from tasks.evaluate.judged import PART, Judged, Subject, example_items, figures_of, part_of, ratio_columns, text_items
+from tasks.evaluate.suite import EvaluateConfig, HeldoutText, heldout_examples
 from tasks.examples.kinds.instruction import prompt_ids
 from tasks.examples.kinds.kind import LabelledExamples
 from tasks.examples.pair_rows import pair_rows
 from tasks.examples.rows import encode_examples, read_examples
+from tasks.items import Floats, Item, ItemFigures
+from tasks.scores import OWN
 from tasks.tokenizer.encoding import decode_text, encode_behind_token, encode_documents, special_ids, text_ids
 
 if TYPE_CHECKING:
-    import tokenizers
-
     from model.inference.generate import Generation
-    from model.nn.models import LanguageModel, Model, Seq2SeqModel
-
-Floats = NDArray[np.float64]
+    from model.nn.models import LanguageModel, Seq2SeqModel
 
 
-@dataclass(frozen=True)
-class Score:
-    """One figure: `model` is "model" for the one that is judged, else the baseline's name."""
-
-    model: str
-    task: str
-    metric: str
-    estimate: Estimate
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is judged."""
-
-    model: "Model"
-    tokenizer: "tokenizers.Tokenizer"
-    start: int | None = None  # of an encoder-decoder: the token that its targets begin with
-
-
-def score_documents(config: EvaluateConfig, subject: Subject, corpus: Path | None) -> list[Score]:
-    """Bits per byte of held-out text, of the model and of a unigram model over the same tokens; also by language."""
+def score_documents(subject: Subject, texts: Sequence[HeldoutText], learned: Iterable[str]) -> Judged:
+    """Bits per byte of held-out text, of the model and of a unigram model of what was `learned`; by language, and by kind of byte."""
     from tasks.evaluate.metrics import count_tokens, document_nats, unigram_nats
     from tasks.inference.saved_models import as_language_model, start_id
 
     model = as_language_model(subject.model, "be scored in bits per byte")
-    texts = heldout_texts(config, corpus)
     if not texts:
         raise UserError("evaluate: no held-out documents. Fix: keep some for validation, or leave out bits_per_byte.")
-    ids = encode_documents(subject.tokenizer, [text.text for text in texts])
-    sizes = np.array([len(text.text.encode()) for text in texts], dtype=np.float64)
-    counts = count_tokens(encode_documents(subject.tokenizer, list(training_texts(config, corpus))), subject.tokenizer.get_vocab_size())
-    frequency = unigram_nats(counts)
+    ids, spans = encode_with_spans(subject.tokenizer, [text.text for text in texts])
+    frequency = unigram_nats(count_tokens(encode_documents(subject.tokenizer, list(learned)), subject.tokenizer.get_vocab_size()))
     start = start_id(subject.tokenizer)
-    nats = {
-        "model": document_nats(model, [[start, *one] for one in ids]),
-        "unigram": np.array([frequency[one].sum() for one in ids]),
-    }
+    nats = document_nats(model, [[start, *one] for one in ids])
+    kinds = [nats_by_kind(text.text, places, one) for text, places, one in zip(texts, spans, nats, strict=True)]
+    items = text_items("bits_per_byte", texts)
+    return Judged(
+        items,
+        (
+            *_by_language(_bits(OWN, items, np.array([one.sum() for one in nats])), texts),
+            *_by_language(_bits("unigram", items, np.array([frequency[one].sum() for one in ids])), texts),
+            *_by_kind(items, np.array([nats for nats, _ in kinds]), np.array([sizes for _, sizes in kinds], np.float64)),
+        ),
+    )
+
+
+def _by_language(figures: ItemFigures, texts: Sequence[HeldoutText]) -> list[ItemFigures]:
+    """Over all documents, and where they are of several languages over those of each."""
     languages = np.array([text.language for text in texts])
-    parts = {"bits_per_byte": np.ones(len(texts), dtype=np.bool_)}
-    if len(np.unique(languages)) > 1:
-        parts |= {f"bits_per_byte_{language}": languages == language for language in np.unique(languages).tolist()}
+    names = np.unique(languages).tolist()
+    return [figures, *(part_of(figures, f"{figures.metric}_{name}", languages == name) for name in names if len(names) > 1)]
+
+
+def _by_kind(items: Sequence[Item], nats: Floats, sizes: Floats) -> list[ItemFigures]:
+    """A part for each kind of byte over the documents that have any; `nats` and `sizes` are [N, kinds]."""
     return [
-        Score(name, "bits_per_byte", metric, _bits(values[part], sizes[part], config))
-        for name, values in nats.items()
-        for metric, part in parts.items()
+        part_of(_bits(OWN, items, nats[:, at], sizes[:, at]), f"bits_per_byte{PART}{kind}", sizes[:, at] > 0)
+        for at, kind in enumerate(BYTE_KINDS)
+        if sizes[:, at].any()
     ]
 
 
-def score_instructions(config: EvaluateConfig, subject: Subject, examples: Path) -> list[Score]:
+def score_instructions(config: EvaluateConfig, subject: Subject, examples: Path) -> Judged:
     """Bits per byte of held-out responses, and greedy answers compared with them; an encoder-decoder's prompts are its sources.
 
     Baselines: a unigram model over the training responses, and the commonest training response as everyone's answer.
@@ -89,20 +78,30 @@ def score_instructions(config: EvaluateConfig, subject: Subject, examples: Path)
     learned = encode_behind_token(subject.tokenizer, train.table["response"].to_pylist())
     frequency = unigram_nats(count_tokens(learned, subject.tokenizer.get_vocab_size()))
     unigram = np.array([frequency[ids].sum() for ids in responses])
+    items = example_items(held, held.table["response"].to_pylist())
     compared = held.table.slice(0, config.max_responses)
     answers = _answers(config, subject, compared["prompt"].to_pylist())
-    usual = commonest(train.table["response"].to_pylist())
+    usual = [commonest(train.table["response"].to_pylist())] * len(answers)
     expected: list[str] = compared["response"].to_pylist()
-    return [
-        Score("model", held.kind.name, "bits_per_byte", _bits(nats, sizes, config)),
-        Score("unigram", held.kind.name, "bits_per_byte", _bits(unigram, sizes, config)),
-        *_compare(config, "model", held.kind.name, subject, answers, expected),
-        *_compare(config, "majority", held.kind.name, subject, [usual] * len(expected), expected),
-    ]
+    shown = [*answers, *[""] * (len(items) - len(answers))]
+    return Judged(
+        items,
+        (
+            _bits(OWN, items, nats, sizes, shown),
+            _bits("unigram", items, unigram, sizes),
+            *_compare(OWN, items[: len(answers)], subject, answers, expected),
+            *_compare("majority", items[: len(answers)], subject, usual, expected),
+        ),
+    )
 
 
-def _bits(nats: Floats, sizes: Floats, config: EvaluateConfig) -> Estimate:
-    return ratio(nats / np.log(2), sizes, config.resamples, config.seed)
+def _bits(
+    model: str, items: Sequence[Item], nats: Floats, sizes: Floats | None = None, answers: Sequence[str] | None = None
+) -> ItemFigures:
+    """Bits per byte; of all bytes of the items where no `sizes` are given."""
+    if sizes is None:
+        sizes = np.array([item.bytes for item in items], np.float64)
+    return figures_of(model, "bits_per_byte", "ratio", items, ratio_columns(nats / np.log(2), sizes), answers)
 
 
 def _response_nats(subject: Subject, held: LabelledExamples) -> tuple[list[list[int]], Floats]:
@@ -120,8 +119,10 @@ def _response_nats(subject: Subject, held: LabelledExamples) -> tuple[list[list[
     rows, targets = encoded["ids"].to_pylist(), encoded["targets"].to_pylist()
     scored = [[IGNORED if token == end else token for token in row] for row in targets]
     if isinstance(model, Seq2SeqModel):
-        return scored, pair_nats(model, rows, encoded["decoder_ids"].to_pylist(), scored)
-    return scored, row_nats(model, [row[:-1] for row in rows], [row[1:] for row in scored])
+        found = pair_nats(model, rows, encoded["decoder_ids"].to_pylist(), scored)
+    else:
+        found = row_nats(model, [row[:-1] for row in rows], [row[1:] for row in scored])
+    return scored, np.array([one.sum() for one in found])
 
 
 def _answers(config: EvaluateConfig, subject: Subject, prompts: Sequence[str]) -> list[str]:
@@ -165,17 +166,14 @@ def _translation(config: EvaluateConfig, model: "Seq2SeqModel", subject: Subject
     return translate(model, [row.ids for row in rows], special.bos, sampling)
 
 
-def _compare(
-    config: EvaluateConfig, name: str, task: str, subject: Subject, answers: Sequence[str], expected: Sequence[str]
-) -> list[Score]:
+def _compare(model: str, items: Sequence[Item], subject: Subject, answers: Sequence[str], expected: Sequence[str]) -> list[ItemFigures]:
     """Answers against responses: equal but for space around them, and ROUGE-L over the tokenizer's tokens."""
     from tasks.evaluate.metrics import rouge_l
 
-    ones = np.ones(len(expected))
     equal = np.array([float(a.strip() == e.strip()) for a, e in zip(answers, expected, strict=True)])
     pairs = zip(*(encode_documents(subject.tokenizer, [t.strip() for t in texts]) for texts in (answers, expected)), strict=True)
     overlap = np.array([rouge_l(found, wanted) for found, wanted in pairs])
     return [
-        Score(name, task, "exact_match", ratio(equal, ones, config.resamples, config.seed)),
-        Score(name, task, "rouge_l", ratio(overlap, ones, config.resamples, config.seed)),
+        figures_of(model, metric, "ratio", items, ratio_columns(values), answers)
+        for metric, values in (("exact_match", equal), ("rouge_l", overlap))
     ]

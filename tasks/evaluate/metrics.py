@@ -33,35 +33,35 @@ def windows(ids: Sequence[int], context: int) -> list[tuple[list[int], list[int]
     ]
 
 
-def document_nats(model: "LanguageModel", documents: Sequence[Sequence[int]]) -> Floats:
-    """Nats of each document's tokens but the first, which is given: [documents]."""
+def document_nats(model: "LanguageModel", documents: Sequence[Sequence[int]]) -> list[Floats]:
+    """Nats of each document's tokens but the first, which is given: [its tokens less one] each."""
     rows = [(number, *window) for number, ids in enumerate(documents) for window in windows(ids, model.trunk.config.context)]
-    nats = row_nats(model, [row[1] for row in rows], [row[2] for row in rows])
-    total = np.zeros(len(documents))
-    np.add.at(total, np.array([row[0] for row in rows], dtype=np.int64), nats)
-    return total
+    found: list[list[Floats]] = [[] for _ in documents]
+    for (number, _, _), nats in zip(rows, row_nats(model, [row[1] for row in rows], [row[2] for row in rows]), strict=True):
+        found[number].append(nats)
+    return [np.concatenate(parts) if parts else np.zeros(0) for parts in found]
 
 
-def row_nats(model: "LanguageModel", inputs: Rows, targets: Rows) -> Floats:
-    """Nats of each row's targets: the target at t is what comes after the input at t, IGNORED is not scored. [rows]."""
+def row_nats(model: "LanguageModel", inputs: Rows, targets: Rows) -> list[Floats]:
+    """Nats of each row's targets: the target at t is what comes after the input at t, IGNORED is not scored. [scored] each."""
 
-    def run(lengths: "Tensor", ids: "Tensor", wanted: "Tensor") -> Floats:
+    def run(lengths: "Tensor", ids: "Tensor", wanted: "Tensor") -> list[Floats]:
         return _scored_nats(model, model.trunk(ids), wanted)
 
-    return np.array(_run_rows(model, run, inputs, targets=targets), dtype=np.float64)
+    return _run_rows(model, run, inputs, targets=targets)
 
 
-def pair_nats(model: "Seq2SeqModel", sources: Rows, begun: Rows, targets: Rows) -> Floats:
-    """Nats of each row's targets, which come after what has `begun`, given its source; IGNORED is not scored. [rows]."""
+def pair_nats(model: "Seq2SeqModel", sources: Rows, begun: Rows, targets: Rows) -> list[Floats]:
+    """Nats of each row's targets, which come after what has `begun`, given its source; IGNORED is not scored. [scored] each."""
 
-    def run(lengths: "Tensor", ids: "Tensor", told: "Tensor", wanted: "Tensor") -> Floats:
+    def run(lengths: "Tensor", ids: "Tensor", told: "Tensor", wanted: "Tensor") -> list[Floats]:
         return _scored_nats(model, model.trunk(ids, lengths, told), wanted)
 
-    return np.array(_run_rows(model, run, sources, begun, targets=targets), dtype=np.float64)
+    return _run_rows(model, run, sources, begun, targets=targets)
 
 
-def _scored_nats(model: "LanguageModel | Seq2SeqModel", hidden: "Tensor", wanted: "Tensor") -> Floats:
-    """hidden [B, T, C], wanted [B, T] -> nats of each row [B]."""
+def _scored_nats(model: "LanguageModel | Seq2SeqModel", hidden: "Tensor", wanted: "Tensor") -> list[Floats]:
+    """hidden [B, T, C], wanted [B, T] -> nats of each row's scored targets."""
     import torch
     import torch.nn.functional as F
 
@@ -72,9 +72,8 @@ def _scored_nats(model: "LanguageModel | Seq2SeqModel", hidden: "Tensor", wanted
         F.cross_entropy(model.logits(chosen[i : i + chunk]).float(), goals[i : i + chunk], reduction="none")
         for i in range(0, len(goals), chunk)
     ]
-    owners = is_scored.nonzero()[:, 0].cpu().numpy()
     found = torch.cat(parts).double().cpu().numpy() if parts else np.zeros(0)
-    return np.bincount(owners, weights=found, minlength=len(wanted)).astype(np.float64)
+    return np.split(found, np.cumsum(is_scored.sum(dim=1).cpu().numpy())[:-1])
 
 
 def predict_rows(model: "SequenceClassifier", rows: Rows) -> Floats:
@@ -136,7 +135,9 @@ def rouge_l(found: Sequence[int], expected: Sequence[int]) -> float:
     return 2 * float(row[-1]) / (len(found) + len(expected))
 
 
-def _run_rows(model: "Model", run: "Callable[..., NDArray[Number]]", *read: Rows, targets: Rows | None = None) -> "list[NDArray[Number]]":
+def _run_rows(
+    model: "Model", run: "Callable[..., Iterable[NDArray[Number]]]", *read: Rows, targets: Rows | None = None
+) -> "list[NDArray[Number]]":
     """What `run` makes of each row, in their order.
 
     Rows go through it shortest first and as many at a time as BATCH_TOKENS allow. It is given the lengths of the rows of the

@@ -1,17 +1,17 @@
 """Objective scores: how well a model does on held-out documents what it was pretrained to do."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from model.config.objective_config import ObjectiveConfig
-from tasks.bootstrap import Estimate, ratio
 from tasks.errors import UserError
-from tasks.evaluate.language_scores import Floats, Score, Subject
-from tasks.evaluate.suite import EvaluateConfig, heldout_texts, training_texts
+from tasks.evaluate.judged import Judged, Subject, figures_of, ratio_columns, text_items
+from tasks.evaluate.suite import EvaluateConfig, HeldoutText
 from tasks.inference.objective_file import base_metric
+from tasks.items import Floats
+from tasks.scores import OWN
 from tasks.tokenizer.encoding import encode_documents, text_ids
 from tasks.tokenizer.objective_symbols import longest_asked, objective_symbols
 from tasks.tokenizer.word_table import word_table
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from model.objectives.objectives import Corruption, PretrainableModel
 
 
-def score_objective(config: EvaluateConfig, subject: Subject, objective: ObjectiveConfig, corpus: Path | None) -> list[Score]:
-    """Nats per target on held-out documents, with noise that the suite's seed fixes; beside a unigram model.
+def score_objective(
+    config: EvaluateConfig, subject: Subject, objective: ObjectiveConfig, texts: Sequence[HeldoutText], learned: Iterable[str]
+) -> Judged:
+    """Nats per target on held-out documents, with noise that the suite's seed fixes; beside a unigram model of what was `learned`.
 
     Any objective but causal, which bits per byte judge.
     """
@@ -32,7 +34,6 @@ def score_objective(config: EvaluateConfig, subject: Subject, objective: Objecti
     model, tokenizer = subject.model, subject.tokenizer
     if not isinstance(model, LanguageModel | MaskedLanguageModel | Seq2SeqModel):
         raise UserError(f"evaluate: objective_loss needs a pretrained model, found a {type(model).__name__}.")
-    texts = heldout_texts(config, corpus)
     if not texts:
         raise UserError("evaluate: no held-out documents. Fix: keep some for validation, or leave out objective_loss.")
     shape, vocab_size = model.trunk.config, model.trunk.vocab_size
@@ -41,14 +42,17 @@ def score_objective(config: EvaluateConfig, subject: Subject, objective: Objecti
     words = None if objective.unit == "token" else word_table(tokenizer)
     special = text_ids(tokenizer, "evaluate")
     rows = [[special.bos, *ids, special.eos] for ids in encode_documents(tokenizer, [text.text for text in texts])]
-    learned = encode_documents(tokenizer, list(training_texts(config, corpus)))
-    frequency = unigram_nats(count_tokens(learned, vocab_size))
+    frequency = unigram_nats(count_tokens(encode_documents(tokenizer, list(learned)), vocab_size))
     corruption = Corruption(objective, shape, symbols, words, masks_documents=False)
     found = np.array([_document(model, corruption, ids, size, n, config.seed, frequency) for n, ids in enumerate(rows)])
-    return [
-        Score(name, "objective_loss", base_metric(objective), _mean(found[:, column], found[:, 2], config))
-        for column, name in enumerate(("model", "unigram"))
-    ]
+    items = text_items("objective_loss", texts)
+    return Judged(
+        items,
+        tuple(
+            figures_of(name, base_metric(objective), "ratio", items, ratio_columns(found[:, column], found[:, 2]))
+            for column, name in enumerate((OWN, "unigram"))
+        ),
+    )
 
 
 def _document(
@@ -74,7 +78,3 @@ def _document(
             plain += float(frequency[targets].sum())
             count += len(targets)
     return nats, plain, count
-
-
-def _mean(nats: Floats, counts: Floats, config: EvaluateConfig) -> Estimate:
-    return ratio(nats, counts, config.resamples, config.seed)

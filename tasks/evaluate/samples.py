@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tasks.evaluate.language_scores import Subject
+from tasks.evaluate.judged import Subject
 from tasks.evaluate.suite import EvaluateConfig
 
 FILE = "samples.json"

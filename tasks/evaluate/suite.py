@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -40,7 +40,7 @@ def known_task(name: str) -> str:
 class EvaluateConfig(Section):
     """A suite: what is asked of a model, and of how many documents and examples."""
 
-    revision: Literal[4] = 4
+    revision: Literal[5] = 5
     suite: str = Field(default="standard", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name, in the table of scores")
     tasks: list[Annotated[str, AfterValidator(known_task)]] | None = Field(
         default=None, description="None: all that suit the model and what it is given"
@@ -74,8 +74,10 @@ class HeldoutText:
     """The part of a document that is scored."""
 
     id: str
+    source: str
     language: str
     text: str
+    cluster: str  # its document, or the module that it is a part of
 
 
 def suite_digests(config: EvaluateConfig) -> dict[str, str]:
@@ -92,16 +94,30 @@ def heldout_texts(config: EvaluateConfig, corpus: Path | None) -> list[HeldoutTe
     """The beginnings of the documents with the lowest hash of their id."""
     if config.documents == "python":
         texts = [
-            HeldoutText(f"{text.path}:{number}", "code" if text.kind == "source" else "en", text.text)
+            HeldoutText(f"{text.path}:{number}", "python", "code" if text.kind == "source" else "en", text.text, text.group)
             for number, text in enumerate(python_texts(PYTHON_WINDOW))
             if text.group and is_heldout(text.group, config.heldout_share, config.heldout_seed)
         ]
         chosen = {texts[i].id for i in _lowest([text.id for text in texts], config.max_documents, config.seed)}
-        kept = [text for text in texts if text.id in chosen]
-    else:
-        assert corpus is not None
-        kept = _read_validation(corpus, config)
-    return [HeldoutText(text.id, text.language, head_of_text(text.text, config.document_bytes)) for text in kept]
+        return [replace(text, text=head_of_text(text.text, config.document_bytes)) for text in texts if text.id in chosen]
+    assert corpus is not None
+    return document_heads(config, corpus / "validation.parquet")
+
+
+def document_heads(config: EvaluateConfig, path: Path) -> list[HeldoutText]:
+    """The same of a Parquet file's documents (id, source, language, text); texts are read for the chosen alone."""
+    with pq.ParquetFile(path) as file:
+        ids = [id for batch in file.iter_batches(columns=["id"]) for id in batch.column("id").to_pylist()]
+    chosen = _lowest(ids, config.max_documents, config.seed)
+    kept: list[HeldoutText] = []
+    start = 0
+    for batch in read_batches(path.parent, path.name):
+        here = chosen[(chosen >= start) & (chosen < start + batch.num_rows)] - start
+        for row in batch.take(pa.array(here)).to_pylist():
+            text = head_of_text(row["text"], config.document_bytes)
+            kept.append(HeldoutText(row["id"], row["source"], row["language"], text, row["id"]))
+        start += batch.num_rows
+    return kept
 
 
 def training_texts(config: EvaluateConfig, corpus: Path | None) -> Iterator[str]:
@@ -131,21 +147,6 @@ def heldout_examples(config: EvaluateConfig, folder: Path) -> LabelledExamples:
             "evaluate: judged on %s of %s held-out examples (evaluate.max_examples)", f"{len(chosen):,}", f"{examples.table.num_rows:,}"
         )
     return LabelledExamples(examples.kind, examples.labels, examples.table.take(pa.array(chosen)))
-
-
-def _read_validation(corpus: Path, config: EvaluateConfig) -> list[HeldoutText]:
-    """Chosen rows of validation.parquet; texts are read for these alone."""
-    with pq.ParquetFile(corpus / "validation.parquet") as file:
-        ids = [id for batch in file.iter_batches(columns=["id"]) for id in batch.column("id").to_pylist()]
-    chosen = _lowest(ids, config.max_documents, config.seed)
-    kept: list[HeldoutText] = []
-    start = 0
-    for batch in read_batches(corpus, "validation.parquet"):
-        here = chosen[(chosen >= start) & (chosen < start + batch.num_rows)] - start
-        rows = batch.take(pa.array(here)).to_pylist()
-        kept += [HeldoutText(row["id"], row["language"], row["text"]) for row in rows]
-        start += batch.num_rows
-    return kept
 
 
 def _lowest(ids: Sequence[str], count: int, seed: int) -> NDArray[np.int64]:

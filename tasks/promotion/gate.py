@@ -8,11 +8,9 @@ from pydantic import Field
 
 from tasks.artifacts import Scores, read_manifest
 from tasks.errors import UserError
-from tasks.examples.kinds.table import KINDS
+from tasks.examples.deciding import lower_is_better
 from tasks.scores import OWN, read_scores
 from tasks.settings import Section
-
-LOWER_IS_BETTER = ("bits_per_byte", "loss", "masked_loss", "restore_loss", "spans_loss", "perplexity")
 
 
 class RegisterConfig(Section):
@@ -22,12 +20,6 @@ class RegisterConfig(Section):
     name: str = Field(default="wordmill", pattern=r"^[\w.-]+$", description="registry name; fine-tunes get <name>-<fine-tuning>")
     promote: Literal["better", "always", "never"] = Field(default="better", description="when the champion alias moves")
     min_improvement: float = Field(default=0.0, ge=0, description="by how much the deciding metric must be better")
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether the smaller value of a metric, or of a part of it such as bits_per_byte_en, is the better one."""
-    of_kinds = tuple(kind.metric for kind in KINDS.values() if kind.lower_is_better)
-    return metric.startswith((*LOWER_IS_BETTER, *of_kinds))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from tasks.promotion.gate import lower_is_better
+from tasks.examples.deciding import lower_is_better
 from tasks.report.facts import BASELINES, StageStory
 from tasks.report.palette import ACCENT, CARD, GREEN, INK, LINE, MUTED, PURPLE, TINT
 from tasks.report.wording import GAP, is_missing, score_text, score_title, seconds_text

@@ -4,7 +4,7 @@ import math
 from datetime import datetime
 from itertools import groupby
 
-from tasks.promotion.gate import lower_is_better
+from tasks.examples.deciding import lower_is_better
 from tasks.report.facts import BASELINES, MAJORITY, PREVIOUS, UNIGRAM, RunStory, StageStory
 from tasks.scores import ScoreRow
 

@@ -1,4 +1,4 @@
-"""Classification: a text and its one label. Accuracy decides."""
+"""Classification: a text and its one label. Accuracy decides, or macro F1 where classes are skewed."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,7 +11,7 @@ from model.config.model_config import ModelConfig
 from tasks.contracts import label_column, text_column
 from tasks.examples.config import ExamplesConfig, PythonAreas, RowExamples
 from tasks.examples.kinds.kind import TEXT, EncodedExamples, Kind, LabelledExamples, Values, check_texts, example_schema
-from tasks.examples.label_values import Unlabelled, label_of
+from tasks.examples.label_values import Unlabelled, by_classes, label_of
 from tasks.examples.text_rows import encode_texts
 
 if TYPE_CHECKING:
@@ -66,5 +66,6 @@ CLASSIFICATION = Kind(
     encode=encode,
     head=lambda labels: HeadSpec("sequence", labels),
     metric="accuracy",
+    deciding=lambda train: by_classes(train.table["label"].to_pylist()),
     labels=lambda values: [str(values["label"])],
 )

@@ -126,8 +126,9 @@ class Kind:
     check: Callable[[Mapping[str, object]], Values | str]  # a row's fields -> the columns, or the reason they are none
     encode: "Callable[[LabelledExamples, tokenizers.Tokenizer, ModelConfig, int | None], EncodedExamples]"  # see `encode_examples`
     head: Callable[[int], HeadSpec]  # for that many labels
-    metric: str  # by which models compete
+    metric: str  # by which models compete, where `deciding` names no other
     lower_is_better: bool = False
+    deciding: Callable[[LabelledExamples], str] | None = None  # by which models compete, given what they learn from
     labels: Callable[[Values], Sequence[str]] | None = None  # names that answers are chosen from; None: there are none
     output: str = ""  # what the model's one figure is called, where there are no labels
     writes: bool = False  # the answer is a text, so that it needs a model that writes

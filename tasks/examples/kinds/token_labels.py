@@ -1,4 +1,4 @@
-"""Token labelling: the tokens of a text, each with its label. Accuracy over the tokens decides."""
+"""Token labelling: the tokens of a text, each with its label. F1 over whole entities decides where labels are tags."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from model.config.model_config import ModelConfig
 from tasks.contracts import column, label_check, row_check
 from tasks.examples.config import ConllExamples, ExamplesConfig, PythonTokenKinds, RowExamples
 from tasks.examples.kinds.kind import TEXTS, EncodedExamples, Kind, LabelledExamples, Values, example_schema, id_lists
-from tasks.examples.label_values import IGNORED_LABEL, Unlabelled, as_list, token_label_of
+from tasks.examples.label_values import IGNORED_LABEL, Unlabelled, as_list, by_classes, tag_scheme, token_label_of
 from tasks.examples.text_words import spaced, word_rule
 from tasks.reading.encodings import has_surrogates
 from tasks.tokenizer.encoding import TextIds, text_ids
@@ -89,6 +89,18 @@ def own_labels(values: Values) -> Sequence[str]:
     return [label for label in labels if label != IGNORED_LABEL]
 
 
+def is_tagged(train: LabelledExamples) -> bool:
+    """Whether the labels are tags of entities, by those that are learned from."""
+    return tag_scheme(train.table["labels"].to_pylist()) is not None
+
+
+def deciding(train: LabelledExamples) -> str:
+    """F1 over whole entities where the labels are tags: most tokens are outside, and to say so is right but finds nothing."""
+    if is_tagged(train):
+        return "entity_f1"
+    return by_classes([name for names in train.table["labels"].to_pylist() for name in names if name != IGNORED_LABEL])
+
+
 @dataclass(frozen=True)
 class WordRow:
     """Words of one text, as a model is given them."""
@@ -150,6 +162,7 @@ TOKEN_LABELS = Kind(
     encode=encode,
     head=lambda labels: HeadSpec("tokens", labels),
     metric="accuracy",
+    deciding=deciding,
     labels=own_labels,
     words=lambda table: word_rule(table["tokens"].to_pylist()),
 )

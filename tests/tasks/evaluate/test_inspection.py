@@ -23,7 +23,7 @@ from tasks.evaluate.inspection import (
     token_text,
     write_insides,
 )
-from tasks.evaluate.language_scores import Subject
+from tasks.evaluate.judged import Subject
 from tasks.inference.saved_models import start_id
 from tasks.tokenizer.encoding import encode_documents
 from tasks.tokenizer.tokenizer import complete, learn_merges, new_tokenizer

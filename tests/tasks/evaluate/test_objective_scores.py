@@ -17,8 +17,8 @@ from tasks.artifacts import Corpus
 from tasks.documents import DOCUMENTS, TableWriter
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig, score_model
+from tasks.examples.deciding import lower_is_better
 from tasks.inference.objective_file import base_metric, write_objective
-from tasks.promotion.gate import lower_is_better
 from tasks.tokenizer.vocabulary import complete, learn_merges, new_tokenizer, special_names, tokenizer_settings
 
 TRAIN = ["rain falls on stone", "rain rain rain"]

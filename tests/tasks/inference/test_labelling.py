@@ -18,10 +18,10 @@ from model.config.model_config import ModelConfig
 from model.huggingface.huggingface import save_folder
 from model.nn.models import MaskedLanguageModel, Model, MultipleChoice, Seq2SeqModel, SequenceClassifier, TokenClassifier
 from tasks.errors import UserError
-from tasks.evaluate.label_scores import score_token_labels
-from tasks.evaluate.language_scores import Subject
+from tasks.evaluate.judged import Subject, score_rows
 from tasks.evaluate.metrics import predict_tokens
 from tasks.evaluate.suite import EvaluateConfig
+from tasks.evaluate.token_scores import score_token_labels
 from tasks.examples.kinds.token_labels import word_rows
 from tasks.examples.text_words import spaced
 from tasks.inference.labelling import WordLabeller, choose_text, classify_text, label_text, labels_of
@@ -143,8 +143,8 @@ def test_every_word_of_a_long_text_is_labelled_alike_in_evaluation_and_use(
     for split in ("train", "heldout"):
         pq.write_table(rows, tmp_path / f"{split}.parquet")
     (tmp_path / "labels.json").write_text(json.dumps(["dry", "wet"]))
-    scores = score_token_labels(EvaluateConfig(), Subject(model, tokenizer, None), tmp_path)
-    assert {score.estimate.value for score in scores if score.model == "model"} == {1.0}
+    judged = score_token_labels(EvaluateConfig(), Subject(model, tokenizer, None), tmp_path)
+    assert {row.value for row in score_rows(EvaluateConfig(), judged.figures) if row.model == "model"} == {1.0}
 
     ids = [text_ids(tokenizer, "test").bos, *(number for word in WordEncoder(tokenizer).encode(tokens) for number in word)]
     first = ids[:10] if family == "llama" else [*ids[:9], text_ids(tokenizer, "test").eos]  # as much as the context holds, read alone
