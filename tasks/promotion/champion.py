@@ -5,19 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from tasks.errors import UserError
 from tasks.ledger import Ledger, StageOutcome
+from tasks.memory import FOLDER, Memory, memory_of
+from tasks.promotion.history import settle_history
 from tasks.settings import Section
-from tasks.tracking.registered import registered_version, version_folder
-
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
-    from mlflow.tracking import MlflowClient
-
-CHAMPION = "champion"
+from tasks.tracking.patience import WAIT_SECONDS, Patience
+from tasks.tracking.registered import find_champion, registered_version, version_folder
 
 
 @dataclass(frozen=True)
@@ -30,33 +28,66 @@ class Registry:
     lock: Lock
 
 
-def find_champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
-    """The version that holds the champion alias."""
-    from mlflow.exceptions import MlflowException
+@dataclass(frozen=True)
+class Rival:
+    """The champion that a challenger is compared with."""
 
+    version: str
+    fingerprint: str  # of its artifact; "" where other software registered it
+    model: Path | None  # its folder in Hugging Face form
+    memory: Memory | None
+    problem: str = ""  # why it could not be had
+
+
+def find_rival(registry: Registry, name: str, into: Path, seconds: float = WAIT_SECONDS) -> Rival | None:
+    """The champion of `name`, its `model/` and `memory/` copied below `into`; None where nothing holds the alias.
+
+    RegistryAway where MLflow does not answer within `seconds`.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient(registry.uri, registry.uri)
+    patience = Patience(registry.uri, seconds, f"champion of {name}")
+    patience.ask(lambda: settle_history(client, name))
+    held = patience.ask(lambda: find_champion(client, name))
+    if held is None:
+        return None
+    version, fingerprint = str(held.version), held.tags.get("wordmill.fingerprint", "")
     try:
-        return client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
+        with registry.lock:
+            copy_version(f"models:/{name}/{version}", registry.uri, into)
+    except UserError as error:
+        return Rival(version, fingerprint, None, None, str(error))
+    return Rival(version, fingerprint, into / "model", memory_of(into))
+
+
+def copy_version(uri: str, address: str, into: Path) -> None:
+    """A registered version's `model/`, and the `memory/` that came with it, below `into`. UserError where its files are gone."""
+    copied = into / "registered"
+    shutil.rmtree(copied, ignore_errors=True)
+    copied.mkdir(parents=True)
+    folder = version_folder(uri, registered_version(uri, address), address, copied)
+    memory = memory_of(folder.parent)
+    if memory is not None:
+        memory.folder.rename(into / FOLDER)
+    folder.rename(into / "model")
+    shutil.rmtree(copied, ignore_errors=True)
 
 
 class ChampionConfig(Section):
     """The registered model that a fine-tuning starts from."""
 
-    revision: Literal[1] = 1
+    revision: Literal[2] = 2
     uri: str = Field(default="models:/wordmill@champion", pattern=r"^models:/", description="registry name with alias or version")
 
 
 def fetch_champion(config: ChampionConfig, out: Path, registry: Registry) -> StageOutcome:
-    """Copy the registered model's folder into the workspace, so that what starts from it is traceable."""
+    """Copy the registered model's folder and its memory into the workspace, so that what starts from it is traceable."""
     with registry.lock:
-        folder = version_folder(config.uri, registered_version(config.uri, registry.uri), registry.uri)
-    shutil.copytree(folder, out / "model")
+        copy_version(config.uri, registry.uri, out)
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, out / name)
+        if (out / "model" / name).is_file():
+            shutil.copyfile(out / "model" / name, out / name)
     return StageOutcome(Ledger(rows_out=1), notes={"uri": config.uri})
 
 

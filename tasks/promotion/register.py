@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.artifacts import FinetunedModel, PretrainedModel, Report, Scores
-from tasks.errors import UserError
 from tasks.examples.kinds.kind import Kind
 from tasks.inference.saved_models import example_prompt
 from tasks.ledger import Ledger, StageOutcome
-from tasks.promotion.champion import CHAMPION, Registry, find_champion
+from tasks.promotion.champion import Registry
 from tasks.promotion.gate import RegisterConfig, Standing, decide, standing
+from tasks.tracking.patience import what_it_told
+from tasks.tracking.registered import CHAMPION, find_champion
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
-    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
-    from requests import HTTPError
-
-PASSING, REFUSED = (408, 429), (401, 403)  # HTTP's: time-out, too many requests; no or another password
 
 
 def challenger_name(name: str, tuning: str, kind: Kind) -> str:
@@ -69,29 +66,11 @@ def register_model(
             if promoted:
                 client.set_registered_model_alias(config.name, CHAMPION, version)
         except (MlflowException, HTTPError) as error:
-            raise _told(error, f"register: {config.name}: MLflow at {registry.uri}") from error
+            raise what_it_told(error, f"register: {config.name}: MLflow at {registry.uri}") from error
     alias = f"models:/{config.name}@{CHAMPION}" if promoted else f"models:/{config.name}/{version}"
     notes = {"name": config.name, "version": version, "uri": alias, "promoted": str(promoted).lower(), "why": why}
     (out / "registered.json").write_text(json.dumps(notes, indent=1, ensure_ascii=False) + "\n")
     return StageOutcome(Ledger(rows_out=1), figures={config.metric: mine.value, "promoted": float(promoted)}, notes=notes)
-
-
-def _told(error: "MlflowException | HTTPError", place: str) -> UserError | ConnectionError:
-    """What MLflow refused is final; too many requests, a broken server and a broken connection are tried again."""
-    from requests import HTTPError
-
-    if isinstance(error, HTTPError):  # of the model's files
-        status = 500 if error.response is None else error.response.status_code
-    else:
-        status = error.get_http_status_code()
-    words = next(iter(str(error).splitlines()), type(error).__name__)[:500].rstrip(".")
-    if not 400 <= status < 500 or status in PASSING:
-        return ConnectionError(f"{place} did not take it ({words}); what was made is kept. Fix: see that it answers, then run again")
-    if status in REFUSED:
-        fix = "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of one who may register models, then run again"
-    else:
-        fix = "put right what it names, or give the recipe another name, then run again"
-    return UserError(f"{place} refused it ({words}); what was made is kept. Fix: {fix}.")
 
 
 def read_standing(champion: "ModelVersion | None") -> Standing | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.errors import UserError
-from tasks.tracking.address import require_answer
+from tasks.tracking.address import may_pass, mlflow_problem, require_answer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -15,6 +15,31 @@ FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION or models:/NAME/latest"
 REFERENCE = re.compile(r"models:/([^/@']+)(?:@([^/@]+)|/(\d+|latest))", re.IGNORECASE)
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 MOST_NAMED = 10
+CHAMPION = "champion"
+HISTORY = ".history"  # ends the name under which a name's history is kept (tasks/promotion/history.py)
+
+
+def find_champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
+    """The version that holds the champion alias."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code in ABSENT:
+            return None
+        raise
+
+
+def registered_names(client: "MlflowClient") -> list[str]:
+    """Names of models, without those of their histories."""
+    found: list[str] = []
+    token: str | None = ""
+    while token is not None:
+        page = client.search_registered_models(max_results=1000, page_token=token or None)
+        found += [model.name for model in page]
+        token = page.token or None
+    return [name for name in found if not name.endswith(HISTORY)]
 
 
 def registered_version(uri: str, address: str) -> "ModelVersion":
@@ -51,7 +76,7 @@ def _what_is_there(client: "MlflowClient", name: str, address: str) -> str:
     """What is registered, by name or under this one."""
     versions = client.search_model_versions(f"name = '{name}'", max_results=MOST_NAMED, order_by=["version_number DESC"])
     if not versions:
-        names = [model.name for model in client.search_registered_models(max_results=MOST_NAMED)]
+        names = registered_names(client)[:MOST_NAMED]
         return f"nothing is registered as {name!r} at {address}, only {', '.join(names) or 'nothing at all'}"
     aliases = ", ".join(f"@{alias} (version {version})" for alias, version in sorted(client.get_registered_model(name).aliases.items()))
     return f"{name!r} has no such version or alias at {address}, but versions {', '.join(str(one.version) for one in versions)}" + (
@@ -59,8 +84,11 @@ def _what_is_there(client: "MlflowClient", name: str, address: str) -> str:
     )
 
 
-def version_folder(uri: str, version: "ModelVersion", address: str) -> Path:
-    """The Hugging Face folder among a version's files. UserError, saying where they were, when they are gone."""
+def version_folder(uri: str, version: "ModelVersion", address: str, into: Path | None = None) -> Path:
+    """The Hugging Face folder among a version's files, copied to the folder `into` where one is given.
+
+    UserError, saying where they were, when they are gone; ConnectionError where MLflow does not answer.
+    """
     import mlflow
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
@@ -68,10 +96,13 @@ def version_folder(uri: str, version: "ModelVersion", address: str) -> Path:
     mlflow.set_tracking_uri(address)
     name, number = version.name, version.version
     try:
-        local = Path(download_artifacts(artifact_uri=f"models:/{name}/{number}"))
+        local = Path(download_artifacts(artifact_uri=f"models:/{name}/{number}", dst_path=None if into is None else str(into)))
         reason = f"{local} holds no config.json with weights beside it"
     except (MlflowException, OSError) as error:
         local, reason = None, str(error)[:300]
+        problem = mlflow_problem(address) if address.startswith("http") else None
+        if problem is not None and may_pass(problem):
+            raise ConnectionError(f"{uri}: MLflow at {address} {problem}. Fix: see that it answers, then run again") from error
     folders = [path.parent for path in sorted(local.rglob("config.json"))] if local is not None else []
     whole = [folder for folder in folders if any(folder.glob("*.safetensors")) and (folder / "tokenizer.json").is_file()]
     if whole:
