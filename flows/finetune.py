@@ -8,7 +8,7 @@ from flows.recipe import FinetuneRecipe
 from flows.stages import BASE, CHAMPION, EXAMPLES, GATHER, REPORT, Builder, Handle, Outcome
 from tasks.artifacts import Examples, PretrainedModel
 from tasks.finetune.base_model import BaseConfig
-from tasks.promotion.night import Tonight
+from tasks.promotion.gather import GatherConfig
 
 
 def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
@@ -20,11 +20,11 @@ def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
     return challenge(run, recipe, base, examples)
 
 
-def nightly(run: Builder, recipe: FinetuneRecipe, tonight: Tonight) -> Outcome:
+def nightly(run: Builder, recipe: FinetuneRecipe, gathering: Mapping[str, GatherConfig]) -> Outcome:
     """The same, with labelled rows that no night has used, and some of those that the champion learned from."""
     assert recipe.champion is not None
     base = run.stage(CHAMPION, recipe.champion)
-    examples = {entry.examples.name: run.stage(GATHER, entry, entry.examples.name, champion=base) for entry in tonight.gathering}
+    examples = {name: run.stage(GATHER, config, name, champion=base) for name, config in gathering.items()}
     return challenge(run, recipe, base, examples)
 
 

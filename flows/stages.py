@@ -71,9 +71,9 @@ class Given:
         assert isinstance(found, kinds), f"input {name}: found {type(found).__name__}"
         return found
 
-    def maybe(self, name: str, kind: type[AnyArtifact]) -> AnyArtifact | None:
+    def maybe(self, name: str, *kinds: type[AnyArtifact]) -> AnyArtifact | None:
         """The same, where the DAG may have none."""
-        return None if self.inputs[name] is None else self.one(name, kind)
+        return None if self.inputs[name] is None else self.one(name, *kinds)
 
     def every(self, name: str, kind: type[AnyArtifact]) -> tuple[AnyArtifact, ...]:
         """All inputs of that name, in the order of the DAG."""
@@ -104,6 +104,7 @@ class Stage(Generic[Config, AnyArtifact]):
     digests: Callable[[Config], Mapping[str, str]] | None = None  # of files from outside that its config names
     continues: bool = False  # a killed build goes on from what it left
     waits_for: tuple[str, ...] = ()  # inputs that must be there first but do not bear on the output
+    despite: tuple[str, ...] = ()  # of those, the ones that it does without should they have failed
     resolve: Callable[[Config, str], Mapping[str, str]] | None = None  # what an alias of this registry stands for now
     registers: bool = False  # its output depends on which registry it is
     forgets: Callable[[Config, Collection[Forgotten]], Mapping[str, str]] | None = None  # which documents to be forgotten it leaves out
@@ -200,8 +201,33 @@ CHAMPION = Stage[ChampionConfig, PretrainedModel](
     "champion", PretrainedModel, lambda config, given, out, tools: fetch_champion(config, out, tools.registry()), resolve=champion_digest
 )
 BASE = Stage[BaseConfig, PretrainedModel]("base", PretrainedModel, lambda config, given, out, tools: take_base(config, out), base_digests)
-REPORT = Stage[ReportConfig, Report](  # told from the story, which is gathered once model or corpus and all scores are there
-    "report", Report, lambda config, given, out, tools: write_report(config, tools.story(), out)
+MEMORY = Stage[Remembering, ModelMemory](
+    "memory",
+    ModelMemory,
+    lambda config, given, out, tools: remember(
+        config.memory,
+        given.one("model", PretrainedModel, FinetunedModel),
+        given.maybe("corpus", Corpus),
+        given.maybe("base", PretrainedModel, ModelMemory),
+        {} if config.examples is None else {config.examples: given.one("examples", Examples)},
+        out,
+        judge,
+    ),
+)
+GATE = Stage[Contest, GateDecision](
+    "gate",
+    GateDecision,
+    lambda config, given, out, tools: decide(config, Contender.of(given), out, tools.registry()),
+    guard_digests,
+    registers=True,
+    contracts={"decision.parquet": "Decisions"},
+)
+REPORT = Stage[ReportConfig, Report](  # told from the story, which is gathered once model or corpus, scores and decisions are there
+    "report",
+    Report,
+    lambda config, given, out, tools: write_report(config, tools.story(), out),
+    waits_for=("decisions",),
+    despite=("decisions",),
 )
 REGISTER = Stage[Registration, RegisteredModel](
     "register",
@@ -209,11 +235,12 @@ REGISTER = Stage[Registration, RegisteredModel](
     lambda config, given, out, tools: register_model(
         config,
         given.one("model", PretrainedModel, FinetunedModel),
-        given.one("scores", Scores),
+        given.one("memory", ModelMemory),
+        given.one("decision", GateDecision),
         given.one("report", Report),
         out,
         tools.registry(),
-        given.maybe("rival", Scores),
+        lambda folder: decide_again(config.contest, Contender.of(given), folder, tools.registry()),
     ),
     waits_for=("report",),
     registers=True,
