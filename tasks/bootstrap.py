@@ -3,6 +3,7 @@
 n items, R resamples, K classes.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from tasks.items import Floats, Statistic
 
 COVERAGE = (2.5, 97.5)  # percentiles
-CHUNK_CELLS = 2**22  # of the R x n matrix of draws held at a time
+CHUNK_CELLS = 2**22  # of the R x n matrix of draws, or of R x C sums, held at a time
 
 
 @dataclass(frozen=True)
@@ -79,18 +80,42 @@ def _mean_f1(hits: Floats, predicted: Floats, actual: Floats) -> Floats:
     return f1.sum(axis=1) / np.maximum((occurring > 0).sum(axis=1), 1)
 
 
+def summands(statistic: Statistic, columns: Floats) -> Floats:
+    """What of each item is summed for a figure: [n, C] of `tasks.items.ItemFigures` -> [n, S]."""
+    if statistic != "pearson":
+        return columns
+    x, y = (columns - columns.mean(axis=0)).T  # the same correlation, smaller sums
+    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+
+
+def figure_of_sums(statistic: Statistic, sums: Floats) -> Floats:
+    """The figure that sums of `summands` make: [R, S] -> [R]. A ratio of 0 to 0 is 1: nothing was to be found, and nothing was."""
+    match statistic:
+        case "ratio":
+            above, below = sums.T
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return np.where((above == 0) & (below == 0), 1.0, above / below)
+        case "macro_f1":
+            hits, predicted, actual = np.split(sums, 3, axis=1)
+            return _mean_f1(hits, predicted, actual)
+        case "pearson":
+            return _correlation(sums)
+
+
 def _resampled_totals(values: Floats, resamples: int, seed: int) -> Floats:
-    """Column sums of `resamples` draws of n rows with replacement: [n, C] -> [R, C]."""
+    return np.concatenate(list(resampled_sums(values, resamples, seed)))
+
+
+def resampled_sums(values: Floats, resamples: int, seed: int) -> Iterator[Floats]:
+    """Column sums of `resamples` draws of n rows with replacement, some draws at a time: [n, C] -> [r, C], R in all."""
     n = len(values)
     generator = np.random.default_rng(seed)
-    step = max(1, CHUNK_CELLS // n)
-    parts: list[Floats] = []
+    step = max(1, CHUNK_CELLS // max(values.shape))
     for start in range(0, resamples, step):
         drawn = generator.integers(0, n, size=(min(step, resamples - start), n))
         rows = np.arange(len(drawn))[:, None] * n
         counts = np.bincount((drawn + rows).ravel(), minlength=len(drawn) * n).reshape(len(drawn), n)
-        parts.append(counts.astype(np.float64) @ values)
-    return np.concatenate(parts)
+        yield counts.astype(np.float64) @ values
 
 
 def _estimate(value: float, drawn: Floats, n: int) -> Estimate:
