@@ -8,7 +8,6 @@ from flows.recipe import FinetuneRecipe, Recipe
 from flows.stages import EVALUATE, GATE, MEMORY, REGISTER, Builder, Handle, Remembering
 from tasks.artifacts import (
     Artifact,
-    Corpus,
     Examples,
     FinetunedModel,
     GateDecision,
@@ -49,7 +48,9 @@ def tuned_contenders(
             one.label,
             Contest(recipe.gate, recipe.register_.promote, recipe.names[one.name], None),
             one.model,
-            run.stage(EVALUATE, recipe.evaluate, one.label, model=one.model, tokenizer=tokenizer, corpus=None, examples=examples[one.examples]),
+            run.stage(
+                EVALUATE, recipe.evaluate, one.label, model=one.model, tokenizer=tokenizer, corpus=None, examples=examples[one.examples]
+            ),
             run.stage(
                 MEMORY, Remembering(one.examples), one.label, model=one.model, corpus=None, base=base, examples=examples[one.examples]
             ),

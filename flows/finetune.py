@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 
+from tasks.promotion.gather import GatherConfig
+
 from flows.contenders import decide, register, tuned_contenders
 from flows.finetunings import tune
 from flows.recipe import FinetuneRecipe
 from flows.stages import BASE, CHAMPION, EXAMPLES, GATHER, REPORT, Builder, Handle, Outcome
 from tasks.artifacts import Examples, PretrainedModel
 from tasks.finetune.base_model import BaseConfig
-from tasks.promotion.gather import GatherConfig
 
 
 def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
@@ -28,9 +29,7 @@ def nightly(run: Builder, recipe: FinetuneRecipe, gathering: Mapping[str, Gather
     return challenge(run, recipe, base, examples)
 
 
-def challenge(
-    run: Builder, recipe: FinetuneRecipe, base: Handle[PretrainedModel], examples: Mapping[str, Handle[Examples]]
-) -> Outcome:
+def challenge(run: Builder, recipe: FinetuneRecipe, base: Handle[PretrainedModel], examples: Mapping[str, Handle[Examples]]) -> Outcome:
     """Fine-tune, score, decide, tell, register."""
     tuned = tune(run, recipe.finetune, base, base, examples)
     contenders = tuned_contenders(run, recipe, tuned, base, base, examples)

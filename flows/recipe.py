@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from tasks.promotion.night_config import NightConfig
 
 from model.config.model_config import DECODERS, RECURRENT, ModelConfig, preset
 from model.config.training_config import check_curriculum, check_mixture
@@ -26,7 +27,6 @@ from tasks.pretrain.pretrain import PretrainConfig, Pretraining, check_objective
 from tasks.promotion.champion import ChampionConfig
 from tasks.promotion.gate_config import GateConfig
 from tasks.promotion.names import registry_names
-from tasks.promotion.night_config import NightConfig
 from tasks.promotion.register_config import RegisterConfig
 from tasks.reading.files import left_aside
 from tasks.reading.read import listing_of

@@ -30,6 +30,7 @@ ContractName = Literal[
     "Scores",
     "Items",
     "ItemFigures",
+    "Decisions",
     "TokenRows",
     "TokenDocuments",
 ]
@@ -141,6 +142,7 @@ def _schema(contract: ContractName) -> "pandera.DataFrameSchema":
         "Scores": _scores,
         "Items": _items,
         "ItemFigures": _item_figures,
+        "Decisions": _decisions,
         "TokenRows": _token_rows,
         "TokenDocuments": _token_documents,
     }
@@ -386,6 +388,35 @@ def _item_figures() -> "pandera.DataFrameSchema":
         row_check(values.eval(pl.element().is_finite().fill_null(False)).list.all(), "finite numbers"),
         row_check(pl.struct("model", "task", "metric", "item").is_unique(), "each item of a figure once"),
     )
+
+
+def _decisions() -> "pandera.DataFrameSchema":
+    """What a promotion was decided by: a comparison or a condition a row. One with items has figures, one without has none."""
+    import pandera.polars as pandera
+    import polars as pl
+
+    def one_of(*values: str) -> "pandera.Column":
+        return column(pl.String, pandera.Check.isin(values, error=_one_of(values).replace("labels ", "")))
+
+    figures = ("challenger", "rival", "gain", "low", "high", "level")
+    columns = {name: text_column() for name in ("name", "fingerprint", "task", "reason")}
+    columns |= {name: column(pl.String) for name in ("against", "metric", "method")}
+    columns["verdict"] = one_of("promoted", "refused", "cannot tell")
+    columns["role"] = one_of("deciding", "guard", "condition")
+    columns |= {name: column(pl.Int64, pandera.Check.ge(0, error="0 or more")) for name in ("items", "clusters")}
+    columns |= {name: column(pl.Float64, _finite(), nullable=True) for name in (*figures, "p", "margin")}
+    columns["passed"] = column(pl.Boolean)
+    told = [pl.col(name).is_not_null() == (pl.col("items") > 0) for name in figures]
+    checks = [
+        row_check(pl.all_horizontal(told), "figures where items were compared, and nowhere else"),
+        row_check(pl.col("clusters") <= pl.col("items"), "no more clusters than items"),
+        row_check((pl.col("low") <= pl.col("gain")) & (pl.col("gain") <= pl.col("high")), "low <= gain <= high"),
+        row_check((pl.col("level") > 0) & (pl.col("level") < 1), "a level between 0 and 1"),
+        row_check((pl.col("p") > 0) & (pl.col("p") <= 1), "a p above 0, up to 1"),
+        row_check((pl.col("role") == "condition") == (pl.col("metric") == ""), "a metric for each comparison, and for no condition"),
+        row_check((pl.col("role") == "condition") | (pl.col("margin") >= 0), "a margin of 0 or more"),
+    ]
+    return table_schema("Decisions", columns, *checks)
 
 
 def _token_rows() -> "pandera.DataFrameSchema":

@@ -9,18 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from tasks.promotion.gather import GatherConfig
 
 from flows.recipe import FinetuneRecipe
 from flows.runner.execution import Execution
 from flows.runner.morning import leave_morning
-from flows.runner.session import RunSummary, run_dag
+from flows.runner.session import RunSummary
 from flows.stages import Outcome
 from tasks.artifacts import Workspace
-from tasks.errors import UserError
 from tasks.examples.kinds.table import AnyExamples
-from tasks.promotion.decision import Decision
-from tasks.promotion.gather import GatherConfig, NightStopped
-from tasks.promotion.new_rows import NewRows, NightVerdict, close_night, look_for_new, write_chosen
+from tasks.promotion.new_rows import NewRows, NightVerdict, look_for_new, write_chosen
 from tasks.report.facts import RunStory
 
 logger = logging.getLogger("wordmill")

@@ -5,9 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
 from pydantic import TypeAdapter
 
-FILE = "decision.json"
+from tasks.documents import TableWriter
+
+FILE, TABLE = "decision.json", "decision.parquet"
+FIGURES = ("challenger", "rival", "gain", "low", "high", "level")  # null where nothing was compared
+DECISIONS = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("name", "fingerprint", "against", "verdict", "role", "task", "metric")]
+    + [pa.field(name, pa.int64(), nullable=False) for name in ("items", "clusters")]
+    + [pa.field(name, pa.float64()) for name in (*FIGURES, "p", "margin")]
+    + [pa.field("method", pa.string(), nullable=False), pa.field("passed", pa.bool_(), nullable=False)]
+    + [pa.field("reason", pa.large_string(), nullable=False)]
+)
 Verdict = Literal["promoted", "refused", "cannot tell"]
 Role = Literal["deciding", "guard"]
 
@@ -110,6 +121,27 @@ def write_decision(decision: Decision, folder: Path) -> None:
     """decision.json."""
     text = TypeAdapter(Decision).dump_json(decision, indent=1).decode()
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def write_table(decision: Decision, folder: Path) -> None:
+    """decision.parquet (contract Decisions): a row for each comparison and each condition."""
+    shared = {"name": decision.name, "fingerprint": decision.challenger, "against": decision.rival, "verdict": decision.verdict}
+    rows = [
+        {
+            **shared,
+            **{
+                name: getattr(one, name) for name in ("role", "task", "metric", "items", "clusters", "margin", "method", "passed", "reason")
+            },
+            **({name: getattr(one, name) for name in (*FIGURES, "p")} if one.items else {}),
+        }
+        for one in decision.comparisons
+    ]
+    empty = {"metric": "", "items": 0, "clusters": 0, "method": ""}
+    rows += [
+        {**shared, "role": "condition", "task": one.name, **empty, "passed": one.passed, "reason": one.found} for one in decision.conditions
+    ]
+    with TableWriter(folder / TABLE, DECISIONS) as writer:
+        writer.write(pa.RecordBatch.from_pylist(rows, DECISIONS))
 
 
 def read_decision(folder: Path) -> Decision:

@@ -11,7 +11,8 @@ from tasks.examples.kinds.kind import Kind
 from tasks.inference.saved_models import example_prompt
 from tasks.ledger import Ledger, StageOutcome
 from tasks.promotion.champion import Registry
-from tasks.promotion.gate import RegisterConfig, Standing, decide, standing
+from tasks.promotion.register_config import RegisterConfig
+from tasks.promotion.standing import Standing, decide, standing
 from tasks.tracking.patience import what_it_told
 from tasks.tracking.registered import CHAMPION, find_champion
 

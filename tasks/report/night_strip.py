@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tasks.promotion.gate import lower_is_better
+from tasks.examples.deciding import lower_is_better
 from tasks.report.morning_facts import Night
 from tasks.report.morning_wording import STATES
 from tasks.report.wording import is_missing, score_text, words

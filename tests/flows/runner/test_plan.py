@@ -73,7 +73,7 @@ def test_where_and_how_fast_a_stage_runs_makes_nothing_run_again(plan: Planner, 
         ("examples.0.limit=30", {"examples: topics", *AFTER_DEDUPLICATE}),
         ("finetune.0.optimizer.learning_rate=5.0e-4", {"finetune: topics", "evaluate: topics", "report", "register: topics"}),
         ("evaluate.seed=2", {"evaluate: base", "evaluate: topics", "evaluate: answers", *ENDS}),
-        ("register.min_improvement=0.5", {"register: base", "register: topics", "register: answers"}),
+        ("register.promote=always", {"register: base", "register: topics", "register: answers"}),
         ("name=other", set()),
     ],
 )

@@ -15,8 +15,9 @@ from tasks.errors import UserError
 from tasks.examples.kinds.table import KINDS
 from tasks.ledger import StageOutcome
 from tasks.promotion.champion import ChampionConfig, Registry, champion_digest, fetch_champion
-from tasks.promotion.gate import RegisterConfig, Standing, decide, is_better, standing
 from tasks.promotion.register import Registration, challenger_name, register_model
+from tasks.promotion.register_config import RegisterConfig
+from tasks.promotion.standing import Standing, decide, is_better, standing
 from tasks.scores import OWN, ScoreRow, write_scores
 
 

@@ -19,8 +19,8 @@ from model.nn.models import LanguageModel, MaskedLanguageModel, Model, MultipleC
 from tasks.artifacts import PretrainedModel
 from tasks.inference.saved_models import example_prompt
 from tasks.promotion.champion import Registry
-from tasks.promotion.gate import RegisterConfig
 from tasks.promotion.register import Registration, log_version
+from tasks.promotion.register_config import RegisterConfig
 from tasks.tokenizer.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
 
 BERT = ModelConfig("bert", layers=1, width=16, heads=2, context=16)
