@@ -27,7 +27,7 @@ class Contender:
     """A model, what it is judged by, and what would travel with it."""
 
     label: str  # in labels of stages: base, areas
-    contest: Contest
+    registration: Registration
     model: Handle[PretrainedModel] | Handle[FinetunedModel]
     scores: Handle[Scores]
     memory: Handle[ModelMemory]
@@ -46,7 +46,7 @@ def tuned_contenders(
     return [
         Contender(
             one.label,
-            Contest(recipe.gate, recipe.register_.promote, recipe.names[one.name], None),
+            registration(recipe, one.name, None),
             one.model,
             run.stage(
                 EVALUATE, recipe.evaluate, one.label, model=one.model, tokenizer=tokenizer, corpus=None, examples=examples[one.examples]
@@ -64,20 +64,25 @@ def base_contender(
     run: Builder, recipe: Recipe, metric: str, base: Handle[PretrainedModel], scores: Handle[Scores], memory: Handle[ModelMemory]
 ) -> Contender:
     """The pretrained model, judged by its `metric` on held-out text."""
-    return Contender("base", Contest(recipe.gate, recipe.register_.promote, recipe.names[BASE], metric), base, scores, memory, None)
+    return Contender("base", registration(recipe, BASE, metric), base, scores, memory, None)
+
+
+def registration(recipe: Recipe | FinetuneRecipe, model: str, metric: str | None) -> Registration:
+    """For which name a model competes, and by which rule."""
+    contest = Contest(recipe.gate, recipe.register_.promote, recipe.names[model], metric)
+    return Registration(contest, recipe.register_.wait_seconds)
 
 
 def decide(run: Builder, contenders: Sequence[Contender]) -> list[Handle[GateDecision]]:
     """A decision for each."""
     return [
-        run.stage(GATE, one.contest, one.label, model=one.model, scores=one.scores, memory=one.memory, examples=one.examples)
+        run.stage(GATE, one.registration, one.label, model=one.model, scores=one.scores, memory=one.memory, examples=one.examples)
         for one in contenders
     ]
 
 
 def register(
     run: Builder,
-    recipe: Recipe | FinetuneRecipe,
     contenders: Sequence[Contender],
     decisions: Sequence[Handle[GateDecision]],
     report: Handle[Report],
@@ -86,7 +91,7 @@ def register(
     return [
         run.stage(
             REGISTER,
-            Registration(one.contest, recipe.register_.wait_seconds),
+            one.registration,
             one.label,
             model=one.model,
             memory=one.memory,

@@ -36,4 +36,4 @@ def challenge(run: Builder, recipe: FinetuneRecipe, base: Handle[PretrainedModel
     scores = tuple(one.scores for one in contenders)
     decisions = decide(run, contenders)
     report = run.stage(REPORT, recipe.report, base=base, scores=scores, decisions=tuple(decisions))
-    return Outcome(scores, tuple(register(run, recipe, contenders, decisions, report)), report)
+    return Outcome(scores, tuple(register(run, contenders, decisions, report)), report)

@@ -15,6 +15,7 @@ from tasks.errors import UserError
 from tasks.settings import FROM_A_FILE, OWN_REVISION, Json
 
 Key = str | int
+UNTOLD = "notify"  # the section whose values no message repeats: an address of a webhook is a password
 MOST_VALUES = 100_000  # of a recipe: what an alias stands for counts wherever it is written
 AnySection = TypeVar("AnySection", bound=BaseModel)
 
@@ -94,8 +95,8 @@ def checked(kind: type[AnySection], recipe: RecipeText) -> AnySection:
     """The recipe as `kind`; UserError with every fault, a line each."""
     try:
         return kind.model_validate(recipe.values, context=FROM_A_FILE)
-    except ValidationError as error:
-        raise UserError("\n".join(_explain(kind, recipe, fault) for fault in error.errors())) from error
+    except ValidationError as error:  # which repeats what it found, a webhook's address among it: no traceback shows it
+        raise UserError("\n".join(_explain(kind, recipe, fault) for fault in error.errors())) from None
 
 
 def _nearby(path: Path, what: str) -> str:
@@ -153,7 +154,7 @@ def _override(recipe: RecipeText, text: str) -> None:
         holder[str(last)] = parsed
     else:
         raise UserError(f"--set {text}: {'.'.join(map(str, keys[:-1]))} is a single value, it has no keys.")
-    recipe.overrides[keys] = text
+    recipe.overrides[keys] = f"{dotted}=…" if keys[0] == UNTOLD else text
 
 
 def _step_into(holder: Json, key: Key, text: str, keys: Sequence[Key]) -> Json:

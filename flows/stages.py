@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from flows.judging import Challenger, decide_again, decide_on, guard_digests, judge
 from tasks.artifacts import (
     AnnotatedCorpus,
     AnyArtifact,
@@ -12,6 +13,8 @@ from tasks.artifacts import (
     Corpus,
     Examples,
     FinetunedModel,
+    GateDecision,
+    ModelMemory,
     PretrainedModel,
     QualityModel,
     RawCorpus,
@@ -47,6 +50,7 @@ from tasks.ledger import StageOutcome
 from tasks.pretrain.pretrain import Pretraining, pretrain_model, pretraining_digests
 from tasks.promotion.champion import ChampionConfig, Registry, champion_digest, fetch_champion
 from tasks.promotion.register import Registration, register_model
+from tasks.promotion.remember import MemoryConfig, remember
 from tasks.report.facts import RunStory
 from tasks.report.page import ReportConfig, write_report
 from tasks.settings import Json, identity
@@ -109,6 +113,25 @@ class Stage(Generic[Config, AnyArtifact]):
     registers: bool = False  # its output depends on which registry it is
     forgets: Callable[[Config, Collection[Forgotten]], Mapping[str, str]] | None = None  # which documents to be forgotten it leaves out
     contracts: Mapping[str, ContractName] = field(default_factory=dict[str, ContractName])  # files it writes -> contract they are held to
+
+
+def challenger_of(given: Given) -> Challenger:
+    """What the gate is given of a model."""
+    return Challenger(
+        given.one("model", PretrainedModel, FinetunedModel),
+        given.one("scores", Scores),
+        given.one("memory", ModelMemory),
+        given.maybe("examples", Examples),
+    )
+
+
+@dataclass(frozen=True)
+class Remembering:
+    """What travels with a model: how much, and what its examples are called where it learned some."""
+
+    examples: str | None = None
+    begins: bool = True  # a line of its own, which is held against this model from now on
+    memory: MemoryConfig = MemoryConfig()
 
 
 # The corpus stages hold each table to its contract themselves, in the task that writes it.
@@ -214,13 +237,12 @@ MEMORY = Stage[Remembering, ModelMemory](
         judge,
     ),
 )
-GATE = Stage[Contest, GateDecision](
+GATE = Stage[Registration, GateDecision](
     "gate",
     GateDecision,
-    lambda config, given, out, tools: decide(config, Contender.of(given), out, tools.registry()),
-    guard_digests,
+    lambda config, given, out, tools: decide_on(config.contest, challenger_of(given), out, tools.registry(), config.wait_seconds),
+    lambda config: guard_digests(config.contest),
     registers=True,
-    contracts={"decision.parquet": "Decisions"},
 )
 REPORT = Stage[ReportConfig, Report](  # told from the story, which is gathered once model or corpus, scores and decisions are there
     "report",
@@ -240,7 +262,7 @@ REGISTER = Stage[Registration, RegisteredModel](
         given.one("report", Report),
         out,
         tools.registry(),
-        lambda folder: decide_again(config.contest, Contender.of(given), folder, tools.registry()),
+        lambda folder: decide_again(config.contest, challenger_of(given), folder, tools.registry(), config.wait_seconds),
     ),
     waits_for=("report",),
     registers=True,

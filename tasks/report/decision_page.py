@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tasks.promotion.decision import Decision
-from tasks.report.decision_wording import TITLES, rule_sentences, sentence
+from tasks.report.decision_wording import TITLES, rule_paragraphs, sentence
 from tasks.report.markup import policy, style, template
 
 
@@ -13,7 +13,7 @@ def render_decision(decision: Decision) -> str:
         decision=decision,
         title=TITLES[decision.verdict],
         why=sentence(decision.why),
-        rule=rule_sentences(decision),
+        rule=rule_paragraphs(decision),
         second=decision.rival.partition(",")[0] or "rival",
         style=style(),
         policy=policy(),

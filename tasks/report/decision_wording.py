@@ -74,36 +74,29 @@ def _end_text(value: float) -> str:
     return signed_text(value) if math.isfinite(value) else "any"
 
 
-def rule_sentences(decision: Decision) -> list[str]:
-    """The rule of this decision in words: margin, confidence, guards, conditions, budget."""
-    told: list[str] = []
+def rule_paragraphs(decision: Decision) -> list[str]:
+    """The rule of this decision in words: margin, confidence, guards and conditions; then the budget."""
     first = deciding(decision)
-    against = decision.rival or "nothing, as there was no other"
+    told = f"The challenger is compared with {decision.rival or 'nothing: there was no other'}."
     if first is not None:
         sure = f"{100 * (1 - first.level):.4g}{GAP}%"
-        told.append(
-            f"The challenger is compared with {against}. It takes the name when its {words(first.metric)} on {words(first.task)} is "
-            f"better by more than {score_text(first.margin)}, sure at {sure} ({first.method})."
+        told += (
+            f" It takes the name when its {words(first.metric)} on {words(first.task)} is better by more than {score_text(first.margin)}, "
+            f"sure at {sure} ({first.method})"
         )
-    else:
-        told.append(f"The challenger is compared with {against}.")
-    if guards(decision):
-        told.append("No guard may be worse by more than its tolerance.")
-    if decision.conditions:
-        told.append("Every condition must hold.")
-    if decision.budget is not None:
-        told += budget_sentences(decision.budget, decision.name)
-    return told
+        told += ", and no guard is worse by more than its tolerance" if guards(decision) else ""
+        told += ", and every condition holds." if decision.conditions else "."
+    return [told] if decision.budget is None else [told, budget_text(decision.budget, decision.name)]
 
 
-def budget_sentences(budget: Budget, name: str) -> list[str]:
+def budget_text(budget: Budget, name: str) -> str:
     """How sure all promotions under a name are together, and what this decision was given of that."""
     before = f"{count_text(budget.promotions)} promotion{'' if budget.promotions == 1 else 's'} before it"
-    return [
-        f"Of all promotions under {name}, at most {share_text(budget.rate, 1)} may be the work of luck.",
-        f"This is decision {count_text(budget.number)} under this name, with {before}; allowed error {level_text(budget.level)}; "
-        f"{share_text(spent_share(budget), 1)} of the budget is spent. Source: {BUDGET_SOURCE}.",
-    ]
+    return (
+        f"Of all promotions under {name}, at most {share_text(budget.rate, 1)} may be the work of luck. This is decision "
+        f"{count_text(budget.number)} under this name, with {before}; allowed error {level_text(budget.level)}; "
+        f"{share_text(spent_share(budget), 1)} of the budget is spent. Source: {BUDGET_SOURCE}."
+    )
 
 
 def spent_share(budget: Budget) -> float:

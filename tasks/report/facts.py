@@ -11,6 +11,7 @@ from tasks.corpus.mixture import MixtureRow
 from tasks.evaluate.inspection import Inside
 from tasks.ledger import Ledger, Receipt
 from tasks.pretrain.audit import Audit
+from tasks.promotion.decision import Decision
 from tasks.scores import ScoreRow
 from tasks.shards.packing_table import PackingRow
 from tasks.tokenizer.tokenizer_quality import TokenizerQuality
@@ -116,6 +117,7 @@ class RunStory:
     curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict[str, tuple[CurvePoint, ...]])
     spikes: tuple[SpikeStory, ...] = ()  # of the pretraining, largest first
     scores: tuple[ScoreRow, ...] = ()
+    decisions: tuple[Decision, ...] = ()  # of the gate, one a name
     samples: tuple[Sample, ...] = ()
     insides: tuple[InsideStory, ...] = ()
     dropped: tuple[DroppedSample, ...] = ()

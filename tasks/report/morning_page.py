@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tasks.report import morning_wording
-from tasks.report.decision_wording import change_text, deciding, guards, guards_line, one_line, rule_sentences
+from tasks.report.decision_wording import change_text, deciding, guards, guards_line, one_line, rule_paragraphs
 from tasks.report.markup import policy, shortened, style, template
 from tasks.report.morning_facts import Morning
 from tasks.report.night_strip import NIGHTS, night_strip
@@ -70,7 +70,7 @@ def render_morning(morning: Morning) -> str:
         deciding_text=morning_wording.deciding_text(morning),
         lines=first_screen(morning),
         items=items_text(morning),
-        rule=rule_sentences(decision) if decision else [],
+        rule=rule_paragraphs(decision) if decision else [],
         second=(decision.rival.partition(",")[0] or "rival") if decision else "",
         links=shown_links(morning.links),
         nights=morning.nights[-NIGHTS:],

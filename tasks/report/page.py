@@ -18,6 +18,7 @@ from tasks.report import charts, wording
 from tasks.report.batches import batch_charts, batches_told
 from tasks.report.charts import Chart
 from tasks.report.curves import learning_curve
+from tasks.report.decision_wording import TITLES, rule_paragraphs
 from tasks.report.facts import BASELINES, DroppedSample, RunStory, StageStory
 from tasks.report.fit import fit_chart, fit_table, title
 from tasks.report.inspection import HEAT_NATS, drawings
@@ -257,6 +258,7 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
         drawings=drawings(story.insides[: config.insides]),
         limits=HEAT_NATS,
         panels=wording.score_panels(story.scores),
+        decided=[(decision, TITLES[decision.verdict], rule_paragraphs(decision)) for decision in story.decisions],
         baselines=BASELINES,
         links={name: url for name, url in story.links.items() if url.lower().startswith(LINK_SCHEMES)},
         cost=wording.cost_text(story.seconds, config.currency_per_hour, config.currency) if config.currency_per_hour > 0 else "",
