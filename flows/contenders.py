@@ -41,8 +41,12 @@ def tuned_contenders(
     base: Handle[Artifact],
     tokenizer: Handle[Artifact],
     examples: Mapping[str, Handle[Examples]],
+    line: str | None = None,
 ) -> list[Contender]:
-    """Each fine-tuned model with its scores on the held-out examples of its set; `base` has the memory that they carry on."""
+    """Each fine-tuned model with its scores on the held-out examples of its set; `base` has the memory that they carry on.
+
+    `line`: the name of the champion that they started from; one that has another name begins a line of its own.
+    """
     return [
         Contender(
             one.label,
@@ -52,7 +56,13 @@ def tuned_contenders(
                 EVALUATE, recipe.evaluate, one.label, model=one.model, tokenizer=tokenizer, corpus=None, examples=examples[one.examples]
             ),
             run.stage(
-                MEMORY, Remembering(one.examples), one.label, model=one.model, corpus=None, base=base, examples=examples[one.examples]
+                MEMORY,
+                Remembering(one.examples, begins=recipe.names[one.name] != line),
+                one.label,
+                model=one.model,
+                corpus=None,
+                base=base,
+                examples=examples[one.examples],
             ),
             examples[one.examples],
         )

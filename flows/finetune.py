@@ -32,7 +32,7 @@ def nightly(run: Builder, recipe: FinetuneRecipe, gathering: Mapping[str, Gather
 def challenge(run: Builder, recipe: FinetuneRecipe, base: Handle[PretrainedModel], examples: Mapping[str, Handle[Examples]]) -> Outcome:
     """Fine-tune, score, decide, tell, register."""
     tuned = tune(run, recipe.finetune, base, base, examples)
-    contenders = tuned_contenders(run, recipe, tuned, base, base, examples)
+    contenders = tuned_contenders(run, recipe, tuned, base, base, examples, recipe.line)
     scores = tuple(one.scores for one in contenders)
     decisions = decide(run, contenders)
     report = run.stage(REPORT, recipe.report, base=base, scores=scores, decisions=tuple(decisions))

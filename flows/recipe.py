@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
-from tasks.promotion.night_config import NightConfig
 
 from model.config.model_config import DECODERS, RECURRENT, ModelConfig, preset
 from model.config.training_config import check_curriculum, check_mixture
@@ -27,6 +26,7 @@ from tasks.pretrain.pretrain import PretrainConfig, Pretraining, check_objective
 from tasks.promotion.champion import ChampionConfig
 from tasks.promotion.gate_config import GateConfig
 from tasks.promotion.names import registry_names
+from tasks.promotion.night_config import NightConfig
 from tasks.promotion.register_config import RegisterConfig
 from tasks.reading.files import left_aside
 from tasks.reading.read import listing_of
@@ -227,11 +227,14 @@ class FinetuneRecipe(HoldingOut):
         return names_of(self.register_, self._name, self.examples, self.finetune, has_base=False)
 
     @property
+    def line(self) -> str | None:
+        """The registry name of the champion that it starts from."""
+        return None if self.champion is None else re.split(r"[/@]", self.champion.uri.removeprefix("models:/"))[0]
+
+    @property
     def _name(self) -> str:
         """Under which a model that writes goes on: the champion's, unless the recipe gives one."""
-        if self.champion is None or "name" in self.register_.model_fields_set:
-            return self.register_.name
-        return re.split(r"[/@]", self.champion.uri.removeprefix("models:/"))[0]
+        return self.register_.name if self.line is None or "name" in self.register_.model_fields_set else self.line
 
     @property
     def start(self) -> ChampionConfig | BaseConfig:

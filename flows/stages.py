@@ -235,6 +235,7 @@ MEMORY = Stage[Remembering, ModelMemory](
         {} if config.examples is None else {config.examples: given.one("examples", Examples)},
         out,
         judge,
+        config.begins,
     ),
 )
 GATE = Stage[Registration, GateDecision](

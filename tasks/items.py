@@ -94,10 +94,11 @@ class Asked:
     """One set of frozen items, as two models are asked it: of labelled examples, of documents, or those of a suite."""
 
     label: str  # as people read it: areas; general text; quick
-    max_items: int
+    max_items: int  # those with the lowest hash
     examples: Path | None = None  # folder of an Examples artifact, or of a memory's
     documents: Path | None = None  # Parquet file of documents, to be scored in bits per byte, or by the model's objective
     suite: str | None = None  # a suite's YAML file
+    seed: int = 1  # of the hash
 
 
 Judge = Callable[

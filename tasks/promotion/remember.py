@@ -1,6 +1,7 @@
 """Model memory, written: what a model learned from and what it is judged on, in bounds, to travel with it through the registry."""
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from tasks.artifacts import Corpus, Examples, FinetunedModel, PretrainedModel
+from tasks.artifacts import Corpus, Examples, FinetunedModel, ModelMemory, PretrainedModel
 from tasks.contracts import check_rows
 from tasks.documents import TableWriter, read_batches
+from tasks.errors import UserError
 from tasks.examples.examples import leak_key
 from tasks.examples.kinds.kind import LabelledExamples
 from tasks.examples.rows import read_examples, stored_examples
@@ -23,6 +25,8 @@ from tasks.ledger import Ledger, Receipt, StageOutcome
 from tasks.memory import DOCUMENTS_SEEN, FOLDER, Memory, memory_of, seen_contract
 from tasks.sampling import hash_keys, sample_documents
 from tasks.settings import Section
+
+logger = logging.getLogger("wordmill")
 
 ANCHORED = "general text"  # what people read of the anchor
 
@@ -44,14 +48,15 @@ def remember(
     config: MemoryConfig,
     model: PretrainedModel | FinetunedModel,
     corpus: Corpus | None,
-    base: PretrainedModel | None,
+    base: PretrainedModel | ModelMemory | None,
     examples: Mapping[str, Examples],
     out: Path,
     judge: Judge,
+    begins: bool = True,
 ) -> StageOutcome:
     """Write `memory/` (form: tasks/memory.py): a pretrained model's from its `corpus`, a tuned one's from its `base` and `examples`.
 
-    The figures of the anchor are the pretrained model's own; fine-tunings carry them on unchanged.
+    The figures of the anchor are those of the model that `begins` a line, where it writes; its successors carry them on unchanged.
     """
     folder = out / FOLDER
     folder.mkdir()
@@ -61,12 +66,25 @@ def remember(
         shutil.copytree(before.folder, folder, dirs_exist_ok=True)
     elif corpus is not None:
         receipts += _remember_corpus(config, corpus, folder)
-        asked = Asked(ANCHORED, config.validation_documents, documents=folder / "validation.parquet")
-        (folder / "anchor").mkdir()
-        judge(model.path / "model", asked, folder / "anchor")
+    if begins:
+        _anchor(config, model.path / "model", folder, judge)
     for name, learned in sorted(examples.items()):
         receipts += _remember_examples(config, learned.path, None if before is None else before.examples.get(name), folder, name)
     return StageOutcome(Ledger(rows_out=1), tuple(receipts), _figures(Memory(folder)))
+
+
+def _anchor(config: MemoryConfig, model: Path, folder: Path, judge: Judge) -> None:
+    """anchor/: what the model scores on the held-out text; none of a model that has no figure on text."""
+    shutil.rmtree(folder / "anchor", ignore_errors=True)
+    texts = Memory(folder).validation
+    if texts is None:
+        return
+    (folder / "anchor").mkdir()
+    try:
+        judge(model, Asked(ANCHORED, config.validation_documents, documents=texts), folder / "anchor")
+    except UserError as error:
+        logger.info("memory: no figures of held-out text are kept: %s", error)
+        shutil.rmtree(folder / "anchor")
 
 
 def _figures(memory: Memory) -> dict[str, float]:
