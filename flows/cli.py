@@ -255,6 +255,36 @@ def evaluate(model: str, suite: str, overrides: tuple[str, ...], workspace: str 
 
 
 @cli.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option(
+    "--suite", default=None, metavar="FILE", help="What both are asked; default: held-out text and examples that travel with them."
+)
+@click.option("--page", default=None, metavar="FILE", help="Write the same, item by item, as one HTML page.")
+@WORKSPACE
+@JSON
+def compare(first: str, second: str, suite: str | None, page: str | None, workspace: str | None, as_json: bool) -> None:
+    """Hold model A against model B on the same items, as the gate does; nothing is moved.
+
+    The two may have other tokenizers: text is compared by bytes.
+    """
+    from flows.runner.environment import settle
+
+    settle()
+    from flows.commands.compare import compare_models, compared_json, compared_view
+    from tasks.artifacts import Workspace
+    from tasks.report.compare_page import write_compare_page
+    from tasks.settings import given_path
+    from tasks.tracking.address import tracking_address
+
+    chosen = Workspace(workspace or "workspace")
+    found = compare_models(first, second, suite, chosen, tracking_address(None, chosen))
+    if page is not None:
+        write_compare_page(found, given_path(page))
+    click.echo(compared_json(found) if as_json else compared_view(found) + (f"\nwrote {page}" if page is not None else ""))
+
+
+@cli.command()
 @click.argument("model")
 @click.argument("folder", metavar="DIR")
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16"]), help="Of the weights.")

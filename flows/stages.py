@@ -131,7 +131,7 @@ class Remembering:
 
     examples: str | None = None
     begins: bool = True  # a line of its own, which is held against this model from now on
-    memory: MemoryConfig = MemoryConfig()
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
 
 
 # The corpus stages hold each table to its contract themselves, in the task that writes it.
