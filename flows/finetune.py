@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tasks.promotion.gather import GatherConfig
+from tasks.promotion.gather import ENDS, GatherConfig
 
 from flows.contenders import decide, register, tuned_contenders
 from flows.finetunings import tune
@@ -22,16 +22,21 @@ def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
 
 
 def nightly(run: Builder, recipe: FinetuneRecipe, gathering: Mapping[str, GatherConfig]) -> Outcome:
-    """The same, with labelled rows that no night has used, and some of those that the champion learned from."""
+    """The same, with labelled rows that no night has used, and some of those that the champion learned from.
+
+    Where all of a set's rows were set aside, or it has drifted too far, nothing learns from it.
+    """
     assert recipe.champion is not None
     base = run.stage(CHAMPION, recipe.champion)
-    examples = {name: run.stage(GATHER, config, name, champion=base) for name, config in gathering.items()}
+    gathered = {name: run.stage(GATHER, config, name, champion=base) for name, config in gathering.items()}
+    examples = {name: one for name, one in gathered.items() if ENDS not in one.artifact().notes}
     return challenge(run, recipe, base, examples)
 
 
 def challenge(run: Builder, recipe: FinetuneRecipe, base: Handle[PretrainedModel], examples: Mapping[str, Handle[Examples]]) -> Outcome:
-    """Fine-tune, score, decide, tell, register."""
-    tuned = tune(run, recipe.finetune, base, base, examples)
+    """Fine-tune, score, decide, tell, register; of a fine-tuning whose examples are not all there nothing is made."""
+    taught = [tuning for tuning in recipe.finetune if examples.keys() >= set(tuning.sets)]
+    tuned = tune(run, taught, base, base, examples)
     contenders = tuned_contenders(run, recipe, tuned, base, base, examples, recipe.line)
     scores = tuple(one.scores for one in contenders)
     decisions = decide(run, contenders)

@@ -4,62 +4,74 @@ import logging
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from tasks.promotion.gather import GatherConfig
 
 from flows.recipe import FinetuneRecipe
 from flows.runner.execution import Execution
-from flows.runner.morning import leave_morning
-from flows.runner.session import RunSummary
+from flows.runner.morning import Told, leave_morning, night_of
+from flows.runner.session import RunSummary, run_dag
 from flows.stages import Outcome
 from tasks.artifacts import Workspace
 from tasks.examples.kinds.table import AnyExamples
-from tasks.promotion.new_rows import NewRows, NightVerdict, look_for_new, write_chosen
+from tasks.promotion.gather import GatherConfig, gathering
+from tasks.promotion.new_rows import NewRows, close_night, look_for_new, write_chosen
 from tasks.report.facts import RunStory
 
 logger = logging.getLogger("wordmill")
 
-Dag = Callable[[Execution], Outcome]
+NightDag = Callable[[Execution, Mapping[str, GatherConfig]], Outcome]
 
 
-@dataclass(frozen=True)
-class Night:
-    """What became of a night, for who called it."""
-
-    verdict: NightVerdict
-    why: str
-    rows: str  # in words
-    summary: RunSummary | None  # None where no stage ran
-
-
-def run_night(
-    recipe: FinetuneRecipe, dag: Callable[[Mapping[str, GatherConfig]], Dag], story: Callable[[Execution, float], RunStory]
-) -> Night:
-    """Look for new rows; learn from them, judge, register; leave the state, the morning page and a message.
+def run_night(recipe: FinetuneRecipe, dag: NightDag, story: Callable[[Execution, float], RunStory]) -> RunSummary | None:
+    """Look for new rows; learn from them, judge, register; leave the state, the morning page and a message. None: nothing new.
 
     A night that fails leaves champion and used rows as they were.
     """
     workspace = Workspace(recipe.workspace).open()
     with alone(workspace, recipe.name):
-        began, started = time.monotonic(), datetime.now(UTC)
+        told = Told(recipe, workspace, datetime.now(UTC), time.monotonic())
         news = look_for_new(workspace.root, recipe.name, used_sets(recipe))
         logger.info("night: %s", news.told)
         if not news.has_news:
-            night = Night("nothing new", news.told, news.told, None)
-        else:
-            night = learn(recipe, news, dag, story)
-        leave_morning(recipe, night, news, started, time.monotonic() - began)
-        return night
+            leave_morning(told, news, "nothing new", news.told)
+            return None
+        try:
+            return learn(told, news, dag, story)
+        except Exception as error:
+            leave_morning(told, news, "failed", str(error).splitlines()[0] if str(error) else type(error).__name__)
+            raise
+
+
+def learn(told: Told, news: NewRows, dag: NightDag, story: Callable[[Execution, float], RunStory]) -> RunSummary:
+    """Run the DAG over what is new, and close the night."""
+    chosen = what_to_gather(told.workspace.root, told.recipe, news)
+
+    def close(execution: Execution, summary: RunSummary) -> None:
+        night = night_of(execution)
+        close_night(told.workspace.root, told.recipe.name, news, night.verdict, night.why)
+        leave_morning(told, news, night.state, night.why, execution, summary)
+
+    return run_dag("finetune", told.recipe, lambda execution: dag(execution, chosen), story, close)
 
 
 def used_sets(recipe: FinetuneRecipe) -> list[AnyExamples]:
     """The sets of examples that a fine-tuning learns from."""
     used = {name for tuning in recipe.finetune for name in tuning.sets}
     return [entry for entry in recipe.examples if entry.name in used]
+
+
+def what_to_gather(workspace: Path, recipe: FinetuneRecipe, news: NewRows) -> dict[str, GatherConfig]:
+    """By name, what each set of examples is gathered from; a set without anything new is left out."""
+    assert recipe.night is not None
+    night = recipe.night
+    return {
+        entry.name: gathering(entry, found, write_chosen(workspace, recipe.name, found), night.replay, night.drift)
+        for entry in used_sets(recipe)
+        if (found := news.sets[entry.name]).ids
+    }
 
 
 @contextmanager
@@ -77,12 +89,3 @@ def alone(workspace: Workspace, recipe: str) -> Generator[None]:
         yield
     finally:
         lock.release()
-
-
-def gathering(workspace: Path, recipe: FinetuneRecipe, news: NewRows) -> dict[str, GatherConfig]:
-    """What each set of examples is gathered from, by its name."""
-    assert recipe.night is not None
-    return {
-        entry.name: GatherConfig.of(entry, recipe.night, news.sets[entry.name], write_chosen(workspace, recipe.name, news.sets[entry.name]))
-        for entry in used_sets(recipe)
-    }
