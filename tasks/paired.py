@@ -60,9 +60,7 @@ def compare(
     is_alone = len(groups) == len(challenger.items)
     if margin == 0 and is_alone and _is_right_or_wrong(challenger) and _is_right_or_wrong(rival):
         return _mcnemar(challenger, rival, sign, level)
-    parts = [np.zeros((len(groups), one.shape[1])) for one in (summands(f.statistic, f.columns) for f in (challenger, rival))]
-    for part, one in zip(parts, (challenger, rival), strict=True):
-        np.add.at(part, owners, summands(one.statistic, one.columns))
+    parts = [_sums_of_groups(one, owners, len(groups)) for one in (challenger, rival)]
     first, second = value_of(challenger), value_of(rival)
     width = parts[0].shape[1]
     drawn = np.concatenate(
@@ -77,6 +75,14 @@ def compare(
     low, high = tails.low(level), tails.high(level)
     method = f"paired bootstrap, {resamples:,} draws of {what}"
     return Difference(first, second, tails.gain, low, high, tails.p(margin), len(owners), len(groups), method)
+
+
+def _sums_of_groups(figures: ItemFigures, owners: NDArray[np.int64], groups: int) -> Floats:
+    """What each group of items adds: [G, S]."""
+    added = summands(figures.statistic, figures.columns)
+    sums = np.zeros((groups, added.shape[1]))
+    np.add.at(sums, owners, added)
+    return sums
 
 
 @dataclass(frozen=True)
