@@ -125,30 +125,51 @@ def settle_history(client: "MlflowClient", name: str, started: bool = False) -> 
     A move whose alias was never set is completed. An alias that is elsewhere was moved outside Wordmill, by hand, by other software
     or before there was a history: an entry `found` says so. `started`: the caller appended a move just now and sets the alias first.
     """
-    doubt: tuple[str, int] | None = None
-    ours = ""  # where this call set the alias: a later move may have come in between
+    from mlflow.exceptions import MlflowException
+
+    look = Look(started)
     for _ in range(TRIES):
-        lines = _lines(client, name)
-        entries = tuple(line.entry for line in lines)
-        held = find_champion(client, name)
-        alias, champion = "" if held is None else str(held.version), champion_after(entries)
-        move = next((line for line in reversed(lines) if line.entry.before != line.entry.champion), None)
-        if alias == champion:
-            if move is not None and not move.moved:
-                client.set_model_version_tag(name + HISTORY, str(move.entry.number), MOVED, "yes")
-            return entries
-        unfinished = move is not None and not move.moved and (started or alias == move.entry.before)
-        if (unfinished or (ours and alias == ours)) and set_alias(client, name, champion):
-            ours = champion
+        try:
+            lines = _settle_once(client, name, look)
+        except MlflowException as error:
+            if error.error_code != "BAD_REQUEST":  # the database's: another wrote the same row at the same moment
+                raise
             continue
-        if doubt == (alias, len(lines)):
-            fingerprint = "" if held is None else held.tags.get("wordmill.fingerprint", "")
-            why = "moved outside Wordmill" if entries else "champion before there was a history"
-            append(client, name, Entry(0, "found", now(), who({}), alias, champion, alias, why, fingerprint))
-        else:
-            doubt = (alias, len(lines))
-            time.sleep(SURE_SECONDS)
+        if lines is not None:
+            return tuple(line.entry for line in lines)
     raise ConnectionError(f"{name}: its champion alias was moved {TRIES} times while it was read. Fix: run again when that is over.")
+
+
+@dataclass
+class Look:
+    """What a settling has seen and done so far."""
+
+    started: bool
+    ours: str = ""  # where it set the alias: a later move may have come in between
+    doubt: tuple[str, int] | None = None  # an alias that is not where it should be, after so many entries
+
+
+def _settle_once(client: "MlflowClient", name: str, look: Look) -> list[Line] | None:
+    """The lines where alias and history agree; None after something was done about it."""
+    lines = _lines(client, name)
+    held = find_champion(client, name)
+    alias, champion = "" if held is None else str(held.version), lines[-1].entry.champion if lines else ""
+    move = next((line for line in reversed(lines) if line.entry.before != line.entry.champion), None)
+    if alias == champion:
+        if move is not None and not move.moved:
+            client.set_model_version_tag(name + HISTORY, str(move.entry.number), MOVED, "yes")
+        return lines
+    unfinished = move is not None and not move.moved and (look.started or alias == move.entry.before)
+    if (unfinished or (look.ours and alias == look.ours)) and set_alias(client, name, champion):
+        look.ours = champion
+    elif look.doubt == (alias, len(lines)):
+        fingerprint = "" if held is None else held.tags.get("wordmill.fingerprint", "")
+        why = "moved outside Wordmill" if lines else "champion before there was a history"
+        append(client, name, Entry(0, "found", now(), who({}), alias, champion, alias, why, fingerprint))
+    else:
+        look.doubt = (alias, len(lines))
+        time.sleep(SURE_SECONDS)
+    return None
 
 
 def described(entry: Entry) -> str:
