@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from flows.corpus import corpus
-from flows.finetune import finetune
+from flows.finetune import finetune, nightly
 from flows.pretrain import pretrain
 from flows.recipe import AnyRecipe, CorpusRecipe, FinetuneRecipe, Recipe
 from flows.recipe_file import RecipeText, checked, read_recipe
+from flows.runner.night import would_gather
 from flows.stages import Builder, Outcome
 from tasks.errors import UserError
 
@@ -38,9 +39,14 @@ class RecipeKind(Generic[AnyKind]):
         return Loaded(self.flow, recipe, lambda run: self.dag(run, recipe))
 
 
+def finetuning(run: Builder, recipe: FinetuneRecipe) -> Outcome:
+    """All rows of a recipe; with a night those that it would take now."""
+    return finetune(run, recipe) if recipe.night is None else nightly(run, recipe, would_gather(recipe))
+
+
 PRETRAIN = RecipeKind("pretrain", Recipe, pretrain)
 CORPUS = RecipeKind("corpus", CorpusRecipe, corpus)
-FINETUNE = RecipeKind("finetune", FinetuneRecipe, finetune)
+FINETUNE = RecipeKind("finetune", FinetuneRecipe, finetuning)
 
 
 def load(path: str, overrides: Sequence[str] = (), flow: str | None = None) -> Loaded:

@@ -19,7 +19,10 @@ from prefect.settings import (
 
 from flows.dags import load
 from flows.evaluate import score
+from flows.finetune import nightly
+from flows.recipe import FinetuneRecipe
 from flows.runner.environment import settle
+from flows.runner.night import run_night
 from flows.runner.report_facts import tell
 from flows.runner.session import run_dag
 from tasks.errors import UserError
@@ -58,7 +61,11 @@ def _run(name: str, recipe: str, overrides: Sequence[str]) -> dict[str, Json]:
     """The body of all flows that follow a recipe."""
     settle()
     loaded = load(recipe, overrides, name)
-    return run_dag(name, loaded.recipe, loaded.dag, partial(tell, recipe=loaded.recipe, flow_name=name)).as_json()
+    story = partial(tell, recipe=loaded.recipe, flow_name=name)
+    if isinstance(loaded.recipe, FinetuneRecipe) and loaded.recipe.night is not None:
+        chosen = loaded.recipe
+        return run_night(chosen, lambda run, gathering: nightly(run, chosen, gathering), story).as_json()
+    return run_dag(name, loaded.recipe, loaded.dag, story).as_json()
 
 
 FLOWS = {flow.name: flow for flow in (pretrain, corpus, finetune)}  # that follow a recipe

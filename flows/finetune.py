@@ -27,10 +27,12 @@ def nightly(run: Builder, recipe: FinetuneRecipe, gathering: Mapping[str, Gather
     Where all of a set's rows were set aside, or it has drifted too far, nothing learns from it.
     """
     assert recipe.champion is not None
+    if not gathering:
+        return Outcome((), (), None)
     base = run.stage(CHAMPION, recipe.champion)
     gathered = {name: run.stage(GATHER, config, name, champion=base) for name, config in gathering.items()}
     examples = {name: one for name, one in gathered.items() if ENDS not in one.artifact().notes}
-    return challenge(run, recipe, base, examples)
+    return challenge(run, recipe, base, examples) if examples else Outcome((), (), None)
 
 
 def challenge(run: Builder, recipe: FinetuneRecipe, base: Handle[PretrainedModel], examples: Mapping[str, Handle[Examples]]) -> Outcome:

@@ -307,7 +307,7 @@ class Outcome:
 
     scores: tuple[Handle[Scores], ...]
     registered: tuple[Handle[RegisteredModel], ...]
-    report: Handle[Report]
+    report: Handle[Report] | None  # None where there was nothing to run
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from flows.stages import Outcome
 from tasks.artifacts import Workspace
 from tasks.examples.kinds.table import AnyExamples
 from tasks.promotion.gather import GatherConfig, gathering
-from tasks.promotion.new_rows import NewRows, close_night, look_for_new, write_chosen
+from tasks.promotion.new_rows import NewRows, SetNews, close_night, look_for_new, write_chosen
 from tasks.report.facts import RunStory
 
 logger = logging.getLogger("wordmill")
@@ -25,8 +25,8 @@ logger = logging.getLogger("wordmill")
 NightDag = Callable[[Execution, Mapping[str, GatherConfig]], Outcome]
 
 
-def run_night(recipe: FinetuneRecipe, dag: NightDag, story: Callable[[Execution, float], RunStory]) -> RunSummary | None:
-    """Look for new rows; learn from them, judge, register; leave the state, the morning page and a message. None: nothing new.
+def run_night(recipe: FinetuneRecipe, dag: NightDag, story: Callable[[Execution, float], RunStory]) -> RunSummary:
+    """Look for new rows; learn from them, judge, register; leave the state, the morning page and a message.
 
     A night that fails leaves champion and used rows as they were.
     """
@@ -37,7 +37,7 @@ def run_night(recipe: FinetuneRecipe, dag: NightDag, story: Callable[[Execution,
         logger.info("night: %s", news.told)
         if not news.has_news:
             leave_morning(told, news, "nothing new", news.told)
-            return None
+            return RunSummary((), None, "", (), (), "", time.monotonic() - told.clock, (news.told,))
         try:
             return learn(told, news, dag, story)
         except Exception as error:
@@ -47,7 +47,8 @@ def run_night(recipe: FinetuneRecipe, dag: NightDag, story: Callable[[Execution,
 
 def learn(told: Told, news: NewRows, dag: NightDag, story: Callable[[Execution, float], RunStory]) -> RunSummary:
     """Run the DAG over what is new, and close the night."""
-    chosen = what_to_gather(told.workspace.root, told.recipe, news)
+    root, name = told.workspace.root, told.recipe.name
+    chosen = what_to_gather(told.recipe, news, lambda found: write_chosen(root, name, found))
 
     def close(execution: Execution, summary: RunSummary) -> None:
         night = night_of(execution)
@@ -63,15 +64,21 @@ def used_sets(recipe: FinetuneRecipe) -> list[AnyExamples]:
     return [entry for entry in recipe.examples if entry.name in used]
 
 
-def what_to_gather(workspace: Path, recipe: FinetuneRecipe, news: NewRows) -> dict[str, GatherConfig]:
-    """By name, what each set of examples is gathered from; a set without anything new is left out."""
+def what_to_gather(recipe: FinetuneRecipe, news: NewRows, list_of: Callable[[SetNews], Path]) -> dict[str, GatherConfig]:
+    """By name, what each set of examples is gathered from, the ids being in the file `list_of`; a set without new rows is left out."""
     assert recipe.night is not None
     night = recipe.night
     return {
-        entry.name: gathering(entry, found, write_chosen(workspace, recipe.name, found), night.replay, night.drift)
+        entry.name: gathering(entry, found, list_of(found), night.replay, night.drift)
         for entry in used_sets(recipe)
         if (found := news.sets[entry.name]).ids
     }
+
+
+def would_gather(recipe: FinetuneRecipe) -> dict[str, GatherConfig]:
+    """What a night would take now, for a plan: nothing is written."""
+    news = look_for_new(Workspace(recipe.workspace).root, recipe.name, used_sets(recipe))
+    return what_to_gather(recipe, news, lambda found: Path(found.digest)) if news.has_news else {}
 
 
 @contextmanager
