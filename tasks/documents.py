@@ -40,6 +40,19 @@ VERDICTS = pa.schema(
         pa.field("value", pa.float64()),  # the figure behind the reason
     ]
 )
+MATCHES = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),  # of the document, or of the labelled example
+        pa.field("item", pa.string(), nullable=False),  # what it overlaps most: validation/…, examples/…, benchmark name/…
+        pa.field("text", pa.large_string(), nullable=False),  # the longest shared run, as the document has it
+        pa.field("units", pa.int64(), nullable=False),  # words or characters of that run
+        pa.field("item_share", pa.float64(), nullable=False),  # of the item's n-grams, those in the document
+        pa.field(
+            "document_share", pa.float64(), nullable=False
+        ),  # of the document, or of the labelled example's n-grams, those in any item
+        pa.field("action", pa.string(), nullable=False),  # drop, cut, mark
+    ]
+)
 NO_TEXT = ("id", "group", "label", "labels")  # columns of examples that hold no text
 BATCH_BYTES = 64 * 2**20  # of text in a row group
 

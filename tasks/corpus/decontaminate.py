@@ -22,7 +22,7 @@ from tasks.corpus.mixture import write_mixture
 from tasks.corpus.repeated_blocks import read_cuts, without_cuts
 from tasks.corpus.split import GONE, TEST, TRAIN, VALIDATION, Sides, Split, SplitConfig, choose_split
 from tasks.corpus.writers import DropWriter, RollingWriter, outcome_of, split_batch
-from tasks.documents import DOCUMENTS, TableWriter, example_text, read_batches, text_buffers
+from tasks.documents import DOCUMENTS, MATCHES, TableWriter, example_text, read_batches, text_buffers
 from tasks.errors import UserError
 from tasks.executor.filetasks import FileTasks
 from tasks.executor.parts import Part, combined, gather
@@ -36,17 +36,6 @@ from tasks.settings import Json, Placement, Section, identity
 if TYPE_CHECKING:
     from tasks.kernels.overlap import Evaluation, Overlap, OverlapFinder
 
-MATCHES = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),  # of the document
-        pa.field("item", pa.string(), nullable=False),  # what it overlaps most: validation/…, examples/…, benchmark name/…
-        pa.field("text", pa.large_string(), nullable=False),  # the longest shared run, as the document has it
-        pa.field("units", pa.int64(), nullable=False),  # words or characters of that run
-        pa.field("item_share", pa.float64(), nullable=False),  # of the item's n-grams, those in the document
-        pa.field("document_share", pa.float64(), nullable=False),  # of the document's n-grams, those in any item
-        pa.field("action", pa.string(), nullable=False),  # drop, cut, mark
-    ]
-)
 SHOWN_CHARS = 1_000  # of a shared run
 BATCH_ROWS = 1_000
 ALLOW = "decontaminate.allow"

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, model_validator
 
-from tasks.kernels.shingles import split_units
 from tasks.sampling import hash_keys
 from tasks.settings import Section
 from tasks.text.language import detect_languages
@@ -210,6 +209,8 @@ class _Words:
 
 
 def _hashes(text: str) -> NDArray[np.uint64]:
+    from tasks.kernels.shingles import split_units
+
     return split_units(text.encode()).hashes
 
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,7 +79,7 @@ class SetNews:
     @property
     def digest(self) -> str:
         """Of the ids: equal for equal rows, in whatever files, order and format."""
-        return hashlib.sha256("\n".join(self.ids).encode()).hexdigest()
+        return ids_digest(self.ids)
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,11 @@ class Night:
     verdict: NightVerdict
     why: str
     sets: Mapping[str, NightSet]
+
+
+def ids_digest(ids: Iterable[str]) -> str:
+    """Of a set of ids, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
 def nights_folder(workspace: Path, recipe: str) -> Path:
@@ -202,9 +207,13 @@ def write_chosen(workspace: Path, recipe: str, news: SetNews) -> Path:
     return path
 
 
-def read_chosen(path: Path) -> frozenset[str]:
-    """What `write_chosen` wrote."""
-    return frozenset(path.read_text(encoding="utf-8").split())
+def read_chosen(path: Path, digest: str) -> frozenset[str]:
+    """What `write_chosen` wrote of the ids with this digest. UserError where it is gone, or another."""
+    found = path.read_text(encoding="utf-8").split() if path.is_file() else []
+    if ids_digest(found) != digest:
+        what = f"{len(found):,} other ids" if path.is_file() else "nothing"
+        raise UserError(f"{path}: found {what}, expected the ids of the rows that the night has chosen. Fix: run the night again.")
+    return frozenset(found)
 
 
 def close_night(workspace: Path, recipe: str, news: NewRows, verdict: NightVerdict, why: str) -> Night:

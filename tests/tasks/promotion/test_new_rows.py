@@ -106,7 +106,10 @@ def test_rows_of_a_night_that_could_not_tell_wait_and_join_the_next_that_has_som
     news = look(tmp_path)
     assert counts(news) == (1, 12, 0, 0, 0)
     assert news.has_news
-    assert len(read_chosen(write_chosen(tmp_path, "mill", news.sets["task"]))) == 13
+    chosen = write_chosen(tmp_path, "mill", news.sets["task"])
+    assert len(read_chosen(chosen, news.sets["task"].digest)) == 13
+    with pytest.raises(UserError, match=r"found 13 other ids, expected .*\. Fix: run the night again"):
+        read_chosen(chosen, "0" * 64)
     night(tmp_path)
     assert counts(look(tmp_path)) == (0, 0, 0, 0, 0)
 
