@@ -49,6 +49,7 @@ from tasks.finetune.heads import Head, take_head
 from tasks.ledger import StageOutcome
 from tasks.pretrain.pretrain import Pretraining, pretrain_model, pretraining_digests
 from tasks.promotion.champion import ChampionConfig, Registry, champion_digest, fetch_champion
+from tasks.promotion.gather import GatherConfig, gather_examples
 from tasks.promotion.register import Registration, register_model
 from tasks.promotion.remember import MemoryConfig, remember
 from tasks.report.facts import RunStory
@@ -167,6 +168,11 @@ DEDUPLICATE = Stage[DeduplicateConfig, UniqueCorpus](
 )
 EXAMPLES = Stage[AnyExamples, Examples](
     "examples", Examples, lambda config, given, out, tools: prepare_examples(config, out), example_digests
+)
+GATHER = Stage[GatherConfig, Examples](
+    "gather",
+    Examples,
+    lambda config, given, out, tools: gather_examples(config, given.one("champion", PretrainedModel), out),
 )
 DECONTAMINATE = Stage[DecontaminateConfig, Corpus](
     "decontaminate",

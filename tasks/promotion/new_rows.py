@@ -35,11 +35,12 @@ from tasks.settings import identity
 Status = Literal["new", "newly refused", "waiting", "used", "gone", "refused"]
 CHOSEN: tuple[Status, ...] = ("new", "newly refused", "waiting")
 Fate = Literal["used", "waiting", "unread"]
-NightVerdict = Literal["promoted", "refused", "cannot tell", "nothing new", "nothing to learn from", "drift"]
+NightVerdict = Literal["promoted", "refused", "cannot tell", "waiting", "nothing new", "nothing to learn from", "drift"]
 FATES: dict[NightVerdict, Fate] = {  # what becomes of the rows that a night has chosen
     "promoted": "used",
     "refused": "used",
     "cannot tell": "waiting",  # they join the next night that has something new
+    "waiting": "used",  # the challenger that learned from them waits for the registry
     "nothing new": "waiting",  # there were none but those that wait
     "nothing to learn from": "used",
     "drift": "unread",  # nothing was learned: they are new until a person has looked

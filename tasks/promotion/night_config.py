@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.promotion.drift import DriftConfig
+from tasks.promotion.notify_config import NotifyConfig
 from tasks.settings import Section
 
 
@@ -16,3 +17,4 @@ class NightConfig(Section):
         default=0.25, ge=0, lt=1, description="share of the optimizer steps for what was learned before: examples, and text; 0: none"
     )
     drift: DriftConfig = DriftConfig()
+    notify: NotifyConfig = NotifyConfig()
