@@ -11,6 +11,7 @@ from model.data.shard_format import SEGMENT_FIELDS
 from tasks.contracts import check_rows, check_table
 from tasks.documents import DOCUMENTS, DROPPED
 from tasks.examples.kinds.table import KINDS
+from tasks.items import FIGURES, ITEMS
 from tasks.ledger import Receipt
 from tasks.shards.encoded_corpus import TOKEN_DOCUMENTS
 
@@ -26,6 +27,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         + [(name, pa.float64()) for name in ("value", "ci_low", "ci_high")]
         + [("n", pa.int64()), ("seed", pa.int64())]
     ),
+    "Items": ITEMS,
+    "ItemFigures": FIGURES,
     "TokenRows": pa.schema([("tokens", pa.binary(6)), *SEGMENT_FIELDS]),
     "TokenDocuments": TOKEN_DOCUMENTS,
 }
@@ -46,9 +49,16 @@ GOOD: dict[str, dict[str, object]] = {
         "ci_high": 0.6,
     }
     | {"n": 10, "seed": 0},
+    "Items": {"task": "t", "item": "a", "cluster": "c", "source": "", "language": "und", "bytes": 4, "shown": "rain", "expected": ""},
+    "ItemFigures": {"model": "m", "task": "t", "metric": "f1", "statistic": "ratio", "item": "a", "answer": "", "columns": [1.0, 0.0]},
     "TokenRows": {"tokens": b"123456", "ends": [1, 3], "documents": [7, 0], "offsets": [5, 0]},
     "TokenDocuments": {"id": "a", "source": "s", "language": "en", "bytes": 2, "tokens": 3},
 }
+
+
+def another(contract: str) -> dict[str, object]:
+    """The same row of something else."""
+    return GOOD[contract] | {name: "b" for name in ("id", "item") if name in GOOD[contract]}
 
 
 def write(folder: Path, contract: str, *rows: Mapping[str, object]) -> Path:
@@ -68,8 +78,7 @@ def check(contract: str, path: Path) -> Receipt:
 
 @pytest.mark.parametrize("contract", list(GOOD))
 def test_a_sound_table_gets_a_receipt_for_every_row(contract: str, tmp_path: Path):
-    second = GOOD[contract] | ({"id": "b"} if "id" in GOOD[contract] else {})
-    receipt = check(contract, write(tmp_path, contract, GOOD[contract], second))
+    receipt = check(contract, write(tmp_path, contract, GOOD[contract], another(contract)))
     assert (receipt.contract, receipt.file, receipt.rows) == (contract, "table.parquet", 2)
     assert receipt.checks > 1
 
@@ -100,6 +109,13 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
     ("Scores", {"value": 0.7}, "ci_low <= value <= ci_high"),
     ("Scores", {"ci_high": float("inf")}, "finite"),
     ("Scores", {"n": 0}, "sample count"),
+    ("Items", {"cluster": ""}, "cluster"),
+    ("Items", {"language": ""}, "an ISO 639 code"),
+    ("Items", {"shown": "x" * 601}, "600 characters at most"),
+    ("ItemFigures", {"statistic": "mean"}, "one of ratio, macro_f1, pearson"),
+    ("ItemFigures", {"columns": [1.0]}, "two numbers"),
+    ("ItemFigures", {"statistic": "macro_f1"}, "three for each class"),
+    ("ItemFigures", {"columns": [1.0, float("nan")]}, "finite numbers"),
     ("TokenRows", {"ends": [], "documents": [], "offsets": []}, "1 segment or more"),
     ("TokenRows", {"ends": [0, 3]}, "ends that rise"),
     ("TokenRows", {"ends": [3, 3]}, "ends that rise"),
@@ -115,10 +131,17 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
 
 @pytest.mark.parametrize(("contract", "change", "expected"), WRONG)
 def test_a_wrong_value_is_found_and_named(contract: str, change: dict[str, object], expected: str, tmp_path: Path):
-    wrong = GOOD[contract] | ({"id": "b"} if "id" in GOOD[contract] else {}) | change
+    wrong = another(contract) | change
     with pytest.raises(AssertionError, match="table.parquet, row 1: ") as caught:
         check(contract, write(tmp_path, contract, GOOD[contract], wrong))
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("contract", ["Items", "ItemFigures"])
+def test_an_item_is_in_a_table_once(contract: str, tmp_path: Path):
+    with pytest.raises(AssertionError, match="once"):
+        check(contract, write(tmp_path, contract, GOOD[contract], GOOD[contract]))
+    assert check(contract, write(tmp_path, contract, GOOD[contract], GOOD[contract] | {"task": "u"})).rows == 2
 
 
 def test_ids_are_compared_over_the_whole_file(tmp_path: Path):
