@@ -236,12 +236,20 @@ def _against_baseline(challenger: Challenger, metric: str, task: str | None) -> 
 
 
 def _of_examples(challenger: Challenger, examples: Path, asking: Asking, metric: str) -> Found:
-    """The challenger's own scores, and the champion's on the same items."""
+    """The challenger's own scores, and the champion's on the same items; both anew where a suite's seed chose others."""
     task = read_examples(examples, "heldout").kind.name
     mine = _own(challenger, metric, task)
     asked = sum(one == task for one, _ in challenger.scores.items)
     answers = asking.of_rival(Asked(challenger.learned, asked, examples=examples, seed=challenger.seed))
     return _matched(challenger.learned, challenger.scores, mine, answers, asking)
+    sheet, mine = challenger.scores, _own(challenger, metric, task)
+    asked = Asked(challenger.learned, sum(one == task for one, _ in sheet.items), examples=examples)
+    answers = asking.of_rival(asked)
+    theirs = answers.figure(metric, task)
+    if theirs is not None and theirs.items != mine.items:
+        sheet = asking.of_challenger(asked)
+        mine = sheet.figure(metric, task) or mine
+    return _matched(challenger.learned, sheet, mine, answers, asking)
 
 
 def _of_documents(gate: GateConfig, challenger: Challenger, asking: Asking, metric: str) -> Found | str:
