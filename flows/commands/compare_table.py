@@ -6,28 +6,26 @@ from rich.text import Text
 
 from flows.commands.tables import rendered, table_of
 from tasks.promotion.decision import Comparison
-from tasks.report.decision_wording import figure_name, interval_words, level_text, signed_text
+from tasks.report.decision_wording import both_texts, figure_name, interval_words, level_text
 from tasks.report.gain_bars import difference
-from tasks.report.wording import score_text
 
-COLORS = {"better": "green", "worse": "red", "even": ""}
+COLORS = {"better": "green", "worse": "red", "even": "", "not measured": "dim"}
 
 
 def comparison_table(comparisons: Sequence[Comparison], first: str = "A", second: str = "B") -> str:
-    """A figure a row; `first` stands where a challenger does, and a gain is positive where it is better, whatever the figure."""
-    table = table_of("figure", f"{first}>", f"{second}>", "gain>", "interval>", "items>", "clusters>", "p>", "", "method")
+    """A figure a row, then how they were compared; a gain is positive where `first` is better, whatever the figure."""
+    table = table_of("figure", f"{first}>", f"{second}>", "gain>", "interval>", "items>", "clusters>", "p>", "")
+    notes: dict[str, list[str]] = {}  # method, or why there is no figure -> figures
     for one in comparisons:
-        kind = difference(one)
+        kind = difference(one) if one.items else "not measured"
         table.add_row(
             Text(figure_name(one)),
-            score_text(one.challenger),
-            score_text(one.rival),
-            signed_text(one.gain),
+            *both_texts(one),
             interval_words(one),
             f"{one.items:,}",
             f"{one.clusters:,}",
             "" if one.p is None else level_text(one.p),
             Text(kind, COLORS[kind]),
-            Text(one.reason if not one.items else one.method),
         )
-    return rendered(table)
+        notes.setdefault(one.method if one.items else one.reason, []).append(figure_name(one))
+    return "\n".join([rendered(table), *(f"{', '.join(names)}: {note}" for note, names in notes.items() if note)])

@@ -1,8 +1,16 @@
 """Decision summary: a promotion decision as the artifacts that Prefect shows with a run, a page of Markdown and a table."""
 
 from tasks.promotion.decision import Comparison, Decision
-from tasks.report.decision_wording import bound_text, figure_name, interval_words, one_line, rule_paragraphs, signed_text, verdict_sentence
-from tasks.report.wording import score_text
+from tasks.report.decision_wording import (
+    both_texts,
+    bound_text,
+    figure_name,
+    interval_words,
+    one_line,
+    passed_text,
+    rule_paragraphs,
+    verdict_sentence,
+)
 
 
 def decision_markdown(decision: Decision) -> str:
@@ -24,16 +32,17 @@ def decision_rows(decision: Decision) -> list[dict[str, str]]:
 
 
 def _row(one: Comparison) -> dict[str, str]:
+    challenger, rival, gain = both_texts(one)
     return {
         "role": one.role,
         "figure": figure_name(one),
-        "challenger": score_text(one.challenger),
-        "rival": score_text(one.rival),
-        "gain": signed_text(one.gain),
+        "challenger": challenger,
+        "rival": rival,
+        "gain": gain,
         "interval": interval_words(one),
         "must be": bound_text(one),
         "items": f"{one.items:,}",
-        "passed": "yes" if one.passed else "no",
+        "passed": passed_text(one),
         "why": one_line(one.reason),
     }
 

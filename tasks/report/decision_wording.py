@@ -9,7 +9,7 @@ from tasks.report.wording import GAP, MINUS, count_text, is_missing, score_text,
 TITLES: dict[Verdict, str] = {"promoted": "Promoted", "refused": "Not promoted", "cannot tell": "Cannot tell"}
 BUDGET_SOURCE = "LORD++, arXiv 1710.00499"  # the rule by which the errors of many decisions are kept within one rate
 ARROW = "→"
-BROKEN_SHOWN = 2  # guards and conditions, in a line
+BROKEN_SHOWN = 1  # guards and conditions, in a line
 
 
 def signed_text(value: float) -> str:
@@ -65,9 +65,21 @@ def bound_text(comparison: Comparison) -> str:
 
 def interval_words(comparison: Comparison) -> str:
     """`+0.021 to +0.079`, or a dash."""
-    if math.isnan(comparison.low) or math.isnan(comparison.high):
+    if not comparison.items or math.isnan(comparison.low) or math.isnan(comparison.high):
         return "–"
     return f"{_end_text(comparison.low)} to {_end_text(comparison.high)}"
+
+
+def both_texts(comparison: Comparison) -> tuple[str, str, str]:
+    """Challenger, rival and gain; dashes where nothing was measured."""
+    if not comparison.items:
+        return "–", "–", "–"
+    return score_text(comparison.challenger), score_text(comparison.rival), signed_text(comparison.gain)
+
+
+def passed_text(comparison: Comparison) -> str:
+    """`yes`, `no` or `not measured`, which holds nobody back."""
+    return ("yes" if comparison.passed else "no") if comparison.items else "not measured"
 
 
 def _end_text(value: float) -> str:
@@ -105,14 +117,28 @@ def spent_share(budget: Budget) -> float:
 
 
 def guards_line(comparisons: Sequence[Comparison], conditions: Sequence[Condition]) -> str:
-    """One line: `3 of 3 hold`, or which do not and by how much; of many the first two."""
+    """One line: `3 of 3 hold`, or which does not and by how much, and how many more."""
     broken = [f"{figure_name(one)} {signed_text(one.gain)}, allowed {bound_text(one)}" for one in comparisons if not one.passed]
     broken += [f"{one.name}: {one.found}" for one in conditions if not one.passed]
     if broken:
         more = f" and {len(broken) - BROKEN_SHOWN} more" if len(broken) > BROKEN_SHOWN else ""
         return "; ".join(broken[:BROKEN_SHOWN]) + more
-    held = f"{len(comparisons)} of {len(comparisons)} hold" if comparisons else "none asked"
-    return f"{held}; {len(conditions)} conditions met" if conditions else held
+    measured = sum(one.items > 0 for one in comparisons)
+    told = [f"{measured} of {measured} hold"] if measured else []
+    told += [f"{len(comparisons) - measured} not measured"] if len(comparisons) > measured else []
+    told += [f"{len(conditions)} condition{'' if len(conditions) == 1 else 's'} met"] if conditions else []
+    return "; ".join(told) or "none asked"
+
+
+def short_reason(decision: Decision) -> str:
+    """What the verdict hangs on, without the figures: the guard that is broken, else what the deciding figure says; else `why`."""
+    first, broken = deciding(decision), [one for one in guards(decision) if not one.passed]
+    if broken and decision.verdict == "refused":
+        more = f"; {len(broken) - 1} more" if len(broken) > 1 else ""
+        return sentence(f"guard {figure_name(broken[0])} {broken[0].reason}{more}")
+    if first is not None and first.reason and not broken and first.passed == (decision.verdict == "promoted"):
+        return sentence(f"{figure_name(first)} {first.reason}")
+    return sentence(decision.why)
 
 
 def change_text(pair: Pair, limit: int = 16) -> str:

@@ -16,7 +16,7 @@ def gain_bar(comparison: Comparison, is_judged: bool = True) -> "markupsafe.Mark
     """SVG; empty where there is no figure. The scale is the comparison's own: units differ. `is_judged`: the bound is drawn, too."""
     import markupsafe
 
-    if math.isnan(comparison.gain) or math.isnan(comparison.low) or math.isnan(comparison.high):
+    if not comparison.items or math.isnan(comparison.gain) or math.isnan(comparison.low) or math.isnan(comparison.high):
         return ""
     bound = comparison.margin if comparison.role == "deciding" else -comparison.margin
     ends = [0.0, *([bound] if is_judged else []), comparison.gain, comparison.low, comparison.high]

@@ -98,6 +98,8 @@ def template(name: str) -> "jinja2.Template":
         "ends": decision_wording.interval_words,
         "change": decision_wording.change_text,
         "one_line": decision_wording.one_line,
+        "both": decision_wording.both_texts,
+        "passed": decision_wording.passed_text,
         "gain_bar": gain_bars.gain_bar,
         "difference": gain_bars.difference,
     }

@@ -12,7 +12,7 @@ from tasks.report.night_strip import NIGHTS, night_strip
 
 LINKED = ("http", "https", "file", "")  # a path has no scheme
 ITEMS = 5  # that got better, and worse, on the first screen
-WHY_CHARACTERS = 190  # on the first screen; the whole of it is below
+WHY_CHARACTERS = 150  # on the first screen; the whole of it is below
 ITEM_CHARACTERS = 90  # more than a line holds
 
 
@@ -65,7 +65,7 @@ def render_morning(morning: Morning) -> str:
         title=morning_wording.STATES[outcome],
         states=morning_wording.STATES,
         why=shortened(why, WHY_CHARACTERS),
-        whole_why=why,
+        whole_why="" if decision else why,
         deciding=deciding(decision) if decision else None,
         deciding_text=morning_wording.deciding_text(morning),
         lines=first_screen(morning),

@@ -1,7 +1,7 @@
 """Morning wording: what a night says of itself in a line each, on its page and in its notification."""
 
 from tasks.promotion.decision import Verdict
-from tasks.report.decision_wording import TITLES, deciding, figure_name, sentence, signed_text
+from tasks.report.decision_wording import TITLES, deciding, figure_name, sentence, short_reason, signed_text
 from tasks.report.morning_facts import DriftRow, Morning, NightRows, State
 from tasks.report.reasons import reason_text
 from tasks.report.wording import GAP, cost_text, count_text, score_text, seconds_text
@@ -26,9 +26,9 @@ def outcome(morning: Morning) -> Verdict | State:
 
 
 def why_text(morning: Morning) -> str:
-    """Why, in a sentence."""
+    """Why, in a sentence: of a decision what it hangs on."""
     if morning.state == "decided" and morning.decision is not None:
-        return sentence(morning.decision.why)
+        return short_reason(morning.decision)
     return sentence(morning.why)
 
 
@@ -39,15 +39,15 @@ def deciding_text(morning: Morning) -> str:
 
 
 def new_text(rows: NightRows) -> str:
-    """`200 new, 3 changed, 1 removed`."""
+    """`200 new, 3 changed, 1 removed; 191 wait`, for the next night."""
     parts = [(rows.new, "new"), (rows.changed, "changed"), (rows.removed, "removed")]
     told = ", ".join(f"{count_text(count)} {what}" for count, what in parts if count) or "none"
-    return f"{told}; {count_text(rows.waiting)} wait for the next night" if rows.waiting else told
+    return f"{told}; {count_text(rows.waiting)} wait" if rows.waiting else told
 
 
 def used_text(rows: NightRows) -> str:
-    """`180 learned from, 60 replayed, 20 held out`."""
-    parts = [(rows.learned, "learned from"), (rows.replayed, "replayed"), (rows.heldout, "held out")]
+    """`180 learned, 60 replayed, 20 held out`."""
+    parts = [(rows.learned, "learned"), (rows.replayed, "replayed"), (rows.heldout, "held out")]
     return ", ".join(f"{count_text(count)} {what}" for count, what in parts if count) or "none"
 
 
@@ -64,15 +64,16 @@ def set_aside_text(rows: NightRows) -> str:
 
 
 def drift_text(rows: tuple[DriftRow, ...]) -> str:
-    """`labels 0.310 (limit 0.250), stopped the night`; else the largest that is within its limit."""
+    """The largest: `lengths 0.310 (limit 0.250), and 1 more; stopped the night`, or `none; labels 0.041 (limit 0.250)`."""
     if not rows:
         return "not measured"
-    over = sorted((row for row in rows if row.state != "even"), key=lambda row: -row.index)
-    if over:
-        told = ", ".join(f"{row.name} {score_text(row.index)} (limit {score_text(row.limit)})" for row in over)
-        return f"{told}; stopped the night" if any(row.state == "stopped" for row in over) else told
-    most = max(rows, key=lambda row: row.index)
-    return f"none; most in {most.name}: {score_text(most.index)} (limit {score_text(most.limit)})"
+    over = [row for row in rows if row.state != "even"]
+    most = max(over or rows, key=lambda row: (row.state == "stopped", row.index / row.limit if row.limit > 0 else row.index))
+    told = f"{most.name} {score_text(most.index)} (limit {score_text(most.limit)})"
+    if not over:
+        return f"none; {told}"
+    told += f", and {len(over) - 1} more" if len(over) > 1 else ""
+    return f"{told}; stopped the night" if any(row.state == "stopped" for row in over) else told
 
 
 def time_and_cost(morning: Morning) -> str:
