@@ -98,7 +98,6 @@ class Asked:
     examples: Path | None = None  # folder of an Examples artifact, or of a memory's
     documents: Path | None = None  # Parquet file of documents, to be scored in bits per byte, or by the model's objective
     suite: str | None = None  # a suite's YAML file
-    seed: int = 1  # of the hash
 
 
 Judge = Callable[

@@ -18,7 +18,7 @@ def score_items(model: Path, asked: Asked, out: Path) -> None:
 
     Which items those are follows from their ids alone. UserError for a model that cannot be asked.
     """
-    config = EvaluateConfig(max_examples=asked.max_items, max_documents=asked.max_items, seed=asked.seed)
+    config = EvaluateConfig(max_examples=asked.max_items, max_documents=asked.max_items)
     subject = open_subject(model)
     if asked.examples is not None:
         kind = read_examples(asked.examples, "heldout").kind.name

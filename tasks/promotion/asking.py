@@ -24,7 +24,6 @@ class Challenger:
     memory: Memory | None
     examples: Path | None  # folder of what it was tuned on and is judged on; None: a pretrained model
     learned: str  # what people call those
-    seed: int  # by which those that it is judged on were chosen
 
     @property
     def folder(self) -> Path:

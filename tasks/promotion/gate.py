@@ -33,7 +33,7 @@ from tasks.promotion.gate_config import GateConfig
 from tasks.promotion.guards import guard_rows
 from tasks.promotion.history import DECIDED, Entry
 from tasks.promotion.register_config import Promote
-from tasks.scores import OWN, read_scores
+from tasks.scores import OWN
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,6 @@ def gate(
             memory_of(memory.path),
             None if examples is None else examples.path,
             "" if examples is None else _name_of(examples),
-            _seed_of(scores),
         )
         settled = _weigh(config, challenger, Asking(judge, challenger.folder, rival, out), conditions, leaks, entries)
     return replace(settled, seconds=round(time.monotonic() - began, 3))
@@ -238,10 +237,6 @@ def _against_baseline(challenger: Challenger, metric: str, task: str | None) -> 
 def _of_examples(challenger: Challenger, examples: Path, asking: Asking, metric: str) -> Found:
     """The challenger's own scores, and the champion's on the same items; both anew where a suite's seed chose others."""
     task = read_examples(examples, "heldout").kind.name
-    mine = _own(challenger, metric, task)
-    asked = sum(one == task for one, _ in challenger.scores.items)
-    answers = asking.of_rival(Asked(challenger.learned, asked, examples=examples, seed=challenger.seed))
-    return _matched(challenger.learned, challenger.scores, mine, answers, asking)
     sheet, mine = challenger.scores, _own(challenger, metric, task)
     asked = Asked(challenger.learned, sum(one == task for one, _ in sheet.items), examples=examples)
     answers = asking.of_rival(asked)
@@ -287,12 +282,6 @@ def _joined(documents: Sequence[Path], out: Path) -> Path | None:
     path = out / "documents.parquet"
     pq.write_table(pa.Table.from_pylist(list(rows.values()), pq.read_schema(documents[0])), path)
     return path
-
-
-def _seed_of(scores: Scores) -> int:
-    """By which the items were chosen."""
-    rows = read_scores(scores.path)
-    return rows[0].seed if rows else 1
 
 
 def _name_of(examples: Examples) -> str:

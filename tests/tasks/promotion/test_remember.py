@@ -18,11 +18,12 @@ def remembered(
     base: PretrainedModel | None = None,
     labels: tuple[str, ...] = ("a", "b"),
     config: MemoryConfig | None = None,
+    begins: bool = False,
 ) -> PretrainedModel:
     """A tuned model with its memory beside it."""
     tuned = model(folder)
     found = {"task": examples(folder / "examples", train, heldout, labels)}
-    remember(config or MemoryConfig(), tuned, None, base, found, folder, judge)
+    remember(config or MemoryConfig(), tuned, None, base, found, folder, judge, begins)
     return tuned
 
 
@@ -116,3 +117,10 @@ def test_bounds_choose_the_same_rows_however_they_came_in(tmp_path: Path) -> Non
     two = remembered(tmp_path / "two", many[::-1], [("z", "a")], config=config)
     assert len(rows(one, "train")) == 10
     assert rows(one, "train") == rows(two, "train")
+
+
+def test_a_model_that_begins_a_line_is_what_the_line_is_held_against(tmp_path: Path) -> None:
+    base = pretrained(tmp_path / "base")
+    tuned = remembered(tmp_path / "tuned", [("x", "a"), ("y", "b")], [("z", "a")], base, begins=True)
+    (item,) = read_items(memory(tuned).folder / "anchor")
+    assert item.item == str(tmp_path / "tuned" / "model")
