@@ -89,6 +89,12 @@ def champion_after(entries: Sequence[Entry]) -> str:
     return entries[-1].champion if entries else ""
 
 
+def decision_on(entries: Sequence[Entry], fingerprint: str) -> Entry | None:
+    """The last decision on the model with this fingerprint; one that compared no figures, and promoted nothing, does not count."""
+    found = [entry for entry in entries if entry.fingerprint == fingerprint and entry.kind in DECIDED]
+    return next((entry for entry in reversed(found) if entry.metric or entry.kind == "promoted"), None)
+
+
 def valid(lines: Sequence[Line]) -> list[Line]:
     """The lines that count, of all in the order of their numbers."""
     kept: list[Line] = []
@@ -107,13 +113,14 @@ def append(client: "MlflowClient", name: str, entry: Entry) -> Entry:
     return _append(client, name, entry, uuid.uuid4().hex)
 
 
-def take_over(client: "MlflowClient", name: str, entry: Entry) -> bool:
+def take_over(client: "MlflowClient", name: str, entry: Entry, mark: str = "") -> bool:
     """Append the entry; False where it does not count, because the champion is no longer the one it started from.
 
-    The alias is then where the last entry that counts has it, whoever wrote that.
+    The alias is then where the last entry that counts has it, whoever wrote that. A caller that may ask twice gives the same `mark`.
     """
-    mark = uuid.uuid4().hex
-    _append(client, name, entry, mark)
+    mark = mark or uuid.uuid4().hex
+    if all(line.mark != mark for line in _lines(client, name)):
+        _append(client, name, entry, mark)
     won = any(line.mark == mark for line in _lines(client, name))
     settle_history(client, name, started=won and entry.before != entry.champion)
     return won

@@ -1,149 +1,198 @@
-"""Model registration: a version is registered, and the champion alias moves only when the newcomer is better."""
+"""Model registration: a version is registered, and the champion alias moves only by a decision that was made against that champion."""
 
 import json
 import logging
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.artifacts import FinetunedModel, PretrainedModel, Report, Scores
-from tasks.examples.kinds.kind import Kind
-from tasks.inference.saved_models import example_prompt
+from pydantic import TypeAdapter
+
+from tasks.artifacts import FinetunedModel, GateDecision, ModelMemory, PretrainedModel, Report, Workspace
 from tasks.ledger import Ledger, StageOutcome
 from tasks.promotion.champion import Registry
-from tasks.promotion.register_config import RegisterConfig
-from tasks.promotion.standing import Standing, decide, standing
-from tasks.tracking.patience import what_it_told
-from tasks.tracking.registered import CHAMPION, find_champion
+from tasks.promotion.decision import Decision, read_decision
+from tasks.promotion.history import Entry, champion_after, decision_on, described, now, settle_history, take_over, who
+from tasks.promotion.versions import decision_tag, find_version, log_version, set_tags
+from tasks.promotion.waiting import Waiting, write_waiting
+from tasks.settings import PLACEMENT
+from tasks.tracking.patience import WAIT_SECONDS, Patience, RegistryAway
+from tasks.tracking.registered import CHAMPION
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
-    from mlflow.tracking import MlflowClient
+    from mlflow import MlflowClient
 
+logger = logging.getLogger("wordmill")
 
-def challenger_name(name: str, tuning: str, kind: Kind) -> str:
-    """A fine-tuned language model competes for the base model's name; a labeller has a name of its own."""
-    return name if kind.writes else f"{name}-{tuning}"
+MOST_DECISIONS = 5  # of one registration, while others promote
+MOST_WORDS = 500  # characters of a reason, in an entry
 
 
 @dataclass(frozen=True)
 class Registration:
-    """One model to register: the name, and the metric that decides."""
+    """One model to register, under a name."""
 
-    config: RegisterConfig
     name: str
-    metric: str  # of the model's own scores: bits_per_byte, accuracy, …
+    wait_seconds: float = field(default=WAIT_SECONDS, metadata={PLACEMENT: True})  # for an MLflow that does not answer
+    revision: int = 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is registered, and the decision on it."""
+
+    model: PretrainedModel | FinetunedModel
+    memory: ModelMemory | None
+    decision: GateDecision
+    report: Report
 
 
 def register_model(
-    config: Registration,
-    model: PretrainedModel | FinetunedModel,
-    scores: Scores,
-    report: Report,
-    out: Path,
-    registry: Registry,
-    rival: Scores | None = None,
+    config: Registration, candidate: Candidate, out: Path, registry: Callable[[], Registry], again: Callable[[Path], Decision]
 ) -> StageOutcome:
-    """Log the model to its run, register a version with tags that lead back, move the alias if it is better.
+    """Register as `register_now` does. Where MLflow is away for too long, the model waits in the workspace, and RegistryAway says so."""
+    try:
+        return register_now(config, candidate, out, registry(), again)
+    except RegistryAway as error:
+        workspace = Workspace(out.parents[1])  # WORKSPACE/register/<fingerprint>.partial
+        write_waiting(workspace, waiting_for(config, candidate, error))
+        raise
 
-    `rival` holds the champion's scores on the same suite, where the flow measured them; else the champion's tags do.
-    A model that was registered before (same fingerprint) keeps its version. UserError for what MLflow refuses, ConnectionError
-    for what may pass.
+
+def waiting_for(config: Registration, candidate: Candidate, error: RegistryAway) -> Waiting:
+    """The note of a registration that has to wait."""
+    return Waiting(
+        config.name,
+        candidate.model.fingerprint,
+        TypeAdapter(Registration).dump_json(config).decode(),
+        candidate.model.folder,
+        "" if candidate.memory is None else candidate.memory.folder,
+        candidate.decision.folder,
+        candidate.report.folder,
+        error.address,
+        now(),
+        str(error),
+    )
+
+
+def register_now(
+    config: Registration, candidate: Candidate, out: Path, registry: Registry, again: Callable[[Path], Decision]
+) -> StageOutcome:
+    """Find or log the version, enter the decision into the history, and move the alias if it says so.
+
+    Where the champion is no longer the one of the decision, or another takes its place meanwhile, `again` decides against the new one,
+    writing into the folder that it is given. A model that was decided on before is not decided on again. UserError for what MLflow
+    refuses, RegistryAway where it does not answer for `wait_seconds`.
     """
     import mlflow
-    from mlflow.exceptions import MlflowException
-    from requests import HTTPError
 
     client = mlflow.MlflowClient(registry.uri, registry.uri)
-    mine = standing(scores, config.metric)
-    with registry.lock:
-        try:
-            champion = find_champion(client, config.name)
-            known = standing(rival, config.metric) if rival is not None else read_standing(champion)
-            promoted, why = decide(config.config, config.metric, mine, known)
-            version = find_version(client, config.name, model.fingerprint) or log_version(client, config, model, registry)
-            for key, value in version_tags(model, scores, report, config.metric, mine, registry).items():
-                client.set_model_version_tag(config.name, version, key, value)
-            if promoted:
-                client.set_registered_model_alias(config.name, CHAMPION, version)
-        except (MlflowException, HTTPError) as error:
-            raise what_it_told(error, f"register: {config.name}: MLflow at {registry.uri}") from error
-    alias = f"models:/{config.name}@{CHAMPION}" if promoted else f"models:/{config.name}/{version}"
-    notes = {"name": config.name, "version": version, "uri": alias, "promoted": str(promoted).lower(), "why": why}
-    (out / "registered.json").write_text(json.dumps(notes, indent=1, ensure_ascii=False) + "\n")
-    return StageOutcome(Ledger(rows_out=1), figures={config.metric: mine.value, "promoted": float(promoted)}, notes=notes)
-
-
-def read_standing(champion: "ModelVersion | None") -> Standing | None:
-    """What the champion's tags say of its score."""
-    if champion is None or "wordmill.score" not in champion.tags:
-        return None
-    return Standing(**json.loads(champion.tags["wordmill.score"]))
-
-
-def find_version(client: "MlflowClient", name: str, fingerprint: str) -> str | None:
-    """The version that was registered from the artifact with this fingerprint."""
-    found = client.search_model_versions(f"name = '{name}' and tags.`wordmill.fingerprint` = '{fingerprint}'")
-    return str(found[0].version) if found else None
-
-
-def log_version(client: "MlflowClient", config: Registration, model: PretrainedModel | FinetunedModel, registry: Registry) -> str:
-    """Log the folder as an MLflow model that answers generate requests, and register it; returns the version."""
-    import mlflow
-    import pandas
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-
-    root = Path(__file__).parents[2]
-    signature = ModelSignature(
-        Schema([ColSpec(DataType.string, "prompt")]),
-        Schema([ColSpec(DataType.string, "text")]),
-        ParamSchema(
-            [
-                ParamSpec("temperature", DataType.double, 0.7),
-                ParamSpec("max_tokens", DataType.long, 50),
-                ParamSpec("count", DataType.long, 1),
-                ParamSpec("top_k", DataType.long, 0),
-                ParamSpec("top_p", DataType.double, 1.0),
-                ParamSpec("min_p", DataType.double, 0.0),
-                ParamSpec("repetition_penalty", DataType.double, 1.0),
-                ParamSpec("seed", DataType.long, 1),
-            ]
-        ),
+    patience = Patience(registry.uri, config.wait_seconds, f"register: {config.name}")
+    model = candidate.model
+    entries = patience.ask(lambda: settle_history(client, config.name))
+    version = patience.ask(lambda: find_version(client, config.name, model.fingerprint)) or log_version(
+        client, config.name, model, candidate.memory, registry, lead_back(candidate, registry), patience
     )
-    mlflow.set_tracking_uri(registry.uri)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    prompt = example_prompt(model.path / "model")
-    example = None if prompt is None else pandas.DataFrame({"prompt": [prompt]})
-    with mlflow.start_run(run_id=registry.run):
-        info = mlflow.pyfunc.log_model(
-            name=config.name,
-            python_model=str(root / "tasks" / "inference" / "serving.py"),
-            artifacts={"model": str(model.path / "model")},
-            code_paths=[str(root / "model"), str(root / "tasks")],
-            signature=signature,
-            input_example=example,  # pyright: ignore[reportArgumentType]  (it may be None)
-            pip_requirements=["mlflow", "torch", "tokenizers", "safetensors", "pyarrow"],
+    decision, folder = read_decision(candidate.decision.path), Path(candidate.decision.folder)
+    earlier = decision_on(entries, model.fingerprint)
+    if earlier is None:
+        decision, folder = contend(config, client, patience, decision, folder, version, registry, out, again)
+        tags = decision_tags(decision, folder)
+        patience.ask(lambda: set_tags(client, config.name, version, tags))
+        entries = patience.ask(lambda: settle_history(client, config.name))
+    verdict, why = decision.verdict, decision.why
+    if earlier is not None:
+        verdict, why = earlier.kind, f"decided before, on {earlier.at} as entry {earlier.number}: {described(earlier)}"
+        tags = {"wordmill.verdict": verdict, "wordmill.why": earlier.why}  # whoever decided may have died before it wrote them
+        patience.ask(lambda: set_tags(client, config.name, version, tags))
+    is_champion = champion_after(entries) == version
+    notes = {
+        "name": config.name,
+        "version": version,
+        "uri": f"models:/{config.name}@{CHAMPION}" if is_champion else f"models:/{config.name}/{version}",
+        "promoted": str(is_champion).lower(),
+        "verdict": verdict,
+        "why": why,
+    }
+    (out / "registered.json").write_text(json.dumps(notes, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return StageOutcome(Ledger(rows_out=1), figures={**figures_of(decision), "promoted": float(is_champion)}, notes=notes)
+
+
+def contend(
+    config: Registration,
+    client: "MlflowClient",
+    patience: Patience,
+    decision: Decision,
+    folder: Path,
+    version: str,
+    registry: Registry,
+    out: Path,
+    again: Callable[[Path], Decision],
+) -> tuple[Decision, Path]:
+    """The decision that counts, with the folder that it was published in; it is in the history then, and the alias as it says."""
+    published = out.with_suffix("") if out.suffix == ".partial" else out  # what a stage builds gets its own name when it is whole
+    for number in range(1, MOST_DECISIONS + 1):
+        champion = champion_after(patience.ask(lambda: settle_history(client, config.name)))
+        if decision.rival_version == champion:
+            entry, mark = entry_of(decision, version, who(registry.tags)), uuid.uuid4().hex
+            if patience.ask(lambda: take_over(client, config.name, entry, mark)):  # noqa: B023 - asked before the next round
+                return decision, folder
+            champion = champion_after(patience.ask(lambda: settle_history(client, config.name)))
+        logger.warning(
+            "register: %s: the champion is %s by now, and the decision was made against %s: decided again",
+            config.name,
+            f"version {champion}" if champion else "none",
+            f"version {decision.rival_version}" if decision.rival_version else "none",
         )
-    try:
-        client.create_registered_model(config.name)
-    except mlflow.MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    return str(client.create_model_version(config.name, info.model_uri, registry.run, model_id=info.model_id).version)
+        made = out / f"again-{number}"
+        made.mkdir()
+        decision, folder = again(made), published / made.name
+    raise ConnectionError(
+        f"register: {config.name}: the champion changed {MOST_DECISIONS} times while version {version} was decided on; it is registered "
+        "and not promoted. Fix: run again when that is over"
+    )
 
 
-def version_tags(
-    model: PretrainedModel | FinetunedModel, scores: Scores, report: Report, metric: str, mine: Standing, registry: Registry
-) -> dict[str, str]:
-    """Tags that lead back to the artifacts, the run and the score."""
-    score = {"value": mine.value, "low": mine.low, "high": mine.high, "measured_on": mine.measured_on}
+def entry_of(decision: Decision, version: str, by: str) -> Entry:
+    """The entry of a decision on `version`."""
+    champion = version if decision.verdict == "promoted" else decision.rival_version
+    level, rate = (0.0, 0.0) if decision.budget is None else (decision.budget.level, decision.budget.rate)
+    deciding = next((one for one in decision.comparisons if one.role == "deciding"), None)
+    metric, gain = ("", None) if deciding is None else (deciding.metric, deciding.gain)
+    why = decision.why[:MOST_WORDS]
+    before = decision.rival_version
+    return Entry(0, decision.verdict, now(), by, version, before, champion, why, decision.challenger, level, rate, metric, gain)
+
+
+def lead_back(candidate: Candidate, registry: Registry) -> dict[str, str]:
+    """Tags that lead back to the artifacts and the run."""
+    memory = {} if candidate.memory is None else {"wordmill.memory": candidate.memory.folder}
     return {
-        "wordmill.fingerprint": model.fingerprint,
-        "wordmill.artifact": model.folder,
-        "wordmill.scores": scores.folder,
-        "wordmill.report": report.folder,
-        "wordmill.metric": metric,
-        "wordmill.score": json.dumps(score),
+        "wordmill.fingerprint": candidate.model.fingerprint,
+        "wordmill.artifact": candidate.model.folder,
+        "wordmill.report": candidate.report.folder,
+        **memory,
         **registry.tags,
+    }
+
+
+def decision_tags(decision: Decision, folder: Path) -> dict[str, str]:
+    """Tags that say what was decided, and by what."""
+    return {
+        "wordmill.verdict": decision.verdict,
+        "wordmill.why": decision.why[:MOST_WORDS],
+        "wordmill.decision": decision_tag(decision),
+        "wordmill.decision_artifact": str(folder),
+    }
+
+
+def figures_of(decision: Decision) -> dict[str, float]:
+    """The deciding figure and its gain, where there is one."""
+    return {
+        key: value
+        for one in decision.comparisons
+        if one.role == "deciding"
+        for key, value in ((one.metric, one.challenger), ("gain", one.gain))
     }

@@ -20,7 +20,11 @@ FIX = "what was made is kept. Fix: see that it answers, then run again"
 
 
 class RegistryAway(ConnectionError):
-    """MLflow did not answer for as long as was allowed."""
+    """MLflow at `address` did not answer for as long as was allowed."""
+
+    def __init__(self, told: str, address: str = "") -> None:
+        super().__init__(told)
+        self.address = address
 
 
 @dataclass
@@ -70,7 +74,7 @@ class Patience:
         """Sleep after a failure. RegistryAway, with the words of `fault`, where the time allowed is over."""
         self._deadline = self._deadline or time.monotonic() + self.seconds
         if self.left() <= 0:
-            raise RegistryAway(str(fault)) from fault
+            raise RegistryAway(str(fault), self.address) from fault
         time.sleep(min(seconds, self.left()))
 
 

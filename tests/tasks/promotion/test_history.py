@@ -201,6 +201,7 @@ def test_promoted_version_that_was_deleted_before_its_alias_was_set_leaves_the_c
     assert champion_after(settle_history(client, mill)) == champion(client, mill) == "1"
 
 
+@pytest.mark.filterwarnings("ignore:.*transition_model_version_stage")
 def test_archived_champion_stays_champion(client: MlflowClient, mill: str) -> None:
     take_over(client, mill, FIRST)
     client.transition_model_version_stage(mill, "1", "Archived")

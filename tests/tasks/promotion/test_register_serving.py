@@ -19,9 +19,9 @@ from model.nn.models import LanguageModel, MaskedLanguageModel, Model, MultipleC
 from tasks.artifacts import PretrainedModel
 from tasks.inference.saved_models import example_prompt
 from tasks.promotion.champion import Registry
-from tasks.promotion.register import Registration, log_version
-from tasks.promotion.register_config import RegisterConfig
+from tasks.promotion.versions import log_version
 from tasks.tokenizer.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
+from tasks.tracking.patience import Patience
 
 BERT = ModelConfig("bert", layers=1, width=16, heads=2, context=16)
 LLAMA = ModelConfig(layers=1, width=16, heads=2, context=16)
@@ -62,7 +62,7 @@ def test_registered_model_answers_and_its_example_is_accepted(
     try:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            version = log_version(client, Registration(RegisterConfig(), "mill", "loss"), write(tmp_path / "made", make), registry)
+            version = log_version(client, "mill", write(tmp_path / "made", make), None, registry, {}, Patience(uri, 0, "register"))
         served = mlflow.pyfunc.load_model(f"models:/mill/{version}")
     finally:
         logging.getLogger("mlflow").removeHandler(caplog.handler)
