@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 
-def read_examples(folder: Path, split: Literal["train", "heldout"]) -> LabelledExamples:
+def read_examples(folder: Path, split: Literal["train", "heldout", "replay"]) -> LabelledExamples:
     """One split of an Examples artifact; its columns say which kind it is. UserError where they are of none."""
     path = folder / f"{split}.parquet"
     table = pq.read_table(path)

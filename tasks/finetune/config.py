@@ -11,7 +11,7 @@ from model.config.training_config import MixturePhase, OptimizerConfig, Precisio
 from model.data.mixture import whole_weights
 from tasks.cluster import Workers
 from tasks.finetune.tuned_model import Freeze
-from tasks.settings import Placement, Section
+from tasks.settings import Later, Placement, Section
 
 
 def _one_or_several(value: object) -> object:
@@ -60,7 +60,7 @@ def moved_keys(values: Mapping[object, object]) -> str:
 class FinetuneConfig(Section):
     """One fine-tuning: which examples, and how long and how fast to learn from them."""
 
-    revision: Literal[4] = 4
+    revision: Literal[5] = 5
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Of the fine-tuning and its model, in reports and scores")
     examples: Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)] = Field(
         description="Name of an entry of the recipe's examples; or a list of names: one trunk learns all of them in turns, each "
@@ -72,7 +72,10 @@ class FinetuneConfig(Section):
         "examples, so that all are passed over equally often",
     )
     epochs: float | None = Field(
-        default=None, gt=0, description="Passes over the training examples, of several sets together; give this or steps; 3 when neither"
+        default=None,
+        gt=0,
+        description="Passes over the training examples, of several sets together, replayed ones not counted; give this or steps; 3 when "
+        "neither",
     )
     steps: int | None = Field(default=None, ge=1, description="Optimizer steps")
     optimizer: Annotated[OptimizerConfig, BeforeValidator(fill_optimizer)] = Field(
@@ -82,6 +85,13 @@ class FinetuneConfig(Section):
     )
     batch_rows: int = Field(default=16, ge=1, description="Examples of one optimizer step over all workers")
     micro_rows: int = Field(default=8, ge=1, description="Examples of one forward pass on one worker, at most")
+    replay: Annotated[float, Later()] = Field(
+        default=0.0,
+        ge=0,
+        le=0.9,
+        description="Share of the optimizer steps for what the base learned before: examples that a night replays, and for a model that "
+        "writes the training text in the base's memory; a base without memory has none",
+    )
     freeze: Freeze = Field(
         default=(),
         description="What does not learn: none; trunk (all but the head); all but embeddings; all but top N (layers); or a list "

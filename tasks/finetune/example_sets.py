@@ -1,7 +1,7 @@
 """Example sets as a training takes them: encoded, a part kept for the curve, and whose turn it is at each step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +35,11 @@ class ExampleSet:
     validation: pa.Table
     cut: int  # examples longer than the context
     lost_labels: int  # of words that have no token
+    replayed: Mapping[str, pa.Table] = field(default_factory=dict[str, pa.Table])  # encoded as `learned` is: examples, text
+
+    def rows_with(self, replay: float) -> float:
+        """Rows that a pass over the new ones takes where a share `replay` of all are replayed ones."""
+        return self.learned.num_rows / (1 - replay) if self.replayed else self.learned.num_rows
 
 
 def validation_mask(groups: list[str], seed: int) -> NDArray[np.bool_]:
@@ -61,7 +66,7 @@ def encode_set(
     )
 
 
-def turn_weights(given: Mapping[str, int] | None, examples: Mapping[str, int]) -> dict[str, int]:
+def turn_weights(given: Mapping[str, int] | None, examples: Mapping[str, float]) -> dict[str, int]:
     """Turns of each set, in the order of the sets: those given, else in proportion to the sets' numbers of examples, in thousandths."""
     if given is not None:
         return {name: given[name] for name in examples}

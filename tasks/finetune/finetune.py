@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,14 +24,16 @@ from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.example_sets import ExampleSet, count_turns, encode_set, take_turns, turn_weights
 from tasks.finetune.job import FinetuneJob
 from tasks.finetune.multi_task import save_heads, with_heads
+from tasks.finetune.replay import EXAMPLES, NEW, TEXT, replay_turns, replayed_rows, with_replay
 from tasks.finetune.tuned_model import Base, Origin, choose_what_learns, open_base, save_adapters, save_tuned, with_head
 from tasks.inference.task_file import ModelTask
 from tasks.ledger import Ledger, StageOutcome
+from tasks.memory import memory_of
 from tasks.settings import Json, identity
 from tasks.tokenizer.encoding import add_chat_tokens, load_tokenizer, text_ids, vocabulary_size
 
 if TYPE_CHECKING:
-    from model.data.batches import ExampleBatches
+    from model.data.batches import Batches, ExampleBatches
     from model.nn.models import Model
     from model.training.training import TrainingResult
 
@@ -41,16 +43,16 @@ LEARNS = "learns.txt"  # the table of what learns and what is frozen
 logger = logging.getLogger("wordmill")
 
 
-def training_steps(config: FinetuneConfig, examples: int) -> int:
-    """Optimizer steps; an epoch's last batch is filled up from the next one."""
+def training_steps(config: FinetuneConfig, examples: float) -> int:
+    """Optimizer steps for so many rows; an epoch's last batch is filled up from the next one."""
     if config.steps is not None:
         return config.steps
     epochs = 3.0 if config.epochs is None else config.epochs
-    return max(1, int(np.ceil(epochs * examples / config.batch_rows)))
+    return max(1, int(np.ceil(round(epochs * examples / config.batch_rows, 6))))
 
 
-def training_config(config: FinetuneConfig, learned: int, validation: int) -> TrainingConfig:
-    """The loop's settings for `learned` examples; `validation`: examples to be measured on, of several sets the most."""
+def training_config(config: FinetuneConfig, learned: float, validation: int) -> TrainingConfig:
+    """The loop's settings for `learned` rows; `validation`: examples to be measured on, of several sets the most."""
     return TrainingConfig(
         steps=training_steps(config, learned),
         batch_rows=config.batch_rows,
@@ -79,7 +81,7 @@ def finetune(
     `examples`, in the order of the config: model/ has a head for each (tasks/finetune/multi_task.py), and adapter/ a folder for each.
     """
     fingerprints = tuple(one.fingerprint for one in examples)
-    settings: list[Json] = [identity(config.freeze), identity(config.lora), identity(config.weights)]
+    settings: list[Json] = [identity(config.freeze), identity(config.lora), identity(config.weights), config.replay]
     job = FinetuneJob(
         config,
         base.path / "model",
@@ -122,12 +124,18 @@ def train_finetune(told: dict[str, Json]) -> None:
         name: encode_set(one, tokenizer, model.trunk.config, start, config.seed, f"{place}: examples {name!r}")
         for name, one in examples.items()
     }
+    if config.replay:
+        memory, folders = memory_of(job.base.parent), dict(zip(config.sets, job.examples, strict=True))
+        sets = {
+            name: replace(one, replayed=replayed_rows(folders[name], examples[name], memory, tokenizer, model.trunk.config, special, start))
+            for name, one in sets.items()
+        }
     try:
         trained = _train(model, config, sets, special.pad, out, job.identity)
     except FloatingPointError as error:
         raise UserError(f"{place}: {error}") from error
     if process_rank()[0] == 0:
-        _write_result(trained, sets, added, model, out)
+        _write_result(config, trained, sets, added, model, out)
         tasks = {
             name: ModelTask(config.models[name], one.kind.name, tuple(one.kind.names(one.labels)), fingerprint, one.words)
             for (name, one), fingerprint in zip(examples.items(), job.fingerprints, strict=True)
@@ -163,11 +171,11 @@ def _train(model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet
     from model.distributed.parallel import mean_loss
     from model.training.training import train
 
-    learned = {name: one.learned.num_rows for name, one in sets.items()}
+    learned = {name: one.rows_with(config.replay) for name, one in sets.items()}
     held = {name: one.validation.num_rows for name, one in sets.items()}
     context, weights = model.trunk.config.context, turn_weights(config.weights, learned)
     training = training_config(config, sum(learned.values()), max(held.values()))
-    batches = {name: _batches(one.learned, config, one.targets, context, pad) for name, one in sets.items()}
+    batches = {name: _learned_batches(one, config, context, pad) for name, one in sets.items()}
     judged = {name: _batches(one.validation, config, one.targets, context, pad) for name, one in sets.items() if held[name]}
     turns = count_turns(weights, training.steps, f"finetune {config.name}")
 
@@ -189,13 +197,20 @@ def _train(model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet
     return _Trained(result, turns, losses)
 
 
+def _learned_batches(one: ExampleSet, config: FinetuneConfig, context: int, pad: int) -> "Batches":
+    replayed = {name: _batches(table, config, one.targets, context, pad) for name, table in one.replayed.items()}
+    return with_replay(_batches(one.learned, config, one.targets, context, pad), replayed, config.replay)
+
+
 def _batches(table: pa.Table, config: FinetuneConfig, targets: Targets, context: int, pad: int) -> "ExampleBatches":
     from model.data.batches import ExampleBatches
 
     return ExampleBatches(table, targets, config.batch_rows, config.seed, context, pad)
 
 
-def _write_result(trained: _Trained, sets: Mapping[str, ExampleSet], added: list[str], model: "Model", out: Path) -> None:
+def _write_result(
+    config: FinetuneConfig, trained: _Trained, sets: Mapping[str, ExampleSet], added: list[str], model: "Model", out: Path
+) -> None:
     """What the stage tells: final losses and counts, read back by the process that launched this one."""
     parameters, result = list(model.parameters()), trained.result
     figures = {
@@ -214,8 +229,21 @@ def _write_result(trained: _Trained, sets: Mapping[str, ExampleSet], added: list
     if len(sets) > 1:
         told = [f"{name} {one.learned.num_rows:,} in {trained.turns[name]:,} steps" for name, one in sets.items()]
         notes["examples"] = ", ".join(told)
+    if any(one.replayed for one in sets.values()):
+        figures |= {
+            f"replayed_{part}": sum(one.replayed[part].num_rows for one in sets.values() if part in one.replayed)
+            for part in (EXAMPLES, TEXT)
+        }
+        notes["replay"] = "; ".join(_replay_told(config, name, one, trained.turns[name]) for name, one in sets.items() if one.replayed)
     if lost := sum(one.lost_labels for one in sets.values()):
         notes["labels_lost"] = f"{lost:,} labels are of words that the tokenizer leaves nothing of: nothing was learned from them"
     if added:
         notes["tokens_added"] = ", ".join(added)
     (out / "result.json").write_text(json.dumps({"figures": figures, "notes": notes}) + "\n", encoding="utf-8")
+
+
+def _replay_told(config: FinetuneConfig, name: str, one: ExampleSet, steps: int) -> str:
+    """Of one set: how many of its steps were for which replayed rows."""
+    turns = replay_turns(config.replay, list(one.replayed), steps)
+    parts = [f"{count:,} on {one.replayed[part].num_rows:,} replayed rows of {part}" for part, count in turns.items() if part != NEW]
+    return f"{name}: {turns[NEW]:,} steps on new rows, {', '.join(parts)}"

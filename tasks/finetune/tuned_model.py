@@ -15,7 +15,7 @@ from tasks.examples.kinds.kind import LabelledExamples
 from tasks.examples.pair_rows import surround_sources
 from tasks.inference.folder_settings import answer_ends, read_json, write_generation_settings
 from tasks.inference.folder_writing import write_tokenizer
-from tasks.inference.task_file import ModelTask, write_task
+from tasks.inference.task_file import ModelTask, read_task, write_task
 from tasks.tokenizer.encoding import TextIds, vocabulary_size
 from tasks.tokenizer.told_tokens import copied
 
@@ -55,6 +55,7 @@ class Base:
     trunk: "Trunk | EncoderDecoder"
     model: "Model | None"  # with its head; None where the folder has a trunk alone, or a head of a kind unknown here
     pooler: "Mapping[str, Tensor]"  # BERT's, which its masked model has no use for; empty where there is none
+    task: ModelTask | None = None  # that it was tuned for
 
     @property
     def kind(self) -> str:
@@ -73,7 +74,7 @@ def open_base(folder: Path, tokenizer: "tokenizers.Tokenizer", place: str) -> Ba
         source = None
     try:
         trunk = load_trunk(folder) if source is None else source.trunk
-        base = Base(trunk, source, load_pooler(folder) if trunk.config.family == "bert" else {})
+        base = Base(trunk, source, load_pooler(folder) if trunk.config.family == "bert" else {}, read_task(folder))
     except ValueError as error:
         raise UserError(f"{place}: {error}") from error
     if vocabulary_size(tokenizer) > base.trunk.vocab_size:
@@ -110,7 +111,7 @@ def with_head(base: Base, examples: LabelledExamples, tokens: int, seed: int, pl
 
 
 def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model":
-    """The trunk, and of the head what fits as well, as ModernBERT's dense layer and BERT's pooler; the scores are new."""
+    """The trunk, and of the head what fits as well, as ModernBERT's dense layer and BERT's pooler, and scores of labels known before."""
     from model.nn.models import model_with
 
     config = base.trunk.config
@@ -126,7 +127,25 @@ def _with_new_head(base: Base, examples: LabelledExamples, place: str) -> "Model
         if name.startswith("head.") and not name.startswith("head.score."):
             if name in known and known[name].shape == tensor.shape:
                 tensor.copy_(known[name])
+    _carry_scores(base, model, examples)
     return model
+
+
+def _carry_scores(base: Base, model: "OneHead", examples: LabelledExamples) -> None:
+    """Of a base that was tuned for the same kind: what scores a label that it knows, by name. Other labels begin anew."""
+    from model.nn.models import MultiTask
+
+    if base.model is None or isinstance(base.model, MultiTask) or base.task is None or base.task.kind != examples.kind.name:
+        return
+    if (base.model.spec.kind, base.model.spec.problem) != (model.spec.kind, model.spec.problem):
+        return
+    before = {name: number for number, name in enumerate(base.task.labels or ("",))}  # a choice has one score, which has no name
+    now, known = examples.kind.names(examples.labels) or ("",), base.model.state_dict()
+    for name, tensor in model.state_dict().items():
+        if name.startswith("head.score.") and name in known:
+            for row, label in enumerate(now):
+                if label in before:
+                    tensor[row].copy_(known[name][before[label]])
 
 
 def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, grew: bool, place: str) -> str:
