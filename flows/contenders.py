@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from flows.finetunings import Tuned
 from flows.recipe import FinetuneRecipe, Recipe
-from flows.stages import EVALUATE, GATE, MEMORY, REGISTER, Builder, Handle, Remembering
+from flows.stages import EVALUATE, GATE, MEMORY, REGISTER, Builder, Contending, Handle, Remembering
 from tasks.artifacts import (
     Artifact,
     Examples,
@@ -27,7 +27,7 @@ class Contender:
     """A model, what it is judged by, and what would travel with it."""
 
     label: str  # in labels of stages: base, areas
-    registration: Registration
+    contending: Contending
     model: Handle[PretrainedModel] | Handle[FinetunedModel]
     scores: Handle[Scores]
     memory: Handle[ModelMemory]
@@ -50,7 +50,7 @@ def tuned_contenders(
     return [
         Contender(
             one.label,
-            registration(recipe, one.name, None),
+            contending(recipe, one.name, None),
             one.model,
             run.stage(
                 EVALUATE, recipe.evaluate, one.label, model=one.model, tokenizer=tokenizer, corpus=None, examples=examples[one.examples]
@@ -74,19 +74,19 @@ def base_contender(
     run: Builder, recipe: Recipe, metric: str, base: Handle[PretrainedModel], scores: Handle[Scores], memory: Handle[ModelMemory]
 ) -> Contender:
     """The pretrained model, judged by its `metric` on held-out text."""
-    return Contender("base", registration(recipe, BASE, metric), base, scores, memory, None)
+    return Contender("base", contending(recipe, BASE, metric), base, scores, memory, None)
 
 
-def registration(recipe: Recipe | FinetuneRecipe, model: str, metric: str | None) -> Registration:
+def contending(recipe: Recipe | FinetuneRecipe, model: str, metric: str | None) -> Contending:
     """For which name a model competes, and by which rule."""
-    contest = Contest(recipe.gate, recipe.register_.promote, recipe.names[model], metric)
-    return Registration(contest, recipe.register_.wait_seconds)
+    name, settings = recipe.names[model], recipe.register_
+    return Contending(Contest(recipe.gate, settings.promote, name, metric), Registration(name, settings.wait_seconds))
 
 
 def decide(run: Builder, contenders: Sequence[Contender]) -> list[Handle[GateDecision]]:
     """A decision for each."""
     return [
-        run.stage(GATE, one.registration, one.label, model=one.model, scores=one.scores, memory=one.memory, examples=one.examples)
+        run.stage(GATE, one.contending, one.label, model=one.model, scores=one.scores, memory=one.memory, examples=one.examples)
         for one in contenders
     ]
 
@@ -101,7 +101,7 @@ def register(
     return [
         run.stage(
             REGISTER,
-            one.registration,
+            one.contending,
             one.label,
             model=one.model,
             memory=one.memory,

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 
-from tasks.promotion.gather import ENDS, GatherConfig
-
 from flows.contenders import decide, register, tuned_contenders
 from flows.finetunings import tune
 from flows.recipe import FinetuneRecipe
 from flows.stages import BASE, CHAMPION, EXAMPLES, GATHER, REPORT, Builder, Handle, Outcome
 from tasks.artifacts import Examples, PretrainedModel
 from tasks.finetune.base_model import BaseConfig
+from tasks.promotion.gather import ENDS, GatherConfig
 
 
 def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
@@ -27,17 +26,20 @@ def nightly(run: Builder, recipe: FinetuneRecipe, gathering: Mapping[str, Gather
     Where all of a set's rows were set aside, or it has drifted too far, nothing learns from it.
     """
     assert recipe.champion is not None
+    assert recipe.night is not None
     if not gathering:
         return Outcome((), (), None)
     base = run.stage(CHAMPION, recipe.champion)
     gathered = {name: run.stage(GATHER, config, name, champion=base) for name, config in gathering.items()}
     examples = {name: one for name, one in gathered.items() if ENDS not in one.artifact().notes}
-    return challenge(run, recipe, base, examples) if examples else Outcome((), (), None)
+    return challenge(run, recipe, base, examples, recipe.night.replay) if examples else Outcome((), (), None)
 
 
-def challenge(run: Builder, recipe: FinetuneRecipe, base: Handle[PretrainedModel], examples: Mapping[str, Handle[Examples]]) -> Outcome:
+def challenge(
+    run: Builder, recipe: FinetuneRecipe, base: Handle[PretrainedModel], examples: Mapping[str, Handle[Examples]], replay: float = 0
+) -> Outcome:
     """Fine-tune, score, decide, tell, register; of a fine-tuning whose examples are not all there nothing is made."""
-    taught = [tuning for tuning in recipe.finetune if examples.keys() >= set(tuning.sets)]
+    taught = [tuning.replaying(replay) for tuning in recipe.finetune if examples.keys() >= set(tuning.sets)]
     tuned = tune(run, taught, base, base, examples)
     contenders = tuned_contenders(run, recipe, tuned, base, base, examples, recipe.line)
     scores = tuple(one.scores for one in contenders)

@@ -49,8 +49,9 @@ from tasks.finetune.heads import Head, take_head
 from tasks.ledger import StageOutcome
 from tasks.pretrain.pretrain import Pretraining, pretrain_model, pretraining_digests
 from tasks.promotion.champion import ChampionConfig, Registry, champion_digest, fetch_champion
+from tasks.promotion.gate import Contest
 from tasks.promotion.gather import GatherConfig, gather_examples
-from tasks.promotion.register import Registration, register_model
+from tasks.promotion.register import Candidate, Registration, register_model
 from tasks.promotion.remember import MemoryConfig, remember
 from tasks.report.facts import RunStory
 from tasks.report.page import ReportConfig, write_report
@@ -124,6 +125,14 @@ def challenger_of(given: Given) -> Challenger:
         given.one("memory", ModelMemory),
         given.maybe("examples", Examples),
     )
+
+
+@dataclass(frozen=True)
+class Contending:
+    """What a model competes for, by which rule, and how it is registered."""
+
+    contest: Contest
+    registration: Registration
 
 
 @dataclass(frozen=True)
@@ -244,10 +253,12 @@ MEMORY = Stage[Remembering, ModelMemory](
         config.begins,
     ),
 )
-GATE = Stage[Registration, GateDecision](
+GATE = Stage[Contending, GateDecision](
     "gate",
     GateDecision,
-    lambda config, given, out, tools: decide_on(config.contest, challenger_of(given), out, tools.registry(), config.wait_seconds),
+    lambda config, given, out, tools: decide_on(
+        config.contest, challenger_of(given), out, tools.registry(), config.registration.wait_seconds
+    ),
     lambda config: guard_digests(config.contest),
     registers=True,
 )
@@ -258,18 +269,20 @@ REPORT = Stage[ReportConfig, Report](  # told from the story, which is gathered 
     waits_for=("decisions",),
     despite=("decisions",),
 )
-REGISTER = Stage[Registration, RegisteredModel](
+REGISTER = Stage[Contending, RegisteredModel](
     "register",
     RegisteredModel,
     lambda config, given, out, tools: register_model(
-        config,
-        given.one("model", PretrainedModel, FinetunedModel),
-        given.one("memory", ModelMemory),
-        given.one("decision", GateDecision),
-        given.one("report", Report),
+        config.registration,
+        Candidate(
+            given.one("model", PretrainedModel, FinetunedModel),
+            given.one("memory", ModelMemory),
+            given.one("decision", GateDecision),
+            given.one("report", Report),
+        ),
         out,
-        tools.registry(),
-        lambda folder: decide_again(config.contest, challenger_of(given), folder, tools.registry(), config.wait_seconds),
+        tools.registry,
+        lambda folder: decide_again(config.contest, challenger_of(given), folder, tools.registry(), config.registration.wait_seconds),
     ),
     waits_for=("report",),
     registers=True,

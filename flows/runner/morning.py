@@ -17,7 +17,7 @@ from flows.runner.execution import Execution
 from flows.runner.notify import notify
 from flows.runner.session import RunSummary
 from tasks.artifacts import Artifact, Workspace
-from tasks.promotion.decision import FILE, Decision, read_decision
+from tasks.promotion.decision import FILE, Decision, Verdict, read_decision
 from tasks.promotion.drift import read_drift
 from tasks.promotion.gather import ENDS, WHY
 from tasks.promotion.new_rows import NewRows, NightVerdict, nights_folder, read_nights
@@ -26,6 +26,7 @@ from tasks.report.morning_facts import Night as EarlierNight
 from tasks.report.morning_page import write_morning_page
 
 PAGE = "morning.html"
+DECIDED: tuple[Verdict, ...] = ("promoted", "refused", "cannot tell")
 SHOWN_NIGHTS = 14
 STATES: dict[NightVerdict, State] = {  # of a night that came to an end, as the page calls it
     "promoted": "decided",
@@ -36,7 +37,6 @@ STATES: dict[NightVerdict, State] = {  # of a night that came to an end, as the 
     "drift": "drift",
     "waiting": "waiting",
 }
-LEVELS = {"none": "even", "told": "told", "strong": "told"}
 RANK: tuple[NightVerdict, ...] = ("promoted", "waiting", "cannot tell", "refused", "drift", "nothing to learn from")  # of several models
 
 
@@ -78,7 +78,9 @@ def decisions_of(execution: Execution) -> list[Decision]:
 def night_of(execution: Execution) -> NightEnd:
     """The verdict on the night: of several models the best one."""
     ends = [NightEnd(one.verdict, one.why) for one in decisions_of(execution)]
-    ends += [NightEnd("waiting", "the registry did not answer") for record in execution.records if record.status == "waiting for the registry"]
+    ends += [
+        NightEnd("waiting", "the registry did not answer") for record in execution.records if record.status == "waiting for the registry"
+    ]
     for one in artifacts_of(execution, "gather"):
         if ENDS in one.notes:
             ends.append(NightEnd(verdict_named(one.notes[ENDS]), one.notes[WHY]))
@@ -109,9 +111,7 @@ def leave_morning(
     notify(told.recipe.night.notify, morning)
 
 
-def morning_of(
-    told: Told, news: NewRows, state: State, why: str, execution: Execution | None, summary: RunSummary | None
-) -> Morning:
+def morning_of(told: Told, news: NewRows, state: State, why: str, execution: Execution | None, summary: RunSummary | None) -> Morning:
     """The facts of the page."""
     decisions = [] if execution is None else decisions_of(execution)
     registered = summary.registered[0] if summary is not None and summary.registered else {}
@@ -195,4 +195,7 @@ def page_of(path: Path) -> str:
 def earlier_nights(told: Told) -> tuple[EarlierNight, ...]:
     """The last ones of the recipe."""
     nights = read_nights(told.workspace.root, told.recipe.name)[-SHOWN_NIGHTS:]
-    return tuple(EarlierNight(one.ended, one.verdict if one.verdict in ("promoted", "refused", "cannot tell") else STATES[one.verdict]) for one in nights)
+    return tuple(
+        EarlierNight(one.ended, one.verdict if one.verdict in ("promoted", "refused", "cannot tell") else STATES[one.verdict])
+        for one in nights
+    )

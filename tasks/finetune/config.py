@@ -122,6 +122,10 @@ class FinetuneConfig(Section):
         """Set of examples -> name of the model that has learned it: the fine-tuning's, where it has several sets with the set's."""
         return {name: self.name if len(self.sets) == 1 else f"{self.name}-{name}" for name in self.sets}
 
+    def replaying(self, share: float) -> "FinetuneConfig":
+        """The same with this share of replay; with its own where that is 0."""
+        return self.model_copy(update={"replay": share}) if share else self
+
     @model_validator(mode="after")
     def _check_sets(self) -> "FinetuneConfig":
         twice = next((name for name in self.sets if self.sets.count(name) > 1), None)

@@ -114,6 +114,7 @@ class Decision:
     better: tuple[Pair, ...] = ()  # by the deciding figure, largest gain first
     worse: tuple[Pair, ...] = ()  # largest loss first
     parts: tuple[Part, ...] = ()
+    is_order: bool = False  # the recipe's own word, without a comparison
     earlier: bool = False  # the same model was decided on before, and is not again
 
 

@@ -116,7 +116,8 @@ def _without_comparing(
     """What is settled by the recipe's word, or was decided before."""
     if config.promote != "better":
         verdict = "promoted" if config.promote == "always" else "refused"
-        return _decision(config, model.fingerprint, rival, verdict, f"the recipe says promote: {config.promote}; nothing was compared")
+        why = f"the recipe says promote: {config.promote}; nothing was compared"
+        return replace(_decision(config, model.fingerprint, rival, verdict, why), is_order=True)
     for entry in reversed(entries):
         if entry.fingerprint == model.fingerprint and entry.kind in DECIDED:
             why = f"decided on before, as entry {entry.number} of the history ({entry.at}): {entry.why}"

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from tasks.artifacts import FinetunedModel, GateDecision, ModelMemory, PretrainedModel, Report, Workspace
 from tasks.ledger import Ledger, StageOutcome
 from tasks.promotion.champion import Registry
-from tasks.promotion.decision import Decision, read_decision
+from tasks.promotion.decision import Decision, read_decision, write_decision
 from tasks.promotion.history import Entry, champion_after, decision_on, described, now, settle_history, take_over, who
 from tasks.promotion.versions import decision_tag, find_version, log_version, set_tags
 from tasks.promotion.waiting import Waiting, write_waiting
@@ -96,12 +96,13 @@ def register_now(
         client, config.name, model, candidate.memory, registry, lead_back(candidate, registry), patience
     )
     decision, folder = read_decision(candidate.decision.path), Path(candidate.decision.folder)
-    earlier = decision_on(entries, model.fingerprint)
+    earlier = None if decision.is_order else decision_on(entries, model.fingerprint)
     if earlier is None:
         decision, folder = contend(config, client, patience, decision, folder, version, registry, out, again)
         tags = decision_tags(decision, folder)
         patience.ask(lambda: set_tags(client, config.name, version, tags))
         entries = patience.ask(lambda: settle_history(client, config.name))
+        write_decision(decision, out)
     verdict, why = decision.verdict, decision.why
     if earlier is not None:
         verdict, why = earlier.kind, f"decided before, on {earlier.at} as entry {earlier.number}: {described(earlier)}"
