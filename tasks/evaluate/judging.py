@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EXAMPLE_SCORERS, chosen_tasks, judge_task
 from tasks.evaluate.judged import Judged, Subject, open_subject
@@ -22,10 +24,10 @@ def score_items(model: Path, asked: Asked, out: Path) -> None:
     subject = open_subject(model)
     if asked.examples is not None:
         kind = read_examples(asked.examples, "heldout").kind.name
-        _write([EXAMPLE_SCORERS[kind](config, subject, asked.examples)], out)
+        _write(model, [EXAMPLE_SCORERS[kind](config, subject, asked.examples)], out)
     else:
         assert asked.documents is not None
-        _write(_judge_documents(config, model, subject, asked.documents), out)
+        _write(model, _judge_documents(config, model, subject, asked.documents), out)
 
 
 def score_suite_items(config: EvaluateConfig, model: Path, out: Path) -> None:
@@ -38,7 +40,7 @@ def score_suite_items(config: EvaluateConfig, model: Path, out: Path) -> None:
             f"suite {config.suite}: it measures nothing of a {type(subject.model).__name__} without a corpus or examples. "
             "Fix: set documents to python, or name another suite."
         )
-    _write([judge_task(name, config, subject, objective, None, None) for name in chosen], out)
+    _write(model, [judge_task(name, config, subject, objective, None, None) for name in chosen], out)
 
 
 def _judge_documents(config: EvaluateConfig, model: Path, subject: Subject, documents: Path) -> list[Judged]:
@@ -58,5 +60,13 @@ def _judge_documents(config: EvaluateConfig, model: Path, subject: Subject, docu
     return found
 
 
-def _write(found: list[Judged], out: Path) -> None:
-    write_items([item for one in found for item in one.items], [figures for one in found for figures in one.figures], out)
+def _write(model: Path, found: list[Judged], out: Path) -> None:
+    figures = [one for judged in found for one in judged.figures]
+    for one in figures:
+        wrong = np.flatnonzero(~np.isfinite(one.columns).all(axis=1))
+        if len(wrong):
+            value = one.columns[wrong[0]][~np.isfinite(one.columns[wrong[0]])][0]
+            raise UserError(
+                f"MODEL {model}: its {one.metric} of {one.items[wrong[0]]} is {value}, so its weights are broken. Fix: train it again."
+            )
+    write_items([item for judged in found for item in judged.items], figures, out)

@@ -105,10 +105,10 @@ def plain_value(figures: ItemFigures) -> float:
     """The figure as its definition has it."""
     columns = figures.columns
     if figures.statistic == "pearson":
-        return float(np.corrcoef(columns.T)[0, 1])
+        return float(np.corrcoef(columns[:, 0], columns[:, 1])[0, 1])
     if figures.statistic == "ratio":
         return float(columns[:, 0].sum() / columns[:, 1].sum()) if columns[:, 1].any() else 1.0
-    counts = zip(*(part.sum(axis=0) for part in np.split(columns, 3, axis=1)), strict=True)  # of each class
+    counts = columns.sum(axis=0).reshape(3, -1).T.tolist()  # of each class
     found = [2 * hits / (predicted + actual) for hits, predicted, actual in counts if predicted + actual]
     return sum(found) / len(found)
 
@@ -207,6 +207,15 @@ def test_model_that_cannot_be_asked_says_why(tmp_path: Path) -> None:
     (writer / "tokenizer.json").write_text("{}")
     with pytest.raises(UserError, match="not a tokenizer that this version can read"):
         score_items(writer, Asked("general text", 5, documents=texts), tmp_path)
+    broken = LanguageModel(LLAMA, 400)
+    with torch.no_grad():
+        for weights in broken.parameters():
+            weights.mul_(1e38 if weights.ndim == 1 else 1e3)  # finite, but its logits are not
+    save_folder(tmp_path / "broken", broken, {})
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "broken" / name).write_bytes((classifier / name).read_bytes())
+    with pytest.raises(UserError, match="its bits_per_byte of d0 is (nan|inf), so its weights are broken. Fix: train it again"):
+        score_items(tmp_path / "broken", Asked("general text", 1, documents=documents(tmp_path, 1)), tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         score_items(tmp_path / "gone", Asked("general text", 5, documents=texts), tmp_path)
 
