@@ -98,7 +98,10 @@ def _all_grams(texts: Iterable[str]) -> Iterator[Hashes]:
 
 
 def _share_known(text: str, known: Hashes) -> float:
-    """Of a text's n-grams; 0 for a text that has none."""
+    """Of a text's n-grams, those among `known`, which ascend; 0 for a text that has none."""
     units = split_units(text.encode())
     grams = np.unique(gram_hashes(units, GRAM_CHARACTERS if in_characters(text, units) else GRAM_WORDS))
-    return float(np.isin(grams, known).mean()) if len(grams) else 0.0
+    if not len(grams) or not len(known):
+        return 0.0
+    places = np.minimum(np.searchsorted(known, grams), len(known) - 1)
+    return float((known[places] == grams).mean())

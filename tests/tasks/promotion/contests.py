@@ -34,7 +34,8 @@ class Mind:
 
     right: float = 0.8  # share of labelled examples: the first ones
     bits: float = 2.0  # per byte of text
-    suite: dict[str, float] = field(default_factory=lambda: {"toxicity_loss": 1.0})
+    suite: dict[str, float] = field(default_factory=lambda: {"perplexity": 8.0, "rouge_l": 0.5})
+    other: float | None = None  # the same share, of a task by the name other
     refuses: str = ""  # why it cannot be asked
 
 
@@ -55,7 +56,8 @@ class Room:
         if mind.refuses:
             raise UserError(mind.refuses)
         if asked.examples is not None:
-            write_items(*of_examples(asked.examples, mind, asked.max_items), out)
+            share = mind.other if asked.label == "other" and mind.other is not None else mind.right
+            write_items(*of_examples(asked.examples, replace(mind, right=share), asked.max_items), out)
         elif asked.documents is not None:
             write_items(*of_documents(asked.documents, mind, asked.max_items), out)
         else:

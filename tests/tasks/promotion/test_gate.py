@@ -10,14 +10,11 @@ import pytest
 
 from tasks.contracts import check_table
 from tasks.errors import UserError
-from tasks.inference.task_file import ModelTask
 from tasks.promotion.decision import Decision, read_decision
 from tasks.promotion.gate import Contest, decide, gate
 from tasks.promotion.gate_config import GateConfig
 from tasks.promotion.history import Entry, EntryKind
 from tests.tasks.promotion.contests import LABELS, Mind, Room, Tuned, texts, texts_alone, tuned, write_examples
-
-CHAT = ModelTask("chat", "instruction", ())
 
 
 def entry(kind: EntryKind, fingerprint: str = "", number: int = 1, level: float = 0.005) -> Entry:
@@ -360,7 +357,7 @@ def test_held_out_rows_that_were_learned_do_not_count(tmp_path: Path) -> None:
 
 def test_gate_asks_each_model_each_set_once(tmp_path: Path) -> None:
     contest = tuned(tmp_path, Mind(right=0.9), Mind(right=0.6))
-    contest.held(guards=[{"suite": "bias.yaml", "metric": "toxicity_loss"}, {"suite": "bias.yaml", "metric": "toxicity_loss"}])
+    contest.held(guards=[{"suite": "bias.yaml", "metric": "perplexity"}, {"suite": "bias.yaml", "metric": "perplexity"}])
     assert sorted(contest.room.asked) == [("c0ffee", "bias"), ("champion-3", "bias"), ("champion-3", "tone")]
 
 
