@@ -423,6 +423,33 @@ def forget(document: str | None, reason: str, lists: bool, workspace: str | None
 
 
 @cli.command()
+@click.argument("name")
+@click.option("--rollback", is_flag=True, help="Make the version champion that was it before.")
+@click.option("--set", "version", default=None, metavar="VERSION", help="Make this version champion; needs --why.")
+@click.option("--why", default="", help="Why it is moved, for the history.")
+@WORKSPACE
+@JSON
+def champion(name: str, rollback: bool, version: str | None, why: str, workspace: str | None, as_json: bool) -> None:
+    """Show who was champion of NAME when and why, or move it; a move leaves an entry like any promotion."""
+    from flows.commands import champion as reigns
+    from flows.runner.environment import settle
+    from tasks.artifacts import Workspace
+    from tasks.tracking.address import tracking_address
+
+    reigns.check_asked(rollback, version, why)
+    settle()
+    address = tracking_address(None, Workspace(workspace or "workspace"))
+    if rollback:
+        reign = reigns.roll_back(name, address, why)
+    elif version is not None:
+        reign = reigns.set_champion(name, address, version, why)
+    else:
+        reign = reigns.reign_of(name, address)
+    view = reigns.moved_view if rollback or version is not None else reigns.reign_view
+    click.echo(json.dumps(reigns.reign_json(reign), ensure_ascii=False, indent=1) if as_json else view(reign))
+
+
+@cli.command()
 @WORKSPACE
 @JSON
 def doctor(workspace: str | None, as_json: bool) -> None:
