@@ -2,20 +2,21 @@
 
 from tasks.promotion.decision import Comparison, Decision
 from tasks.report.decision_wording import (
+    TITLES,
     both_texts,
     bound_text,
+    decided_sentence,
     figure_name,
     interval_words,
     one_line,
     passed_text,
     rule_paragraphs,
-    verdict_sentence,
 )
 
 
 def decision_markdown(decision: Decision) -> str:
     """Verdict, rule, figures and conditions."""
-    lines = [f"**{_plain(decision.name)}**: {_plain(verdict_sentence(decision))}", ""]
+    lines = [f"**{TITLES[decision.verdict]}**: {_plain(decided_sentence(decision))}", "", _plain(decision.why), ""]
     lines += [_plain(told) + "\n" for told in rule_paragraphs(decision)]
     rows = decision_rows(decision)
     if rows:

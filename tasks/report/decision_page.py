@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tasks.promotion.decision import Decision
-from tasks.report.decision_wording import TITLES, rule_paragraphs, sentence
+from tasks.report.decision_wording import TITLES, rule_paragraphs, sentence, short_reason
 from tasks.report.markup import policy, style, template
 
 
@@ -12,7 +12,8 @@ def render_decision(decision: Decision) -> str:
     return template("decision.html.jinja").render(
         decision=decision,
         title=TITLES[decision.verdict],
-        why=sentence(decision.why),
+        why=short_reason(decision),
+        whole_why=sentence(decision.why),
         rule=rule_paragraphs(decision),
         second=decision.rival.partition(",")[0] or "rival",
         style=style(),

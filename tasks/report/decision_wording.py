@@ -36,9 +36,10 @@ def sentence(text: str) -> str:
     return told if not told or told[-1] in ".!?…。" else f"{told}."
 
 
-def verdict_sentence(decision: Decision) -> str:
-    """`Not promoted: general text needs 0.081 more bits per byte, 0.05 is allowed.`"""
-    return f"{TITLES[decision.verdict]}: {sentence(decision.why)}"
+def decided_sentence(decision: Decision) -> str:
+    """`wordmill-areas was not promoted: guard general text: bits per byte is worse by 0.0810, more than the 0.05 that is tolerated.`"""
+    told = {"promoted": "was promoted", "refused": "was not promoted", "cannot tell": "was not promoted, for want of evidence"}
+    return f"{decision.name} {told[decision.verdict]}: {short_reason(decision)}"
 
 
 def deciding(decision: Decision) -> Comparison | None:
@@ -135,9 +136,9 @@ def short_reason(decision: Decision) -> str:
     first, broken = deciding(decision), [one for one in guards(decision) if not one.passed]
     if broken and decision.verdict == "refused":
         more = f"; {len(broken) - 1} more" if len(broken) > 1 else ""
-        return sentence(f"guard {figure_name(broken[0])} {broken[0].reason}{more}")
+        return sentence(f"guard {figure_name(broken[0])} is {broken[0].reason}{more}")
     if first is not None and first.reason and not broken and first.passed == (decision.verdict == "promoted"):
-        return sentence(f"{figure_name(first)} {first.reason}")
+        return sentence(f"{figure_name(first)} is {first.reason}")
     return sentence(decision.why)
 
 

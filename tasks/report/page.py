@@ -18,7 +18,7 @@ from tasks.report import charts, wording
 from tasks.report.batches import batch_charts, batches_told
 from tasks.report.charts import Chart
 from tasks.report.curves import learning_curve
-from tasks.report.decision_wording import TITLES, rule_paragraphs
+from tasks.report.decision_wording import TITLES, decided_sentence, rule_paragraphs, short_reason
 from tasks.report.facts import BASELINES, DroppedSample, RunStory, StageStory
 from tasks.report.fit import fit_chart, fit_table, title
 from tasks.report.inspection import HEAT_NATS, drawings
@@ -233,6 +233,11 @@ def chart_data(drawn: Charts) -> str:
     return ("{" + ",".join(parts) + "}").replace("<", "\\u003c")
 
 
+def verdict(story: RunStory) -> str:
+    """The run in one paragraph, what the gate said of its models included."""
+    return " ".join([wording.verdict(story), *map(decided_sentence, story.decisions)])
+
+
 def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
     """The page. Equal configs and stories give equal text."""
     from plotly.offline import get_plotlyjs
@@ -241,7 +246,7 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
     return template("page.html.jinja").render(
         story=story,
         config=config,
-        verdict=wording.verdict(story),
+        verdict=verdict(story),
         tiles=tiles(config, story),
         charts=drawn,
         corpus=wording.corpus_stages(story.stages),
@@ -258,7 +263,7 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
         drawings=drawings(story.insides[: config.insides]),
         limits=HEAT_NATS,
         panels=wording.score_panels(story.scores),
-        decided=[(decision, TITLES[decision.verdict], rule_paragraphs(decision)) for decision in story.decisions],
+        decided=[(decision, TITLES[decision.verdict], short_reason(decision), rule_paragraphs(decision)) for decision in story.decisions],
         baselines=BASELINES,
         links={name: url for name, url in story.links.items() if url.lower().startswith(LINK_SCHEMES)},
         cost=wording.cost_text(story.seconds, config.currency_per_hour, config.currency) if config.currency_per_hour > 0 else "",
@@ -278,4 +283,4 @@ def write_report(config: ReportConfig, story: RunStory, out: Path) -> StageOutco
     path.write_text(render(config, story, drawn), encoding="utf-8", errors="replace", newline="\n")
     write_step_pages(story, out)
     figures = {"page_bytes": float(path.stat().st_size), "charts": float(len(drawn.all()))}
-    return StageOutcome(figures=figures, notes={"verdict": wording.verdict(story)})
+    return StageOutcome(figures=figures, notes={"verdict": verdict(story)})

@@ -5,7 +5,6 @@ from datetime import datetime
 from itertools import groupby
 
 from tasks.examples.deciding import lower_is_better
-from tasks.promotion.decision import Decision
 from tasks.report.facts import BASELINES, MAJORITY, PREVIOUS, UNIGRAM, RunStory, StageStory
 from tasks.scores import ScoreRow
 
@@ -182,7 +181,6 @@ def verdict(story: RunStory) -> str:
         _bits_per_byte(panels),
         _against_majority(panels),
         _against_previous(panels),
-        *(_decided(decision) for decision in story.decisions),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -245,12 +243,6 @@ def _against_previous(panels: list[tuple[ScoreRow, ...]]) -> str:
         return "No score differs from the previous run's by more than its interval."
     shared = f"Of {len(results)} scores that the previous run has too"
     return f"{shared}, {_how_many(better)} better and {_how_many(worse)} worse."
-
-
-def _decided(decision: Decision) -> str:
-    """What the gate said of a model."""
-    told = {"promoted": "was promoted", "refused": "was not promoted", "cannot tell": "was not promoted, for want of evidence"}
-    return f"{decision.name} {told[decision.verdict]}: {' '.join(decision.why.split()).rstrip('.')}."
 
 
 def _how_many(count: int) -> str:

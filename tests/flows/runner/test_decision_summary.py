@@ -27,7 +27,7 @@ def test_rows_are_texts_that_prefect_can_keep() -> None:
 
 def test_markdown_has_verdict_budget_every_comparison_and_every_condition() -> None:
     text = decision_markdown(PROMOTED)
-    assert text.startswith("**wordmill-areas**: Promoted: surely better by more than 0.01")
+    assert text.startswith("**Promoted**: wordmill-areas was promoted: areas: macro f1 is surely better by more than 0.01")
     assert "allowed error 0.0021" in text
     assert text.count("\n| ") == 1 + len(PROMOTED.comparisons)
     assert "- contamination check: ran: 3 of 12,804 documents left out" in text

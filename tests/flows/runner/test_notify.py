@@ -101,7 +101,7 @@ def test_the_receiver_gets_one_line_of_text_and_the_facts(monkeypatch: pytest.Mo
     (body,) = receiver.bodies
     assert receiver.paths == [f"/services/{SECRET}"]
     assert body["text"] == (
-        "wordmill-areas 7: Promoted. areas: macro f1 surely better by more than 0.01: luck alone does as well with a chance of 0.0004, "
+        "wordmill-areas 7: Promoted. areas: macro f1 is surely better by more than 0.01: luck alone does as well with a chance of 0.0004, "
         "0.0021 is allowed. "
         "areas: macro f1 0.612 → 0.648 (+0.036). Rows: 200 new, 3 changed, 1 removed."
     )

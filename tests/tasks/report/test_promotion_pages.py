@@ -11,11 +11,12 @@ from selectolax.lexbor import LexborHTMLParser as HTMLParser
 from tasks.promotion.decision import Decision
 from tasks.report.compare_page import write_compare_page
 from tasks.report.decision_page import write_decision_page
-from tasks.report.decision_wording import TITLES
+from tasks.report.decision_wording import TITLES, short_reason
 from tasks.report.facts import RunStory
 from tasks.report.morning_facts import Morning
 from tasks.report.morning_page import write_morning_page
-from tasks.report.wording import GAP, verdict
+from tasks.report.page import verdict
+from tasks.report.wording import GAP
 from tests.tasks.report.nights import COMPARED, DECIDING, FIRST, FORGOT, MORNING, MORNINGS, PAIRS, PROMOTED, REFUSED, UNCLEAR, WORSE
 from tests.tasks.report.stories import HOSTILE, make_corpus_story, page_of
 
@@ -73,7 +74,8 @@ def test_links_of_a_morning_lead_to_pages_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("decision", [PROMOTED, REFUSED, UNCLEAR, FIRST])
 def test_decision_is_told_in_a_sentence_and_its_rule_in_words(decision: Decision, tmp_path: Path) -> None:
     page = decision_page(decision, tmp_path)
-    assert said(page, ".verdict") == f"{TITLES[decision.verdict]} {decision.why}."
+    assert said(page, ".verdict") == f"{TITLES[decision.verdict]} {short_reason(decision)}"
+    assert said(page, "header .meta + .verdict + .meta") == f"{decision.why}."
     rule = said(page, ".prose")
     assert f"The challenger is compared with {decision.rival}." in rule
     assert "better by more than 0.010, sure at 99.79 % (paired bootstrap, 10,000 draws of 412 documents)" in rule
@@ -147,13 +149,14 @@ def test_decision_that_stands_from_before_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ("promoted", ["Promoted", "areas: macro f1 surely better by more than 0.01", "200 new, 3 changed, 1 removed",
+        ("promoted", ["Promoted", "areas: macro f1 is surely better by more than 0.01", "200 new, 3 changed, 1 removed",
                       "12: 7 evaluation item, 3 label missing, 2 for 2 other reasons", "171 learned, 60 replayed, 20 held out",
                       "lengths 0.310 (limit 0.250)", "2 of 2 hold; 1 not measured; 3 conditions met", "6 min 41 s, 0.13 EUR",
                       "areas: macro f1 0.612 → 0.648", "gain +0.036 (+0.012 to +0.060)", "got better", "culture → economy", "got worse"]),
-        ("refused", ["Not promoted", "guard general text: bits per byte worse by 0.3190, more than the 0.05 that is tolerated.",
+        ("refused", ["Not promoted", "guard general text: bits per byte is worse by 0.3190, more than the 0.05 that is tolerated.",
                      "general text: bits per byte −0.319, allowed at least −0.050"]),
-        ("cannot tell", ["Cannot tell", "areas: macro f1 12 items, expected 30."]),
+        ("cannot tell", ["Cannot tell", "areas: macro f1 is better by more than 0.01, but not surely"]),
+        ("too few", ["Cannot tell", "areas has 12 items to judge on, the gate needs 30 (gate.min_items)."]),
         ("nothing new", ["Nothing new", "no row that a night has not used.", "new none", "set aside none", "3.4 s"]),
         ("all rows refused", ["All rows refused", "200: 150 label missing, 50 evaluation item"]),
         ("drift", ["Stopped by drift", "lengths 0.310 (limit 0.250); stopped the night", "191 wait"]),
@@ -164,7 +167,8 @@ def test_decision_that_stands_from_before_says_so(tmp_path: Path) -> None:
 def test_first_screen_says_what_became_of_the_night(state: str, words: list[str], tmp_path: Path) -> None:
     header = said(morning_page(MORNINGS[state], tmp_path), "header")
     assert [word for word in words if word not in header] == []
-    assert ("got better" in header) == (MORNINGS[state].decision is not None)
+    decision = MORNINGS[state].decision
+    assert ("got better" in header) == (decision is not None and decision.better != ())
 
 
 def test_long_reason_is_whole_below_the_first_screen(tmp_path: Path) -> None:
@@ -229,8 +233,17 @@ def test_report_of_a_run_tells_what_the_gate_said(tmp_path: Path) -> None:
     page = HTMLParser(page_of(story, tmp_path / "with").read_text())
     assert [node.attributes["href"] for node in page.css("nav a")].count("#promotion") == 1
     section = said(page, "section[aria-labelledby=promotion]")
-    assert f"wordmill-areas Promoted {PROMOTED.why}" in section
+    assert f"wordmill-areas Promoted {short_reason(PROMOTED)}" in section
     assert "general text: bits per byte 2.42 2.10 −0.319" in section
-    assert f"wordmill-areas was promoted: {PROMOTED.why}." in verdict(story)
-    assert f"wordmill was not promoted: {REFUSED.why}." in verdict(story)
+    assert f"wordmill-areas was promoted: {short_reason(PROMOTED)}" in verdict(story)
+    assert f"wordmill was not promoted: {short_reason(REFUSED)}" in verdict(story)
     assert "promotion" not in page_of(make_corpus_story(), tmp_path / "without").read_text().partition("<body")[2].partition("<script")[0]
+
+
+def test_verdict_names_what_it_hangs_on(tmp_path: Path) -> None:
+    """A refusal by a guard does not begin with how much better the deciding figure is."""
+    assert short_reason(REFUSED) == ("guard general text: bits per byte is worse by 0.3190, more than the 0.05 that is tolerated.")
+    two = replace(REFUSED, comparisons=(*REFUSED.comparisons, FORGOT))
+    assert short_reason(two).endswith("tolerated; 1 more.")
+    by_hand = replace(PROMOTED, verdict="refused", why="the champion moved meanwhile")
+    assert short_reason(by_hand) == "the champion moved meanwhile."
