@@ -37,12 +37,12 @@ def run_table(summary: Mapping[str, object]) -> str:
     scores: list[Mapping[str, object]] = summary["scores"]  # type: ignore[assignment]
     lines = [rendered(table), *([score_table(scores)] if scores else []), ""]
     lines.append(f"{ran} ran, {len(stages) - ran} cached, {duration(float(str(summary['seconds'])))}")
-    lines.append(f"report: {summary['report']}")
+    lines += [f"report: {summary['report']}"] if summary["report"] else []
     registered: list[Mapping[str, str]] = summary["registered"]  # type: ignore[assignment]
     for number, model in enumerate(registered):
-        verdict = "champion" if model["promoted"] == "true" else "not promoted"
+        verdict = "champion" if model["promoted"] == "true" else model["verdict"]
         lines.append(f"{'model:' if number == 0 else '':<7} {model['uri']} ({verdict}: {model['why']})")
-    lines.append(f"MLflow: {summary['tracking']}")
+    lines += [f"MLflow: {summary['tracking']}"] if summary["tracking"] else []
     notes: list[str] = summary["notes"]  # type: ignore[assignment]
     lines += [f"note:   {note}" for note in notes]
     return "\n".join(lines)

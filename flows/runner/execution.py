@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, NoReturn, cast
 
-from prefect import Task
+from prefect import Task, allow_failure
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.client.schemas.objects import State
@@ -107,7 +107,7 @@ class Execution:
         nodes = [node for value in inputs.values() for node in _nodes(value)]
         record = Record(stage.name, subject, tuple(node.record.label for node in nodes))
         self.records.append(record)
-        futures = {name: _futures(value) for name, value in inputs.items()}
+        futures = {name: _despite(_futures(value)) if name in stage.despite else _futures(value) for name, value in inputs.items()}
         task = Task(
             fn=self._maker(stage, config, record),
             name=stage.name,
@@ -270,6 +270,11 @@ def await_end(future: PrefectFuture[Artifact]) -> None:
     while not ended.wait(SLICE_SECONDS):
         continue
     future.wait()
+
+
+def _despite(value: "PrefectFuture[Artifact] | tuple[PrefectFuture[Artifact], ...] | None") -> object:
+    """What Prefect waits for, and goes on from should it have failed."""
+    return tuple(allow_failure(one) for one in value) if isinstance(value, tuple) else allow_failure(value)
 
 
 def check_unchanged(stage: Stage[Config, AnyArtifact], config: Config, found: Identity, workspace: Workspace) -> None:

@@ -25,6 +25,7 @@ from tasks.evaluate.samples import read_samples
 from tasks.lineage.step_trace import step_documents
 from tasks.pretrain.audit import Audit, read_audit
 from tasks.pretrain.spikes import Spike, find_spikes
+from tasks.promotion.decision import read_decision
 from tasks.report.facts import PREVIOUS, DroppedSample, InsideStory, ModelStory, RunStory, Sample, SpikeStory, StageStory
 from tasks.scores import OWN, ScoreRow
 from tasks.settings import identity
@@ -54,6 +55,7 @@ def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str
         curves={r.label: curve for r in done if (curve := tuple(read_curve(path_of(r))))},
         spikes=tuple(spike for record in done if record.stage == "pretrain" for spike in spikes(execution.workspace, record)),
         scores=score_rows(execution, recipe),
+        decisions=tuple(read_decision(path_of(record)) for record in done if record.stage == "gate"),
         samples=tuple(sample for record in done if record.stage == "evaluate" for sample in samples(record)),
         insides=tuple(one for record in done if record.stage == "evaluate" for one in insides(record)),
         dropped=tuple(sample for record in done for sample in dropped_samples(execution.workspace, record)),

@@ -40,9 +40,16 @@ METRICS_SECONDS = 5.0
 
 
 def run_dag(
-    flow_name: str, recipe: AnyRecipe, dag: Callable[[Execution], Outcome], story: Callable[[Execution, float], RunStory]
+    flow_name: str,
+    recipe: AnyRecipe,
+    dag: Callable[[Execution], Outcome],
+    story: Callable[[Execution, float], RunStory],
+    close: "Callable[[Execution, RunSummary], None] | None" = None,
 ) -> "RunSummary":
-    """Run `dag` in the recipe's workspace, with figures to MLflow and artifacts to Prefect; returns what became of it."""
+    """Run `dag` in the recipe's workspace, with figures to MLflow and artifacts to Prefect; returns what became of it.
+
+    `close` is called when all is done, while what it has to tell can still go to MLflow.
+    """
     started, clock = datetime.now(UTC), time.monotonic()
     workspace = Workspace(recipe.workspace).open()
     uri = tracking_address(recipe.tracking.uri, workspace)
@@ -76,8 +83,11 @@ def run_dag(
         with sampled(journal):
             outcome = dag(execution)
             execution.finish()
+        summary = close_run(execution, outcome, recipe, uri, time.monotonic() - clock)
+        if close is not None:
+            close(execution, summary)
         status = "FINISHED"
-        return close_run(execution, outcome, recipe, uri, time.monotonic() - clock)
+        return summary
     except BaseException as error:
         status = "FAILED" if isinstance(error, Exception) else "KILLED"  # Ctrl-C, or Prefect's TerminationSignal
         if status == "KILLED":
@@ -106,7 +116,7 @@ class RunSummary:
     """What `wordmill run` prints; docs/architecture.md describes the JSON form."""
 
     stages: tuple[Record, ...]
-    report: Path
+    report: Path | None  # None where there was nothing to tell
     model: str
     registered: tuple[Mapping[str, str], ...]
     scores: tuple[ScoreRow, ...]
@@ -131,7 +141,7 @@ class RunSummary:
         ]
         return {
             "stages": stages,
-            "report": str(self.report),
+            "report": "" if self.report is None else str(self.report),
             "model": self.model,
             "registered": [dict(entry) for entry in self.registered],
             "scores": [row.to_json() for row in self.scores],
@@ -144,24 +154,25 @@ class RunSummary:
 def close_run(execution: Execution, outcome: Outcome, recipe: AnyRecipe, uri: str, seconds: float) -> RunSummary:
     """Scores and report to MLflow and Prefect, and the record of this run for the next one's comparison."""
     scores = execution.scores()
-    report = outcome.report.artifact().path / "report.html"
+    report = None if outcome.report is None else outcome.report.artifact().path / "report.html"
     registered = tuple(dict(handle.artifact().notes) for handle in outcome.registered)
     journal = execution.journal
     journal.metrics(journal.run, {f"{row.subject}.{row.metric}": row.value for row in scores if row.model == OWN})
-    journal.artifact(journal.run, report)
-    for page in sorted((report.parent / "steps").glob("*.html")):
-        journal.artifact(journal.run, page, "steps")
-    keep_scores(scores, execution.workspace, recipe.name)
+    if report is not None:
+        journal.artifact(journal.run, report)
+        for page in sorted((report.parent / "steps").glob("*.html")):
+            journal.artifact(journal.run, page, "steps")
+        create_link_artifact(link=report.as_uri(), link_text="report", key="report", description=f"Report of {recipe.name}")
+        keep_scores(scores, execution.workspace, recipe.name)
     found = [record.artifact.notes for record in execution.records if record.artifact is not None]
     notes = tuple(told[DEFAULT_RULES] for told in found if DEFAULT_RULES in told)
     for note in notes:
         logger.warning("%s", note)
-    create_link_artifact(link=report.as_uri(), link_text="report", key="report", description=f"Report of {recipe.name}")
     create_markdown_artifact(key="summary", markdown=summary_markdown(execution.records, report, scores, notes))
     return RunSummary(tuple(execution.records), report, registered[0]["uri"] if registered else "", registered, scores, uri, seconds, notes)
 
 
-def summary_markdown(records: list[Record], report: Path, scores: tuple[ScoreRow, ...], notes: tuple[str, ...] = ()) -> str:
+def summary_markdown(records: list[Record], report: Path | None, scores: tuple[ScoreRow, ...], notes: tuple[str, ...] = ()) -> str:
     """Stages and scores as one page for the Prefect UI."""
     lines = ["| stage | status | time | rows in | rows out | dropped |", "|---|---|---:|---:|---:|---|"]
     for record in records:
@@ -176,7 +187,7 @@ def summary_markdown(records: list[Record], report: Path, scores: tuple[ScoreRow
         f"| {row.model} | {row.task} | {row.metric} | {row.value:.4f} | {row.ci_low:.4f} to {row.ci_high:.4f} | {row.n:,} |"
         for row in scores
     ]
-    return "\n".join([*lines, "", *(f"Note: {note}" for note in notes), f"Report: `{report}`"])
+    return "\n".join([*lines, "", *(f"Note: {note}" for note in notes), *([] if report is None else [f"Report: `{report}`"])])
 
 
 def run_tags(flow_name: str) -> dict[str, str]:
