@@ -64,7 +64,7 @@ evaluate:
   sample_tokens: 8
   prompts: ["The "]
   resamples: 100
-register: {name: tiny}
+register: {name: tiny, promote: always}
 heldout: {share: 0.3}
 """
 
