@@ -1,7 +1,7 @@
 """Held-out text in new rows: exact copies, long shared runs, and near copies of short texts of what models are judged on.
 
-Exact: equal but for case and white space. Runs: n-grams of 13 words or 24 Chinese characters, as in decontamination
-(tasks/kernels/overlap.py). Near: Jaccard similarity of the sets of four characters in a row, letters and digits alone (Broder, "On the
+Exact: equal in letters and digits, whatever their case and width. Runs: n-grams of 13 words or 24 Chinese characters, as in decontamination
+(tasks/kernels/overlap.py). Near: Jaccard similarity of the sets of four characters in a row, of Chinese and the like two (Broder, "On the
 resemblance and containment of documents", 1997), for a text may be too short for a run, or differ in the middle of each.
 What stands in many of the judged texts, such as the fixed words of a prompt, is no evidence, and left out of both.
 """
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 NGRAM_WORDS, NGRAM_CHARACTERS = 13, 24
 MOST_SHARED = 0.3  # of the n-grams of a row, or of a judged text
-MOST_SIMILAR = 0.8
-SHINGLE = 4  # characters
-LEAST_SHINGLES = 16  # of a text, for similarity to mean something
+MOST_SIMILAR = 0.75  # a word in twelve, or a character in fifteen, is another
+SHINGLE, SHINGLE_HAN = 4, 2  # characters
+LEAST_SHINGLES, LEAST_HAN = 16, 10  # of a text, for similarity to mean something
 COMMON, COMMON_SHARE = 5, 0.05  # judged texts, and share of them, from which on what they have in common is no evidence
 SHOWN_CHARACTERS = 1_000
 
@@ -63,20 +63,24 @@ def find_held_out(rows: Sequence[str], judged: Mapping[str, str]) -> dict[int, M
 
 
 def _copies(rows: Sequence[str], judged: Mapping[str, str]) -> dict[int, Match]:
-    names = dict(zip(_keys(list(judged.values())), judged, strict=True))
+    names = {_plain(text): name for name, text in judged.items()}
+    found = {number: names[plain] for number, row in enumerate(rows) if (plain := _plain(row)) in names}
     return {
-        number: Match(names[key], "held_out_text", judged[names[key]][:SHOWN_CHARACTERS], max(1, len(judged[names[key]].split())), 1.0, 1.0)
-        for number, key in enumerate(_keys(rows))
-        if key in names
+        number: Match(name, "held_out_text", judged[name][:SHOWN_CHARACTERS], _words(judged[name]), 1.0, 1.0)
+        for number, name in found.items()
     }
 
 
-def _keys(texts: Sequence[str]) -> list[tuple[int, int]]:
-    """128 bits over each text, case and white space apart."""
-    from tasks.kernels.shingles import sign
+def _plain(text: str) -> str:
+    """Its letters and digits, in one case and width, words apart; of a text without any the text."""
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", text).casefold()).strip() or text.strip()
 
-    keys = sign(*text_buffers(pa.array(texts, pa.large_string())), n=1, slots=0, seed=0).keys
-    return [(int(first), int(second)) for first, second in keys.tolist()]
+
+def _words(text: str) -> int:
+    """Words, or characters of Chinese and the like."""
+    from tasks.kernels.shingles import split_units
+
+    return max(1, len(split_units(text.encode()).hashes))
 
 
 def _shared_runs(rows: Sequence[str], judged: Mapping[str, str]) -> dict[int, Match]:
@@ -123,7 +127,7 @@ def _alike(rows: Sequence[str], judged: Mapping[str, str]) -> dict[int, Match]:
     for number, row in enumerate(rows):
         own = _shingles(row)
         own = own[~np.isin(own, common, assume_unique=True)]
-        if len(own) < LEAST_SHINGLES or not len(grams):
+        if len(own) < (LEAST_HAN if _is_han(row) else LEAST_SHINGLES) or not len(grams):
             continue
         low, high = np.searchsorted(grams, own, side="left"), np.searchsorted(grams, own, side="right")
         within = np.arange((high - low).sum()) - np.repeat(np.cumsum(high - low) - (high - low), high - low)
@@ -132,16 +136,24 @@ def _alike(rows: Sequence[str], judged: Mapping[str, str]) -> dict[int, Match]:
         best = int(np.argmax(similarity))
         if similarity[best] >= MOST_SIMILAR:
             shown, share = judged[names[best]], float(similarity[best])
-            found[number] = Match(names[best], "near_held_out", shown[:SHOWN_CHARACTERS], max(1, len(shown.split())), share, share)
+            found[number] = Match(names[best], "near_held_out", shown[:SHOWN_CHARACTERS], _words(shown), share, share)
     return found
 
 
 def _shingles(text: str) -> Hashes:
-    """The distinct runs of SHINGLE characters, ascending."""
-    plain = re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
-    codes = code_points(plain).astype(np.uint64)
-    count = max(0, len(codes) - SHINGLE + 1)
+    """The distinct runs of characters, ascending."""
+    codes = code_points(_plain(text)).astype(np.uint64)
+    size = SHINGLE_HAN if _is_han(text) else SHINGLE
+    count = max(0, len(codes) - size + 1)
     packed = np.zeros(count, np.uint64)
-    for place in range(SHINGLE):  # 16 bits each: what differs in a rare character's upper bits alone is taken for the same
+    for place in range(size):  # 16 bits each: what differs in a rare character's upper bits alone is taken for the same
         packed = (packed << np.uint64(16)) | (codes[place : place + count] & np.uint64(0xFFFF))
     return np.unique(packed)
+
+
+def _is_han(text: str) -> bool:
+    """Whether its words are single characters."""
+    from tasks.kernels.overlap import in_characters
+    from tasks.kernels.shingles import split_units
+
+    return in_characters(text, split_units(text.encode()))

@@ -21,23 +21,25 @@ def reasons(*rows: str, judged: str = HELD) -> dict[int, str]:
     return {number: match.reason for number, match in find_held_out(rows, {**OTHERS, "held": judged}).items()}
 
 
-@pytest.mark.parametrize("row", [HELD, HELD.upper(), f"  {HELD.replace(' ', chr(10))} "])
-def test_a_copy_in_another_case_or_spacing_is_held_out_text(row: str) -> None:
+@pytest.mark.parametrize("row", [HELD, HELD.upper(), f"  {HELD.replace(' ', chr(10))} ", HELD.replace(" ", ", "), f"“{HELD}”!"])
+def test_a_copy_in_another_case_spacing_or_punctuation_is_held_out_text(row: str) -> None:
     (match,) = find_held_out([row], {**OTHERS, "held": HELD}).values()
     assert (match.item, match.reason) == ("held", "held_out_text")
 
 
 def test_a_short_text_is_found_by_its_copy_alone() -> None:
-    assert reasons("see room 1", "see room 2", judged="See room 1") == {0: "held_out_text"}
+    assert reasons("see room 1", "see room 2", judged="See room 1.") == {0: "held_out_text"}
+    assert reasons("🙂", "🙁", judged="🙂") == {0: "held_out_text"}
 
 
-def test_a_changed_word_punctuation_or_ending_is_a_near_copy() -> None:
-    changed = [HELD.replace("morning", "evening"), HELD.replace(" ", ", "), f"{HELD} Really."]
-    assert reasons(*changed) == dict.fromkeys(range(3), "near_held_out")
+def test_a_changed_word_or_ending_is_a_near_copy() -> None:
+    assert reasons(HELD.replace("morning", "evening"), f"{HELD} Really.") == dict.fromkeys(range(2), "near_held_out")
 
 
 def test_a_changed_character_of_chinese_is_a_near_copy() -> None:
     held = "今天下午三点钟委员会将在市政厅讨论新桥的建设方案并且公布结果请大家准时参加"
+    short = "如果这个赛季勇士再夺冠是不是对联盟发展不利"
+    assert reasons(short.replace("再", "再次"), judged=short) == {0: "near_held_out"}
     assert reasons(held.replace("三", "四"), "明天上午我们去公园散步看花喝茶聊天下棋打牌唱歌跳舞画画写字", judged=held) == {
         0: "near_held_out"
     }
