@@ -57,10 +57,8 @@ def roll_back(name: str, address: str, why: str) -> Reign:
     reign = reign_of(name, address)
     earlier = next((entry.champion for entry in reversed(reign.entries) if entry.champion not in ("", reign.champion)), None)
     if earlier is None:
-        held = f"version {reign.champion} was its champion" if reign.champion else "it never had one"
-        raise UserError(
-            f"champion {name}: there is no champion before: {held} from the first. Fix: --set VERSION makes another one champion."
-        )
+        held = f"version {reign.champion} was it from the first" if reign.champion else "it never had one"
+        raise UserError(f"champion {name}: there is no champion before: {held}. Fix: --set VERSION makes another one champion.")
     return _move(reign, earlier, "rolled back", why or "asked for by hand")
 
 
@@ -78,7 +76,8 @@ def _move(reign: Reign, version: str, kind: Literal["set", "rolled back"], why: 
     entry = Entry(0, kind, now(), who({}), version, reign.champion, version, why.strip(), fingerprint)
     if not patience.ask(lambda: take_over(client, reign.name, entry)):
         raise UserError(
-            f"champion {reign.name}: another moved it at the same moment. Nothing was moved here. Fix: look again, wordmill champion {reign.name}"
+            f"champion {reign.name}: another moved it at the same moment, and nothing was moved here. "
+            f"Fix: look again, wordmill champion {reign.name}"
         )
     return reign_of(reign.name, reign.address)
 
@@ -95,10 +94,8 @@ def _fingerprint(client: "MlflowClient", reign: Reign, version: str) -> str:
             raise
     there = client.search_model_versions(f"name = '{reign.name}'", MOST_NAMED, ["version_number DESC"])
     was = " any more" if any(entry.version == version for entry in reign.entries) else ""
-    raise UserError(
-        f"champion {reign.name}: there is no version {version}{was} at {reign.address}, but {', '.join(str(one.version) for one in there)}. "
-        "Fix: --set one of these."
-    )
+    known = ", ".join(str(one.version) for one in there)
+    raise UserError(f"champion {reign.name}: there is no version {version}{was} at {reign.address}, but {known}. Fix: --set one of these.")
 
 
 def _client(name: str, address: str) -> "tuple[MlflowClient, Patience]":
@@ -142,4 +139,5 @@ def _held(reign: Reign) -> str:
     if not reign.champion:
         return f"{reign.name}: no champion"
     since = next(entry for entry in reversed(reign.entries) if entry.champion == reign.champion and entry.before != reign.champion)
-    return f"{reign.name}: version {reign.champion} is the champion since {since.at[:19].replace('T', ' ')} UTC (models:/{reign.name}@champion)"
+    when = since.at[:19].replace("T", " ")
+    return f"{reign.name}: version {reign.champion} is the champion since {when} UTC (models:/{reign.name}@champion)"
