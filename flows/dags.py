@@ -9,8 +9,8 @@ from flows.finetune import finetune, nightly
 from flows.pretrain import pretrain
 from flows.recipe import AnyRecipe, CorpusRecipe, FinetuneRecipe, Recipe
 from flows.recipe_file import RecipeText, checked, read_recipe
-from flows.runner.night import would_gather
 from flows.stages import Builder, Outcome
+from flows.tonight import would_gather
 from tasks.errors import UserError
 
 AnyKind = TypeVar("AnyKind", Recipe, CorpusRecipe, FinetuneRecipe)

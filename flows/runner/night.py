@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -14,10 +13,10 @@ from flows.runner.execution import Execution
 from flows.runner.morning import Told, leave_morning, night_of
 from flows.runner.session import RunSummary, run_dag
 from flows.stages import Outcome
+from flows.tonight import used_sets, what_to_gather
 from tasks.artifacts import Workspace
-from tasks.examples.kinds.table import AnyExamples
-from tasks.promotion.gather import GatherConfig, gathering
-from tasks.promotion.new_rows import NewRows, SetNews, close_night, look_for_new, write_chosen
+from tasks.promotion.gather import GatherConfig
+from tasks.promotion.new_rows import NewRows, close_night, look_for_new, write_chosen
 from tasks.report.facts import RunStory
 
 logger = logging.getLogger("wordmill")
@@ -56,29 +55,6 @@ def learn(told: Told, news: NewRows, dag: NightDag, story: Callable[[Execution, 
         leave_morning(told, news, night.state, night.why, execution, summary)
 
     return run_dag("finetune", told.recipe, lambda execution: dag(execution, chosen), story, close)
-
-
-def used_sets(recipe: FinetuneRecipe) -> list[AnyExamples]:
-    """The sets of examples that a fine-tuning learns from."""
-    used = {name for tuning in recipe.finetune for name in tuning.sets}
-    return [entry for entry in recipe.examples if entry.name in used]
-
-
-def what_to_gather(recipe: FinetuneRecipe, news: NewRows, list_of: Callable[[SetNews], Path]) -> dict[str, GatherConfig]:
-    """By name, what each set of examples is gathered from, the ids being in the file `list_of`; a set without new rows is left out."""
-    assert recipe.night is not None
-    night = recipe.night
-    return {
-        entry.name: gathering(entry, found, list_of(found), night.replay, night.drift)
-        for entry in used_sets(recipe)
-        if (found := news.sets[entry.name]).ids
-    }
-
-
-def would_gather(recipe: FinetuneRecipe) -> dict[str, GatherConfig]:
-    """What a night would take now, for a plan: nothing is written."""
-    news = look_for_new(Workspace(recipe.workspace).root, recipe.name, used_sets(recipe))
-    return what_to_gather(recipe, news, lambda found: Path(found.digest)) if news.has_news else {}
 
 
 @contextmanager
