@@ -47,7 +47,7 @@ def is_whole(artifact: Artifact) -> Condition:
     if manifest is None:
         return Condition(name, False, f"{artifact.folder} has no manifest.json")
     wrong = fault(artifact.path, manifest, thorough=True)
-    return Condition(name, wrong is None, wrong or f"{len(manifest.files):,} files are as they were written")
+    return Condition(name, wrong is None, wrong or f"all files are as they were written: {len(manifest.files):,}")
 
 
 def round_trip(certify: Certify, folder: Path) -> Condition:

@@ -229,7 +229,7 @@ def _against_baseline(challenger: Challenger, metric: str, task: str | None) -> 
     mine, sheet = _own(challenger, metric, task), challenger.scores
     baselines = [one for one in sheet.figures if one.model != OWN and (one.task, one.metric) == (mine.task, metric)]
     if not baselines:
-        return f"there is no champion, and no baseline has a {metric} to beat"
+        return f"there is no champion, and no baseline's {metric} to beat"
     best = (min if lower_is_better(metric) else max)(baselines, key=value_of)
     label = challenger.learned or "held-out text"
     return Match(label, sheet.asked(mine), mine, best), [], f"baseline: {best.model}"

@@ -143,7 +143,7 @@ def test_first_of_its_name_without_a_baseline_cannot_tell(tmp_path: Path) -> Non
     path = contest.scores.path / "figures.parquet"
     table = pq.read_table(path)
     pq.write_table(table.filter([name == "model" for name in table["model"].to_pylist()]), path)
-    assert (contest.held().verdict, contest.held().why) == ("cannot tell", "there is no champion, and no baseline has a accuracy to beat")
+    assert (contest.held().verdict, contest.held().why) == ("cannot tell", "there is no champion, and no baseline's accuracy to beat")
 
 
 def test_figure_that_the_suite_did_not_measure_is_the_users_to_mend(tmp_path: Path) -> None:
