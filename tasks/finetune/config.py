@@ -90,7 +90,8 @@ class FinetuneConfig(Section):
         ge=0,
         le=0.9,
         description="Share of the optimizer steps for what the base learned before: examples that a night replays, and for a model that "
-        "writes the training text in the base's memory; a base without memory has none",
+        "writes the training text in the base's memory. Less where there is little to replay: no row of it is seen more often than a new "
+        "one; none where the base has no memory",
     )
     freeze: Freeze = Field(
         default=(),

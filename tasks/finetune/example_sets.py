@@ -1,7 +1,7 @@
 """Example sets as a training takes them: encoded, a part kept for the curve, and whose turn it is at each step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from model.data.mixture import Mixture
 from tasks.errors import UserError
 from tasks.examples.kinds.kind import LabelledExamples
 from tasks.examples.rows import encode_examples
+from tasks.finetune.replay import replay_ratios
 from tasks.sampling import hash_keys
 
 if TYPE_CHECKING:
@@ -36,10 +37,17 @@ class ExampleSet:
     cut: int  # examples longer than the context
     lost_labels: int  # of words that have no token
     replayed: Mapping[str, pa.Table] = field(default_factory=dict[str, pa.Table])  # encoded as `learned` is: examples, text
+    ratios: Mapping[str, float] = field(default_factory=dict[str, float])  # replayed rows of each part for one new row
 
-    def rows_with(self, replay: float) -> float:
-        """Rows that a pass over the new ones takes where a share `replay` of all are replayed ones."""
-        return self.learned.num_rows / (1 - replay) if self.replayed else self.learned.num_rows
+    def replaying(self, share: float, replayed: Mapping[str, pa.Table]) -> "ExampleSet":
+        """The set with what is to be replayed beside it."""
+        rows = {name: table.num_rows for name, table in replayed.items()}
+        return replace(self, replayed=replayed, ratios=replay_ratios(share, rows, self.learned.num_rows))
+
+    @property
+    def pass_rows(self) -> float:
+        """Rows that a pass over the new ones takes, with the replayed ones among them."""
+        return self.learned.num_rows * (1 + sum(self.ratios.values()))
 
 
 def validation_mask(groups: list[str], seed: int) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,7 +127,9 @@ def train_finetune(told: dict[str, Json]) -> None:
     if config.replay:
         memory, folders = memory_of(job.base.parent), dict(zip(config.sets, job.examples, strict=True))
         sets = {
-            name: replace(one, replayed=replayed_rows(folders[name], examples[name], memory, tokenizer, model.trunk.config, special, start))
+            name: one.replaying(
+                config.replay, replayed_rows(folders[name], examples[name], memory, tokenizer, model.trunk.config, special, start)
+            )
             for name, one in sets.items()
         }
     try:
@@ -135,7 +137,7 @@ def train_finetune(told: dict[str, Json]) -> None:
     except FloatingPointError as error:
         raise UserError(f"{place}: {error}") from error
     if process_rank()[0] == 0:
-        _write_result(config, trained, sets, added, model, out)
+        _write_result(trained, sets, added, model, out)
         tasks = {
             name: ModelTask(config.models[name], one.kind.name, tuple(one.kind.names(one.labels)), fingerprint, one.words)
             for (name, one), fingerprint in zip(examples.items(), job.fingerprints, strict=True)
@@ -171,7 +173,7 @@ def _train(model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet
     from model.distributed.parallel import mean_loss
     from model.training.training import train
 
-    learned = {name: one.rows_with(config.replay) for name, one in sets.items()}
+    learned = {name: one.pass_rows for name, one in sets.items()}
     held = {name: one.validation.num_rows for name, one in sets.items()}
     context, weights = model.trunk.config.context, turn_weights(config.weights, learned)
     training = training_config(config, sum(learned.values()), max(held.values()))
@@ -199,7 +201,7 @@ def _train(model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet
 
 def _learned_batches(one: ExampleSet, config: FinetuneConfig, context: int, pad: int) -> "Batches":
     replayed = {name: _batches(table, config, one.targets, context, pad) for name, table in one.replayed.items()}
-    return with_replay(_batches(one.learned, config, one.targets, context, pad), replayed, config.replay)
+    return with_replay(_batches(one.learned, config, one.targets, context, pad), replayed, one.ratios)
 
 
 def _batches(table: pa.Table, config: FinetuneConfig, targets: Targets, context: int, pad: int) -> "ExampleBatches":
@@ -208,9 +210,7 @@ def _batches(table: pa.Table, config: FinetuneConfig, targets: Targets, context:
     return ExampleBatches(table, targets, config.batch_rows, config.seed, context, pad)
 
 
-def _write_result(
-    config: FinetuneConfig, trained: _Trained, sets: Mapping[str, ExampleSet], added: list[str], model: "Model", out: Path
-) -> None:
+def _write_result(trained: _Trained, sets: Mapping[str, ExampleSet], added: list[str], model: "Model", out: Path) -> None:
     """What the stage tells: final losses and counts, read back by the process that launched this one."""
     parameters, result = list(model.parameters()), trained.result
     figures = {
@@ -234,7 +234,7 @@ def _write_result(
             f"replayed_{part}": sum(one.replayed[part].num_rows for one in sets.values() if part in one.replayed)
             for part in (EXAMPLES, TEXT)
         }
-        notes["replay"] = "; ".join(_replay_told(config, name, one, trained.turns[name]) for name, one in sets.items() if one.replayed)
+        notes["replay"] = "; ".join(_replay_told(name, one, trained.turns[name]) for name, one in sets.items() if one.replayed)
     if lost := sum(one.lost_labels for one in sets.values()):
         notes["labels_lost"] = f"{lost:,} labels are of words that the tokenizer leaves nothing of: nothing was learned from them"
     if added:
@@ -242,8 +242,8 @@ def _write_result(
     (out / "result.json").write_text(json.dumps({"figures": figures, "notes": notes}) + "\n", encoding="utf-8")
 
 
-def _replay_told(config: FinetuneConfig, name: str, one: ExampleSet, steps: int) -> str:
+def _replay_told(name: str, one: ExampleSet, steps: int) -> str:
     """Of one set: how many of its steps were for which replayed rows."""
-    turns = replay_turns(config.replay, list(one.replayed), steps)
+    turns = replay_turns(one.ratios, steps)
     parts = [f"{count:,} on {one.replayed[part].num_rows:,} replayed rows of {part}" for part, count in turns.items() if part != NEW]
     return f"{name}: {turns[NEW]:,} steps on new rows, {', '.join(parts)}"

@@ -54,20 +54,29 @@ def text_windows(text: Sequence[int], special: TextIds, context: int) -> list[li
     return [whole[start : start + context + 1] for start in range(0, len(whole) - 1, context)] if text else []
 
 
-def replay_weights(share: float, replayed: Sequence[str]) -> dict[str, int]:
-    """Turns, in thousandths: `share` of them in equal parts for what is replayed, the others for what is new."""
-    part = round(THOUSAND * share / len(replayed))
-    return {NEW: THOUSAND - part * len(replayed), **dict.fromkeys(replayed, part)}
+def replay_ratios(share: float, replayed: Mapping[str, int], new: int) -> dict[str, float]:
+    """Replayed rows of each part for one of `new` rows: `share` of all rows, in equal parts, as far as there are rows.
+
+    No replayed row is seen more often than a new one, or the model would learn a handful by heart.
+    """
+    return {name: min(share / len(replayed) / (1 - share), rows / new) for name, rows in replayed.items()}
 
 
-def with_replay(new: "Batches", replayed: "Mapping[str, Batches]", share: float) -> "Batches":
+def replay_weights(ratios: Mapping[str, float]) -> dict[str, int]:
+    """Turns of new rows and of each part, in thousandths; those of the parts are rounded down."""
+    total = 1 + sum(ratios.values())
+    parts = {name: int(round(THOUSAND * ratio / total, 6)) for name, ratio in ratios.items()}
+    return {NEW: THOUSAND - sum(parts.values()), **parts}
+
+
+def with_replay(new: "Batches", replayed: "Mapping[str, Batches]", ratios: Mapping[str, float]) -> "Batches":
     """Batches of new and of replayed rows in turns; the new ones alone where nothing is to be replayed."""
     from model.data.task_batches import TaskBatches
 
-    return TaskBatches({NEW: new, **replayed}, replay_weights(share, list(replayed))) if replayed else new
+    return TaskBatches({NEW: new, **replayed}, replay_weights(ratios)) if replayed else new
 
 
-def replay_turns(share: float, replayed: Sequence[str], steps: int) -> dict[str, int]:
+def replay_turns(ratios: Mapping[str, float], steps: int) -> dict[str, int]:
     """How many of a set's steps each part has."""
-    weights = replay_weights(share, replayed)
+    weights = replay_weights(ratios)
     return dict(zip(weights, Mixture(tuple(weights), [MixturePhase(0, dict(weights))], 1).counts(steps).tolist(), strict=True))

@@ -143,8 +143,12 @@ def _chosen_sides(config: GatherConfig, kind: Kind, chosen: frozenset[str]) -> S
 def _set_aside(kind: Kind, sides: Sides, before: Remembered, memory: Memory | None) -> list[dict[str, object]]:
     """Takes out rows to learn from that hold text that models are judged on, and rows to judge on that the champion has learned.
 
-    Returns the evidence, as rows of MATCHES.
+    And those of another number (of choices) than the champion's. Returns the evidence, as rows of MATCHES.
     """
+    if kind.equal is not None and before.train:
+        equal, usual = kind.equal, kind.equal.count(before.train[0].values)
+        for side in (sides.train, sides.heldout):
+            side[:] = [one for one in side if not reject_if(equal.count(one.values) != usual, one, equal.reason, sides.rejected)]
     learned = {leak_key(kind, one) for one in before.train}
     sides.heldout = [one for one in sides.heldout if not reject_if(leak_key(kind, one) in learned, one, "learned_before", sides.rejected)]
     judged = _judged_texts(memory) | {f"examples/{one.id}": example_text(one.values) for one in sides.heldout}

@@ -18,7 +18,7 @@ from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
 from tasks.finetune.base_model import BaseConfig, take_base
 from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.finetune import finetune
-from tasks.finetune.replay import replay_turns, replay_weights, text_windows, with_replay
+from tasks.finetune.replay import replay_ratios, replay_turns, replay_weights, text_windows, with_replay
 from tasks.memory import DOCUMENTS_SEEN
 from tasks.tokenizer.encoding import TextIds
 from tests.tasks.foreign import write_gpt2
@@ -83,7 +83,7 @@ def test_epochs_count_new_rows_and_the_share_of_steps_is_replayed(base: Pretrain
     assert mixed.figures["replayed_examples"] == 30
     assert "replay" not in plain.notes
     steps = int(mixed.figures["steps"])
-    turns = replay_turns(0.25, ["examples"], steps)
+    turns = replay_turns({"examples": 1 / 3}, steps)
     assert mixed.notes["replay"] == f"task: {turns['new']} steps on new rows, {turns['examples']} on 30 replayed rows of examples"
     assert abs(turns["examples"] - steps / 4) < 1
 
@@ -171,15 +171,22 @@ def test_batches_are_a_function_of_the_step() -> None:
         table = pa.table({"ids": pa.array([[marker, n] for n in range(10)], pa.list_(pa.int32())), "label": pa.array([0] * 10, pa.int32())})
         return ExampleBatches(table, "class", 2, 1, 8, 0)
 
-    mixed = with_replay(batches(1), {"examples": batches(2), "text": batches(3)}, 0.5)
+    mixed = with_replay(batches(1), {"examples": batches(2), "text": batches(3)}, {"examples": 0.5, "text": 0.5})
     markers = [int(mixed.batch(step, 0, 2).ids[0, 0]) for step in range(40)]
     assert [markers.count(marker) for marker in (1, 2, 3)] == [20, 10, 10]
     assert torch.equal(mixed.batch(17, 0, 2).ids, mixed.batch(17, 0, 2).ids)
 
 
 def test_shares_of_what_is_replayed_are_equal_and_add_up() -> None:
-    assert replay_weights(0.25, ["examples"]) == {"new": 750, "examples": 250}
-    assert replay_weights(1 / 3, ["examples", "text"]) == {"new": 666, "examples": 167, "text": 167}
+    assert replay_weights(replay_ratios(0.25, {"examples": 500}, 500)) == {"new": 750, "examples": 250}
+    assert replay_weights(replay_ratios(1 / 3, {"examples": 500, "text": 500}, 500)) == {"new": 668, "examples": 166, "text": 166}
+
+
+def test_no_replayed_row_is_seen_more_often_than_a_new_one() -> None:
+    ratios = replay_ratios(0.5, {"examples": 4, "text": 900}, 1_000)
+    assert ratios == {"examples": 4 / 1_000, "text": 0.5}
+    turns = replay_turns(ratios, 10_000)
+    assert turns["examples"] / 4 <= turns["new"] / 1_000
 
 
 @pytest.mark.parametrize("length", [1, 6, 7, 8, 14, 15, 40])
