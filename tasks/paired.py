@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from tasks.bootstrap import figure_of_sums, resampled_sums, summands
 from tasks.items import Floats, ItemFigures
@@ -108,6 +107,8 @@ class Tails:
 
     @property
     def _skewness(self) -> float:
+        from scipy import stats
+
         return float(stats.skew(self.drawn))
 
     @property
@@ -118,6 +119,8 @@ class Tails:
 
     def p(self, margin: float) -> float:
         """Of a gain as large as the one found, were the true one `margin`."""
+        from scipy import stats
+
         if self.clusters < 2:
             return 1.0
         least = max(0.5**self.unlike, float(np.finfo(np.float64).tiny))
@@ -142,6 +145,8 @@ class Tails:
 
     def _bound(self, level: float, sign: float) -> float:
         """The lower bound of `sign` times the gain."""
+        from scipy import stats
+
         gain, skewness = sign * self.gain, sign * self._skewness if self._error else 0.0
         if self._error == 0:
             return gain
@@ -175,6 +180,8 @@ def _mcnemar(challenger: ItemFigures, rival: ItemFigures, sign: float, level: fl
 
     Bounds are those of Clopper and Pearson for the challenger's share of them.
     """
+    from scipy import stats
+
     gains: NDArray[np.float64] = sign * (challenger.columns[:, 0] - rival.columns[:, 0])
     n, won, lost = len(gains), int((gains > 0).sum()), int((gains < 0).sum())
     unlike = won + lost
