@@ -137,7 +137,7 @@ def train_finetune(told: dict[str, Json]) -> None:
     except FloatingPointError as error:
         raise UserError(f"{place}: {error}") from error
     if process_rank()[0] == 0:
-        _write_result(trained, sets, added, model, out)
+        _write_result(config, trained, sets, added, model, out)
         tasks = {
             name: ModelTask(config.models[name], one.kind.name, tuple(one.kind.names(one.labels)), fingerprint, one.words)
             for (name, one), fingerprint in zip(examples.items(), job.fingerprints, strict=True)
@@ -210,7 +210,9 @@ def _batches(table: pa.Table, config: FinetuneConfig, targets: Targets, context:
     return ExampleBatches(table, targets, config.batch_rows, config.seed, context, pad)
 
 
-def _write_result(trained: _Trained, sets: Mapping[str, ExampleSet], added: list[str], model: "Model", out: Path) -> None:
+def _write_result(
+    config: FinetuneConfig, trained: _Trained, sets: Mapping[str, ExampleSet], added: list[str], model: "Model", out: Path
+) -> None:
     """What the stage tells: final losses and counts, read back by the process that launched this one."""
     parameters, result = list(model.parameters()), trained.result
     figures = {
@@ -229,7 +231,9 @@ def _write_result(trained: _Trained, sets: Mapping[str, ExampleSet], added: list
     if len(sets) > 1:
         told = [f"{name} {one.learned.num_rows:,} in {trained.turns[name]:,} steps" for name, one in sets.items()]
         notes["examples"] = ", ".join(told)
-    if any(one.replayed for one in sets.values()):
+    if config.replay and not any(one.replayed for one in sets.values()):
+        notes["replay"] = "nothing: the examples bring no replayed rows, and the base has no text that this model could replay"
+    elif config.replay:
         figures |= {
             f"replayed_{part}": sum(one.replayed[part].num_rows for one in sets.values() if part in one.replayed)
             for part in (EXAMPLES, TEXT)

@@ -57,6 +57,7 @@ def remember(
     """Write `memory/` (form: tasks/memory.py): a pretrained model's from its `corpus`, a tuned one's from its `base` and `examples`.
 
     The figures of the anchor are those of the model that `begins` a line, where it writes; its successors carry them on unchanged.
+    `base` is what has the base's memory in its folder: a champion, or the memory that was written for it.
     """
     folder = out / FOLDER
     folder.mkdir()

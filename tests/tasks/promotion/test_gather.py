@@ -5,13 +5,14 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
 from tasks.artifacts import PretrainedModel
-from tasks.examples.kinds.kind import Example
-from tasks.examples.kinds.table import AnyExamples
+from tasks.examples.kinds.kind import TEXT, Example
+from tasks.examples.kinds.table import KINDS, AnyExamples
 from tasks.inference.task_file import ModelTask, write_task
 from tasks.ledger import StageOutcome
 from tasks.promotion.drift import DriftConfig, read_drift
@@ -61,11 +62,13 @@ def champion(folder: Path, labels: Sequence[str] = ("b", "a"), memory: bool = Tr
 class Night:
     """A recipe's rows in one file, and what a night gathers of them."""
 
-    def __init__(self, root: Path, rows: Sequence[Mapping[str, object]], base: PretrainedModel | None = None) -> None:
+    def __init__(
+        self, root: Path, rows: Sequence[Mapping[str, object]], base: PretrainedModel | None = None, kind: str = "classification"
+    ) -> None:
         self.root, self.out = root, root / "out"
         (root / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
         source = {"kind": "jsonl", "paths": [str(root / "rows.jsonl")]}
-        values = {"name": "task", "kind": "classification", "source": source, "heldout_share": SHARE, "seed": SEED}
+        values = {"name": "task", "kind": kind, "source": source, "heldout_share": SHARE, "seed": SEED}
         self.config: AnyExamples = TypeAdapter(AnyExamples).validate_python(values)
         self.champion = base or champion(root / "champion")
 
@@ -172,6 +175,24 @@ def test_a_row_to_judge_on_that_the_champion_has_learned_is_set_aside(tmp_path: 
     outcome = night.gather()
     assert text(NEW_HELD[0]) not in night.texts("heldout")
     assert dict(outcome.ledger.dropped) == {"learned_before": 1}
+
+
+def test_choices_of_another_number_than_the_champions_are_set_aside(tmp_path: Path) -> None:
+    def choice(number: int, choices: int) -> dict[str, object]:
+        return {"question": text(number), "choices": [text(number + one) for one in range(choices)], "answer": 0}
+
+    base, folder = model(tmp_path / "champion"), tmp_path / "champion" / "memory" / "examples" / "task"
+    folder.mkdir(parents=True)
+    for name, found in (("train", LEARNED), ("heldout", HELD)):
+        columns = {"id": TEXT, "group": TEXT, **KINDS["multiple_choice"].columns}
+        rows = [{"id": str(n), "group": str(n), **choice(n, 3)} for n in found]
+        pq.write_table(pa.Table.from_pylist(rows, pa.schema(list(columns.items()))), folder / f"{name}.parquet")
+    (folder / "labels.json").write_text("[]")
+    night = Night(tmp_path, [choice(n, 4) for n in [*NEW, *NEW_HELD]], base, "multiple_choice")
+    outcome = night.gather()
+    assert outcome.figures["heldout_examples"] == 10
+    assert dict(outcome.ledger.dropped) == {"other_number_of_choices": 25}
+    assert outcome.notes["why"] == "nothing to learn from: 25 new rows, all set aside: other_number_of_choices 25"
 
 
 def test_only_the_broken_rows_of_this_night_are_counted(tmp_path: Path) -> None:
