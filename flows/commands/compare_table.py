@@ -17,7 +17,7 @@ def comparison_table(comparisons: Sequence[Comparison], first: str = "A", second
     table = table_of("figure", f"{first}>", f"{second}>", "gain>", "interval>", "items>", "clusters>", "p>", "")
     notes: dict[str, list[str]] = {}  # method, or why there is no figure -> figures
     for one in comparisons:
-        kind = difference(one) if one.items else "not measured"
+        kind = difference(one)
         table.add_row(
             Text(figure_name(one)),
             *both_texts(one),

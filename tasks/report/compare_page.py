@@ -29,7 +29,9 @@ def compared_sentence(compared: Compared) -> str:
     found = Counter(difference(one) for one in compared.comparisons)
     of = f"{len(compared.comparisons)} figure{'' if len(compared.comparisons) == 1 else 's'}"
     told = f"Of {of} A is better at {found['better'] or 'none'} and worse at {found['worse'] or 'none'}"
-    return f"{told}; {found['even']} {'is' if found['even'] == 1 else 'are'} not told apart." if found["even"] else f"{told}."
+    left = [(found["even"], "not told apart"), (found["not measured"], "not measured")]
+    rest = ", ".join(f"{count} {'is' if count == 1 else 'are'} {what}" for count, what in left if count)
+    return f"{told}; {rest}." if rest else f"{told}."
 
 
 def write_compare_page(compared: Compared, path: Path) -> None:

@@ -49,7 +49,9 @@ def _state(comparison: Comparison, is_judged: bool) -> str:
 
 
 def difference(comparison: Comparison) -> str:
-    """`better` or `worse` where the whole interval lies on one side of 0, else `even`."""
+    """`better` or `worse` where the whole interval lies on one side of 0, else `even`; `not measured` without items."""
+    if not comparison.items:
+        return "not measured"
     if comparison.low > 0:
         return "better"
     return "worse" if comparison.high < 0 else "even"

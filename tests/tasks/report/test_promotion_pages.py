@@ -17,7 +17,20 @@ from tasks.report.morning_facts import Morning
 from tasks.report.morning_page import write_morning_page
 from tasks.report.page import verdict
 from tasks.report.wording import GAP
-from tests.tasks.report.nights import COMPARED, DECIDING, FIRST, FORGOT, MORNING, MORNINGS, PAIRS, PROMOTED, REFUSED, UNCLEAR, WORSE
+from tests.tasks.report.nights import (
+    COMPARED,
+    DECIDING,
+    FIRST,
+    FORGOT,
+    MORNING,
+    MORNINGS,
+    PAIRS,
+    PROMOTED,
+    REFUSED,
+    UNCLEAR,
+    UNMEASURED,
+    WORSE,
+)
 from tests.tasks.report.stories import HOSTILE, make_corpus_story, page_of
 
 
@@ -210,10 +223,10 @@ def test_cost_is_shown_where_an_hour_has_a_price(tmp_path: Path) -> None:
 
 def test_comparison_counts_what_can_be_told_apart(tmp_path: Path) -> None:
     even = replace(DECIDING, low=-0.1)
-    page = shown(lambda path: write_compare_page(replace(COMPARED, comparisons=(DECIDING, FORGOT, even)), path), tmp_path)
-    assert said(page, ".verdict") == "Of 3 figures A is better at 1 and worse at 1; 1 is not told apart."
-    rows = [[" ".join(cell.text().split()) for cell in row.css("th, td")] for row in page.css(".stacked tbody tr")[:3]]
-    assert [row[7] for row in rows] == ["better", "worse", "even"]
+    page = shown(lambda path: write_compare_page(replace(COMPARED, comparisons=(DECIDING, FORGOT, even, UNMEASURED)), path), tmp_path)
+    assert said(page, ".verdict") == "Of 4 figures A is better at 1 and worse at 1; 1 is not told apart, 1 is not measured."
+    rows = [[" ".join(cell.text().split()) for cell in row.css("th, td")] for row in page.css(".stacked tbody tr")[:4]]
+    assert [row[7] for row in rows] == ["better", "worse", "even", "not measured"]
     assert len(rows[0]) == 9  # without a role and a bound
 
 
