@@ -25,45 +25,12 @@ class Estimate:
 
 
 def estimate(statistic: Statistic, columns: Floats, resamples: int, seed: int) -> Estimate:
-    """The figure that the columns of items make, [n, C]: see `tasks.items.ItemFigures`."""
-    match statistic:
-        case "ratio":
-            return ratio(columns[:, 0], columns[:, 1], resamples, seed)
-        case "pearson":
-            return pearson(columns[:, 0], columns[:, 1], resamples, seed)
-        case "macro_f1":
-            hits, predicted, actual = np.split(columns, 3, axis=1)
-            return macro_f1(hits, predicted, actual, resamples, seed)
-
-
-def ratio(numerators: Floats, denominators: Floats, resamples: int, seed: int) -> Estimate:
-    """sum(numerators) / sum(denominators), each [n]: a mean when the denominators are 1. Items are drawn as pairs.
-
-    1 where both sums are 0: an F1 of answers in which nothing was to be found, and nothing was.
-    """
-    if not (numerators.any() or denominators.any()):
-        return Estimate(1.0, 1.0, 1.0, len(numerators))
-    totals = _resampled_totals(np.stack([numerators, denominators], axis=1), resamples, seed)  # (R, 2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = totals[:, 0] / totals[:, 1]
-    return _estimate(float(numerators.sum() / denominators.sum()), drawn, len(numerators))
-
-
-def macro_f1(hits: Floats, predicted: Floats, actual: Floats, resamples: int, seed: int) -> Estimate:
-    """Mean F1 over the classes, from each item's counts per class: [n, K]. Classes that do not occur do not count."""
-    classes = hits.shape[1]
-    totals = _resampled_totals(np.concatenate([hits, predicted, actual], axis=1), resamples, seed)  # (R, 3K)
-    drawn = _mean_f1(totals[:, :classes], totals[:, classes : 2 * classes], totals[:, 2 * classes :])
-    value = _mean_f1(hits.sum(0)[None], predicted.sum(0)[None], actual.sum(0)[None])
-    return _estimate(float(value[0]), drawn, len(hits))
-
-
-def pearson(found: Floats, wanted: Floats, resamples: int, seed: int) -> Estimate:
-    """Pearson's correlation of two figures of each item, [n] each; 0 where one of them does not vary."""
-    x, y = found - found.mean(), wanted - wanted.mean()  # the same correlation, smaller sums
-    columns = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
-    totals = _resampled_totals(columns, resamples, seed)  # (R, 6)
-    return _estimate(float(_correlation(columns.sum(0)[None])[0]), _correlation(totals), len(found))
+    """The figure that the columns of items make, [n, C]: see `tasks.items.ItemFigures`. Items are drawn whole."""
+    added = summands(statistic, columns)
+    value = figure_of_sums(statistic, added.sum(axis=0, keepdims=True))[0]
+    drawn = np.concatenate([figure_of_sums(statistic, sums) for sums in resampled_sums(added, resamples, seed)])
+    low, high = np.nanpercentile(drawn, COVERAGE) if np.isfinite(drawn).any() else (value, value)
+    return Estimate(float(value), min(float(low), float(value)), max(float(high), float(value)), len(columns))
 
 
 def _correlation(totals: Floats) -> Floats:
@@ -89,7 +56,11 @@ def summands(statistic: Statistic, columns: Floats) -> Floats:
 
 
 def figure_of_sums(statistic: Statistic, sums: Floats) -> Floats:
-    """The figure that sums of `summands` make: [R, S] -> [R]. A ratio of 0 to 0 is 1: nothing was to be found, and nothing was."""
+    """The figure that sums of `summands` make: [R, S] -> [R].
+
+    ratio: a mean where each second number is 1; 0 to 0 is 1, for nothing was to be found, and nothing was. macro_f1: of the classes that
+    occur. pearson: 0 where one of the two does not vary.
+    """
     match statistic:
         case "ratio":
             above, below = sums.T
@@ -102,10 +73,6 @@ def figure_of_sums(statistic: Statistic, sums: Floats) -> Floats:
             return _correlation(sums)
 
 
-def _resampled_totals(values: Floats, resamples: int, seed: int) -> Floats:
-    return np.concatenate(list(resampled_sums(values, resamples, seed)))
-
-
 def resampled_sums(values: Floats, resamples: int, seed: int) -> Iterator[Floats]:
     """Column sums of `resamples` draws of n rows with replacement, some draws at a time: [n, C] -> [r, C], R in all."""
     n = len(values)
@@ -116,8 +83,3 @@ def resampled_sums(values: Floats, resamples: int, seed: int) -> Iterator[Floats
         rows = np.arange(len(drawn))[:, None] * n
         counts = np.bincount((drawn + rows).ravel(), minlength=len(drawn) * n).reshape(len(drawn), n)
         yield counts.astype(np.float64) @ values
-
-
-def _estimate(value: float, drawn: Floats, n: int) -> Estimate:
-    low, high = np.nanpercentile(drawn, COVERAGE) if np.isfinite(drawn).any() else (value, value)
-    return Estimate(value, min(float(low), value), max(float(high), value), n)

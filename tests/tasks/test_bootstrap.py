@@ -3,8 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.bootstrap import macro_f1, ratio
+from tasks.bootstrap import Estimate, estimate
 from tasks.evaluate.metrics import rouge_l
+from tasks.items import Floats
+
+
+def ratio(above: Floats, below: Floats, resamples: int, seed: int) -> Estimate:
+    return estimate("ratio", np.stack([above, below], axis=1), resamples, seed)
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=40), st.integers(0, 3))
@@ -36,7 +41,7 @@ def test_macro_f1_by_hand() -> None:
     actual, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
     one_hot = np.eye(3)
     hits = one_hot[actual] * (actual == predicted)[:, None]
-    found = macro_f1(hits, one_hot[predicted], one_hot[actual], 100, 1)
+    found = estimate("macro_f1", np.concatenate([hits, one_hot[predicted], one_hot[actual]], axis=1), 100, 1)
     assert found.value == pytest.approx((2 * 2 / 5 + 2 * 1 / 3) / 2)  # the third class does not occur
     assert found.low <= found.value <= found.high <= 1
 
@@ -50,3 +55,7 @@ def test_rouge_l_matches_its_plain_definition(found: list[int], wanted: list[int
 
     plain = 2 * longest(found, wanted) / (len(found) + len(wanted)) if found and wanted else float(found == wanted)
     assert rouge_l(found, wanted) == pytest.approx(plain)
+
+
+def test_nothing_that_was_to_be_found_and_was_not_is_a_full_share() -> None:
+    assert ratio(np.zeros(5), np.zeros(5), 100, 1) == Estimate(1.0, 1.0, 1.0, 5)

@@ -15,9 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 from model.huggingface.huggingface import load_folder
 from model.nn.models import MultipleChoice
 from tasks.artifacts import Examples, PretrainedModel, Tokenizer
-from tasks.bootstrap import pearson
+from tasks.bootstrap import estimate
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig, evaluate
+from tasks.examples.deciding import lower_is_better
 from tasks.examples.examples import prepare_examples
 from tasks.examples.kinds.multiple_choice import choice_row
 from tasks.examples.kinds.table import KINDS, AnyExamples
@@ -25,7 +26,6 @@ from tasks.examples.rows import read_examples
 from tasks.finetune.base_model import BaseConfig, take_base
 from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.finetune import finetune
-from tasks.promotion.gate import is_better
 from tasks.tokenizer.encoding import TextIds
 from tests.tasks.foreign import write_bert, write_gpt2
 from tests.tasks.launch_here import here
@@ -219,13 +219,13 @@ def test_correlation_is_that_of_numpy() -> None:
     random = np.random.default_rng(1)
     x = random.normal(size=50) + 1e6
     y = x + random.normal(size=50)
-    found = pearson(x, y, 200, 1)
+    found = estimate("pearson", np.stack([x, y], axis=1), 200, 1)
     assert found.value == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-9)
     assert found.low < found.value < found.high
-    assert pearson(np.ones(5), x[:5], 100, 1).value == 0.0
+    assert estimate("pearson", np.stack([np.ones(5), x[:5]], axis=1), 100, 1).value == 0.0
 
 
 def test_metric_that_decides_fits_the_kind() -> None:
     assert KINDS["regression"].metric == "mse"
-    assert is_better("mse", 0.1, 0.2, 0.0)
+    assert lower_is_better("mse")
     assert (KINDS["multi_label"].metric, KINDS["multiple_choice"].metric) == ("macro_f1", "accuracy")
