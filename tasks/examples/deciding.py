@@ -17,4 +17,4 @@ def deciding_metric(folder: Path) -> str:
 def lower_is_better(metric: str) -> bool:
     """Whether the smaller value of a metric, or of a part of it such as bits_per_byte_en, is the better one."""
     of_kinds = tuple(kind.metric for kind in KINDS.values() if kind.lower_is_better)
-    return metric.startswith((*LOWER_IS_BETTER, *of_kinds))
+    return metric.startswith((*LOWER_IS_BETTER, *of_kinds)) or metric.endswith("_loss")
