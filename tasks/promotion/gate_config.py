@@ -23,7 +23,7 @@ class GateConfig(Section):
     confidence: float = Field(
         default=0.95, gt=0.5, lt=1, description="of all promotions under a name together: the share that is no work of luck, at the least"
     )
-    min_items: int = Field(default=30, ge=2, description="items to judge on, or documents or groups of them; with fewer: cannot tell")
+    min_items: int = Field(default=20, ge=2, description="items to judge on, or documents or groups of them; with fewer: cannot tell")
     general_tolerance: float | None = Field(
         default=0.05,
         ge=0,
