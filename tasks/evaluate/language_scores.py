@@ -8,7 +8,7 @@ import numpy as np
 
 from model.config.heads import IGNORED
 from tasks.errors import UserError
-from tasks.evaluate.byte_kinds import BYTE_KINDS, encode_with_spans, nats_by_kind
+from tasks.evaluate.byte_kinds import BYTE_KINDS, Spans, encode_with_spans, nats_by_kind
 from tasks.evaluate.judged import PART, Judged, Subject, example_items, figures_of, part_of, ratio_columns, text_items
 from tasks.evaluate.suite import EvaluateConfig, HeldoutText, heldout_examples
 from tasks.examples.kinds.instruction import prompt_ids
@@ -17,7 +17,7 @@ from tasks.examples.pair_rows import pair_rows
 from tasks.examples.rows import encode_examples, read_examples
 from tasks.items import Floats, Item, ItemFigures
 from tasks.scores import OWN
-from tasks.tokenizer.encoding import decode_text, encode_behind_token, encode_documents, special_ids, text_ids
+from tasks.tokenizer.encoding import behind_token, decode_text, encode_behind_token, encode_documents, special_ids, text_ids
 
 if TYPE_CHECKING:
     from model.inference.generate import Generation
@@ -36,14 +36,13 @@ def score_documents(subject: Subject, texts: Sequence[HeldoutText], learned: Ite
     frequency = unigram_nats(count_tokens(encode_documents(subject.tokenizer, list(learned)), subject.tokenizer.get_vocab_size()))
     start = start_id(subject.tokenizer)
     nats = document_nats(model, [[start, *one] for one in ids])
-    kinds = [nats_by_kind(text.text, places, one) for text, places, one in zip(texts, spans, nats, strict=True)]
     items = text_items("bits_per_byte", texts)
     return Judged(
         items,
         (
             *_by_language(_bits(OWN, items, np.array([one.sum() for one in nats])), texts),
             *_by_language(_bits("unigram", items, np.array([frequency[one].sum() for one in ids])), texts),
-            *_by_kind(items, np.array([nats for nats, _ in kinds]), np.array([sizes for _, sizes in kinds], np.float64)),
+            *_by_kind(items, [text.text for text in texts], spans, nats),
         ),
     )
 
@@ -55,12 +54,13 @@ def _by_language(figures: ItemFigures, texts: Sequence[HeldoutText]) -> list[Ite
     return [figures, *(part_of(figures, f"{figures.metric}_{name}", languages == name) for name in names if len(names) > 1)]
 
 
-def _by_kind(items: Sequence[Item], nats: Floats, sizes: Floats) -> list[ItemFigures]:
-    """A part for each kind of byte over the documents that have any; `nats` and `sizes` are [N, kinds]."""
+def _by_kind(items: Sequence[Item], texts: Sequence[str], spans: Sequence[Spans], nats: Sequence[Floats]) -> list[ItemFigures]:
+    """A part of the model's bits per byte for each kind of byte, over the items that have any of it."""
+    found = [nats_by_kind(text, places, one) for text, places, one in zip(texts, spans, nats, strict=True)]
     return [
-        part_of(_bits(OWN, items, nats[:, at], sizes[:, at]), f"bits_per_byte{PART}{kind}", sizes[:, at] > 0)
-        for at, kind in enumerate(BYTE_KINDS)
-        if sizes[:, at].any()
+        part_of(_bits(OWN, items, of_kind, sizes), f"bits_per_byte{PART}{kind}", sizes > 0)
+        for kind, of_kind, sizes in zip(BYTE_KINDS, *(np.array(part, np.float64).T for part in zip(*found, strict=True)), strict=True)
+        if sizes.any()
     ]
 
 
@@ -72,9 +72,9 @@ def score_instructions(config: EvaluateConfig, subject: Subject, examples: Path)
     from tasks.evaluate.metrics import commonest, count_tokens, unigram_nats
 
     train, held = read_examples(examples, "train"), heldout_examples(config, examples)
-    scored, nats = _response_nats(subject, held)
-    responses = [[token for token in row if token != IGNORED] for row in scored]
-    sizes = np.array([len(decode_text(subject.tokenizer, ids).encode()) for ids in responses], dtype=np.float64)
+    responses, nats = _response_nats(subject, held)
+    texts, spans = _read_back(subject, held.table["response"].to_pylist(), responses)
+    sizes = np.array([len(text.encode()) for text in texts], dtype=np.float64)
     learned = encode_behind_token(subject.tokenizer, train.table["response"].to_pylist())
     frequency = unigram_nats(count_tokens(learned, subject.tokenizer.get_vocab_size()))
     unigram = np.array([frequency[ids].sum() for ids in responses])
@@ -87,10 +87,11 @@ def score_instructions(config: EvaluateConfig, subject: Subject, examples: Path)
     return Judged(
         items,
         (
-            _bits(OWN, items, nats, sizes, shown),
+            _bits(OWN, items, np.array([one.sum() for one in nats]), sizes, shown),
             _bits("unigram", items, unigram, sizes),
             *_compare(OWN, items[: len(answers)], subject, answers, expected),
             *_compare("majority", items[: len(answers)], subject, usual, expected),
+            *_by_kind(items, texts, spans, nats),
         ),
     )
 
@@ -104,8 +105,8 @@ def _bits(
     return figures_of(model, "bits_per_byte", "ratio", items, ratio_columns(nats / np.log(2), sizes), answers)
 
 
-def _response_nats(subject: Subject, held: LabelledExamples) -> tuple[list[list[int]], Floats]:
-    """Tokens of each row that are scored, which the one that ends a response is not, the others IGNORED; their nats [rows]."""
+def _response_nats(subject: Subject, held: LabelledExamples) -> tuple[list[list[int]], list[Floats]]:
+    """Tokens of each response as far as it fits, without the one that ends it, and their nats."""
     from model.nn.models import Seq2SeqModel
     from tasks.evaluate.metrics import pair_nats, row_nats
     from tasks.inference.saved_models import as_language_model
@@ -122,7 +123,18 @@ def _response_nats(subject: Subject, held: LabelledExamples) -> tuple[list[list[
         found = pair_nats(model, rows, encoded["decoder_ids"].to_pylist(), scored)
     else:
         found = row_nats(model, [row[:-1] for row in rows], [row[1:] for row in scored])
-    return scored, np.array([one.sum() for one in found])
+    return [[token for token in row if token != IGNORED] for row in scored], found
+
+
+def _read_back(subject: Subject, responses: Sequence[str], read: Sequence[Sequence[int]]) -> tuple[list[str], list[Spans]]:
+    """Of each response the text that the tokens which were `read` of it stand for, and where in it each stands."""
+    tokenizer = behind_token(subject.tokenizer) if subject.start is None else subject.tokenizer
+    texts, kept = list[str](), list[Spans]()
+    for text, part, whole, (starts, ends) in zip(responses, read, *encode_with_spans(tokenizer, responses), strict=True):
+        assert whole[: len(part)] == part
+        texts.append(text if len(part) == len(whole) else text[: ends[: len(part)].max(initial=0)])
+        kept.append((starts[: len(part)], ends[: len(part)]))
+    return texts, kept
 
 
 def _answers(config: EvaluateConfig, subject: Subject, prompts: Sequence[str]) -> list[str]:

@@ -77,7 +77,7 @@ class HeldoutText:
     source: str
     language: str
     text: str
-    cluster: str  # its document, or the module that it is a part of
+    cluster: str  # its document, or the file that it is a part of
 
 
 def suite_digests(config: EvaluateConfig) -> dict[str, str]:
@@ -94,7 +94,7 @@ def heldout_texts(config: EvaluateConfig, corpus: Path | None) -> list[HeldoutTe
     """The beginnings of the documents with the lowest hash of their id."""
     if config.documents == "python":
         texts = [
-            HeldoutText(f"{text.path}:{number}", "python", "code" if text.kind == "source" else "en", text.text, text.group)
+            HeldoutText(f"{text.path}:{number}", "python", "code" if text.kind == "source" else "en", text.text, text.path)
             for number, text in enumerate(python_texts(PYTHON_WINDOW))
             if text.group and is_heldout(text.group, config.heldout_share, config.heldout_seed)
         ]

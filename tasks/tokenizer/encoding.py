@@ -216,9 +216,14 @@ def encode_documents(tokenizer: "tokenizers.Tokenizer", texts: Sequence[str]) ->
 
 
 def encode_behind_token(tokenizer: "tokenizers.Tokenizer", texts: Sequence[str]) -> list[list[int]]:
-    """Ids of each text as it stands behind a special token, in a conversation: that is what its rendered template is encoded to.
+    """Ids of each text as it stands behind a special token, in a conversation: that is what its rendered template is encoded to."""
+    return encode_documents(behind_token(tokenizer), texts)
 
-    They are those of the text alone, but for what newer SentencePiece forms put before the first word of a whole text.
+
+def behind_token(tokenizer: "tokenizers.Tokenizer") -> "tokenizers.Tokenizer":
+    """A tokenizer of texts that stand behind a special token; the given one where that makes no difference.
+
+    Their ids are those of the text alone, but for what newer SentencePiece forms put before the first word of a whole text.
     """
     import tokenizers
 
@@ -227,7 +232,7 @@ def encode_behind_token(tokenizer: "tokenizers.Tokenizer", texts: Sequence[str])
     once = [step for step in (cut, *cut.get("pretokenizers", ())) if step.get("prepend_scheme") == "first"]
     for step in once:
         step["prepend_scheme"] = "never"
-    return encode_documents(tokenizers.Tokenizer.from_str(json.dumps(definition)) if once else tokenizer, texts)
+    return tokenizers.Tokenizer.from_str(json.dumps(definition)) if once else tokenizer
 
 
 def decode_text(tokenizer: "tokenizers.Tokenizer", ids: Sequence[int]) -> str:

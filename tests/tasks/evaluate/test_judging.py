@@ -12,7 +12,15 @@ import torch
 
 from model.config.model_config import ModelConfig
 from model.huggingface.huggingface import save_folder
-from model.nn.models import LanguageModel, MaskedLanguageModel, Model, MultipleChoice, SequenceClassifier, TokenClassifier
+from model.nn.models import (
+    LanguageModel,
+    MaskedLanguageModel,
+    Model,
+    MultipleChoice,
+    Seq2SeqModel,
+    SequenceClassifier,
+    TokenClassifier,
+)
 from tasks.contracts import check_table
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig, score_model
@@ -31,6 +39,7 @@ LABELS = ["dry", "wet", "snow"]
 TAGS = ["O", "O", "B-THING", "I-THING", "O", "O", "B-PLACE"]
 LLAMA = ModelConfig(layers=1, width=16, heads=2, context=64)
 BERT = ModelConfig("bert", layers=1, width=16, heads=2, context=64)
+SEQ2SEQ = ModelConfig("seq2seq", layers=1, width=16, heads=2, context=64)
 Row = dict[str, object]
 
 
@@ -62,7 +71,7 @@ def saved(folder: Path, make: type[Model], *settings: object, task: ModelTask | 
     complete(tokenizer)
     tokenizer.add_special_tokens(["<|mask|>"])
     torch.manual_seed(3)
-    config = LLAMA if make is LanguageModel else BERT
+    config = LLAMA if make is LanguageModel else SEQ2SEQ if make is Seq2SeqModel else BERT
     model = make(config, tokenizer.get_vocab_size(), *settings).eval()  # type: ignore[arg-type, call-arg]
     if bias >= 0:
         assert isinstance(model, SequenceClassifier | TokenClassifier)
@@ -131,8 +140,9 @@ def test_scores_are_those_of_the_figures_of_items(kind: str, tmp_path: Path) -> 
     score_model(config, model_for(kind, tmp_path / "model", labels), tmp_path, examples=examples)
     items, figures = check_tables(tmp_path)
     scores = {(row.model, row.task, row.metric): row for row in read_scores(tmp_path)}
-    assert {(one.model, one.task, one.metric) for one in figures} == set(scores)
-    for one in figures:
+    whole = [one for one in figures if ":" not in one.metric]
+    assert {(one.model, one.task, one.metric) for one in whole} == set(scores)
+    for one in whole:
         row = scores[one.model, one.task, one.metric]
         assert row.value == pytest.approx(plain_value(one), abs=1e-9)
         assert row.n == len(one.items)
@@ -173,8 +183,25 @@ def test_models_with_other_tokenizers_are_asked_the_same_items(tmp_path: Path) -
         assert one.items == theirs[metric].items
         assert one.columns[:, 1].tolist() == theirs[metric].columns[:, 1].tolist()  # bytes
     assert own["bits_per_byte"].columns[:, 0].tolist() != theirs["bits_per_byte"].columns[:, 0].tolist()
-    parts = [one.columns.sum(axis=0) for metric, one in own.items() if ":" in metric]
-    assert np.sum(parts, axis=0) == pytest.approx(own["bits_per_byte"].columns.sum(axis=0))
+    for figures in (own, theirs):
+        parts = [one.columns.sum(axis=0) for metric, one in figures.items() if ":" in metric]
+        assert np.sum(parts, axis=0) == pytest.approx(figures["bits_per_byte"].columns.sum(axis=0))
+
+
+@pytest.mark.parametrize("make", [LanguageModel, Seq2SeqModel])
+def test_kinds_of_byte_add_up_to_responses_as_far_as_they_fit(make: type[Model], tmp_path: Path) -> None:
+    rows: list[Row] = [{"prompt": f"say {n}", "response": f"石头 {n}, rain! " * (1 + 3 * n)} for n in range(30)]
+    examples = examples_of(tmp_path / "examples", "instruction", rows)
+    score_items(saved(tmp_path / "model", make), Asked("answers", 100, examples=examples), tmp_path)
+    items, _ = check_tables(tmp_path)
+    found = figures_by_metric(tmp_path)
+    whole = found["bits_per_byte"]
+    parts = [one.columns.sum(axis=0) for metric, one in found.items() if ":" in metric]
+    assert len(parts) == 5
+    assert np.sum(parts, axis=0) == pytest.approx(whole.columns.sum(axis=0))
+    sizes = [(read, items["instruction", id].bytes) for id, read in zip(whole.items, whole.columns[:, 1].tolist(), strict=True)]
+    assert all(0 < read <= size for read, size in sizes)
+    assert {read < size for read, size in sizes} == {True, False}  # the longest lost their end
 
 
 def test_masked_model_is_judged_on_documents_by_its_objective(tmp_path: Path) -> None:
