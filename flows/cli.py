@@ -450,6 +450,28 @@ def champion(name: str, rollback: bool, version: str | None, why: str, workspace
 
 
 @cli.command()
+@click.argument("artifact")
+@WORKSPACE
+@JSON
+def register(artifact: str, workspace: str | None, as_json: bool) -> None:
+    """Register ARTIFACT, a model of the workspace that waits because MLflow did not answer: its fingerprint, or its folder.
+
+    One that was decided on and never registered, because its run was stopped in between, is registered too.
+    """
+    from flows.commands.register import register_artifact, registered_view
+    from flows.runner.environment import settle
+    from tasks.artifacts import Workspace
+    from tasks.lineage.run_reference import own_workspace
+    from tasks.tracking.address import tracking_address
+
+    settle()
+    _speak()
+    chosen = Workspace(workspace or own_workspace(artifact) or "workspace")
+    done = register_artifact(artifact, chosen, tracking_address(None, chosen))
+    click.echo(json.dumps({"registered": done}, ensure_ascii=False, indent=1) if as_json else registered_view(done))
+
+
+@cli.command()
 @WORKSPACE
 @JSON
 def doctor(workspace: str | None, as_json: bool) -> None:

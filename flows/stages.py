@@ -281,7 +281,7 @@ REGISTER = Stage[Contending, RegisteredModel](
             given.one("report", Report),
         ),
         out,
-        tools.registry,
+        tools.registry(),
         lambda folder: decide_again(config.contest, challenger_of(given), folder, tools.registry(), config.registration.wait_seconds),
     ),
     waits_for=("report",),

@@ -9,12 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.recipe import AnyRecipe, CorpusRecipe, Recipe
+from flows.runner.execution import AWAITS
 from flows.runner.plan import Planned
 from flows.runner.summaries import amount, duration, reasons
 from model.training.budget import ParameterCount, TrainingMemory, count_parameters, flops_per_token, training_memory
 
 MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "logits")  # each at its own largest
-COLORS = {"ran": "green", "cached": "cyan", "failed": "red"}
+COLORS = {"ran": "green", "cached": "cyan", "failed": "red", AWAITS: "yellow"}
 
 
 def run_table(summary: Mapping[str, object]) -> str:
@@ -33,10 +34,11 @@ def run_table(summary: Mapping[str, object]) -> str:
             _count(stage["rows_out"]),
             reasons(dropped),
         )
-    ran = sum(stage["status"] == "ran" for stage in stages)
+    ran, cached, away = (sum(stage["status"] == status for stage in stages) for status in ("ran", "cached", AWAITS))
     scores: list[Mapping[str, object]] = summary["scores"]  # type: ignore[assignment]
     lines = [rendered(table), *([score_table(scores)] if scores else []), ""]
-    lines.append(f"{ran} ran, {len(stages) - ran} cached, {duration(float(str(summary['seconds'])))}")
+    left = f", {away} {AWAITS}" if away else ""
+    lines.append(f"{ran} ran, {cached} cached{left}, {duration(float(str(summary['seconds'])))}")
     lines += [f"report: {summary['report']}"] if summary["report"] else []
     registered: list[Mapping[str, str]] = summary["registered"]  # type: ignore[assignment]
     for number, model in enumerate(registered):

@@ -14,7 +14,8 @@ SILENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",  # the journal carries them
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # of each request: the stage is tried again too (flows/runner/execution.py)
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",  # seconds of silence, also after a file was sent; MLflow's own 120, tried 8 times, are 16 minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # of each request: a registration asks again itself (tasks/tracking/patience.py)
     "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",

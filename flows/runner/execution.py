@@ -18,6 +18,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 from prefect.transactions import IsolationLevel
+from pydantic import TypeAdapter
 from tqdm import tqdm
 
 from flows.runner.locks import ArtifactLocks
@@ -32,15 +33,19 @@ from tasks.errors import UserError, machine_fault
 from tasks.executor.filetasks import FileTasks
 from tasks.ledger import Receipt
 from tasks.promotion.champion import Registry
+from tasks.promotion.history import now
+from tasks.promotion.waiting import Waiting, write_waiting
 from tasks.report.facts import RunStory
 from tasks.scores import ScoreRow, read_scores
 from tasks.tracking.journal import Journal
+from tasks.tracking.patience import RegistryAway
 
 logger = logging.getLogger("wordmill")
 
 RETRY_SECONDS = [2.0, 10.0, 60.0]  # a stage is tried again after these, where trying again can help
 SLICE_SECONDS = 0.5  # of waiting
 TRAINING_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"  # the time left is the training's own
+AWAITS = "waiting for the registry"  # status of a registration, or a decision before it, that MLflow did not answer
 FREE_BYTES = 200 * 2**20  # what a stage needs at the least to begin
 
 
@@ -51,7 +56,8 @@ class Record:
     stage: str
     subject: str  # what it is about, where there are several of the stage: base, areas
     depends: tuple[str, ...]  # labels
-    status: str = "waiting"  # ran, cached, failed, waiting
+    status: str = "waiting"  # ran, cached, failed, waiting; AWAITS
+    problem: str = ""  # where it is AWAITS: what MLflow did
     seconds: float = 0.0
     mlflow_run: str | None = None  # key in the journal
     identity: Identity | None = None
@@ -69,6 +75,7 @@ class Node(Generic[AnyArtifact]):
 
     record: Record
     future: PrefectFuture[AnyArtifact]
+    registers: bool
 
     def artifact(self) -> AnyArtifact:
         """Wait for the artifact; raises what its stage raised."""
@@ -124,12 +131,12 @@ class Execution:
             retry_delay_seconds=RETRY_SECONDS,
             retry_condition_fn=may_retry,
         )
-        node = Node(record, task.submit(futures))
+        node = Node(record, task.submit(futures), stage.registers)
         self._nodes.append(cast("Node[Artifact]", node))
         return node
 
     def finish(self) -> None:
-        """Wait for every node. Raises the fault of the first one that failed by itself."""
+        """Wait for every node. Raises the fault of the first one that failed by itself; a registration may wait for its registry."""
         for node in self._nodes:
             await_end(node.future)
         for node in self._nodes:
@@ -139,12 +146,24 @@ class Execution:
                 node.record.status = "ran" if node.record.status == "ran" else "cached"
             elif state.is_failed() or state.is_crashed():
                 node.record.status = "failed"
+                found: object = state.result(raise_on_failure=False)
+                if isinstance(found, RegistryAway) and node.registers:
+                    node.record.status, node.record.problem = AWAITS, str(found)
         for node in self._nodes:
             if node.record.status == "failed":
                 node.future.result()
         for record in self.records:
             if record.status == "cached":
                 self._tell_cached(record)
+
+    def waiting(self) -> tuple[str, ...]:
+        """For each registration that waits, why, and what to do."""
+        records = [record for record in self.records if record.status == AWAITS and record.identity is not None]
+        return tuple(
+            f"registration waits: {record.problem}, or: wordmill register {record.identity.inputs['model']}"
+            for record in records
+            if record.identity is not None
+        )
 
     def scores(self) -> tuple[ScoreRow, ...]:
         """What the run's evaluations measured, each row with its subject."""
@@ -201,6 +220,10 @@ class Execution:
         try:
             self._check_space()
             outcome = stage.build(config, Given(inputs), partial_folder, self._tools(record))
+        except RegistryAway as error:
+            if stage.registers:
+                write_waiting(self.workspace, waiting_for(config, record, inputs, found, error))
+            raise
         except LostWorkers as error:
             raise LostWorkers(f"{record.label}: {error}") from error  # whose keys its advice speaks of
         except Exception as error:
@@ -263,6 +286,13 @@ class Execution:
             )
 
 
+def waiting_for(config: object, record: Record, inputs: Inputs, found: Identity, error: RegistryAway) -> Waiting:
+    """The note of a model that waits for its registry, or for the decision on it: the champion is known there alone."""
+    told = TypeAdapter(type(config)).dump_json(config).decode()
+    folders = {name: artifact.folder for name, artifact in inputs.items() if isinstance(artifact, Artifact)}
+    return Waiting(found.inputs["model"], found.fingerprint, record.label, told, folders, error.address, now(), str(error))
+
+
 def await_end(future: PrefectFuture[Artifact]) -> None:
     """Wait in slices: polars' handler of SIGINT restarts a wait without end, so that Ctrl-C would not be heard."""
     ended = threading.Event()
@@ -313,10 +343,13 @@ def _futures(
 
 
 def may_retry(task: object, run: object, state: State[object]) -> bool:
-    """Trying again can help against lost workers and broken connections; never against a bug, a bad input or a full disk."""
+    """Trying again can help against lost workers and broken connections; never against a bug, a bad input or a full disk.
+
+    Nor against a registry that was waited for in vain.
+    """
     try:
         state.result(raise_on_failure=True)
-    except (UserError, InterruptedError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError):
+    except (UserError, RegistryAway, InterruptedError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError):
         return False
     except (LostWorkers, OSError) as error:
         if not isinstance(error, LostWorkers) and machine_fault(error) is not None:

@@ -26,7 +26,6 @@ from tasks.report.morning_facts import Night as EarlierNight
 from tasks.report.morning_page import write_morning_page
 
 PAGE = "morning.html"
-AWAY = "waiting for the registry"  # status of a record
 DECIDED: tuple[Verdict, ...] = ("promoted", "refused", "cannot tell")
 SHOWN_NIGHTS = 14
 STATES: dict[NightVerdict, State] = {  # of a night that came to an end, as the page calls it

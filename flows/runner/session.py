@@ -17,22 +17,24 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
 from flows.recipe import AnyRecipe, FinetuneRecipe
-from flows.runner.execution import Execution, Record
+from flows.runner.execution import AWAITS, Execution, Record
 from flows.runner.interruption import ALONE_SECONDS, SERVER_SECONDS, leave_soon
 from flows.runner.last_scores import keep_scores
 from flows.runner.summaries import duration, flattened, reasons
-from flows.stages import Outcome
+from flows.runner.waiting import register_waiting
+from flows.stages import REGISTER, Outcome
 from tasks.artifacts import Workspace
 from tasks.cluster import Launcher
 from tasks.corpus.select import DEFAULT_RULES
-from tasks.errors import UserError
 from tasks.executor.filetasks import FilesConfig, FileTasks
+from tasks.ledger import Ledger
 from tasks.promotion.champion import Registry
 from tasks.report.facts import RunStory
 from tasks.scores import OWN, ScoreRow
 from tasks.settings import Json, identity
-from tasks.tracking.address import may_pass, mlflow_problem, require_answer, tracking_address
+from tasks.tracking.address import require_answer, tracking_address
 from tasks.tracking.journal import DRAIN_SECONDS, Journal, Sender, mlflow_run, read_bookmark, start_sender
+from tasks.tracking.patience import WAIT_SECONDS, Patience, RegistryAway
 
 logger = logging.getLogger("wordmill")
 
@@ -61,17 +63,19 @@ def run_dag(
     files = FileTasks(workspace.root / "parts", files_config(recipe), recipe.cluster.address, recipe.cluster.object_store_bytes)
     lock = Lock()
 
+    patience = Patience(uri, WAIT_SECONDS, "registry")
+
     def registry() -> Registry:
-        problem = mlflow_problem(uri) if uri.startswith("http") else None
-        if problem is not None:
-            fault = ConnectionError if may_pass(problem) else UserError
-            raise fault(f"MLflow at {uri} {problem}; what was made is kept. Fix: see that it answers, then run the recipe again")
-        found = mlflow_run(journal.path, journal.run, seconds=90.0)
+        nonlocal patience
+        patience.require()
+        found = mlflow_run(journal.path, journal.run, seconds=patience.left())
         if found is None:
-            raise ConnectionError(
-                f"MLflow at {uri} has not taken this run within 90 s (see {journals / 'sender.log'}); what was made is kept. "
-                "Fix: run the recipe again"
+            raise RegistryAway(
+                f"MLflow at {uri} has not taken this run within {WAIT_SECONDS:g} s (see {journals / 'sender.log'}); what was made is kept. "
+                "Fix: see that it answers, then run again",
+                uri,
             )
+        patience = Patience(uri, WAIT_SECONDS, "registry")  # it answered: another silence is waited for anew
         return Registry(uri, found, run_tags(flow_name), lock)
 
     execution = Execution(
@@ -81,6 +85,7 @@ def run_dag(
     status = "FAILED"
     try:
         with sampled(journal):
+            register_waiting(workspace, uri, registry)
             outcome = dag(execution)
             execution.finish()
         summary = close_run(execution, outcome, recipe, uri, time.monotonic() - clock)
@@ -126,21 +131,9 @@ class RunSummary:
 
     def as_json(self) -> dict[str, Json]:
         """The documented form."""
-        stages: list[Json] = [
-            {
-                "stage": record.label,
-                "status": record.status,
-                "fingerprint": record.artifact.fingerprint,
-                "rows_in": record.artifact.ledger.rows_in,
-                "rows_out": record.artifact.ledger.rows_out,
-                "dropped": dict(record.artifact.ledger.dropped),
-                "seconds": round(record.seconds, 3),
-            }
-            for record in self.stages
-            if record.artifact is not None
-        ]
+        stages = [stage_json(record) for record in self.stages if record.artifact is not None or record.status == AWAITS]
         return {
-            "stages": stages,
+            "stages": [*stages],
             "report": "" if self.report is None else str(self.report),
             "model": self.model,
             "registered": [dict(entry) for entry in self.registered],
@@ -151,11 +144,27 @@ class RunSummary:
         }
 
 
+def stage_json(record: Record) -> dict[str, Json]:
+    """A stage in the documented form; one that waits for the registry has no rows yet."""
+    ledger = Ledger() if record.artifact is None else record.artifact.ledger
+    return {
+        "stage": record.label,
+        "status": record.status,
+        "fingerprint": "" if record.identity is None else record.identity.fingerprint,
+        "rows_in": ledger.rows_in,
+        "rows_out": ledger.rows_out,
+        "dropped": dict(ledger.dropped),
+        "seconds": round(record.seconds, 3),
+    }
+
+
 def close_run(execution: Execution, outcome: Outcome, recipe: AnyRecipe, uri: str, seconds: float) -> RunSummary:
     """Scores and report to MLflow and Prefect, and the record of this run for the next one's comparison."""
     scores = execution.scores()
     report = None if outcome.report is None else outcome.report.artifact().path / "report.html"
-    registered = tuple(dict(handle.artifact().notes) for handle in outcome.registered)
+    registered = tuple(
+        dict(record.artifact.notes) for record in execution.records if record.stage == REGISTER.name and record.artifact is not None
+    )
     journal = execution.journal
     journal.metrics(journal.run, {f"{row.subject}.{row.metric}": row.value for row in scores if row.model == OWN})
     if report is not None:
@@ -165,7 +174,7 @@ def close_run(execution: Execution, outcome: Outcome, recipe: AnyRecipe, uri: st
         create_link_artifact(link=report.as_uri(), link_text="report", key="report", description=f"Report of {recipe.name}")
         keep_scores(scores, execution.workspace, recipe.name)
     found = [record.artifact.notes for record in execution.records if record.artifact is not None]
-    notes = tuple(told[DEFAULT_RULES] for told in found if DEFAULT_RULES in told)
+    notes = (*(told[DEFAULT_RULES] for told in found if DEFAULT_RULES in told), *execution.waiting())
     for note in notes:
         logger.warning("%s", note)
     create_markdown_artifact(key="summary", markdown=summary_markdown(execution.records, report, scores, notes))

@@ -8,17 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter
-
-from tasks.artifacts import FinetunedModel, GateDecision, ModelMemory, PretrainedModel, Report, Workspace
+from tasks.artifacts import FinetunedModel, GateDecision, ModelMemory, PretrainedModel, Report
 from tasks.ledger import Ledger, StageOutcome
 from tasks.promotion.champion import Registry
 from tasks.promotion.decision import Decision, read_decision, write_decision
 from tasks.promotion.history import Entry, champion_after, decision_on, described, now, settle_history, take_over, who
 from tasks.promotion.versions import decision_tag, find_version, log_version, set_tags
-from tasks.promotion.waiting import Waiting, write_waiting
 from tasks.settings import PLACEMENT
-from tasks.tracking.patience import WAIT_SECONDS, Patience, RegistryAway
+from tasks.tracking.patience import WAIT_SECONDS, Patience
 from tasks.tracking.registered import CHAMPION
 
 if TYPE_CHECKING:
@@ -45,46 +42,18 @@ class Candidate:
 
     model: PretrainedModel | FinetunedModel
     memory: ModelMemory | None
-    decision: GateDecision
-    report: Report
+    decision: GateDecision | None  # None: MLflow, which knows the champion, did not answer when it was to be made
+    report: Report | None
 
 
 def register_model(
-    config: Registration, candidate: Candidate, out: Path, registry: Callable[[], Registry], again: Callable[[Path], Decision]
-) -> StageOutcome:
-    """Register as `register_now` does. Where MLflow is away for too long, the model waits in the workspace, and RegistryAway says so."""
-    try:
-        return register_now(config, candidate, out, registry(), again)
-    except RegistryAway as error:
-        workspace = Workspace(out.parents[1])  # WORKSPACE/register/<fingerprint>.partial
-        write_waiting(workspace, waiting_for(config, candidate, error))
-        raise
-
-
-def waiting_for(config: Registration, candidate: Candidate, error: RegistryAway) -> Waiting:
-    """The note of a registration that has to wait."""
-    return Waiting(
-        config.name,
-        candidate.model.fingerprint,
-        TypeAdapter(Registration).dump_json(config).decode(),
-        candidate.model.folder,
-        "" if candidate.memory is None else candidate.memory.folder,
-        candidate.decision.folder,
-        candidate.report.folder,
-        error.address,
-        now(),
-        str(error),
-    )
-
-
-def register_now(
     config: Registration, candidate: Candidate, out: Path, registry: Registry, again: Callable[[Path], Decision]
 ) -> StageOutcome:
     """Find or log the version, enter the decision into the history, and move the alias if it says so.
 
     Where the champion is no longer the one of the decision, or another takes its place meanwhile, `again` decides against the new one,
-    writing into the folder that it is given. A model that was decided on before is not decided on again. UserError for what MLflow
-    refuses, RegistryAway where it does not answer for `wait_seconds`.
+    writing into the folder that it is given; so it does where there is no decision yet. A model that was decided on before is not
+    decided on again. UserError for what MLflow refuses, RegistryAway where it does not answer for `wait_seconds`.
     """
     import mlflow
 
@@ -95,16 +64,17 @@ def register_now(
     version = patience.ask(lambda: find_version(client, config.name, model.fingerprint)) or log_version(
         client, config.name, model, candidate.memory, registry, lead_back(candidate, registry), patience
     )
-    decision, folder = read_decision(candidate.decision.path), Path(candidate.decision.folder)
-    earlier = None if decision.is_order else decision_on(entries, model.fingerprint)
+    made = None if candidate.decision is None else read_decision(candidate.decision.path)
+    earlier = None if made is not None and made.is_order else decision_on(entries, model.fingerprint)
+    figures: dict[str, float] = {}
     if earlier is None:
-        decision, folder = contend(config, client, patience, decision, folder, version, registry, out, again)
+        decision, folder = contend(config, client, patience, candidate, version, registry, out, again)
         tags = decision_tags(decision, folder)
         patience.ask(lambda: set_tags(client, config.name, version, tags))
         entries = patience.ask(lambda: settle_history(client, config.name))
         write_decision(decision, out)
-    verdict, why = decision.verdict, decision.why
-    if earlier is not None:
+        verdict, why, figures = decision.verdict, decision.why, figures_of(decision)
+    else:
         verdict, why = earlier.kind, f"decided before, on {earlier.at} as entry {earlier.number}: {described(earlier)}"
         tags = {"wordmill.verdict": verdict, "wordmill.why": earlier.why}  # whoever decided may have died before it wrote them
         patience.ask(lambda: set_tags(client, config.name, version, tags))
@@ -118,38 +88,39 @@ def register_now(
         "why": why,
     }
     (out / "registered.json").write_text(json.dumps(notes, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return StageOutcome(Ledger(rows_out=1), figures={**figures_of(decision), "promoted": float(is_champion)}, notes=notes)
+    return StageOutcome(Ledger(rows_out=1), figures={**figures, "promoted": float(is_champion)}, notes=notes)
 
 
 def contend(
     config: Registration,
     client: "MlflowClient",
     patience: Patience,
-    decision: Decision,
-    folder: Path,
+    candidate: Candidate,
     version: str,
     registry: Registry,
     out: Path,
     again: Callable[[Path], Decision],
 ) -> tuple[Decision, Path]:
-    """The decision that counts, with the folder that it was published in; it is in the history then, and the alias as it says."""
+    """The decision that counts, with the folder that it is published in; it is in the history then, and the alias as it says."""
     published = out.with_suffix("") if out.suffix == ".partial" else out  # what a stage builds gets its own name when it is whole
+    made = None if candidate.decision is None else (read_decision(candidate.decision.path), candidate.decision.path)
     for number in range(1, MOST_DECISIONS + 1):
         champion = champion_after(patience.ask(lambda: settle_history(client, config.name)))
-        if decision.rival_version == champion:
-            entry, mark = entry_of(decision, version, who(registry.tags)), uuid.uuid4().hex
+        if made is not None and made[0].rival_version == champion:
+            entry, mark = entry_of(made[0], version, who(registry.tags)), uuid.uuid4().hex
             if patience.ask(lambda: take_over(client, config.name, entry, mark)):  # noqa: B023 - asked before the next round
-                return decision, folder
+                return made
             champion = champion_after(patience.ask(lambda: settle_history(client, config.name)))
-        logger.warning(
-            "register: %s: the champion is %s by now, and the decision was made against %s: decided again",
-            config.name,
-            f"version {champion}" if champion else "none",
-            f"version {decision.rival_version}" if decision.rival_version else "none",
-        )
-        made = out / f"again-{number}"
-        made.mkdir()
-        decision, folder = again(made), published / made.name
+        if made is not None:
+            logger.warning(
+                "register: %s: the champion is %s by now, and the decision was made against %s: decided again",
+                config.name,
+                f"version {champion}" if champion else "none",
+                f"version {made[0].rival_version}" if made[0].rival_version else "none",
+            )
+        folder = out / f"again-{number}"
+        folder.mkdir(exist_ok=True)
+        made = again(folder), published / folder.name
     raise ConnectionError(
         f"register: {config.name}: the champion changed {MOST_DECISIONS} times while version {version} was decided on; it is registered "
         "and not promoted. Fix: run again when that is over"
@@ -169,12 +140,11 @@ def entry_of(decision: Decision, version: str, by: str) -> Entry:
 
 def lead_back(candidate: Candidate, registry: Registry) -> dict[str, str]:
     """Tags that lead back to the artifacts and the run."""
-    memory = {} if candidate.memory is None else {"wordmill.memory": candidate.memory.folder}
+    others = {"memory": candidate.memory, "report": candidate.report}
     return {
         "wordmill.fingerprint": candidate.model.fingerprint,
         "wordmill.artifact": candidate.model.folder,
-        "wordmill.report": candidate.report.folder,
-        **memory,
+        **{f"wordmill.{name}": artifact.folder for name, artifact in others.items() if artifact is not None},
         **registry.tags,
     }
 

@@ -1,38 +1,34 @@
 """Waiting registrations: models that MLflow did not take, kept as notes in the workspace until it answers.
 
-WORKSPACE/waiting/<fingerprint of the model>.<name>.json
+WORKSPACE/waiting/<fingerprint of the model>-<fingerprint of the stage that asked MLflow>.json
 """
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.artifacts import Workspace
-from tasks.errors import UserError
+
+logger = logging.getLogger("wordmill")
 
 FOLDER = "waiting"
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """What a registration needs, as folders of artifacts."""
+    """What a registration needs, and its decision where that could not be made either."""
 
-    name: str  # in the registry
     fingerprint: str  # of the model
-    config: str  # of the registration, as JSON
-    model: str
-    memory: str  # "" for none
-    decision: str  # whose manifest names what it was made from
-    report: str
+    stage: str  # fingerprint of the stage that asked MLflow
+    label: str  # of that stage: "register: areas"
+    config: str  # of that stage, whole, as JSON
+    inputs: Mapping[str, str]  # name -> folder of an artifact: model, memory, scores, examples, decision, report
     address: str  # of the registry
     since: str  # ISO 8601, UTC
     why: str
-
-    @property
-    def missing(self) -> list[str]:
-        """Folders that are gone, or not whole."""
-        return [folder for folder in (self.model, self.memory, self.decision) if folder and not (Path(folder) / "manifest.json").is_file()]
 
 
 STORED = TypeAdapter(Waiting)
@@ -49,7 +45,7 @@ def write_waiting(workspace: Workspace, waiting: Waiting) -> Path:
 
 
 def read_waiting(workspace: Workspace) -> tuple[Waiting, ...]:
-    """All notes of the workspace, the oldest first. UserError for one that cannot be read."""
+    """All notes of the workspace, the oldest first; one that cannot be read is told and left where it is."""
     found: list[Waiting] = []
     for path in sorted((workspace.root / FOLDER).glob("*.json")):
         try:
@@ -58,11 +54,13 @@ def read_waiting(workspace: Workspace) -> tuple[Waiting, ...]:
             continue
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
-            place = ".".join(map(str, fault["loc"]))
-            raise UserError(
-                f"{path}: {place} {fault['msg']}: no note of a waiting registration. Fix: delete it, then run again the recipe that made "
-                "the model: nothing is trained twice."
-            ) from error
+            logger.warning(
+                "%s: no note of a waiting registration (%s %s). Fix: delete it, and run again the recipe that made the model: nothing is "
+                "trained twice.",
+                path,
+                ".".join(map(str, fault["loc"])),
+                fault["msg"],
+            )
     return tuple(sorted(found, key=lambda one: one.since))
 
 
@@ -72,4 +70,4 @@ def forget_waiting(workspace: Workspace, waiting: Waiting) -> None:
 
 
 def _path(workspace: Workspace, waiting: Waiting) -> Path:
-    return workspace.root / FOLDER / f"{waiting.fingerprint}.{waiting.name}.json"
+    return workspace.root / FOLDER / f"{waiting.fingerprint}-{waiting.stage}.json"

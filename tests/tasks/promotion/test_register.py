@@ -1,6 +1,7 @@
 """Registration: what a decision does in a registry, while others decide too and while the registry is away."""
 
 import json
+import pickle
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,11 +18,10 @@ from tasks.artifacts import GateDecision, ModelMemory, PretrainedModel, Report, 
 from tasks.errors import UserError
 from tasks.promotion import history, register
 from tasks.promotion.champion import ChampionConfig, Registry, champion_digest, fetch_champion
-from tasks.promotion.decision import Budget, Comparison, Decision, Pair, Verdict, read_decision, write_decision
+from tasks.promotion.decision import Budget, Comparison, Decision, Pair, Verdict, write_decision
 from tasks.promotion.history import read_history, settle_history, take_over
 from tasks.promotion.register import Candidate, Registration, register_model
 from tasks.promotion.versions import MOST_TAGGED, decision_tag
-from tasks.promotion.waiting import read_waiting
 from tasks.tracking.patience import RegistryAway
 
 DECIDING = Comparison("deciding", "text", "bits_per_byte", 48, 48, 1.9, 2.0, 0.1, 0.02, 0.2, 0.05, 0.01, 0.0, "bootstrap", True, "")
@@ -84,7 +84,7 @@ def register_one(
     """Register one model; returns the notes of the artifact."""
     given = candidate(root, decision)
     out = Workspace(root / "workspace").begin("register", decision.challenger, keep=False)
-    return dict(register_model(Registration(name), given, out, lambda: registry, again).notes)
+    return dict(register_model(Registration(name), given, out, registry, again).notes)
 
 
 def client_of(registry: Registry) -> MlflowClient:
@@ -354,12 +354,11 @@ def test_refusal_by_mlflow_is_final_and_told_in_a_line_and_what_may_pass_waits(
     given = candidate(tmp_path, decided("1111", ""))
     workspace = Workspace(tmp_path / "workspace")
     with pytest.raises(kind) as refused:
-        register_model(Registration("tiny", 0), given, workspace.begin("register", "1111", False), lambda: there, never)
+        register_model(Registration("tiny", 0), given, workspace.begin("register", "1111", False), there, never)
     assert told in str(refused.value)
     assert "\n" not in str(refused.value)
     assert str(refused.value).startswith("register: tiny: MLflow at http://127.0.0.1:")
-    assert fake.asked <= 2  # the request, and once more when it was to wait no longer
-    assert len(read_waiting(workspace)) == (kind is RegistryAway)
+    assert fake.asked == 1
 
 
 @pytest.fixture
@@ -372,33 +371,23 @@ def silent() -> Iterator[str]:
 
 
 @pytest.mark.timeout(120)
-def test_model_waits_with_all_that_its_registration_needs_while_mlflow_is_silent(
+def test_silent_mlflow_is_waited_for_no_longer_than_was_said(
     silent: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     given = candidate(tmp_path, decided("1111", ""))
-    workspace = Workspace(tmp_path / "workspace")
-    there = replace(registry, uri=silent)
-    with pytest.raises(RegistryAway):
-        register_model(Registration("tiny", 1), given, workspace.begin("register", "1111", False), lambda: there, never)
-    (waiting,) = read_waiting(workspace)
-    assert given.memory is not None
-    assert (waiting.name, waiting.fingerprint, waiting.address) == ("tiny", "1111", silent)
-    assert (waiting.model, waiting.memory) == (given.model.folder, given.memory.folder)
-    assert (waiting.decision, waiting.report) == (given.decision.folder, given.report.folder)
-    assert read_decision(Path(waiting.decision)).verdict == "promoted"
+    with pytest.raises(RegistryAway) as away:
+        register_model(Registration("tiny", 1), given, tmp_path, replace(registry, uri=silent), never)
+    assert away.value.address == silent
+    assert pickle.loads(pickle.dumps(away.value)).address == silent
 
 
-def test_registration_whose_run_mlflow_has_not_taken_waits(tmp_path: Path) -> None:
-    def away() -> Registry:
-        raise RegistryAway("MLflow does not answer", "http://127.0.0.1:9")
-
-    workspace = Workspace(tmp_path / "workspace")
-    given = candidate(tmp_path, decided("1111", ""))
-    with pytest.raises(RegistryAway):
-        register_model(Registration("tiny"), given, workspace.begin("register", "1111", False), away, never)
-    assert [one.address for one in read_waiting(workspace)] == ["http://127.0.0.1:9"]
+def test_model_on_which_no_decision_could_be_made_is_decided_on_when_it_is_registered(tmp_path: Path, registry: Registry) -> None:
+    register_one(tmp_path, registry, "undecided", decided("1111", ""))
+    given = replace(candidate(tmp_path, decided("2222", "?")), decision=None)
+    notes = register_model(Registration("undecided"), given, tmp_path, registry, lambda folder: decided("2222", "1")).notes
+    assert (notes["promoted"], champion(registry, "undecided")) == ("true", "2")
 
 
 def test_registration_goes_on_where_it_was_when_mlflow_comes_back(
