@@ -267,7 +267,7 @@ def test_identity_of_the_champion_is_its_fingerprint(tmp_path: Path, registry: R
 def test_latest_is_the_newest_version_and_a_wrong_name_is_told_what_is_there(tmp_path: Path, registry: Registry) -> None:
     register_one(tmp_path, registry, "many", decided("0001", ""))
     for number in range(2, 12):
-        register_one(tmp_path, registry, "many", decided(f"{number:04}", "1", "refused"))
+        client_of(registry).create_model_version("many", "wordmill:/files", tags={"wordmill.fingerprint": f"{number:04}"})
     assert champion_digest(ChampionConfig(uri="models:/many/latest"), registry.uri) == {"models:/many/latest": "0011"}
     with pytest.raises(UserError, match=r"'many' has no such version or alias at .*, but versions 11, 10, .* and @champion \(version 1\)"):
         champion_digest(ChampionConfig(uri="models:/many/99"), registry.uri)
