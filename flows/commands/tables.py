@@ -36,7 +36,7 @@ def run_table(summary: Mapping[str, object]) -> str:
         )
     ran, cached, away = (sum(stage["status"] == status for stage in stages) for status in ("ran", "cached", AWAITS))
     scores: list[Mapping[str, object]] = summary["scores"]  # type: ignore[assignment]
-    lines = [rendered(table), *([score_table(scores)] if scores else []), ""]
+    lines = [*([rendered(table)] if stages else []), *([score_table(scores)] if scores else []), ""]
     left = f", {away} {AWAITS}" if away else ""
     lines.append(f"{ran} ran, {cached} cached{left}, {duration(float(str(summary['seconds'])))}")
     lines += [f"report: {summary['report']}"] if summary["report"] else []

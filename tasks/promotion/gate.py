@@ -286,7 +286,9 @@ def _joined(documents: Sequence[Path], out: Path) -> Path | None:
 
 
 def _name_of(examples: Examples) -> str:
-    """What the recipe calls them."""
+    """What the recipe calls them; those of a night are named in the section that they were gathered for."""
     manifest = read_manifest(examples.path)
-    named = manifest.config.get("name") if manifest is not None and isinstance(manifest.config, dict) else None
+    config = manifest.config if manifest is not None else None
+    section = config.get("examples", config) if isinstance(config, dict) else None
+    named = section.get("name") if isinstance(section, dict) else None
     return str(named or examples.path.name)
