@@ -13,6 +13,7 @@ SILENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is the command's own: one JSON document with --json
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",  # the journal carries them
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",  # seconds of silence, also after a file was sent; MLflow's own 120, tried 8 times, are 16 minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # of each request: a registration asks again itself (tasks/tracking/patience.py)
