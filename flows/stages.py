@@ -127,6 +127,16 @@ def challenger_of(given: Given) -> Challenger:
     )
 
 
+def candidate_of(given: Given) -> Candidate:
+    """What is registered; its decision and report may be wanting where MLflow did not answer."""
+    return Candidate(
+        given.one("model", PretrainedModel, FinetunedModel),
+        given.maybe("memory", ModelMemory),
+        given.maybe("decision", GateDecision),
+        given.maybe("report", Report),
+    )
+
+
 @dataclass(frozen=True)
 class Contending:
     """What a model competes for, by which rule, and how it is registered."""
@@ -274,12 +284,7 @@ REGISTER = Stage[Contending, RegisteredModel](
     RegisteredModel,
     lambda config, given, out, tools: register_model(
         config.registration,
-        Candidate(
-            given.one("model", PretrainedModel, FinetunedModel),
-            given.one("memory", ModelMemory),
-            given.one("decision", GateDecision),
-            given.one("report", Report),
-        ),
+        candidate_of(given),
         out,
         tools.registry(),
         lambda folder: decide_again(config.contest, challenger_of(given), folder, tools.registry(), config.registration.wait_seconds),

@@ -16,7 +16,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
-from flows.recipe import AnyRecipe, FinetuneRecipe
+from flows.recipe import AnyRecipe, CorpusRecipe, FinetuneRecipe
 from flows.runner.execution import AWAITS, Execution, Record
 from flows.runner.interruption import ALONE_SECONDS, SERVER_SECONDS, leave_soon
 from flows.runner.last_scores import keep_scores
@@ -63,7 +63,8 @@ def run_dag(
     files = FileTasks(workspace.root / "parts", files_config(recipe), recipe.cluster.address, recipe.cluster.object_store_bytes)
     lock = Lock()
 
-    patience = Patience(uri, WAIT_SECONDS, "registry")
+    seconds = WAIT_SECONDS if isinstance(recipe, CorpusRecipe) else recipe.register_.wait_seconds
+    patience = Patience(uri, seconds, "registry")
 
     def registry() -> Registry:
         nonlocal patience
@@ -71,11 +72,11 @@ def run_dag(
         found = mlflow_run(journal.path, journal.run, seconds=patience.left())
         if found is None:
             raise RegistryAway(
-                f"MLflow at {uri} has not taken this run within {WAIT_SECONDS:g} s (see {journals / 'sender.log'}); what was made is kept. "
+                f"MLflow at {uri} has not taken this run within {seconds:g} s (see {journals / 'sender.log'}); what was made is kept. "
                 "Fix: see that it answers, then run again",
                 uri,
             )
-        patience = Patience(uri, WAIT_SECONDS, "registry")  # it answered: another silence is waited for anew
+        patience = Patience(uri, seconds, "registry")  # it answered: another silence is waited for anew
         return Registry(uri, found, run_tags(flow_name), lock)
 
     execution = Execution(

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from flows.judging import decide_again
-from flows.stages import Contending, Given, challenger_of
+from flows.stages import Contending, Given, candidate_of, challenger_of
 from tasks.artifacts import (
     Artifact,
     Examples,
@@ -24,7 +24,7 @@ from tasks.artifacts import (
 from tasks.errors import UserError
 from tasks.ledger import StageOutcome
 from tasks.promotion.champion import Registry
-from tasks.promotion.register import Candidate, register_model
+from tasks.promotion.register import register_model
 from tasks.promotion.waiting import Waiting, forget_waiting, read_waiting
 from tasks.tracking.address import registry_name
 from tasks.tracking.patience import RegistryAway
@@ -51,16 +51,10 @@ CarryOut = Callable[[str, Given, Path, Registry], StageOutcome]  # config as JSO
 def carry_out(config: str, given: Given, out: Path, registry: Registry) -> StageOutcome:
     """Register, as the stage would have, deciding anew where there is no decision or it was made against another champion."""
     told = TypeAdapter(Contending).validate_json(config)
-    candidate = Candidate(
-        given.one("model", PretrainedModel, FinetunedModel),
-        given.maybe("memory", ModelMemory),
-        given.maybe("decision", GateDecision),
-        given.maybe("report", Report),
-    )
     seconds = told.registration.wait_seconds
     return register_model(
         told.registration,
-        candidate,
+        candidate_of(given),
         out,
         registry,
         lambda folder: decide_again(told.contest, challenger_of(given), folder, registry, seconds),

@@ -14,7 +14,7 @@ class NightConfig(Section):
 
     revision: Literal[1] = 1
     replay: float = Field(
-        default=0.25, ge=0, lt=1, description="share of the optimizer steps for what was learned before: examples, and text; 0: none"
+        default=0.25, ge=0, le=0.9, description="share of the optimizer steps for what was learned before: examples, and text; 0: none"
     )
     drift: DriftConfig = DriftConfig()
     notify: NotifyConfig = NotifyConfig()
