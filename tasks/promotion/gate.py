@@ -31,7 +31,7 @@ from tasks.promotion.conditions import Certify, Leaks, find_leaks, is_separate, 
 from tasks.promotion.decision import TABLE, Comparison, Condition, Decision, Verdict, write_decision, write_table
 from tasks.promotion.gate_config import GateConfig
 from tasks.promotion.guards import guard_rows
-from tasks.promotion.history import DECIDED, Entry
+from tasks.promotion.history import DECIDED, Entry, decision_on
 from tasks.promotion.register_config import Promote
 from tasks.scores import OWN
 
@@ -118,10 +118,10 @@ def _without_comparing(
         verdict = "promoted" if config.promote == "always" else "refused"
         why = f"the recipe says promote: {config.promote}; nothing was compared"
         return replace(_decision(config, model.fingerprint, rival, verdict, why), is_order=True)
-    for entry in reversed(entries):
-        if entry.fingerprint == model.fingerprint and entry.kind in DECIDED:
-            why = f"decided on before, as entry {entry.number} of the history ({entry.at}): {entry.why}"
-            return replace(_decision(config, model.fingerprint, rival, entry.kind, why), earlier=True)
+    entry = decision_on(entries, model.fingerprint)
+    if entry is not None and entry.kind in DECIDED:
+        why = f"decided on before, as entry {entry.number} of the history ({entry.at}): {entry.why}"
+        return replace(_decision(config, model.fingerprint, rival, entry.kind, why), earlier=True)
     if rival is not None and rival.fingerprint == model.fingerprint:
         return _decision(config, model.fingerprint, rival, "refused", f"it is the champion already, version {rival.version}")
     return None

@@ -18,7 +18,7 @@ from tests.tasks.promotion.contests import LABELS, Mind, Room, Tuned, texts, tex
 
 
 def entry(kind: EntryKind, fingerprint: str = "", number: int = 1, level: float = 0.005) -> Entry:
-    return Entry(number, kind, "2026-05-01T02:00:00+00:00", "mill@host", "2", "1", "2", "better", fingerprint, level, 0.05)
+    return Entry(number, kind, "2026-05-01T02:00:00+00:00", "mill@host", "2", "1", "2", "better", fingerprint, level, 0.05, "accuracy", 0.1)
 
 
 def test_challenger_that_is_surely_better_is_promoted(tmp_path: Path) -> None:
@@ -58,18 +58,18 @@ def test_gain_that_is_no_more_than_the_margin_is_refused(tmp_path: Path) -> None
 
 
 def test_few_items_or_few_groups_cannot_tell_and_spend_nothing(tmp_path: Path) -> None:
-    found = tuned(tmp_path, Mind(right=1.0), Mind(right=0.1), heldout=20).held()
+    found = tuned(tmp_path, Mind(right=1.0), Mind(right=0.1), heldout=19).held()
     assert (found.verdict, found.budget) == ("cannot tell", None)
-    assert found.why == "tone has 20 items to judge on, the gate needs 30 (gate.min_items)"
+    assert found.why == "tone has 19 items to judge on, the gate needs 20 (gate.min_items)"
 
 
 def test_held_out_rows_of_few_documents_cannot_tell(tmp_path: Path) -> None:
     contest = tuned(tmp_path, Mind(right=1.0), Mind(right=0.1))
     path = contest.scores.path / "items.parquet"
     items = pq.read_table(path)
-    groups = [str(number // 5) for number in range(items.num_rows)]
+    groups = [str(number // 10) for number in range(items.num_rows)]
     pq.write_table(items.set_column(items.column_names.index("cluster"), items.schema.field("cluster"), [groups]), path)
-    assert contest.held().why == "tone has 100 items of 20 groups to judge on, the gate needs 30 (gate.min_items)"
+    assert contest.held().why == "tone has 100 items of 10 groups to judge on, the gate needs 20 (gate.min_items)"
 
 
 @pytest.mark.parametrize(("promote", "verdict"), [("always", "promoted"), ("never", "refused")])
@@ -352,7 +352,7 @@ def test_held_out_rows_that_were_learned_do_not_count(tmp_path: Path) -> None:
     condition = next(one for one in found.conditions if one.name == "held-out text was not learned")
     assert condition.passed
     assert condition.found.endswith("left out of the comparison: 40 that were learned, 50 near copies")
-    assert (found.verdict, found.why) == ("cannot tell", "tone has 10 items to judge on, the gate needs 30 (gate.min_items)")
+    assert (found.verdict, found.why) == ("cannot tell", "tone has 10 items to judge on, the gate needs 20 (gate.min_items)")
 
 
 def test_gate_asks_each_model_each_set_once(tmp_path: Path) -> None:
