@@ -9,14 +9,16 @@ def registry_names(name: str, given: Mapping[str, str], writes: Mapping[str, boo
     """Model -> the name that it is registered under: `given`, else by this rule. ValueError where two would meet under one.
 
     `writes`: for each fine-tuned model, whether its answers are texts. The base of a recipe has `name` for itself. Without one, a
-    model that writes goes on under it: it takes the place of the model that it started from. All others are `name`-MODEL.
+    model goes on under it that writes, or that such a name was made for (areas under mill-areas): it takes the place of the one that
+    it started from. All others are `name`-MODEL.
     """
     unknown = sorted(set(given) - set(writes))
     if unknown:
         raise ValueError(f"register.names: no model is called {unknown[0]!r}; fine-tuned here: {', '.join(writes) or 'none'}")
     names = {BASE: name} if has_base else {}
     for model, is_writer in writes.items():
-        names[model] = given.get(model) or (name if is_writer and not has_base else f"{name}-{model}")
+        goes_on = not has_base and (is_writer or name.endswith(f"-{model}"))
+        names[model] = given.get(model) or (name if goes_on else f"{name}-{model}")
     owners: dict[str, str] = {}
     for model, own in names.items():
         if own in owners:

@@ -22,9 +22,11 @@ def signed_text(value: float) -> str:
 
 
 def level_text(level: float) -> str:
-    """Two significant digits without an exponent: 0.0021, 0.000012."""
+    """Two significant digits: 0.0021, 0.000012; of what is smaller still with an exponent, 9.3e-10."""
     if is_missing(level) or level <= 0:
         return "0" if level == 0 else "–"
+    if level < 1e-6:
+        return f"{level:.1e}"
     decimals = max(1 - math.floor(math.log10(level)), 0)
     text = f"{level:.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

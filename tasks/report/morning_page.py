@@ -34,7 +34,7 @@ def first_screen(morning: Morning) -> list[tuple[str, str]]:
     lines = [("new", morning_wording.new_text(rows)), ("set aside", morning_wording.set_aside_text(rows))]
     if rows.learned or rows.replayed or rows.heldout:
         lines.append(("used", morning_wording.used_text(rows)))
-    if morning.drift:
+    if morning.drift or decision is not None:
         lines.append(("drift", morning_wording.drift_text(morning.drift)))
     if decision is not None:
         lines.append(("guards", guards_line(guards(decision), decision.conditions)))

@@ -14,6 +14,11 @@ def test_fine_tune_of_a_champion_that_writes_goes_on_under_its_name_and_a_labell
     assert registry_names("mill", {}, {"chat": True, "areas": False}, has_base=False) == {"chat": "mill", "areas": "mill-areas"}
 
 
+def test_labeller_goes_on_under_the_name_that_was_made_for_it() -> None:
+    assert registry_names("mill-areas", {}, {"areas": False}, has_base=False) == {"areas": "mill-areas"}
+    assert registry_names("mill", {}, {"mill": False}, has_base=False) == {"mill": "mill-mill"}
+
+
 def test_two_writers_of_one_champion_are_refused_until_one_has_a_name_of_its_own() -> None:
     writers = {"chat": True, "code": True}
     with pytest.raises(ValueError, match=r"chat and code would both be registered as 'mill'.*register.names: \{code: mill-code\}"):

@@ -1,0 +1,193 @@
+"""Nights, through a real Prefect and a real MLflow server: promoted only because it was better, and nothing lost."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from mlflow import MlflowClient
+
+from tasks.promotion.decision import Decision, read_decision
+from tasks.promotion.history import read_history
+from tasks.promotion.new_rows import read_nights
+
+if TYPE_CHECKING:
+    from tests.flows.conftest import Built, Done, Mill
+
+ROOT = Path(__file__).parents[2]
+WORDS = "river mill wheel grain flour stone water bread road evening light field barley".split()
+SHORT = "evaluate: {suite: nightly, max_responses: 2, response_tokens: 8, sample_tokens: 8, prompts: [The], resamples: 100}"
+WRITER = """
+name: writer
+champion: {uri: models:/tiny-answers@champion}
+night: {replay: 0.25}
+examples:
+  - {name: answers, kind: instruction, source: {kind: jsonl, paths: [ROWS]}}
+finetune:
+  - {name: answers, examples: answers, epochs: 3, batch_rows: 8, optimizer: {learning_rate: RATE, warmup_steps: 2}, threads: 1}
+gate: {general_tolerance: 0.5}
+heldout: {share: 0.3}
+"""
+LABELLER = """
+name: labeller
+champion: {uri: models:/tiny-topics@champion}
+night: {replay: 0}
+examples:
+  - {name: topics, kind: classification, source: {kind: jsonl, paths: [ROWS]}}
+finetune:
+  - {name: topics, examples: topics, epochs: 3, batch_rows: 8, optimizer: {learning_rate: 5.0e-3, warmup_steps: 2}, threads: 1}
+heldout: {share: 0.3}
+"""
+
+
+@pytest.fixture(scope="module")
+def workspace(built: "Built", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the built one, in which three models are champions."""
+    return Path(shutil.copytree(built.workspace, tmp_path_factory.mktemp("nights") / "workspace"))
+
+
+@pytest.fixture(scope="module")
+def registry(workspace: Path, clean_environment: dict[str, str], free: Callable[[], int], wait_until: Callable[..., None]) -> Iterator[str]:
+    """The address of an MLflow server over the workspace's database."""
+    port = free()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{workspace}/mlflow.db", "--default-artifact-root", (workspace / "mlartifacts").as_uri()]
+    with (workspace / "server.log").open("wb") as log:
+        server = subprocess.Popen(
+            [*command, "--no-serve-artifacts"], cwd=ROOT, env=clean_environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_until(lambda: answers(address) or server.poll() is not None, "MLflow's server")
+        assert server.poll() is None, (workspace / "server.log").read_text()[-2000:]
+        yield address
+    finally:
+        os.killpg(server.pid, 9)
+        server.wait()
+
+
+def answers(address: str) -> bool:
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    try:
+        urlopen(f"{address}/health", timeout=2).close()
+    except (URLError, OSError):
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def night(mill: "Mill", workspace: Path, registry: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "Done"]:
+    """`wordmill run` of a night's recipe over all rows that were given so far, against the servers."""
+    folder = tmp_path_factory.mktemp("rows")
+
+    def run(recipe: str, rows: list[dict[str, str]], *overrides: str, rate: str = "3.0e-3") -> "Done":
+        name = recipe.split("\n")[1].removeprefix("name: ")
+        kept = folder / name
+        kept.mkdir(exist_ok=True)
+        if rows:
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (kept / f"{len(list(kept.iterdir()))}.jsonl").write_text(lines, encoding="utf-8")
+        path = folder / f"{name}.yaml"
+        path.write_text(f"{recipe}{SHORT}\n".replace("ROWS", f"{kept}/*.jsonl").replace("RATE", rate), encoding="utf-8")
+        changes = [part for change in overrides for part in ("--set", change)]
+        return mill("run", str(path), "--workspace", str(workspace), "--json", *changes, MLFLOW_TRACKING_URI=registry)
+
+    return run
+
+
+def sentence(source: random.Random, words: int) -> str:
+    return " ".join(source.choice(WORDS) for _ in range(words)).capitalize() + "."
+
+
+def told(source: random.Random, count: int, verb: str) -> list[dict[str, str]]:
+    return [{"prompt": f"{verb} {source.choice(WORDS)} {n}", "response": sentence(source, 8)} for n in range(count)]
+
+
+def champion(registry: str, name: str) -> str:
+    return str(MlflowClient(registry, registry).get_model_version_by_alias(name, "champion").version)
+
+
+def last_decision(done: "Done", workspace: Path) -> Decision:
+    stages = done.document()["stages"]
+    (gate,) = (stage for stage in stages if stage["stage"].startswith("gate"))
+    return read_decision(workspace / "gate" / gate["fingerprint"])
+
+
+def test_writer_is_promoted_for_rows_that_help_and_refused_for_rows_that_harm_general_text(
+    night: Callable[..., "Done"], workspace: Path, registry: str
+) -> None:
+    source = random.Random(3)
+    done = night(WRITER, told(source, 160, "Tell of"))
+    decision = last_decision(done, workspace)
+    assert decision.verdict == "promoted", decision.why
+    assert champion(registry, "tiny-answers") == "2"
+    version = MlflowClient(registry, registry).get_model_version("tiny-answers", "2")
+    assert (version.tags["wordmill.verdict"], json.loads(version.tags["wordmill.decision"])["verdict"]) == ("promoted", "promoted")
+    assert "Promoted" in (workspace / "morning.html").read_text(encoding="utf-8")
+
+    done = night(WRITER, [])
+    assert (done.document()["stages"], done.document()["notes"]) == ([], ["nothing new"])
+    assert champion(registry, "tiny-answers") == "2"
+
+    shouted = [{"prompt": f"Shout {source.choice(WORDS)} {n}", "response": "ZQ" * 20 + str(n)} for n in range(160)]
+    done = night(WRITER, shouted, "gate.general_tolerance=0.05", "night.replay=0", rate="1.0e-2")
+    decision = last_decision(done, workspace)
+    assert decision.verdict == "refused", decision.why
+    assert decision.comparisons[0].passed, "it is better at what it was asked"
+    assert "guard general text" in decision.why
+    assert champion(registry, "tiny-answers") == "2"
+    verdicts = [entry.kind for entry in read_history(MlflowClient(registry, registry), "tiny-answers")]
+    assert verdicts == ["promoted", "promoted", "refused"]
+    assert [one.verdict for one in read_nights(workspace, "writer")] == ["promoted", "refused"]
+
+
+def test_labeller_is_refused_for_rows_with_wrong_labels_and_rows_that_are_judged_on_are_set_aside(
+    night: Callable[..., "Done"], workspace: Path, registry: str, recipe: Path
+) -> None:
+    known = [json.loads(line) for line in (recipe.parent / "topics.jsonl").read_text(encoding="utf-8").splitlines()]
+    other = {"chinese": "english", "english": "chinese"}
+    wrong = [{"text": f"{row['text']} again {n}", "label": other[row["label"]]} for n in range(3) for row in known]
+    done = night(LABELLER, [*wrong, *known], "gate.min_items=5")
+    decision = last_decision(done, workspace)
+    assert decision.verdict == "refused", decision.why
+    assert champion(registry, "tiny-topics") == "1"
+    (gathered,) = (stage for stage in done.document()["stages"] if stage["stage"].startswith("gather"))
+    assert sum(count for reason, count in gathered["dropped"].items() if "held_out" in reason) > 0, gathered["dropped"]
+
+
+def test_two_nights_at_once_are_one_night(
+    mill: "Mill", night: Callable[..., "Done"], workspace: Path, registry: str, tmp_path: Path
+) -> None:
+    """The second one waits for the first, and finds nothing new."""
+    from tests.flows.conftest import finish
+
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in told(random.Random(5), 40, "Sing of")), encoding="utf-8")
+    path = tmp_path / "twice.yaml"
+    text = WRITER.replace("name: writer", "name: twice").replace("ROWS", str(rows)).replace("RATE", "1.0e-3")
+    path.write_text(text + SHORT, encoding="utf-8")
+    command = ("run", str(path), "--workspace", str(workspace), "--json")
+    nights = [mill.start(*command, MLFLOW_TRACKING_URI=registry) for _ in range(2)]
+    found = [finish(process).document() for process in nights]
+    assert sorted(len(document["stages"]) > 0 for document in found) == [False, True]
+    assert next(document["notes"] for document in found if not document["stages"]) == ["nothing new"]
+    assert len(read_nights(workspace, "twice")) == 1
+
+
+def test_night_that_fails_leaves_champion_and_rows_as_they_were(night: Callable[..., "Done"], workspace: Path, registry: str) -> None:
+    before = champion(registry, "tiny-topics")
+    failed = night(
+        LABELLER, [{"text": f"{word} {n}", "label": "english"} for n, word in enumerate(WORDS)], "finetune.0.optimizer.learning_rate=1e30"
+    )
+    assert failed.code == 2, failed.err[-2000:]
+    assert "Failed" in (workspace / "morning.html").read_text(encoding="utf-8")
+    assert champion(registry, "tiny-topics") == before
+    assert [one.verdict for one in read_nights(workspace, "labeller")] == ["refused"]
