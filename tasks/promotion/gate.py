@@ -190,7 +190,7 @@ def judge_rows(deciding: Comparison, guards: Sequence[Comparison], against: str)
     found = f"{deciding.metric} {deciding.challenger:.4f} against {deciding.rival:.4f} of the {against} on {deciding.items:,} items"
     broken = [f"{one.task}: {one.metric} {one.reason}" for one in guards if not one.passed]
     unknown = [f"{one.task} {one.reason}" for one in guards if one.reason.startswith("not measured")]
-    why = "; ".join([f"{deciding.reason} ({found})", *(f"guard {told}" for told in broken), *unknown])
+    why = "; ".join([*(f"guard {told}" for told in broken), f"{deciding.reason} ({found})", *unknown])
     if broken:
         return "refused", why
     if deciding.passed:

@@ -82,30 +82,32 @@ def _why_silent(folder: Path) -> str:
 
 
 def _other_tasks(gate: GateConfig, challenger: Challenger, asking: Asking) -> Iterator[Comparison]:
-    """What the champion was tuned for beside what decides."""
+    """What the champion was tuned for beside what decides; of that, the rows that it was judged on before, where they are enough."""
     tolerance = gate.task_tolerance
     memory = None if asking.rival is None else asking.rival.memory
     if tolerance is None or memory is None or challenger.examples is None:
         return
     task = read_task(challenger.folder)
     for name, folder in memory.examples.items():
-        if name == challenger.learned:
-            continue
         metric, held = deciding_metric(folder), read_examples(folder, "heldout")
+        is_same = name == challenger.learned
+        if is_same and held.table.num_rows < gate.min_items:
+            continue
         if not _can_do(task, held):
             yield not_compared(name, metric, gate, tolerance, f"not asked: the challenger has no head for {held.kind.name} of these labels")
         elif held.table.num_rows == 0:
             yield not_compared(name, metric, gate, tolerance, "not measured: no held-out example travels with the champion")
         else:
-            asked = Asked(name, gate.max_items, examples=folder)
+            label = f"{name}, rows of before" if is_same else name
+            asked = Asked(label, gate.max_items, examples=folder)
             mine = asking.of_challenger(asked)
-            yield _guard(gate, name, mine, asking.of_rival(asked), metric, tolerance)
+            yield _guard(gate, label, mine, asking.of_rival(asked), metric, tolerance)
 
 
 def _can_do(task: ModelTask | None, held: LabelledExamples) -> bool:
     if held.kind.writes:
         return task is None or task.is_chat
-    return task is not None and task.kind == held.kind.name and task.labels == tuple(held.kind.names(held.labels))
+    return task is not None and task.kind == held.kind.name and set(held.kind.names(held.labels)) <= set(task.labels)
 
 
 def _suites(gate: GateConfig, challenger: Challenger, asking: Asking) -> Iterator[Comparison]:

@@ -12,6 +12,8 @@ from tasks.artifacts import Workspace
 from tasks.errors import UserError
 
 PASSWORD = Path("services") / "auth"  # in a workspace, mode 0600: "user:password" of the servers of `make up`
+ANSWER_SECONDS = 5.0  # that a service may take to say that it is there
+START_SECONDS = 20.0  # the same at the start of a run: a busy machine is no reason to give it up
 NO_ANSWER = "does not answer"
 SERVER = Path("services") / "mlflow.json"  # in a workspace, while they run
 
@@ -85,7 +87,7 @@ def require_answer(address: str) -> None:
     """UserError when a server's address is silent, or refuses the password; a database needs no answer."""
     if not address.startswith("http"):
         return
-    problem = mlflow_problem(address)
+    problem = mlflow_problem(address, START_SECONDS)
     if problem is not None:
         raise UserError(
             f"MLflow at {address} {problem}. Start it (make up), set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD "
@@ -93,13 +95,13 @@ def require_answer(address: str) -> None:
         )
 
 
-def mlflow_problem(address: str) -> str | None:
-    """Why the MLflow server does not answer us, saying who we are as its client would, or None when it does."""
+def mlflow_problem(address: str, seconds: float = ANSWER_SECONDS) -> str | None:
+    """Why the MLflow server does not answer us in time, saying who we are as its client would, or None when it does."""
     token, user = os.environ.get("MLFLOW_TRACKING_TOKEN"), os.environ.get("MLFLOW_TRACKING_USERNAME")
     authorization = None if token is None else f"Bearer {token}"
     if user is not None:
         authorization = basic(f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}")
-    return silent(f"{address.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1", authorization)
+    return silent(f"{address.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1", authorization, seconds)
 
 
 def may_pass(problem: str) -> bool:
@@ -112,10 +114,10 @@ def basic(pair: str) -> str:
     return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
-def silent(url: str, authorization: str | None = None) -> str | None:
+def silent(url: str, authorization: str | None = None, seconds: float = ANSWER_SECONDS) -> str | None:
     """Why `url` does not answer, or None when it does; a page that is not there is an answer."""
     try:
-        urlopen(Request(url, headers={} if authorization is None else {"Authorization": authorization}), timeout=5).close()
+        urlopen(Request(url, headers={} if authorization is None else {"Authorization": authorization}), timeout=seconds).close()
     except HTTPError as error:
         if error.code == 403 and b"host" in error.read(500).lower():
             return f"does not take requests for the host {urlsplit(url).hostname} (403; its option --allowed-hosts says which it takes)"

@@ -4,9 +4,12 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tasks.promotion.decision import Decision, read_decision
-from tasks.promotion.history import read_history
+from tasks.promotion.history import Entry, read_history, take_over
 from tasks.promotion.new_rows import read_nights
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ night: {replay: 0.25}
 examples:
   - {name: answers, kind: instruction, source: {kind: jsonl, paths: [ROWS]}}
 finetune:
-  - {name: answers, examples: answers, epochs: 3, batch_rows: 8, optimizer: {learning_rate: RATE, warmup_steps: 2}, threads: 1}
+  - {name: answers, examples: answers, epochs: 3, batch_rows: 8, optimizer: {learning_rate: 3.0e-3, warmup_steps: 2}, threads: 1}
 gate: {general_tolerance: 0.5}
 heldout: {share: 0.3}
 """
@@ -52,24 +55,46 @@ def workspace(built: "Built", tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(built.workspace, tmp_path_factory.mktemp("nights") / "workspace"))
 
 
+@dataclass(frozen=True)
+class Server:
+    """An MLflow server over the workspace's database."""
+
+    address: str
+    process: "subprocess.Popen[bytes]"
+
+    def falls_silent(self) -> None:
+        """It takes connections, and never answers."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def answers_again(self) -> None:
+        os.killpg(self.process.pid, signal.SIGCONT)
+
+
 @pytest.fixture(scope="module")
-def registry(workspace: Path, clean_environment: dict[str, str], free: Callable[[], int], wait_until: Callable[..., None]) -> Iterator[str]:
-    """The address of an MLflow server over the workspace's database."""
+def server(
+    workspace: Path, clean_environment: dict[str, str], free: Callable[[], int], wait_until: Callable[..., None]
+) -> Iterator[Server]:
     port = free()
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{workspace}/mlflow.db", "--default-artifact-root", (workspace / "mlartifacts").as_uri()]
     with (workspace / "server.log").open("wb") as log:
-        server = subprocess.Popen(
+        process = subprocess.Popen(
             [*command, "--no-serve-artifacts"], cwd=ROOT, env=clean_environment, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        wait_until(lambda: answers(address) or server.poll() is not None, "MLflow's server")
-        assert server.poll() is None, (workspace / "server.log").read_text()[-2000:]
-        yield address
+        wait_until(lambda: answers(address) or process.poll() is not None, "MLflow's server")
+        assert process.poll() is None, (workspace / "server.log").read_text()[-2000:]
+        yield Server(address, process)
     finally:
-        os.killpg(server.pid, 9)
-        server.wait()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def registry(server: Server) -> str:
+    """Its address."""
+    return server.address
 
 
 def answers(address: str) -> bool:
@@ -88,7 +113,7 @@ def night(mill: "Mill", workspace: Path, registry: str, tmp_path_factory: pytest
     """`wordmill run` of a night's recipe over all rows that were given so far, against the servers."""
     folder = tmp_path_factory.mktemp("rows")
 
-    def run(recipe: str, rows: list[dict[str, str]], *overrides: str, rate: str = "3.0e-3") -> "Done":
+    def run(recipe: str, rows: list[dict[str, str]], *overrides: str) -> "Done":
         name = recipe.split("\n")[1].removeprefix("name: ")
         kept = folder / name
         kept.mkdir(exist_ok=True)
@@ -96,7 +121,7 @@ def night(mill: "Mill", workspace: Path, registry: str, tmp_path_factory: pytest
             lines = "".join(json.dumps(row) + "\n" for row in rows)
             (kept / f"{len(list(kept.iterdir()))}.jsonl").write_text(lines, encoding="utf-8")
         path = folder / f"{name}.yaml"
-        path.write_text(f"{recipe}{SHORT}\n".replace("ROWS", f"{kept}/*.jsonl").replace("RATE", rate), encoding="utf-8")
+        path.write_text(f"{recipe}{SHORT}\n".replace("ROWS", f"{kept}/*.jsonl"), encoding="utf-8")
         changes = [part for change in overrides for part in ("--set", change)]
         return mill("run", str(path), "--workspace", str(workspace), "--json", *changes, MLFLOW_TRACKING_URI=registry)
 
@@ -138,7 +163,7 @@ def test_writer_is_promoted_for_rows_that_help_and_refused_for_rows_that_harm_ge
     assert champion(registry, "tiny-answers") == "2"
 
     shouted = [{"prompt": f"Shout {source.choice(WORDS)} {n}", "response": "ZQ" * 20 + str(n)} for n in range(160)]
-    done = night(WRITER, shouted, "gate.general_tolerance=0.05", "night.replay=0", rate="1.0e-2")
+    done = night(WRITER, shouted, "gate.general_tolerance=0.05", "night.replay=0", "finetune.0.epochs=6")
     decision = last_decision(done, workspace)
     assert decision.verdict == "refused", decision.why
     assert decision.comparisons[0].passed, "it is better at what it was asked"
@@ -172,7 +197,7 @@ def test_two_nights_at_once_are_one_night(
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in told(random.Random(5), 40, "Sing of")), encoding="utf-8")
     path = tmp_path / "twice.yaml"
-    text = WRITER.replace("name: writer", "name: twice").replace("ROWS", str(rows)).replace("RATE", "1.0e-3")
+    text = WRITER.replace("name: writer", "name: twice").replace("ROWS", str(rows))
     path.write_text(text + SHORT, encoding="utf-8")
     command = ("run", str(path), "--workspace", str(workspace), "--json")
     nights = [mill.start(*command, MLFLOW_TRACKING_URI=registry) for _ in range(2)]
@@ -191,3 +216,48 @@ def test_night_that_fails_leaves_champion_and_rows_as_they_were(night: Callable[
     assert "Failed" in (workspace / "morning.html").read_text(encoding="utf-8")
     assert champion(registry, "tiny-topics") == before
     assert [one.verdict for one in read_nights(workspace, "labeller")] == ["refused"]
+
+
+@pytest.mark.timeout(280)
+def test_night_that_finds_the_registry_silent_ends_and_its_challenger_is_registered_when_it_answers(
+    mill: "Mill", workspace: Path, server: Server, tmp_path: Path, wait_until: Callable[..., None]
+) -> None:
+    from tests.flows.conftest import finish
+
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in told(random.Random(7), 60, "Write of")), encoding="utf-8")
+    path = tmp_path / "silent.yaml"
+    path.write_text(WRITER.replace("name: writer", "name: silent").replace("ROWS", str(rows)) + SHORT, encoding="utf-8")
+    known = set((workspace / "gather").iterdir())
+    command = ("run", str(path), "--workspace", str(workspace), "--json", "--set", "register.wait_seconds=2")
+    process = mill.start(*command, MLFLOW_TRACKING_URI=server.address)
+    wait_until(lambda: {one for one in (workspace / "gather").iterdir() if one.suffix != ".partial"} - known, "its rows", process)
+    server.falls_silent()
+    try:
+        document = finish(process).document()
+    finally:
+        server.answers_again()
+    (note,) = (told for told in document["notes"] if told.startswith("registration waits"))
+    assert document["registered"] == []
+    assert [one.verdict for one in read_nights(workspace, "silent")] == ["waiting"]
+    registered = mill("register", note.split()[-1], "--workspace", str(workspace), MLFLOW_TRACKING_URI=server.address)
+    assert registered.code == 0, registered.err[-2000:]
+    assert not list((workspace / "waiting").glob("*.json"))
+    newest = read_history(MlflowClient(server.address, server.address), "tiny-answers")[-1]
+    assert newest.fingerprint == note.split()[-1]
+
+
+def test_of_runs_that_promote_at_once_through_the_server_one_wins(registry: str) -> None:
+    client = MlflowClient(registry, registry)
+    client.create_registered_model("raced")
+    for number in range(1, 7):
+        client.create_model_version("raced", f"wordmill:/raced/{number}")
+
+    def promote(version: int) -> bool:
+        entry = Entry(0, "promoted", "2026-01-01T00:00:00+00:00", f"host {version}", str(version), "", str(version), "better")
+        return take_over(MlflowClient(registry, registry), "raced", entry)
+
+    with ThreadPoolExecutor(6) as pool:
+        won = list(pool.map(promote, range(1, 7)))
+    assert sum(won) == 1
+    assert champion(registry, "raced") == str(won.index(True) + 1)
