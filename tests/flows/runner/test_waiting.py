@@ -103,6 +103,6 @@ def test_artifact_that_is_gone_is_named_and_its_note_is_kept(workspace: Workspac
 
 def test_settings_that_are_not_whole_are_told(workspace: Workspace, note: Waiting) -> None:
     with pytest.raises(
-        UserError, match=r"the settings of its registration are not whole \(name: Field required\)\. Fix: run again the recipe"
+        UserError, match=r"the settings of its registration are not whole \(contest: Field required\)\. Fix: run again the recipe"
     ):
         register_one(workspace, note, REGISTRY)
