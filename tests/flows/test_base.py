@@ -39,16 +39,22 @@ def foreign(tmp_path: Path) -> Path:
 
 def test_model_from_elsewhere_is_tuned_registered_and_answers(mill: "Mill", command: Command, foreign: Path, tmp_path: Path) -> None:
     done = mill.run(foreign, tmp_path / "workspace")
-    stages = {stage["stage"]: stage for stage in done.document()["stages"]}
+    document = done.document()
+    stages = {stage["stage"]: stage for stage in document["stages"]}
     assert list(stages) == [
         "base",
         "examples: answers",
         "finetune: answers",
         "evaluate: answers",
+        "memory: answers",
+        "gate: answers",
         "report",
         "register: answers",
     ]
     assert "finetune answers: what learned\npart " in done.err
+    (registered,) = document["registered"]
+    assert (registered["uri"], registered["promoted"], registered["verdict"]) == ("models:/foreign/1", "false", "cannot tell")
+    assert registered["why"] == "answers has 4 items to judge on, the gate needs 20 (gate.min_items)"
     tuned = tmp_path / "workspace" / "finetune" / stages["finetune: answers"]["fingerprint"]
     assert (tuned / "adapter" / "adapter_model.safetensors").is_file()
     said = command("generate", str(tuned), "is plum a fruit? 3", "--temperature", "0", "--workspace", str(tmp_path / "workspace"))

@@ -47,7 +47,7 @@ def test_next_run_names_damaged_files_and_builds_only_their_artifacts(
 
 def test_verify_passes_a_sound_workspace(command: Command, built: "Built") -> None:
     done = command("verify", "--workspace", str(built.workspace))
-    assert (done.code, done.out) == (0, "19 artifacts, 0 with faults\n")
+    assert (done.code, done.out) == (0, "25 artifacts, 0 with faults\n")
 
 
 def test_verify_finds_an_altered_byte_under_an_unchanged_time(command: Command, workspace: Path, documents: Path) -> None:
@@ -72,5 +72,5 @@ def test_workspace_that_was_moved_is_used_where_it_is_now(mill: "Mill", recipe: 
     workspace.mkdir()
     done = mill.run(recipe, moved, "evaluate.max_documents=3", "finetune=[]").document()
     ran = {stage["stage"] for stage in done["stages"] if stage["status"] == "ran"}
-    assert ran == {"evaluate: base", "report", "register: base"}
+    assert ran == {"evaluate: base", "gate: base", "report", "register: base"}
     assert done["report"].startswith(str(moved))

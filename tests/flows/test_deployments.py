@@ -109,7 +109,7 @@ def test_worker_runs_a_deployment_and_leaves_ledgers_summary_and_report(
     workspace: Path,
     wait_until: Callable[..., None],
 ) -> None:
-    overrides = [f"workspace={workspace}", "register.promote=always"]
+    overrides = [f"workspace={workspace}", "register.promote=better"]
     parameters = {"recipe": os.fspath(recipe), "overrides": overrides}
     started = client.create_flow_run_from_deployment(deployments["pretrain/demo"].id, parameters=parameters)
 

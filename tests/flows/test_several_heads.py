@@ -18,7 +18,11 @@ STAGES = [
     "head: both, topics",
     "head: both, answers",
     "evaluate: both, topics",
+    "memory: both, topics",
     "evaluate: both, answers",
+    "memory: both, answers",
+    "gate: both, topics",
+    "gate: both, answers",
     "report",
 ]
 FOREIGN = """

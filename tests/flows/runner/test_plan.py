@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 Planner = Callable[..., dict[str, dict]]
 
-TUNED = {"finetune: topics", "finetune: answers", "evaluate: topics", "evaluate: answers"}
-ENDS = {"report", "register: base", "register: topics", "register: answers"}
-AFTER_SHARDS = {"pretrain", "evaluate: base", *TUNED, *ENDS}
+MODELS = ("base", "topics", "answers")
+CONTESTS = {f"{stage}: {model}" for stage in ("gate", "register") for model in MODELS}
+EVALUATIONS = {*(f"evaluate: {model}" for model in MODELS), *CONTESTS, "report"}
+AFTER_SHARDS = {"pretrain", "finetune: topics", "finetune: answers", *(f"memory: {model}" for model in MODELS), *EVALUATIONS}
 AFTER_TOKENIZER = {"shards", *AFTER_SHARDS}
 AFTER_DEDUPLICATE = {"decontaminate", "tokenizer", *AFTER_TOKENIZER}
 AFTER_SELECT = {"deduplicate", *AFTER_DEDUPLICATE}
+TUNING_OF_TOPICS = {*(f"{stage}: topics" for stage in ("finetune", "evaluate", "memory", "gate", "register")), "report"}
 
 
 def waiting(rows: dict[str, dict]) -> set[str]:
@@ -53,6 +55,7 @@ def test_everything_waits_in_a_new_workspace_and_none_is_made(plan: Planner, tmp
         "cluster.object_store_bytes=99999999",
         "files.workers=1",
         "files.place=ray",
+        "register.wait_seconds=5",
     ],
 )
 def test_where_and_how_fast_a_stage_runs_makes_nothing_run_again(plan: Planner, built: "Built", override: str) -> None:
@@ -71,9 +74,11 @@ def test_where_and_how_fast_a_stage_runs_makes_nothing_run_again(plan: Planner, 
         ("model.layers=2", AFTER_SHARDS),
         ("pretrain.optimizer.warmup_steps=3", AFTER_SHARDS),
         ("examples.0.limit=30", {"examples: topics", *AFTER_DEDUPLICATE}),
-        ("finetune.0.optimizer.learning_rate=5.0e-4", {"finetune: topics", "evaluate: topics", "report", "register: topics"}),
-        ("evaluate.seed=2", {"evaluate: base", "evaluate: topics", "evaluate: answers", *ENDS}),
-        ("register.promote=always", {"register: base", "register: topics", "register: answers"}),
+        ("finetune.0.optimizer.learning_rate=5.0e-4", TUNING_OF_TOPICS),
+        ("evaluate.seed=2", EVALUATIONS),
+        ("gate.margin=0.01", CONTESTS),
+        ("register.promote=better", CONTESTS),
+        ("register.name=other", CONTESTS),
         ("name=other", set()),
     ],
 )
@@ -108,7 +113,8 @@ def test_one_changed_byte_of_a_source_makes_all_that_reads_it_run(plan: Planner,
         ("deduplicate", AFTER_SELECT),
         ("tokenizer", {"tokenizer", *AFTER_TOKENIZER}),
         ("pretrain", AFTER_SHARDS),
-        ("evaluate", {"evaluate: base", "evaluate: topics", "evaluate: answers", *ENDS}),
+        ("evaluate", EVALUATIONS),
+        ("gate", CONTESTS),
     ],
 )
 def test_raised_revision_voids_a_stage_and_those_behind_it(built: "Built", recipe: Path, section: str, expected: set[str]) -> None:
@@ -129,6 +135,12 @@ def test_plan_names_the_field_that_changed(plan: Planner, built: "Built") -> Non
         "optimizer.learning_rate: 0.001 → 0.0005",
     ]
     assert rows["evaluate: topics"]["why"] == ["model: changed"]
+    assert rows["gate: topics"]["why"] == ["memory: changed", "model: changed", "scores: changed"]
+
+
+def test_plan_names_the_rule_of_the_gate_that_changed(plan: Planner, built: "Built") -> None:
+    rows = plan(built.workspace, "gate.margin=0.01")
+    assert rows["gate: topics"]["why"] == ["contest.gate.margin: 0.0 → 0.01"]
 
 
 def test_plan_names_the_file_that_is_gone(plan: Planner, workspace: Path, built: "Built") -> None:
