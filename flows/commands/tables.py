@@ -9,9 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.recipe import AnyRecipe, CorpusRecipe, Recipe
-from flows.runner.execution import AWAITS
 from flows.runner.plan import Planned
-from flows.runner.summaries import amount, duration, reasons
+from flows.runner.summaries import AWAITS, amount, duration, reasons
 from model.training.budget import ParameterCount, TrainingMemory, count_parameters, flops_per_token, training_memory
 
 MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "logits")  # each at its own largest

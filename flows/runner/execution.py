@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from tqdm import tqdm
 
 from flows.runner.locks import ArtifactLocks
-from flows.runner.summaries import duration, flattened, ledger_columns, ledger_figures, ledger_table, slug, summary_line
+from flows.runner.summaries import AWAITS, duration, flattened, ledger_columns, ledger_figures, ledger_table, slug, summary_line
 from flows.stages import Config, Given, Handle, Identity, Inputs, Stage, Tools, identify, label_of, outside
 from model.training.curve import CurvePoint
 from tasks.artifacts import AnyArtifact, Artifact, Workspace, as_artifact, describe, fault, read_manifest
@@ -45,7 +45,6 @@ logger = logging.getLogger("wordmill")
 RETRY_SECONDS = [2.0, 10.0, 60.0]  # a stage is tried again after these, where trying again can help
 SLICE_SECONDS = 0.5  # of waiting
 TRAINING_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"  # the time left is the training's own
-AWAITS = "waiting for the registry"  # status of a registration, or a decision before it, that MLflow did not answer
 FREE_BYTES = 200 * 2**20  # what a stage needs at the least to begin
 
 

@@ -17,10 +17,10 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
 from flows.recipe import AnyRecipe, CorpusRecipe, FinetuneRecipe
-from flows.runner.execution import AWAITS, Execution, Record
+from flows.runner.execution import Execution, Record
 from flows.runner.interruption import ALONE_SECONDS, SERVER_SECONDS, leave_soon
 from flows.runner.last_scores import keep_scores
-from flows.runner.summaries import duration, flattened, reasons
+from flows.runner.summaries import AWAITS, duration, flattened, reasons
 from flows.runner.waiting import register_waiting
 from flows.stages import REGISTER, Outcome
 from tasks.artifacts import Workspace

@@ -8,6 +8,7 @@ from tasks.ledger import Ledger
 from tasks.settings import Json
 
 REASONS = 6  # named one by one
+AWAITS = "waiting for the registry"  # status of a registration, or a decision before it, that MLflow did not answer
 
 
 def amount(size: float) -> str:

@@ -10,7 +10,8 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Failed
 
-from flows.runner.execution import AWAITS, Execution, Node, Record, may_retry, waiting_for
+from flows.runner.execution import Execution, Node, Record, may_retry, waiting_for
+from flows.runner.summaries import AWAITS
 from flows.stages import Identity
 from tasks.artifacts import Artifact, PretrainedModel, Scores
 from tasks.cluster import LostWorkers

@@ -1,6 +1,8 @@
 """Which stages a change makes run again, and how the plan says why."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from tests.flows.recipe_text import load_recipe
 if TYPE_CHECKING:
     from tests.flows.conftest import Built, Mill
 
+ROOT = Path(__file__).parents[3]
 Planner = Callable[..., dict[str, dict]]
 
 MODELS = ("base", "topics", "answers")
@@ -126,6 +129,14 @@ def test_raised_revision_voids_a_stage_and_those_behind_it(built: "Built", recip
     assert {row.label for row in planned.rows if not row.cached} == expected
     first = next(row for row in planned.rows if not row.cached)
     assert first.why[0].endswith(f"revision: {config.revision} → {config.revision + 1}")
+
+
+def test_plan_waits_for_no_library_that_only_a_run_needs(clean_environment: dict[str, str], recipe: Path, tmp_path: Path) -> None:
+    heavy = {"prefect", "mlflow", "ray", "torch", "transformers", "scipy.stats"}
+    program = f"import sys; from flows.cli import cli; cli(sys.argv[1:], standalone_mode=False); print({heavy!r} & set(sys.modules))"
+    plan = [sys.executable, "-c", program, "plan", str(recipe), "--workspace", str(tmp_path)]
+    done = subprocess.run(plan, cwd=ROOT, env=clean_environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["set()"]), done.stderr
 
 
 def test_plan_names_the_field_that_changed(plan: Planner, built: "Built") -> None:
