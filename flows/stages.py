@@ -62,7 +62,7 @@ from tasks.tracking.address import registry_name
 
 Made = TypeVar("Made", bound=Artifact, covariant=True)
 Config = TypeVar("Config")
-Inputs = Mapping[str, Artifact | tuple[Artifact, ...] | None]
+Inputs = Mapping[str, Artifact | tuple[Artifact | Exception, ...] | None]  # a fault stands for what was made without
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Stage(Generic[Config, AnyArtifact]):
     digests: Callable[[Config], Mapping[str, str]] | None = None  # of files from outside that its config names
     continues: bool = False  # a killed build goes on from what it left
     waits_for: tuple[str, ...] = ()  # inputs that must be there first but do not bear on the output
-    despite: tuple[str, ...] = ()  # of those, the ones that it does without should they have failed
+    despite: tuple[str, ...] = ()  # inputs that it does without should they have failed
     resolve: Callable[[Config, str], Mapping[str, str]] | None = None  # what an alias of this registry stands for now
     registers: bool = False  # its output depends on which registry it is
     forgets: Callable[[Config, Collection[Forgotten]], Mapping[str, str]] | None = None  # which documents to be forgotten it leaves out
@@ -276,7 +276,6 @@ REPORT = Stage[ReportConfig, Report](  # told from the story, which is gathered 
     "report",
     Report,
     lambda config, given, out, tools: write_report(config, tools.story(), out),
-    waits_for=("decisions",),
     despite=("decisions",),
 )
 REGISTER = Stage[Contending, RegisteredModel](
@@ -358,7 +357,7 @@ def identify(stage: Stage[Config, AnyArtifact], config: Config, inputs: Inputs, 
         if name in stage.waits_for:
             continue
         if isinstance(value, tuple):
-            made_from.update({f"{name}.{index}": item.fingerprint for index, item in enumerate(value)})
+            made_from.update({f"{name}.{index}": item.fingerprint for index, item in enumerate(value) if isinstance(item, Artifact)})
         elif value is not None:
             made_from[name] = value.fingerprint
     made_from.update(outside(stage, config, workspace))

@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -12,11 +13,12 @@ from prefect.states import Failed
 
 from flows.runner.execution import Execution, Node, Record, may_retry, waiting_for
 from flows.runner.summaries import AWAITS
-from flows.stages import Identity
-from tasks.artifacts import Artifact, PretrainedModel, Scores
+from flows.stages import REPORT, Identity, identify
+from tasks.artifacts import Artifact, GateDecision, PretrainedModel, Scores, Workspace
 from tasks.cluster import LostWorkers
 from tasks.errors import UserError
 from tasks.promotion.register import Registration
+from tasks.report.page import ReportConfig
 from tasks.tracking.patience import RegistryAway
 
 
@@ -82,6 +84,15 @@ def test_registration_that_waits_for_its_registry_does_not_fail_the_run_and_is_t
 def test_any_other_failure_still_ends_the_run(fault: Exception, registers: bool) -> None:
     with pytest.raises(type(fault)):
         ended_with(fault, registers=registers).finish()
+
+
+def test_report_that_was_made_without_a_decision_is_another_than_the_one_that_has_it(tmp_path: Path) -> None:
+    def identity(*decisions: Artifact | Exception) -> Identity:
+        return identify(REPORT, ReportConfig(), {"base": None, "decisions": decisions}, "nowhere", Workspace(tmp_path))
+
+    areas, kinds = GateDecision("/gate/3333", "3333"), GateDecision("/gate/4444", "4444")
+    assert identity(areas, AWAY).inputs == {"decisions.0": "3333"}
+    assert len({identity(*found).fingerprint for found in ((areas, AWAY), (AWAY, areas), (areas, kinds), (AWAY, AWAY))}) == 4
 
 
 def test_note_of_what_waits_has_the_settings_and_all_artifacts_of_its_stage() -> None:

@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[3]
 Planner = Callable[..., dict[str, dict]]
 
 MODELS = ("base", "topics", "answers")
-CONTESTS = {f"{stage}: {model}" for stage in ("gate", "register") for model in MODELS}
-EVALUATIONS = {*(f"evaluate: {model}" for model in MODELS), *CONTESTS, "report"}
+CONTESTS = {*(f"{stage}: {model}" for stage in ("gate", "register") for model in MODELS), "report"}
+EVALUATIONS = {*(f"evaluate: {model}" for model in MODELS), *CONTESTS}
 AFTER_SHARDS = {"pretrain", "finetune: topics", "finetune: answers", *(f"memory: {model}" for model in MODELS), *EVALUATIONS}
 AFTER_TOKENIZER = {"shards", *AFTER_SHARDS}
 AFTER_DEDUPLICATE = {"decontaminate", "tokenizer", *AFTER_TOKENIZER}
