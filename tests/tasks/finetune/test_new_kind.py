@@ -20,7 +20,7 @@ from tasks.finetune.base_model import BaseConfig, take_base
 from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.finetune import finetune
 from tasks.inference.task_file import read_task
-from tasks.promotion.register import challenger_name
+from tasks.promotion.names import registry_names
 from tests.tasks.examples.entailment import ENTAILMENT
 from tests.tasks.foreign import write_bert
 from tests.tasks.launch_here import here
@@ -69,7 +69,7 @@ def test_new_kind_is_prepared_learned_scored_and_competes(tmp_path: Path) -> Non
     rows = pq.read_table(tmp_path / "scores.parquet").to_pylist()
     scores = {row["model"]: row["value"] for row in rows if (row["task"], row["metric"]) == ("entailment", ENTAILMENT.metric)}
     assert scores["model"] > 0.9 > scores["majority"]
-    assert challenger_name("mill", "nli", ENTAILMENT) == "mill-nli"
+    assert registry_names("mill", {}, {"nli": ENTAILMENT.writes}, has_base=False) == {"nli": "mill-nli"}
 
 
 @pytest.mark.usefixtures("_known")
