@@ -126,6 +126,10 @@ def test_worker_runs_a_deployment_and_leaves_ledgers_summary_and_report(
     assert kinds == {
         "report": "markdown",
         "summary": "markdown",
+        "ledger-gate-base": "table",
+        "ledger-gate-topics": "table",
+        "ledger-gate-answers": "table",
+        "ledger-report": "table",
         "ledger-register-base": "table",
         "ledger-register-topics": "table",
         "ledger-register-answers": "table",
