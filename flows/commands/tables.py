@@ -41,7 +41,8 @@ def run_table(summary: Mapping[str, object]) -> str:
     lines += [f"report: {summary['report']}"] if summary["report"] else []
     registered: list[Mapping[str, str]] = summary["registered"]  # type: ignore[assignment]
     for number, model in enumerate(registered):
-        verdict = "champion" if model["promoted"] == "true" else model["verdict"]
+        stays = "champion still" if model["verdict"] != "promoted" else "champion"
+        verdict = stays if model["promoted"] == "true" else model["verdict"]
         lines.append(f"{'model:' if number == 0 else '':<7} {model['uri']} ({verdict}: {model['why']})")
     lines += [f"MLflow: {summary['tracking']}"] if summary["tracking"] else []
     notes: list[str] = summary["notes"]  # type: ignore[assignment]

@@ -12,8 +12,6 @@ luck's stays below the rate.
 
 from collections.abc import Sequence
 
-from scipy.special import zeta
-
 from tasks.promotion.decision import Budget
 from tasks.promotion.history import DECIDED, Entry
 
@@ -47,4 +45,6 @@ def allowed(number: int, promoted: Sequence[int], rate: float) -> float:
 
 
 def _share(number: int) -> float:
+    from scipy.special import zeta
+
     return number**-DECAY / float(zeta(DECAY)) if number > 0 else 0.0
