@@ -32,19 +32,22 @@ class Contender:
     scores: Handle[Scores]
     memory: Handle[ModelMemory]
     examples: Handle[Examples] | None  # that it is judged on; None for a pretrained model, which text judges
+    base: Handle[PretrainedModel] | None  # that it started from, where the gate is to ask it too
 
 
 def tuned_contenders(
     run: Builder,
     recipe: Recipe | FinetuneRecipe,
     tuned: Sequence[Tuned],
+    start: Handle[PretrainedModel],
     base: Handle[Artifact],
     tokenizer: Handle[Artifact],
     examples: Mapping[str, Handle[Examples]],
     line: str | None = None,
 ) -> list[Contender]:
-    """Each fine-tuned model with its scores on the held-out examples of its set; `base` has the memory that they carry on.
+    """Each fine-tuned model with its scores on the held-out examples of its set.
 
+    `start` is what they were tuned from, `base` has the memory that they carry on.
     `line`: the name of the champion that they started from; one that has another name begins a line of its own.
     """
     return [
@@ -65,6 +68,7 @@ def tuned_contenders(
                 examples=examples[one.examples],
             ),
             examples[one.examples],
+            start if recipe.gate.score_base else None,
         )
         for one in tuned
     ]
@@ -74,7 +78,7 @@ def base_contender(
     run: Builder, recipe: Recipe, metric: str, base: Handle[PretrainedModel], scores: Handle[Scores], memory: Handle[ModelMemory]
 ) -> Contender:
     """The pretrained model, judged by its `metric` on held-out text."""
-    return Contender("base", contending(recipe, BASE, metric), base, scores, memory, None)
+    return Contender("base", contending(recipe, BASE, metric), base, scores, memory, None, None)
 
 
 def contending(recipe: Recipe | FinetuneRecipe, model: str, metric: str | None) -> Contending:
@@ -86,7 +90,9 @@ def contending(recipe: Recipe | FinetuneRecipe, model: str, metric: str | None) 
 def decide(run: Builder, contenders: Sequence[Contender]) -> list[Handle[GateDecision]]:
     """A decision for each."""
     return [
-        run.stage(GATE, one.contending, one.label, model=one.model, scores=one.scores, memory=one.memory, examples=one.examples)
+        run.stage(
+            GATE, one.contending, one.label, model=one.model, scores=one.scores, memory=one.memory, examples=one.examples, base=one.base
+        )
         for one in contenders
     ]
 
@@ -108,6 +114,7 @@ def register(
             decision=decision,
             scores=one.scores,
             examples=one.examples,
+            base=one.base,
             report=report,
         )
         for one, decision in zip(contenders, decisions, strict=True)

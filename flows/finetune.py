@@ -41,7 +41,7 @@ def challenge(
     """Fine-tune, score, decide, tell, register; of a fine-tuning whose examples are not all there nothing is made."""
     taught = [tuning.replaying(replay) for tuning in recipe.finetune if examples.keys() >= set(tuning.sets)]
     tuned = tune(run, taught, base, base, examples)
-    contenders = tuned_contenders(run, recipe, tuned, base, base, examples, recipe.line)
+    contenders = tuned_contenders(run, recipe, tuned, base, base, base, examples, recipe.line)
     scores = tuple(one.scores for one in contenders)
     decisions = decide(run, contenders)
     report = run.stage(REPORT, recipe.report, base=base, scores=scores, decisions=tuple(decisions))

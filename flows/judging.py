@@ -55,6 +55,7 @@ class Challenger:
     scores: Scores
     memory: ModelMemory
     examples: Examples | None
+    base: PretrainedModel | None  # that it started from, where it is to be asked too
 
 
 def decide_on(config: Contest, challenger: Challenger, out: Path, registry: Registry, seconds: float) -> StageOutcome:
@@ -68,8 +69,8 @@ def decide_on(config: Contest, challenger: Challenger, out: Path, registry: Regi
     with TemporaryDirectory(prefix="wordmill-", dir=out) as folder:
         rival = find_rival(registry, config.name, Path(folder), seconds)
         entries = Patience(registry.uri, seconds, f"gate: {config.name}").ask(lambda: read_history(client, config.name))
-        one = challenger
-        outcome = decide(config, one.model, one.scores, one.memory, one.examples, out, rival, entries, judge, certify)
+        one, base = challenger, None if challenger.base is None else challenger.base.path / "model"
+        outcome = decide(config, one.model, one.scores, one.memory, one.examples, out, rival, entries, judge, certify, base)
     write_decision_page(read_decision(out), out / PAGE)
     return outcome
 

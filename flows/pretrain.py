@@ -20,7 +20,7 @@ def pretrain(run: Builder, recipe: Recipe) -> Outcome:
     tuned = tune(run, recipe.finetune, base, tokenizer, examples)
     contenders = [
         base_contender(run, recipe, base_metric(recipe.pretrain.objective), base, base_scores, memory),
-        *tuned_contenders(run, recipe, tuned, memory, tokenizer, examples),
+        *tuned_contenders(run, recipe, tuned, base, memory, tokenizer, examples),
     ]
     scores = tuple(one.scores for one in contenders)
     decisions = decide(run, contenders)

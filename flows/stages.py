@@ -124,6 +124,7 @@ def challenger_of(given: Given) -> Challenger:
         given.one("scores", Scores),
         given.one("memory", ModelMemory),
         given.maybe("examples", Examples),
+        given.maybe("base", PretrainedModel),
     )
 
 

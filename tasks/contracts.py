@@ -402,7 +402,7 @@ def _decisions() -> "pandera.DataFrameSchema":
     columns = {name: text_column() for name in ("name", "fingerprint", "task", "reason")}
     columns |= {name: column(pl.String) for name in ("against", "metric", "method")}
     columns["verdict"] = one_of("promoted", "refused", "cannot tell")
-    columns["role"] = one_of("deciding", "guard", "condition")
+    columns["role"] = one_of("deciding", "guard", "base", "condition")
     columns |= {name: column(pl.Int64, pandera.Check.ge(0, error="0 or more")) for name in ("items", "clusters")}
     columns |= {name: column(pl.Float64, _finite(), nullable=True) for name in (*figures, "p", "margin")}
     columns["passed"] = column(pl.Boolean)

@@ -93,7 +93,7 @@ def register_one(workspace: Workspace, waiting: Waiting, registry: Registry, car
 
 def given_of(waiting: Waiting) -> Given:
     """What the registration reads. UserError for an artifact that is gone."""
-    inputs: dict[str, Artifact | None] = {"memory": None, "examples": None, "decision": None, "report": None}
+    inputs: dict[str, Artifact | None] = {"memory": None, "examples": None, "decision": None, "report": None, "base": None}
     for name, folder in waiting.inputs.items():
         manifest = read_manifest(Path(folder))
         if manifest is None:

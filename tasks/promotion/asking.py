@@ -39,6 +39,7 @@ class Asking:
     challenger: Path  # the model's folder
     rival: Rival | None
     out: Path
+    base: Path | None = None  # the folder of the model that the challenger started from, where it is asked too
     _known: dict[tuple[str, Asked], Sheet] = field(default_factory=dict[tuple[str, Asked], Sheet])
 
     def of_challenger(self, asked: Asked) -> Sheet:
@@ -54,6 +55,11 @@ class Asking:
             return self._ask("champion", self.rival.model, asked)
         except UserError as error:
             raise Unscorable(f"{asked.label}: {error}") from error
+
+    def of_base(self, asked: Asked) -> Sheet:
+        """What the base makes of it. UserError where it can make nothing of it."""
+        assert self.base is not None
+        return self._ask("base", self.base, asked)
 
     def _ask(self, who: str, model: Path, asked: Asked) -> Sheet:
         if (who, asked) not in self._known:

@@ -20,7 +20,7 @@ DECISIONS = pa.schema(
     + [pa.field("reason", pa.large_string(), nullable=False)]
 )
 Verdict = Literal["promoted", "refused", "cannot tell"]
-Role = Literal["deciding", "guard"]
+Role = Literal["deciding", "guard", "base"]  # base: the model that a fine-tuning started from, shown beside
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from tasks.promotion.comparing import Match, Sheet, best_and_worst, compared, pa
 from tasks.promotion.conditions import Certify, Leaks, find_leaks, is_separate, is_whole, round_trip
 from tasks.promotion.decision import TABLE, Comparison, Condition, Decision, Verdict, write_decision, write_table
 from tasks.promotion.gate_config import GateConfig
-from tasks.promotion.guards import guard_rows
+from tasks.promotion.guards import base_rows, guard_rows
 from tasks.promotion.history import DECIDED, Entry, decision_on
 from tasks.promotion.register_config import Promote
 from tasks.scores import OWN
@@ -57,9 +57,10 @@ def decide(
     entries: Sequence[Entry],
     judge: Judge,
     certify: Certify,
+    base: Path | None = None,
 ) -> StageOutcome:
     """Write decision.json and decision.parquet (contract Decisions): see `gate`."""
-    decision = gate(config, model, scores, memory, examples, out, rival, entries, judge, certify)
+    decision = gate(config, model, scores, memory, examples, out, rival, entries, judge, certify, base)
     write_decision(decision, out)
     write_table(decision, out)
     figures = {"promoted": float(decision.verdict == "promoted")}
@@ -82,11 +83,13 @@ def gate(
     entries: Sequence[Entry],
     judge: Judge,
     certify: Certify,
+    base: Path | None = None,
 ) -> Decision:
     """Whether `model` takes the place of `rival`, the champion; None: there is none yet. `entries`: the history of the name.
 
-    `judge` scores a model's folder on given items, `certify` says whether its round trip holds. UserError for a figure or a suite
-    that the recipe asks for and the challenger does not have.
+    `judge` scores a model's folder on given items, `certify` says whether its round trip holds; `base`: the folder of the model that it
+    started from, where that is to be shown beside. UserError for a figure or a suite that the recipe asks for and the challenger does
+    not have.
     """
     began = time.monotonic()
     settled = _without_comparing(config, model, rival, entries)
@@ -100,7 +103,7 @@ def gate(
             None if examples is None else examples.path,
             "" if examples is None else _name_of(examples),
         )
-        settled = _weigh(config, challenger, Asking(judge, challenger.folder, rival, out), conditions, leaks, entries)
+        settled = _weigh(config, challenger, Asking(judge, challenger.folder, rival, out, base), conditions, leaks, entries)
     return replace(settled, seconds=round(time.monotonic() - began, 3))
 
 
@@ -177,7 +180,7 @@ def _judge_match(
         start,
         verdict=verdict,
         why=why,
-        comparisons=(deciding, *guards),
+        comparisons=(deciding, *guards, *base_rows(config, challenger, asking)),
         budget=budget,
         better=better,
         worse=worse,

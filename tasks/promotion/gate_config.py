@@ -34,6 +34,9 @@ class GateConfig(Section):
         default=0.02, ge=0, description="that the champion's other tasks may lose, each in its deciding figure; null: not asked"
     )
     guards: tuple[Guard, ...] = ()
+    score_base: bool = Field(
+        default=False, description="ask the model that a fine-tuning started from the deciding items too, and show it; it decides nothing"
+    )
     max_items: int = Field(default=500, ge=2, description="items of each guard, those with the lowest hash")
     resamples: int = Field(default=10_000, ge=1_000, description="bootstrap draws")
     seed: int = Field(default=1, ge=0, lt=2**31, description="of the draws")

@@ -72,6 +72,23 @@ def _against_base(gate: GateConfig, mine: Sheet, base: Sheet, tolerance: float) 
     return compared(Match(label, mine.asked(ours), ours, bases), "guard", gate, 1 - gate.confidence, tolerance)
 
 
+def base_rows(gate: GateConfig, challenger: Challenger, asking: Asking) -> list[Comparison]:
+    """The deciding figure of the base on the challenger's examples, where the recipe asks for it; it decides nothing."""
+    if asking.base is None or challenger.examples is None:
+        return []
+    label, metric = f"{challenger.learned}, against the base", deciding_metric(challenger.examples)
+    asked = Asked(challenger.learned, gate.max_items, examples=challenger.examples)
+    try:
+        mine, theirs = asking.of_challenger(asked), asking.of_base(asked)
+    except UserError as error:
+        return [replace(not_compared(label, metric, gate, 0.0, f"not measured: {error}"), role="base")]
+    ours, bases = mine.figure(metric), theirs.figure(metric)
+    if ours is None or bases is None:
+        return [replace(not_compared(label, metric, gate, 0.0, f"not measured: the base yields only {theirs.known()}"), role="base")]
+    found = compared(Match(label, mine.asked(ours), ours, bases), "guard", gate, 1 - gate.confidence, 0.0)
+    return [replace(found, role="base", passed=True, reason="shown, and decides nothing")]
+
+
 def _why_silent(folder: Path) -> str:
     """Why a model has no bits per byte of text; empty where it has."""
     task = read_task(folder)

@@ -61,6 +61,8 @@ def figure_name(comparison: Comparison) -> str:
 
 def bound_text(comparison: Comparison) -> str:
     """What the gain must keep to: `above +0.010`, `at least −0.050`."""
+    if comparison.role == "base":
+        return "–"
     if comparison.role == "deciding":
         return f"above {signed_text(comparison.margin)}"
     return f"at least {signed_text(-comparison.margin) if comparison.margin else '0'}"

@@ -203,6 +203,7 @@ class Tuned:
     rival: Rival | None
     contest: Contest
     entries: tuple[Entry, ...] = ()
+    base: Path | None = None
 
     def held(self, **settings: object) -> Decision:
         """The decision; `settings` of the gate."""
@@ -220,6 +221,7 @@ class Tuned:
             self.entries,
             self.room.judge,
             self.room.certify,
+            self.base,
         )
 
 

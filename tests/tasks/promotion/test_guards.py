@@ -181,3 +181,13 @@ def test_suite_without_a_champion_is_told(tmp_path: Path) -> None:
 def test_all_guards_are_measured_where_the_deciding_figure_is_no_better(tmp_path: Path) -> None:
     found = tuned(tmp_path, Mind(right=0.1), CHAMPION).held(guards=suite("rouge_l"))
     assert (found.verdict, guards(found)["bias"].items) == ("refused", 40)
+
+
+def test_base_is_shown_beside_where_it_is_asked_and_decides_nothing(tmp_path: Path) -> None:
+    contest = tuned(tmp_path, Mind(right=0.9), Mind(right=0.5))
+    assert contest.rival is not None
+    contest.base = contest.rival.model
+    found = contest.held()
+    (row,) = (one for one in found.comparisons if one.role == "base")
+    assert (found.verdict, row.passed, row.task, row.metric) == ("promoted", True, "tone, against the base", "accuracy")
+    assert row.gain > 0.3
