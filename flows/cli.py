@@ -126,6 +126,7 @@ def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json
     from flows.commands.tables import plan_json, plan_table
     from flows.recipe import notes_of
     from flows.runner.plan import Plan
+    from flows.tonight import night_notes
     from tasks.artifacts import Workspace
     from tasks.tracking.address import tracking_address
 
@@ -133,7 +134,7 @@ def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json
     chosen = Workspace(loaded.recipe.workspace)
     planned = Plan(chosen, tracking_address(loaded.recipe.tracking.uri, chosen))
     loaded.dag(planned)
-    notes = [*notes_of(loaded.recipe), *planned.notes]
+    notes = [*notes_of(loaded.recipe), *night_notes(loaded.recipe), *planned.notes]
     if as_json:
         click.echo(json.dumps(plan_json(planned.rows, loaded.recipe, notes), ensure_ascii=False, indent=1))
     else:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from flows.recipe import FinetuneRecipe
+from flows.recipe import AnyRecipe, FinetuneRecipe
 from tasks.artifacts import Workspace
 from tasks.examples.kinds.table import AnyExamples
 from tasks.promotion.gather import GatherConfig, gathering
@@ -25,6 +25,13 @@ def what_to_gather(recipe: FinetuneRecipe, news: NewRows, list_of: Callable[[Set
         for entry in used_sets(recipe)
         if (found := news.sets[entry.name]).ids
     }
+
+
+def night_notes(recipe: AnyRecipe) -> list[str]:
+    """What a night would find new now, in words; nothing for a recipe without nights."""
+    if not isinstance(recipe, FinetuneRecipe) or recipe.night is None:
+        return []
+    return [f"night: {look_for_new(Workspace(recipe.workspace).root, recipe.name, used_sets(recipe)).told}"]
 
 
 def would_gather(recipe: FinetuneRecipe) -> dict[str, GatherConfig]:
