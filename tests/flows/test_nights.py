@@ -23,6 +23,7 @@ from tasks.promotion.new_rows import read_nights
 if TYPE_CHECKING:
     from tests.flows.conftest import Built, Done, Mill
 
+pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parents[2]
 WORDS = "river mill wheel grain flour stone water bread road evening light field barley".split()
 SHORT = "evaluate: {suite: nightly, max_responses: 2, response_tokens: 8, sample_tokens: 8, prompts: [The], resamples: 100}"
@@ -218,7 +219,6 @@ def test_night_that_fails_leaves_champion_and_rows_as_they_were(night: Callable[
     assert [one.verdict for one in read_nights(workspace, "labeller")] == ["refused"]
 
 
-@pytest.mark.timeout(280)
 def test_night_that_finds_the_registry_silent_ends_and_its_challenger_is_registered_when_it_answers(
     mill: "Mill", workspace: Path, server: Server, tmp_path: Path, wait_until: Callable[..., None]
 ) -> None:
@@ -228,10 +228,10 @@ def test_night_that_finds_the_registry_silent_ends_and_its_challenger_is_registe
     rows.write_text("".join(json.dumps(row) + "\n" for row in told(random.Random(7), 60, "Write of")), encoding="utf-8")
     path = tmp_path / "silent.yaml"
     path.write_text(WRITER.replace("name: writer", "name: silent").replace("ROWS", str(rows)) + SHORT, encoding="utf-8")
-    known = set((workspace / "gather").iterdir())
+    known = set(workspace.glob("gather/*"))
     command = ("run", str(path), "--workspace", str(workspace), "--json", "--set", "register.wait_seconds=2")
-    process = mill.start(*command, MLFLOW_TRACKING_URI=server.address)
-    wait_until(lambda: {one for one in (workspace / "gather").iterdir() if one.suffix != ".partial"} - known, "its rows", process)
+    process = mill.start(*command, MLFLOW_TRACKING_URI=server.address, MLFLOW_HTTP_REQUEST_TIMEOUT="5")
+    wait_until(lambda: {one for one in workspace.glob("gather/*") if one.suffix != ".partial"} - known, "its rows", process)
     server.falls_silent()
     try:
         document = finish(process).document()
