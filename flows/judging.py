@@ -14,7 +14,7 @@ from tasks.items import Asked
 from tasks.ledger import StageOutcome
 from tasks.promotion.champion import Registry, find_rival
 from tasks.promotion.decision import Decision, read_decision
-from tasks.promotion.gate import Contest, decide
+from tasks.promotion.gate import Contest, gate, record
 from tasks.promotion.history import read_history
 from tasks.report.decision_page import write_decision_page
 from tasks.settings import given_path
@@ -70,7 +70,8 @@ def decide_on(config: Contest, challenger: Challenger, out: Path, registry: Regi
         rival = find_rival(registry, config.name, Path(folder), seconds)
         entries = Patience(registry.uri, seconds, f"gate: {config.name}").ask(lambda: read_history(client, config.name))
         one, base = challenger, None if challenger.base is None else challenger.base.path / "model"
-        outcome = decide(config, one.model, one.scores, one.memory, one.examples, out, rival, entries, judge, certify, base)
+        decision = gate(config, one.model, one.scores, one.memory, one.examples, out, rival, entries, judge, certify, base)
+        outcome = record(decision, out)
     write_decision_page(read_decision(out), out / PAGE)
     return outcome
 

@@ -32,9 +32,14 @@ class RowOrder:
         self.rows = int(group_rows.sum())
         self._group_rows, self._window = group_rows, window_groups
         self._key = (seed,) if pool == 0 else (seed, pool)
+        self._made_of = (group_rows, seed, pool, window_groups)
         self._starts = np.cumsum(group_rows) - group_rows
         self._block = lru_cache(KEPT_BLOCKS)(self._permuted_block)
         self._layout = lru_cache(2)(self._shuffled_groups)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A copy in another process starts without this one's blocks."""
+        return RowOrder, self._made_of
 
     def numbers(self, ordinals: RowNumbers) -> RowNumbers:
         """Row number of each sample of the pool: `ordinals` [n], ascending, counted from 0 over all epochs."""

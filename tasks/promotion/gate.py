@@ -46,32 +46,6 @@ class Contest:
     metric: str | None  # that decides; None: that of the examples
 
 
-def decide(
-    config: Contest,
-    model: PretrainedModel | FinetunedModel,
-    scores: Scores,
-    memory: ModelMemory,
-    examples: Examples | None,
-    out: Path,
-    rival: Rival | None,
-    entries: Sequence[Entry],
-    judge: Judge,
-    certify: Certify,
-    base: Path | None = None,
-) -> StageOutcome:
-    """Write decision.json and decision.parquet (contract Decisions): see `gate`."""
-    decision = gate(config, model, scores, memory, examples, out, rival, entries, judge, certify, base)
-    write_decision(decision, out)
-    write_table(decision, out)
-    figures = {"promoted": float(decision.verdict == "promoted")}
-    for one in decision.comparisons[:1]:
-        figures |= {one.metric: one.challenger, "gain": one.gain}
-    if decision.budget is not None:
-        figures |= {"level": decision.budget.level, "spent": decision.budget.spent}
-    notes = {"name": config.name, "verdict": decision.verdict, "why": decision.why}
-    return StageOutcome(Ledger(rows_out=len(decision.comparisons)), (check_table("Decisions", out / TABLE),), figures, notes)
-
-
 def gate(
     config: Contest,
     model: PretrainedModel | FinetunedModel,
@@ -105,6 +79,19 @@ def gate(
         )
         settled = _weigh(config, challenger, Asking(judge, challenger.folder, rival, out, base), conditions, leaks, entries)
     return replace(settled, seconds=round(time.monotonic() - began, 3))
+
+
+def record(decision: Decision, out: Path) -> StageOutcome:
+    """Write decision.json and decision.parquet (contract Decisions)."""
+    write_decision(decision, out)
+    write_table(decision, out)
+    figures = {"promoted": float(decision.verdict == "promoted")}
+    for one in decision.comparisons[:1]:
+        figures |= {one.metric: one.challenger, "gain": one.gain}
+    if decision.budget is not None:
+        figures |= {"level": decision.budget.level, "spent": decision.budget.spent}
+    notes = {"name": decision.name, "verdict": decision.verdict, "why": decision.why}
+    return StageOutcome(Ledger(rows_out=len(decision.comparisons)), (check_table("Decisions", out / TABLE),), figures, notes)
 
 
 def _decision(config: Contest, fingerprint: str, rival: Rival | None, verdict: Verdict, why: str) -> Decision:

@@ -51,7 +51,9 @@ def test_numbers_are_kept_exactly(number: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [math.nan, math.inf, -math.inf, Path("a"), {1, 2}, frozenset(), len, lambda: 0, object(), b"bytes", Pair], ids=repr
+    "value",
+    [math.nan, math.inf, -math.inf, Path("a"), {1, 2}, frozenset(), len, lambda: 0, object(), b"bytes", Pair],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
 def test_what_has_no_exact_form_is_refused(value: object) -> None:
     with pytest.raises(TypeError):

@@ -207,11 +207,15 @@ class Tuned:
 
     def held(self, **settings: object) -> Decision:
         """The decision; `settings` of the gate."""
-        contest = replace(self.contest, gate=GateConfig.model_validate({"resamples": 2_000, **settings}))
         out = self.room.folder / "out"
         out.mkdir(exist_ok=True)
+        contest = replace(self.contest, gate=GateConfig.model_validate({"resamples": 2_000, **settings}))
+        return replace(self, contest=contest).decision(out)
+
+    def decision(self, out: Path) -> Decision:
+        """By the contest's own settings."""
         return gate(
-            contest,
+            self.contest,
             self.model,
             self.scores,
             self.memory,

@@ -11,7 +11,7 @@ import pytest
 from tasks.contracts import check_table
 from tasks.errors import UserError
 from tasks.promotion.decision import Decision, read_decision
-from tasks.promotion.gate import Contest, decide, gate
+from tasks.promotion.gate import Contest, gate, record
 from tasks.promotion.gate_config import GateConfig
 from tasks.promotion.history import Entry, EntryKind
 from tests.tasks.promotion.contests import LABELS, Mind, Room, Tuned, texts, texts_alone, tuned, write_examples
@@ -246,18 +246,7 @@ def test_items_that_got_better_and_worse_are_shown_with_both_answers(tmp_path: P
 def stage(contest: Tuned, out: Path) -> Decision:
     """The decision as the stage writes it, held to its contract."""
     out.mkdir()
-    outcome = decide(
-        contest.contest,
-        contest.model,
-        contest.scores,
-        contest.memory,
-        contest.examples,
-        out,
-        contest.rival,
-        contest.entries,
-        contest.room.judge,
-        contest.room.certify,
-    )
+    outcome = record(contest.decision(out), out)
     found = read_decision(out)
     assert outcome.notes["verdict"] == found.verdict
     assert outcome.notes["why"] == found.why
