@@ -22,7 +22,7 @@ demo: $(INSTALLED)  ## train, fine-tune, score and register a small model on tex
 	@$(BIN)/wordmill run configs/demo.yaml
 
 test: check  ## every check and every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(INSTALLED)  ## formatting, lint, types, import layers
 	$(BIN)/ruff format --check .

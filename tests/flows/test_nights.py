@@ -56,19 +56,37 @@ def workspace(built: "Built", tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(built.workspace, tmp_path_factory.mktemp("nights") / "workspace"))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
     """An MLflow server over the workspace's database."""
 
     address: str
-    process: "subprocess.Popen[bytes]"
+    command: list[str]
+    environment: dict[str, str]
+    log: Path
+    wait_until: Callable[..., None]
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def starts(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = process = subprocess.Popen(
+                self.command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+        self.wait_until(lambda: answers(self.address) or process.poll() is not None, "MLflow's server")
+        assert process.poll() is None, self.log.read_text()[-2000:]
 
     def falls_silent(self) -> None:
         """It takes connections, and never answers."""
-        os.killpg(self.process.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
-    def answers_again(self) -> None:
-        os.killpg(self.process.pid, signal.SIGCONT)
+    def dies(self) -> None:
+        self._signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        os.killpg(self.process.pid, number)
 
 
 @pytest.fixture(scope="module")
@@ -76,20 +94,16 @@ def server(
     workspace: Path, clean_environment: dict[str, str], free: Callable[[], int], wait_until: Callable[..., None]
 ) -> Iterator[Server]:
     port = free()
-    address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{workspace}/mlflow.db", "--default-artifact-root", (workspace / "mlartifacts").as_uri()]
-    with (workspace / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--no-serve-artifacts"], cwd=ROOT, env=clean_environment, stdout=log, stderr=log, start_new_session=True
-        )
+    command += ["--no-serve-artifacts"]
+    server = Server(f"http://127.0.0.1:{port}", command, clean_environment, workspace / "server.log", wait_until)
     try:
-        wait_until(lambda: answers(address) or process.poll() is not None, "MLflow's server")
-        assert process.poll() is None, (workspace / "server.log").read_text()[-2000:]
-        yield Server(address, process)
+        server.starts()
+        yield server
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if server.process is not None and server.process.poll() is None:
+            server.dies()
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +233,7 @@ def test_night_that_fails_leaves_champion_and_rows_as_they_were(night: Callable[
     assert [one.verdict for one in read_nights(workspace, "labeller")] == ["refused"]
 
 
-def test_night_that_finds_the_registry_silent_ends_and_its_challenger_is_registered_when_it_answers(
+def test_night_that_finds_the_registry_silent_ends_and_its_challenger_is_registered_by_a_server_that_was_killed_and_restarted(
     mill: "Mill", workspace: Path, server: Server, tmp_path: Path, wait_until: Callable[..., None]
 ) -> None:
     from tests.flows.conftest import finish
@@ -233,14 +247,15 @@ def test_night_that_finds_the_registry_silent_ends_and_its_challenger_is_registe
     process = mill.start(*command, MLFLOW_TRACKING_URI=server.address, MLFLOW_HTTP_REQUEST_TIMEOUT="5")
     wait_until(lambda: {one for one in workspace.glob("gather/*") if one.suffix != ".partial"} - known, "its rows", process)
     server.falls_silent()
-    try:
-        document = finish(process).document()
-    finally:
-        server.answers_again()
+    document = finish(process).document()
+    server.dies()
     (note,) = (told for told in document["notes"] if told.startswith("registration waits"))
     assert document["registered"] == []
     assert [one.verdict for one in read_nights(workspace, "silent")] == ["waiting"]
-    registered = mill("register", note.split()[-1], "--workspace", str(workspace), MLFLOW_TRACKING_URI=server.address)
+    register = ("register", note.split()[-1], "--workspace", str(workspace))
+    assert server.address in mill(*register, MLFLOW_TRACKING_URI=server.address).refusal()
+    server.starts()
+    registered = mill(*register, MLFLOW_TRACKING_URI=server.address)
     assert registered.code == 0, registered.err[-2000:]
     assert not list((workspace / "waiting").glob("*.json"))
     newest = read_history(MlflowClient(server.address, server.address), "tiny-answers")[-1]
