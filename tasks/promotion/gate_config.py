@@ -18,7 +18,7 @@ class Guard(Section):
 class GateConfig(Section):
     """The rule by which the champion alias moves."""
 
-    revision: Literal[1] = 1
+    revision: Literal[2] = 2
     margin: float = Field(default=0.0, ge=0, description="by how much the deciding figure must be better, in its own unit")
     confidence: float = Field(
         default=0.95, gt=0.5, lt=1, description="of all promotions under a name together: the share that is no work of luck, at the least"

@@ -102,7 +102,7 @@ def _other_tasks(gate: GateConfig, challenger: Challenger, asking: Asking) -> It
     """What the champion was tuned for beside what decides; of that, the rows that it was judged on before, where they are enough."""
     tolerance = gate.task_tolerance
     memory = None if asking.rival is None else asking.rival.memory
-    if tolerance is None or memory is None or challenger.examples is None:
+    if tolerance is None or memory is None:
         return
     task = read_task(challenger.folder)
     for name, folder in memory.examples.items():

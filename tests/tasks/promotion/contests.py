@@ -34,6 +34,7 @@ class Mind:
 
     right: float = 0.8  # share of labelled examples: the first ones
     bits: float = 2.0  # per byte of text
+    answer_bits: float = 2.0  # per byte of responses
     suite: dict[str, float] = field(default_factory=lambda: {"perplexity": 8.0, "rouge_l": 0.5})
     other: float | None = None  # the same share, of a task by the name other
     refuses: str = ""  # why it cannot be asked
@@ -55,7 +56,9 @@ class Room:
         self.asked.append((name, asked.label))
         if mind.refuses:
             raise UserError(mind.refuses)
-        if asked.examples is not None:
+        if asked.examples is not None and "response" in pq.read_schema(asked.examples / "heldout.parquet").names:
+            write_items(*of_answers(asked.examples, mind, asked.max_items), out)
+        elif asked.examples is not None:
             share = mind.other if asked.label == "other" and mind.other is not None else mind.right
             write_items(*of_examples(asked.examples, replace(mind, right=share), asked.max_items), out)
         elif asked.documents is not None:
@@ -147,6 +150,18 @@ def write_examples(folder: Path, train: Sequence[Labelled], heldout: Sequence[La
     (folder / "labels.json").write_text(json.dumps(LABELS))
 
 
+def write_answers(folder: Path, count: int) -> None:
+    """As an Examples artifact of instructions has them."""
+    folder.mkdir(parents=True)
+    rows = [
+        {"id": f"a{number}", "group": f"a{number}", "prompt": f"Tell of mill {number}", "response": f"It turns {number} times."}
+        for number in range(count)
+    ]
+    schema = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("id", "group", "prompt", "response")])
+    for split in ("train", "heldout"):
+        pq.write_table(pa.Table.from_pylist(rows, schema), folder / f"{split}.parquet")
+
+
 def write_documents(path: Path, documents: Sequence[str]) -> None:
     """Held-out text of two sources."""
     rows = [
@@ -173,6 +188,14 @@ def of_documents(path: Path, mind: Mind, most: int) -> tuple[list[Item], list[It
     noise = np.random.default_rng([int(1000 * mind.bits), len(rows)]).normal(0.0, 0.01, len(rows))
     digits = ItemFigures("model", "bits_per_byte", "bits_per_byte:digits", "ratio", (items[0].item,), np.array([[mind.bits, 1.0]]), ("",))
     return items, [_figures("bits_per_byte", "bits_per_byte", items, np.stack([(mind.bits + noise) * sizes, sizes], axis=1)), digits]
+
+
+def of_answers(folder: Path, mind: Mind, most: int) -> tuple[list[Item], list[ItemFigures]]:
+    """`mind.answer_bits` for each byte of each response."""
+    rows = read_examples(folder, "heldout").table.to_pylist()[:most]
+    items = [Item("instruction", row["id"], row["group"], "", "en", len(row["response"]), row["prompt"], row["response"]) for row in rows]
+    sizes = np.array([len(row["response"]) for row in rows], np.float64)
+    return items, [_figures("instruction", "bits_per_byte", items, np.stack([mind.answer_bits * sizes, sizes], axis=1))]
 
 
 def of_suite(mind: Mind) -> tuple[list[Item], list[ItemFigures]]:

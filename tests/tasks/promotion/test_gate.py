@@ -14,7 +14,17 @@ from tasks.promotion.decision import Decision, read_decision
 from tasks.promotion.gate import Contest, gate, record
 from tasks.promotion.gate_config import GateConfig
 from tasks.promotion.history import Entry, EntryKind
-from tests.tasks.promotion.contests import LABELS, Mind, Room, Tuned, texts, texts_alone, tuned, write_examples
+from tests.tasks.promotion.contests import (
+    LABELS,
+    Mind,
+    Room,
+    Tuned,
+    texts,
+    texts_alone,
+    tuned,
+    write_answers,
+    write_examples,
+)
 
 
 def entry(kind: EntryKind, fingerprint: str = "", number: int = 1, level: float = 0.005) -> Entry:
@@ -197,6 +207,17 @@ def test_pretrained_model_competes_on_the_held_out_text_of_both(tmp_path: Path) 
 
 def test_worse_pretrained_model_is_refused(tmp_path: Path) -> None:
     assert base(tmp_path, Mind(bits=2.1), Mind(bits=2.0)).held().verdict == "refused"
+
+
+def test_pretrained_model_that_cannot_do_what_nights_taught_the_champion_is_refused(tmp_path: Path) -> None:
+    """It has better general text, and would have thrown away what the champion was fine-tuned for."""
+    contest = base(tmp_path, Mind(bits=1.9, answer_bits=2.3), Mind(bits=2.0, answer_bits=2.0))
+    assert contest.rival is not None
+    assert contest.rival.memory is not None
+    write_answers(contest.rival.memory.folder / "examples" / "answers", 40)
+    found = contest.held()
+    assert (found.verdict, found.comparisons[0].passed) == ("refused", True)
+    assert "guard answers: bits_per_byte worse by 0.3000, more than the 0.02 that is tolerated" in found.why
 
 
 def test_first_pretrained_model_must_beat_the_unigram_model(tmp_path: Path) -> None:
