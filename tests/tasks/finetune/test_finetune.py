@@ -1,6 +1,8 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -23,7 +25,6 @@ from model.config.lora_config import LoraConfig
 from model.config.model_config import ModelConfig
 from model.huggingface.huggingface import load_folder, save_folder
 from model.nn.models import LanguageModel, SequenceClassifier
-from model.training.checkpoint import save_checkpoint
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig, evaluate
@@ -219,21 +220,15 @@ LORA = LoraConfig(rank=2, alpha=4, dropout=0.2)
 
 
 def test_killed_training_of_adapters_goes_on_to_the_same_weights(
-    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path, killed_at_a_checkpoint: Callable[[], AbstractContextManager[None]]
 ) -> None:
     examples = write_examples(tmp_path, classification_rows(40), ["fruit", "tool"], heldout=10)
     config = FinetuneConfig(name="things", examples="things", steps=8, checkpoint_every=4, log_every=1, lora=LORA)
     whole = run(config, base, tokenizer, examples, tmp_path / "whole")
     out = tmp_path / "killed"
 
-    def save_and_die(*parts: object) -> Path:
-        save_checkpoint(*parts)  # type: ignore[arg-type]
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr("model.training.training.save_checkpoint", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            run(config, base, tokenizer, examples, out)
+    with killed_at_a_checkpoint():
+        run(config, base, tokenizer, examples, out)
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000004"]
     finetune(config, base, tokenizer, (examples,), out, here)
     for name in ("model/model.safetensors", "adapter/adapter_model.safetensors"):

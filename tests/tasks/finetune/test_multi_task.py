@@ -1,6 +1,8 @@
 """Several sets of examples: one trunk learns them in turns, and each head is a model of its own afterwards."""
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +16,6 @@ from pydantic import ValidationError
 from model.data.batches import Batch
 from model.huggingface.huggingface import load_folder
 from model.nn.models import MultipleChoice, MultiTask
-from model.training.checkpoint import save_checkpoint
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig, evaluate
@@ -157,19 +158,13 @@ def test_turns_are_in_proportion_to_the_examples_or_as_the_weights_say(gpt2: Pre
 
 
 def test_killed_training_of_several_heads_goes_on_to_the_same_weights(
-    gpt2: PretrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gpt2: PretrainedModel, tmp_path: Path, killed_at_a_checkpoint: Callable[[], AbstractContextManager[None]]
 ) -> None:
     kinds, settings = ["classification", "instruction"], {"steps": 8, "checkpoint_every": 3, "lora": LORA}
     whole = tuned(gpt2, kinds, tmp_path, **settings)
 
-    def save_and_die(*parts: object) -> Path:
-        save_checkpoint(*parts)  # type: ignore[arg-type]
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr("model.training.training.save_checkpoint", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            tuned(gpt2, kinds, tmp_path, "killed", **settings)
+    with killed_at_a_checkpoint():
+        tuned(gpt2, kinds, tmp_path, "killed", **settings)
     killed = tuned(gpt2, kinds, tmp_path, "killed", **settings)
     for name in ("model/model.safetensors", "adapter/instruction/adapter_model.safetensors"):
         assert (whole.path / name).read_bytes() == (killed.path / name).read_bytes()

@@ -1,6 +1,8 @@
 """What a model learned before is learned again among new rows: in the stated share, and as the same steps after a stop."""
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,6 @@ from pydantic import ValidationError
 from model.data.batches import ExampleBatches
 from model.huggingface.huggingface import load_folder
 from model.nn.models import LanguageModel, SequenceClassifier
-from model.training.checkpoint import save_checkpoint
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
 from tasks.finetune.base_model import BaseConfig, take_base
 from tasks.finetune.config import FinetuneConfig
@@ -147,20 +148,14 @@ def test_replay_without_anything_remembered_changes_nothing(base: PretrainedMode
 
 
 def test_a_killed_training_goes_on_with_the_same_new_and_replayed_rows(
-    base: PretrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: PretrainedModel, tmp_path: Path, killed_at_a_checkpoint: Callable[[], AbstractContextManager[None]]
 ) -> None:
     examples = written(tmp_path / "examples", instructed(24), instructed(8))
     settings = {"steps": 12, "replay": 0.4, "checkpoint_every": 5}
     whole = tuned(base, examples, tmp_path / "whole", **settings)
 
-    def save_and_die(*parts: object) -> Path:
-        save_checkpoint(*parts)  # type: ignore[arg-type]
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr("model.training.training.save_checkpoint", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            tuned(base, examples, tmp_path / "killed", **settings)
+    with killed_at_a_checkpoint():
+        tuned(base, examples, tmp_path / "killed", **settings)
     killed = tuned(base, examples, tmp_path / "killed", **settings)
     name = "model/model.safetensors"
     assert (whole.path / name).read_bytes() == (killed.path / name).read_bytes()
