@@ -1,4 +1,4 @@
-"""Training settings: optimizer, mixture, curriculum, loop. Imports no torch: the command line reads this on every start."""
+"""Training settings: optimizer, mixture, curriculum, faults, loop. Imports no torch: the command line reads this on every start."""
 
 import dataclasses
 import hashlib
@@ -12,7 +12,10 @@ from model.config.checks import at_least, one_of, within
 from model.config.model_config import FORBID_UNKNOWN_KEYS, ModelConfig
 
 Precision = Literal["auto", "float32", "bfloat16"]
-Decay = Literal["cosine", "linear", "constant"]
+Decay = Literal["cosine", "linear", "constant", "wsd", "power"]
+DECAYS: tuple[Decay, ...] = ("cosine", "linear", "constant", "wsd", "power")
+DecayShape = Literal["linear", "cosine", "sqrt"]
+WSD_SHARE = 0.1  # of the steps, that wsd decays over where decay_steps is not given: arXiv 2405.18392, section 3
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,12 @@ class OptimizerConfig:
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
 
     learning_rate: float = 1e-3  # the peak
-    final_learning_rate: float = 1e-4  # absolute, reached after the last step; unused by "constant"
+    final_learning_rate: float = 1e-4  # absolute, reached on the last step; unused by "constant", the least of "power"
     warmup_steps: int = 100
-    decay: Decay = "cosine"
+    decay: Decay = "cosine"  # wsd: warm-up, stable, decay over the last steps alone
+    decay_steps: int | None = None  # of wsd: its last steps, over which the rate falls; None: a tenth of all
+    decay_shape: DecayShape = "linear"  # of wsd
+    power: float = 0.5  # of "power": the rate falls with (step / warmup_steps) to minus this, whatever the number of steps
     weight_decay: float = 0.1  # matrices only
     beta1: float = 0.9
     beta2: float = 0.95
@@ -36,7 +42,15 @@ class OptimizerConfig:
         within("learning_rate", self.learning_rate, 0.0, math.inf, includes_low=False)
         within("final_learning_rate", self.final_learning_rate, 0.0, math.inf)
         at_least(0, warmup_steps=self.warmup_steps)
-        one_of("decay", self.decay, ("cosine", "linear", "constant"))
+        one_of("decay", self.decay, DECAYS)
+        one_of("decay_shape", self.decay_shape, ("linear", "cosine", "sqrt"))
+        within("power", self.power, 0.0, 2.0, includes_low=False)
+        if self.decay_steps is not None:
+            at_least(1, decay_steps=self.decay_steps)
+            if self.decay != "wsd":
+                raise ValueError(
+                    f"decay_steps {self.decay_steps} is of decay wsd, but decay is {self.decay}; set decay to wsd, or leave it out"
+                )
         within("weight_decay", self.weight_decay, 0.0, math.inf)
         within("beta1", self.beta1, 0.0, 1.0, includes_high=False)
         within("beta2", self.beta2, 0.0, 1.0, includes_high=False)
@@ -83,6 +97,63 @@ class ContextPhase:
 
 
 @dataclass(frozen=True)
+class FaultConfig:
+    """When a step is left out, and when a run goes back: model/training/step_guard.py."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
+
+    deviations: float = (
+        6.0  # standard deviations above the mean of the steps before: beyond them a step is skipped; 0: only what is not finite
+    )
+    window: int = 128  # steps before, of which half at least must have been taken
+    in_a_row: int = 10  # skipped steps after which the run goes back to the last good checkpoint
+    most_returns: int = 3  # of a run; then it ends
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value out of bounds."""
+        within("deviations", self.deviations, 0.0, math.inf)
+        at_least(2, window=self.window)
+        at_least(1, in_a_row=self.in_a_row)
+        at_least(0, most_returns=self.most_returns)
+
+
+@dataclass(frozen=True)
+class BestConfig:
+    """Which checkpoint is kept as the best, and when a run ends because nothing gets better."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
+
+    figure: str = "validation_loss"  # less is better: validation_loss, validation_loss.NAME of several sets of examples
+    patience: int = 0  # evaluations without a gain after which the run ends; 0: it never ends early
+    least_gain: float = 0.0  # nats per target by which a figure must be less than the best so far
+    is_result: bool = False  # the model that comes out is the best one, not the last
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value out of bounds."""
+        if self.figure != "validation_loss" and not self.figure.startswith("validation_loss."):
+            raise ValueError(
+                f"figure {self.figure!r}: expected validation_loss, or validation_loss.NAME of one of several sets of examples"
+            )
+        at_least(0, patience=self.patience)
+        within("least_gain", self.least_gain, 0.0, math.inf)
+
+
+@dataclass(frozen=True)
+class ProfileConfig:
+    """Which steps torch's profiler records, on rank 0."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
+
+    steps: tuple[int, int] = (10, 13)  # from, to (not recorded), counted from 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a range without a step."""
+        at_least(0, steps=self.steps[0])
+        if self.steps[1] <= self.steps[0]:
+            raise ValueError(f"steps {list(self.steps)}: expected [from, to] with to above from")
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """How long and in what portions to train. A row is one sequence of the batch."""
 
@@ -94,17 +165,31 @@ class TrainingConfig:
     evaluate_every: int = 100  # steps
     evaluate_batches: int = 8  # batches of batch_rows rows, from the start of the validation rows
     checkpoint_every: int = 500  # steps
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = 2  # the newest of those of every checkpoint_every steps
+    keep_every: int | None = None  # steps: checkpoints at multiples of it, of checkpoint_every itself, are kept for good
     log_every: int = 10  # steps
     seed: int = 1
     precision: Precision = "auto"
     compile: bool = False  # the step's kernels, by torch.compile: worth its minute on a GPU
+    faults: FaultConfig = FaultConfig()
+    best: BestConfig | None = None
+    fresh_steps: tuple[int, ...] = ()  # at which the data change, so that what is usual is learned anew: of mixtures and curricula
+    norms_every: int | None = None  # steps between norms of gradients and activations by layer
+    profile: ProfileConfig | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value out of bounds."""
         at_least(1, steps=self.steps, batch_rows=self.batch_rows, micro_rows=self.micro_rows, log_every=self.log_every)
         at_least(1, evaluate_every=self.evaluate_every, evaluate_batches=self.evaluate_batches)
         at_least(1, checkpoint_every=self.checkpoint_every, keep_checkpoints=self.keep_checkpoints)
+        for name, every in (("keep_every", self.keep_every), ("norms_every", self.norms_every)):
+            if every is not None:
+                at_least(1, **{name: every})
+        if self.keep_every is not None and self.keep_every % self.checkpoint_every:
+            raise ValueError(
+                f"keep_every {self.keep_every} is no multiple of checkpoint_every {self.checkpoint_every}; "
+                f"the next: {-(-self.keep_every // self.checkpoint_every) * self.checkpoint_every}"
+            )
         at_least(0, seed=self.seed)
         if self.seed >= 2**63:
             raise ValueError(f"seed {self.seed}: expected less than 2**63")
@@ -136,7 +221,7 @@ def _check_order(section: str, steps: Sequence[int]) -> None:
         raise ValueError(f"{section}: from_step goes {', '.join(map(str, steps))}; each phase must begin after the one before")
 
 
-Config = ModelConfig | OptimizerConfig | TrainingConfig
+Config = ModelConfig | OptimizerConfig | TrainingConfig | FaultConfig | BestConfig
 
 
 def config_to_json(config: Config) -> str:
@@ -147,8 +232,10 @@ def config_to_json(config: Config) -> str:
 def settings_digest(kind: str, model: ModelConfig, vocab_size: int, training: TrainingConfig, optimizer: OptimizerConfig) -> str:
     """Hex SHA-256 of what decides the result of a training run, apart from data, seed and machine.
 
-    Left out: how often it reports, evaluates and saves, and how its batch is portioned.
+    Left out: how often it reports and saves, and how its batch is portioned; how often it evaluates, where no figure decides.
     """
-    parts = [kind, config_to_json(model), str(vocab_size), config_to_json(optimizer)]
-    parts += [str(training.steps), str(training.batch_rows), str(training.compile)]
+    parts = [kind, config_to_json(model), str(vocab_size), config_to_json(optimizer), config_to_json(training.faults)]
+    parts += [str(training.steps), str(training.batch_rows), str(training.compile), str(training.fresh_steps)]
+    if training.best is not None:
+        parts += [config_to_json(training.best), str(training.evaluate_every), str(training.evaluate_batches)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

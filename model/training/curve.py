@@ -5,6 +5,8 @@ import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from model.training.json_lines import append_line, is_broken_off
+
 CURVE = "curve.jsonl"  # in the folder of what is trained
 
 
@@ -23,12 +25,26 @@ class CurvePoint:
     seconds: float  # since this process began to train
     worst_step: int = 0  # the step with the largest loss since the report before, counted like `step`: from 1; 0: not told
     worst_loss: float = math.nan  # its loss, nats per target
+    tokens: int = 0  # of the whole training so far, without padding
+    mfu: float | None = None  # share of the processors' peak that the model's arithmetic took: model/training/peak.py
+    data_wait: float = 0.0  # share of the seconds in which this process waited for batches
+    memory_bytes: int = 0  # most that this process held so far: of the GPU, else of the machine's memory
+    skipped: int = 0  # steps of the whole training whose update was left out: model/training/step_guard.py
+    batch_digests: tuple[str, ...] = ()  # of each step's global batch since the report before; model/data/digest.py
+    norms: dict[str, float] | None = None  # by layer, where asked for: model/training/norms.py
+    validation_losses: dict[str, float] | None = None  # of several sets of examples, each one's own
+
+
+def curve_figures(point: CurvePoint) -> dict[str, float]:
+    """What is drawn over the steps, by name; what was not measured is left out."""
+    plain = {name: value for name, value in asdict(point).items() if isinstance(value, int | float)}
+    named = {**(point.norms or {}), **{f"validation_loss.{name}": loss for name, loss in (point.validation_losses or {}).items()}}
+    return {name: float(value) for name, value in {**plain, **named}.items() if name not in ("step", "steps")}
 
 
 def append_point(folder: Path, point: CurvePoint) -> None:
-    """Adds a line to the curve."""
-    with (folder / CURVE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(point)) + "\n")
+    """Adds a line to the curve; a line that a full disk broke off before is ended first."""
+    append_line(folder / CURVE, json.dumps(asdict(point)))
 
 
 def read_curve(folder: Path) -> list[CurvePoint]:
@@ -56,11 +72,12 @@ class CurveReader:
             data = file.read()
         whole = data.rfind(b"\n") + 1
         self._offset += whole
-        return [self._point(line) for line in data[:whole].splitlines() if line.strip()]
+        return [self._point(line) for line in data[:whole].splitlines() if not is_broken_off(line)]
 
     def _point(self, line: bytes) -> CurvePoint:
         try:
             values = json.loads(line)
-            return CurvePoint(**{field.name: values[field.name] for field in fields(CurvePoint) if field.name in values})
+            known = {field.name: values[field.name] for field in fields(CurvePoint) if field.name in values}
+            return CurvePoint(**{**known, "batch_digests": tuple(known.get("batch_digests", ()))})
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self.path}: no point of a curve ({error!r}): {line[:80]!r}") from error
