@@ -5,6 +5,7 @@ B rows, T tokens. Which rows a step has: model/data/row_stream.py.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -83,12 +84,18 @@ class Batches(Protocol):
 
 
 def rank_rows(batch_rows: int, rank: int, world: int) -> tuple[int, int]:
-    """(start, stop) of the rank's share of a global batch. Raises ValueError unless `world` divides the batch."""
-    if batch_rows % world:
-        fitting = ", ".join(str(n) for n in range(1, batch_rows + 1) if batch_rows % n == 0)
-        raise ValueError(f"{world} processes do not divide batch_rows {batch_rows}; numbers that do: {fitting}")
-    share = batch_rows // world
-    return rank * share, (rank + 1) * share
+    """(start, stop) of the rank's share of a global batch; shares differ by a row at most. ValueError for more processes than rows."""
+    if world > batch_rows:
+        raise ValueError(f"{world} processes for batches of {batch_rows} rows: some would have none; start {batch_rows} at the most")
+    return rank * batch_rows // world, (rank + 1) * batch_rows // world
+
+
+def micro_slices(start: int, stop: int, most: int) -> list[tuple[int, int]]:
+    """Rows [start, stop) in the fewest slices of at most `most` rows, as equal as can be."""
+    rows = stop - start
+    count = -(-rows // most)
+    ends = [start + number * rows // count for number in range(count + 1)]
+    return list(pairwise(ends))
 
 
 class PretrainBatches:

@@ -45,11 +45,6 @@ def gradient_sync(wrapped: nn.Module, is_due: bool) -> AbstractContextManager[No
     return nullcontext()
 
 
-def micro_batch_rows(share_rows: int, most: int) -> int:
-    """The largest divisor of this process' rows that is at most `most`."""
-    return max(rows for rows in range(1, min(share_rows, most) + 1) if share_rows % rows == 0)
-
-
 def mean_loss(model: Model, batches: Batches, count: int, micro_rows: int) -> float:
     """Nats per target over the first `count` batches, shared among the processes, each of which gets the result.
 

@@ -1,7 +1,9 @@
 """Checkpoints: training state on disk, such that a folder with a manifest is whole.
 
-checkpoints/step-00000100/ holds model.safetensors, optimizer.safetensors, random-<rank>.safetensors, state.json and,
-written last, manifest.json. It is made under another name, flushed to the disk and renamed. Nothing is pickled.
+checkpoints/step-00000100/ holds model.safetensors, optimizer.safetensors, random.safetensors (of all processes),
+guard.safetensors, state.json and, written last, manifest.json with the size and SHA-256 of each. It is made under another name,
+flushed to the disk and renamed. Nothing is pickled. The manifest names the files, so that a layout of several shards can
+take the place of model.safetensors and optimizer.safetensors: docs/decisions/0014-checkpoints.md.
 """
 
 import dataclasses
@@ -9,24 +11,33 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.distributed.device import process_rank, wait_for_all
+from model.distributed.control import Control
+from model.distributed.device import process_rank
+from model.training.step_guard import StepGuard
 
 MANIFEST = "manifest.json"
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
+RANDOM = "random.safetensors"
+GUARD = "guard.safetensors"
 STATE = "state.json"
 UNFINISHED = ".unfinished-"
+FOLDER = re.compile(r"step-(\d{8,})")
 
 logger = logging.getLogger(__name__)
+
+Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,23 @@ class TrainingState:
     micro_rows: int  # rows of one forward pass
     loss: float | None = None  # the latest reported, nats per target
     validation_loss: float | None = None  # the latest measured, nats per target
+    skipped: int = 0  # steps whose update was left out
+    in_a_row: int = 0  # of these the last ones, without a step between
+    returns: int = 0  # how often the run had gone back: entries of left_out.json
+    best: float | None = None  # the least so far of the figure that decides
+    best_step: int | None = None
+    waited: int = 0  # evaluations since then
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a checkpoint holds, on the CPU; nothing of it changes any more while it is written."""
+
+    state: TrainingState
+    model: Tensors
+    optimizer: Tensors  # each parameter's state as "parameter/key"
+    random: Tensors  # "<rank>/cpu", "<rank>/cuda"
+    guard: Tensors
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -53,44 +81,71 @@ def checkpoint_path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
 
 
-def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState, keep: int) -> Path:
-    """Writes `folder`/step-XXXXXXXX and deletes all but the newest `keep`. Every process calls it; rank 0 writes most.
+def write_checkpoint(folder: Path, snapshot: Snapshot) -> int:
+    """Writes `folder`/step-XXXXXXXX, in place of one that is there; returns its bytes. One process calls it.
 
-    Several processes need the same `folder`, one that all of them see.
+    Raises OSError where it cannot be written; what was there before is then still there, and nothing of this one.
     """
-    rank, _ = process_rank()
-    device = next(model.parameters()).device
-    target = checkpoint_path(folder, state.step)
+    target = checkpoint_path(folder, snapshot.state.step)
     work = folder / f"{UNFINISHED}{target.name}"
-    if rank == 0:
-        shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
+    try:
         work.mkdir(parents=True)
-    wait_for_all(device)
-    save_file(_random_states(), work / _random_name(rank))
-    wait_for_all(device)
-    if rank == 0:
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, work / MODEL)
-        save_file(_optimizer_tensors(model, optimizer), work / OPTIMIZER)
-        (work / STATE).write_text(json.dumps(dataclasses.asdict(state), indent=1))
-        _write_manifest(work)
+        parts = ((MODEL, snapshot.model), (OPTIMIZER, snapshot.optimizer), (RANDOM, snapshot.random), (GUARD, snapshot.guard))
+        for name, tensors in parts:
+            _save_file(dict(tensors), work / name)
+        (work / STATE).write_text(json.dumps(dataclasses.asdict(snapshot.state), indent=1))
+        size = _write_manifest(work)
         if target.exists():
-            _delete(target)
+            delete_checkpoint(target)
         work.rename(target)
         _flush(folder)
-        for old in _checkpoints(folder)[keep:]:
-            _delete(old)
-    wait_for_all(device)
-    return target
+    except OSError:
+        shutil.rmtree(work, ignore_errors=True)  # its room is needed, and what it was written for is told
+        raise
+    return size
+
+
+def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
+    """OSError for what the disk does not take, which safetensors tells as an error of its own."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: {error}") from error
+
+
+def kept_steps(steps: Sequence[int], every: int, newest: int, for_good: int | None, best: int | None) -> set[int]:
+    """Which of these steps' checkpoints stay.
+
+    The newest, the `newest` newest of those at multiples of `every`, those at multiples of `for_good`, and the best.
+    """
+    regular = sorted(step for step in steps if step % every == 0)
+    permanent = {step for step in steps if for_good is not None and step % for_good == 0}
+    return {*sorted(steps)[-1:], *regular[-newest:], *permanent, *(step for step in steps if step == best)}
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint in `folder`, or None. Those that are not whole are skipped with a warning."""
-    for path in _checkpoints(folder):
+    """The newest whole checkpoint in `folder`, or None. Those that are not whole are passed over with a warning."""
+    whole, damaged = survey(folder)
+    for path, damage in damaged.items():
+        logger.warning("%s: passed over: %s", path, damage)
+    return whole
+
+
+def survey(folder: Path) -> tuple[Path | None, dict[Path, str]]:
+    """The newest whole checkpoint, and what is wrong with each that is newer."""
+    damaged: dict[Path, str] = {}
+    for path in checkpoints_in(folder):
         damage = find_damage(path)
         if damage is None:
-            return path
-        logger.warning("%s: skipped: %s", path, damage)
-    return None
+            return path, damaged
+        damaged[path] = damage
+    return None, damaged
+
+
+def whole_steps(folder: Path) -> list[int]:
+    """Steps whose checkpoints are whole, ascending; every file is hashed."""
+    return sorted(step_of(path) for path in checkpoints_in(folder) if find_damage(path) is None)
 
 
 def find_damage(path: Path) -> str | None:
@@ -108,7 +163,7 @@ def find_damage(path: Path) -> str | None:
             return f"{name} has {file.stat().st_size} bytes, expected {size}"
         if _sha256(file) != digest:
             return f"{name} was altered: its SHA-256 is not the manifest's"
-    missing = {MODEL, OPTIMIZER, STATE} - set(files)
+    missing = {MODEL, OPTIMIZER, RANDOM, GUARD, STATE} - set(files)
     return f"the manifest lacks {', '.join(sorted(missing))}" if missing else None
 
 
@@ -145,11 +200,8 @@ def check_resumable(path: Path, found: TrainingState, expected: TrainingState) -
             logger.warning("%s: %s was %s and is now %s: losses will differ in the last digits", path, name, theirs, ours)
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Restores model, optimizer and, where this rank has one, the random state, in place.
-
-    Raises ValueError when the tensors are not this model's.
-    """
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Restores the model alone, in place. Raises ValueError when the tensors are not this model's."""
     tensors = load_file(path / MODEL)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -157,35 +209,51 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         differing = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
         raise ValueError(f"{path / MODEL}: not this model's: {', '.join(differing[:8])} differ in name or shape")
     model.load_state_dict(tensors)
-    _load_optimizer(path / OPTIMIZER, model, optimizer)
-    random_file = path / _random_name(process_rank()[0])
-    if random_file.exists():
-        random = load_file(random_file)
-        torch.set_rng_state(random["cpu"])
-        if "cuda" in random and torch.cuda.is_available():
-            torch.cuda.set_rng_state(random["cuda"])
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, guard: StepGuard) -> None:
+    """Restores model, optimizer, guard and, where this rank has one, the random state, in place.
+
+    Raises ValueError when the tensors are not this model's.
+    """
+    load_weights(path, model)
+    load_optimizer(path / OPTIMIZER, model, optimizer)
+    guard.load(load_file(path / GUARD))
+    load_random(path)
+
+
+def load_random(path: Path) -> None:
+    """Sets this rank's random generators as they were; of a rank that there was not they stay as they are."""
+    rank, random = process_rank()[0], load_file(path / RANDOM)
+    if f"{rank}/cpu" in random:
+        torch.set_rng_state(random[f"{rank}/cpu"])
+    if f"{rank}/cuda" in random and torch.cuda.is_available():
+        torch.cuda.set_rng_state(random[f"{rank}/cuda"])
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Deletes what an interrupted `save_checkpoint` left in `folder`. Rank 0 alone calls it, before training."""
+    """Deletes what an interrupted `write_checkpoint` left in `folder`. Rank 0 alone calls it, before training."""
     for path in folder.glob(f"{UNFINISHED}*"):
         shutil.rmtree(path)
 
 
-def _checkpoints(folder: Path) -> list[Path]:
+def checkpoints_in(folder: Path) -> list[Path]:
     """Newest first; whole or not."""
-    return sorted((path for path in folder.glob("step-*") if path.is_dir()), reverse=True)
+    found = [path for path in folder.glob("step-*") if path.is_dir() and FOLDER.fullmatch(path.name)]
+    return sorted(found, key=step_of, reverse=True)
 
 
-def _random_name(rank: int) -> str:
-    return f"random-{rank}.safetensors"
+def step_of(path: Path) -> int:
+    """The step that a checkpoint's folder is called after."""
+    return int(path.name.removeprefix("step-"))
 
 
-def _random_states() -> dict[str, Tensor]:
+def random_states(control: Control) -> dict[str, Tensor]:
+    """Of all processes, each of which calls it."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
-    return states
+    return {f"{rank}/{name}": found for name, state in states.items() for rank, found in enumerate(control.gathered(state))}
 
 
 def _trained_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
@@ -194,14 +262,15 @@ def _trained_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[s
     return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Each parameter's state as "parameter/key"; rates and decays follow from the config and are not stored."""
     states: Mapping[int, Mapping[str, Tensor]] = optimizer.state_dict()["state"]
     names = _trained_names(model, optimizer)
-    return {f"{names[n]}/{key}": value.contiguous() for n, state in states.items() for key, value in state.items()}
+    return {f"{names[n]}/{key}": value for n, state in states.items() for key, value in state.items()}
 
 
-def _load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Restores the optimizer's moments from optimizer.safetensors. Raises ValueError for parameters that it does not train."""
     numbers = {name: number for number, name in enumerate(_trained_names(model, optimizer))}
     states: dict[int, dict[str, Tensor]] = {}
     for full_name, tensor in load_file(path).items():
@@ -212,8 +281,8 @@ def _load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _write_manifest(work: Path) -> None:
-    """Flushes every file, then writes the manifest over them and flushes that and the folder."""
+def _write_manifest(work: Path) -> int:
+    """Flushes every file, then writes the manifest over them and flushes that and the folder. Returns the bytes of the files."""
     files = sorted(work.iterdir())
     for file in files:
         _flush(file)
@@ -221,9 +290,10 @@ def _write_manifest(work: Path) -> None:
     (work / MANIFEST).write_text(json.dumps({"files": entries}, indent=1))
     _flush(work / MANIFEST)
     _flush(work)
+    return sum(file.stat().st_size for file in files)
 
 
-def _delete(path: Path) -> None:
+def delete_checkpoint(path: Path) -> None:
     """The manifest first: what is left by an interruption does not count as a checkpoint."""
     (path / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(path)

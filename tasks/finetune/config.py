@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from model.config.lora_config import LoraConfig
-from model.config.training_config import MixturePhase, OptimizerConfig, Precision
+from model.config.training_config import BestConfig, FaultConfig, MixturePhase, OptimizerConfig, Precision
 from model.data.mixture import whole_weights
 from tasks.cluster import Workers
 from tasks.finetune.tuned_model import Freeze
@@ -60,7 +60,7 @@ def moved_keys(values: Mapping[object, object]) -> str:
 class FinetuneConfig(Section):
     """One fine-tuning: which examples, and how long and how fast to learn from them."""
 
-    revision: Literal[5] = 5
+    revision: Literal[6] = 6
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Of the fine-tuning and its model, in reports and scores")
     examples: Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)] = Field(
         description="Name of an entry of the recipe's examples; or a list of names: one trunk learns all of them in turns, each "
@@ -106,6 +106,12 @@ class FinetuneConfig(Section):
     )
     evaluate_every: int = Field(default=50, ge=1, description="Steps between validation losses")
     checkpoint_every: int = Field(default=200, ge=1, description="Steps between checkpoints")
+    best: BestConfig | None = Field(
+        default=BestConfig(patience=5, is_result=True),
+        description="The checkpoint with the least validation loss is the result, and 5 evaluations without a gain end the training; "
+        "nothing of it without validation examples. null: the last weights are the result, after all steps",
+    )
+    faults: FaultConfig = Field(default=FaultConfig(), description="Which steps are skipped, and when a run goes back")
     log_every: int = Field(default=10, ge=1, description="Steps between figures")
     precision: Precision = Field(default="auto", description="Of matrix products; auto probes the processor")
     seed: int = Field(default=1, ge=0, lt=2**63, description="Of the head, the order of the examples and the validation split")

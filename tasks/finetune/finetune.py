@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,8 @@ import pyarrow as pa
 
 from model.config.heads import Targets
 from model.config.training_config import TrainingConfig
-from model.training.curve import append_point, read_curve
+from model.training.curve import read_curve
+from model.training.record import recording
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer, canonical
 from tasks.cluster import Launch, Training
 from tasks.errors import UserError
@@ -64,6 +64,8 @@ def training_config(config: FinetuneConfig, learned: float, validation: int) -> 
         log_every=config.log_every,
         seed=config.seed,
         precision=config.precision,
+        faults=config.faults,
+        best=config.best if validation else None,
     )
 
 
@@ -189,7 +191,8 @@ def _train(model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet
         config.optimizer,
         out / "checkpoints",
         job_identity,
-        partial(append_point, out),
+        recording(out),
+        more_validation={name: take_turns({name: one}, weights) for name, one in judged.items()} if len(sets) > 1 else None,
     )
     losses = {
         name: mean_loss(model, take_turns({name: one}, weights), training.evaluate_batches, config.micro_rows)

@@ -3,7 +3,6 @@
 import json
 import shutil
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,9 +10,19 @@ from pydantic import Field
 
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig, check_context, check_pair
-from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig, Precision, TrainingConfig
+from model.config.training_config import (
+    BestConfig,
+    ContextPhase,
+    FaultConfig,
+    MixturePhase,
+    OptimizerConfig,
+    Precision,
+    ProfileConfig,
+    TrainingConfig,
+)
 from model.nn.word_vectors import vector_width
-from model.training.curve import append_point, read_curve
+from model.training.curve import read_curve
+from model.training.record import recording
 from tasks.artifacts import Tokenizer, TokenShards, canonical, file_digest
 from tasks.cluster import Launch, Training, Workers
 from tasks.errors import UserError
@@ -38,7 +47,7 @@ if TYPE_CHECKING:
 class PretrainConfig(Section):
     """How long and how fast to learn. The global batch is fixed in tokens, whatever the number of workers."""
 
-    revision: Literal[3] = 3
+    revision: Literal[4] = 4
     steps: int = Field(default=1000, ge=1, description="optimizer steps")
     batch_tokens: int = Field(default=16_384, ge=1, description="tokens of one optimizer step over all workers")
     micro_rows: int = Field(default=8, ge=1, description="rows of one forward pass on one worker, at most")
@@ -64,7 +73,18 @@ class PretrainConfig(Section):
     evaluate_every: int = Field(default=100, ge=1, description="steps between validation losses")
     evaluate_batches: int = Field(default=4, ge=1, description="global batches of the validation rows, from the first")
     checkpoint_every: int = Field(default=200, ge=1, description="steps between checkpoints")
-    keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints kept")
+    keep_checkpoints: int = Field(default=2, ge=1, description="newest of these kept")
+    keep_every: int | None = Field(
+        default=None, ge=1, description="steps between checkpoints kept for good; a multiple of checkpoint_every"
+    )
+    best: BestConfig | None = Field(default=None, description="the best checkpoint is kept too; patience ends a run that gets no better")
+    faults: FaultConfig = Field(default=FaultConfig(), description="which steps are skipped, and when a run goes back")
+    norms_every: Annotated[int | None, Placement()] = Field(
+        default=None, ge=1, description="steps between norms of gradients and activations by layer"
+    )
+    profile: Annotated[ProfileConfig | None, Placement()] = Field(
+        default=None, description="steps that torch's profiler records: {steps: [from, to]}"
+    )
     log_every: int = Field(default=10, ge=1, description="steps between figures")
     precision: Precision = Field(default="auto", description="of matrix products; auto probes the processor; weights: float32")
     compile: bool = Field(
@@ -121,10 +141,16 @@ def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
         evaluate_batches=config.evaluate_batches,
         checkpoint_every=config.checkpoint_every,
         keep_checkpoints=config.keep_checkpoints,
+        keep_every=config.keep_every,
         log_every=config.log_every,
         seed=config.seed,
         precision=config.precision,
         compile=config.compile,
+        faults=config.faults,
+        best=config.best,
+        fresh_steps=tuple(sorted({phase.from_step for phase in (*config.mixture, *config.curriculum) if phase.from_step})),
+        norms_every=config.norms_every,
+        profile=config.profile,
     )
 
 
@@ -223,7 +249,7 @@ def train_pretrain(told: dict[str, Json]) -> None:
     filled = 0 if job.word_vectors is None else use_word_vectors(model, tokenizer, job.word_vectors)
     batches, judged = open_batches(job, rows, tokenizer), open_batches(job, held, tokenizer)
     try:
-        result = train(model, batches, judged, training, job.optimizer, out / "checkpoints", job.identity, partial(append_point, out))
+        result = train(model, batches, judged, training, job.optimizer, out / "checkpoints", job.identity, recording(out))
     except FloatingPointError as error:
         raise UserError(f"pretrain: {error}") from error
     if process_rank()[0] == 0:

@@ -4,10 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from model.config.heads import IGNORED
 from model.config.training_config import ContextPhase
-from model.data.batches import ExampleBatches, PretrainBatches, rank_rows
+from model.data.batches import ExampleBatches, PretrainBatches, micro_slices, rank_rows
 from model.data.row_stream import RowStream
 from model.data.shard_reader import TokenRows
 from model.data.shard_writer import write_token_shard
@@ -20,9 +22,21 @@ def instruction_table(sizes: list[int]) -> pa.Table:
     return pa.table(columns)
 
 
-def test_world_size_that_does_not_divide_the_batch_is_refused_with_those_that_do():
-    with pytest.raises(ValueError, match="5 processes do not divide batch_rows 12; numbers that do: 1, 2, 3, 4, 6, 12"):
-        rank_rows(12, 0, 5)
+@given(rows=st.integers(1, 300), world=st.integers(1, 40), most=st.integers(1, 40))
+def test_every_row_of_a_batch_is_of_one_process_and_one_slice(rows: int, world: int, most: int):
+    assume(world <= rows)
+    shares = [rank_rows(rows, rank, world) for rank in range(world)]
+    slices = [one for share in shares for one in micro_slices(*share, most)]
+    assert [row for first, last in slices for row in range(first, last)] == list(range(rows))
+    sizes = [last - first for first, last in slices]
+    assert 1 <= min(sizes) <= max(sizes) <= most
+    counts = [last - first for first, last in shares]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_more_processes_than_rows_are_refused():
+    with pytest.raises(ValueError, match="13 processes for batches of 12 rows: some would have none; start 12 at the most"):
+        rank_rows(12, 0, 13)
 
 
 def test_pretraining_targets_are_the_next_tokens_but_for_those_after_the_end_of_a_document(pretrain_batches: PretrainBatches):

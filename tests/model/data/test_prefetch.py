@@ -14,16 +14,16 @@ def same(one: Batch, other: Batch) -> bool:
 
 
 def test_prefetched_batches_are_those_of_the_steps_in_order(pretrain_batches: PretrainBatches):
-    with Prefetch(pretrain_batches, [(0, 4), (4, 8)], 3, 9, pins_memory=False) as ahead:
+    with Prefetch(pretrain_batches, [(0, 4), (4, 8)], range(3, 9), pins_memory=False) as ahead:
         for step in range(3, 9):
-            made = ahead.next()
+            made = ahead.next().slices
             assert same(made[0], pretrain_batches.batch(step, 0, 4))
             assert same(made[1], pretrain_batches.batch(step, 4, 8))
 
 
 def test_thread_ends_with_the_block_though_batches_are_left(pretrain_batches: PretrainBatches):
     before = threading.active_count()
-    with Prefetch(pretrain_batches, [(0, 8)], 0, 10**9, pins_memory=False) as ahead:
+    with Prefetch(pretrain_batches, [(0, 8)], range(10**9), pins_memory=False) as ahead:
         ahead.next()
         assert threading.active_count() == before + 1
     assert threading.active_count() == before
@@ -36,7 +36,7 @@ def test_fault_of_the_thread_is_raised_where_the_batch_is_taken(pretrain_batches
                 raise OSError("disk gone")
             return super().batch(step, start, stop)
 
-    with Prefetch(Broken(pretrain_batches.stream), [(0, 8)], 0, 9, pins_memory=False) as ahead:
+    with Prefetch(Broken(pretrain_batches.stream), [(0, 8)], range(9), pins_memory=False) as ahead:
         ahead.next()
         ahead.next()
         with pytest.raises(OSError, match="disk gone"):

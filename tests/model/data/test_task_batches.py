@@ -10,6 +10,7 @@ from model.config.training_config import OptimizerConfig, TrainingConfig
 from model.data.batches import ExampleBatches
 from model.data.task_batches import TaskBatches
 from model.nn.models import MultiTask
+from model.training.record import Watch, ignore_event
 from model.training.training import train
 
 KIND = pa.list_(pa.int32())
@@ -49,6 +50,6 @@ def test_one_trunk_learns_several_tasks_in_the_loop(tmp_path: Path):
     tasks = TaskBatches({"topics": topics(), "names": names()}, {"topics": 1, "names": 1})
     training = TrainingConfig(steps=120, batch_rows=4, log_every=20, evaluate_every=120, precision="float32")
     optimizer = OptimizerConfig(learning_rate=1e-2, warmup_steps=5, final_learning_rate=1e-3)
-    result = train(model, tasks, tasks, training, optimizer, tmp_path, "data", lambda _: None)
+    result = train(model, tasks, tasks, training, optimizer, tmp_path, "data", Watch(lambda _: None, ignore_event))
     assert result.validation_loss is not None
     assert result.validation_loss < 0.1

@@ -8,18 +8,21 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from safetensors.torch import load_file
 
 from model.config.heads import IGNORED, HeadSpec
 from model.config.model_config import ModelConfig
 from model.config.training_config import OptimizerConfig, TrainingConfig
 from model.data.batches import ExampleBatches
 from model.data.task_batches import TaskBatches
-from model.distributed.parallel import micro_batch_rows
 from model.nn.models import LanguageModel, MultiTask
 from model.training.checkpoint import newest_checkpoint
+from model.training.curve import CurvePoint
+from model.training.record import Watch, ignore_event
 from model.training.training import train
 
 TIMEOUT_SECONDS = 120  # of each process; 10 s on a quiet machine
+PROCESSES = 3  # for batches of 8 rows: shares of 2, 3 and 3
 
 
 class Recorded:
@@ -41,17 +44,23 @@ class Recorded:
         return self.inner.batch(step, start, stop)
 
 
-def train_small(folder: Path) -> tuple[list[float], list[tuple[int, int]]]:
+def train_small(folder: Path) -> tuple[list[float], list[tuple[int, int]], list[str]]:
     torch.set_num_threads(1)
     torch.manual_seed(5)
     model = LanguageModel(ModelConfig(layers=1, width=32, heads=4, context=16), 61)
     batches = Recorded()
     losses: list[float] = []
+    digests: list[str] = []
+
+    def report(point: CurvePoint) -> None:
+        losses.append(point.loss)
+        digests.extend(point.batch_digests)
+
     training = TrainingConfig(steps=4, batch_rows=8, micro_rows=2, evaluate_every=2, evaluate_batches=3, log_every=1, precision="float32")
     optimizer = OptimizerConfig(learning_rate=1e-2, warmup_steps=1)
-    result = train(model, batches, Recorded(), training, optimizer, folder, "data", lambda figures: losses.append(figures.loss))
+    result = train(model, batches, Recorded(), training, optimizer, folder, "data", Watch(report, ignore_event))
     assert result.validation_loss is not None
-    return [*losses, result.validation_loss], batches.seen
+    return [*losses, result.validation_loss], batches.seen, digests
 
 
 def train_heads(folder: Path) -> list[float]:
@@ -65,27 +74,29 @@ def train_heads(folder: Path) -> list[float]:
     losses: list[float] = []
     training = TrainingConfig(steps=6, batch_rows=8, micro_rows=2, log_every=1, evaluate_every=6, precision="float32")
     optimizer = OptimizerConfig(learning_rate=1e-2, warmup_steps=1)
-    result = train(model, batches, batches, training, optimizer, folder, "data", lambda figures: losses.append(figures.loss))
+    result = train(
+        model, batches, batches, training, optimizer, folder, "data", Watch(lambda figures: losses.append(figures.loss), ignore_event)
+    )
     assert result.validation_loss is not None
     return [*losses, result.validation_loss]
 
 
 def work(rank: int, folder: Path) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    losses, seen = train_small(folder / "checkpoints")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=PROCESSES)
+    losses, seen, digests = train_small(folder / "checkpoints")
     heads = train_heads(folder / "heads")
-    torch.save({"losses": losses, "seen": seen, "heads": heads}, folder / f"{rank}.pt")
+    torch.save({"losses": losses, "seen": seen, "heads": heads, "digests": digests}, folder / f"{rank}.pt")
     gc.collect()  # the wrapper is part of a cycle: while it lives, so do the group's threads, which an exit may abort in
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where two processes left what came of their trainings."""
-    folder = tmp_path_factory.mktemp("two")
-    context = mp.spawn(work, (folder,), nprocs=2, join=False)
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the processes left what came of their trainings."""
+    folder = tmp_path_factory.mktemp("several")
+    context = mp.spawn(work, (folder,), nprocs=PROCESSES, join=False)
     try:
-        assert context.join(TIMEOUT_SECONDS) or context.join(TIMEOUT_SECONDS), "the processes hang"
+        assert any(context.join(TIMEOUT_SECONDS) for _ in range(PROCESSES)), "the processes hang"
     finally:
         for process in context.processes:
             process.kill()
@@ -93,28 +104,24 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def left_by(folder: Path) -> list[Mapping[str, list]]:
-    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+    return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
 
 
-def test_two_processes_see_the_batches_of_one_and_agree_on_the_loss(two: Path, tmp_path: Path):
-    first, second = left_by(two)
-    losses, seen = train_small(tmp_path / "alone")
-    assert sorted(first["seen"] + second["seen"]) == sorted(seen)
-    assert not set(first["seen"]) & set(second["seen"])
+def test_several_processes_see_the_batches_of_one_and_agree_on_the_loss(several: Path, tmp_path: Path):
+    first, *others = left_by(several)
+    losses, seen, digests = train_small(tmp_path / "alone")
+    assert sorted(row for one in (first, *others) for row in one["seen"]) == sorted(seen)
+    assert first["digests"] == digests
+    assert len(set(digests)) == 4
     assert first["losses"] == pytest.approx(losses, rel=1e-5)
-    assert second["losses"] == first["losses"][-1:]  # only rank 0 reports; both know the validation loss
-    newest = newest_checkpoint(two / "checkpoints")
+    assert all(one["losses"] == first["losses"][-1:] for one in others)  # only rank 0 reports; all know the validation loss
+    newest = newest_checkpoint(several / "checkpoints")
     assert newest is not None
-    assert {path.name for path in newest.glob("random-*")} == {"random-0.safetensors", "random-1.safetensors"}
+    assert set(load_file(newest / "random.safetensors")) == {f"{rank}/cpu" for rank in range(PROCESSES)}
 
 
-def test_several_heads_learn_on_two_processes_as_on_one(two: Path, tmp_path: Path):
-    first, second = left_by(two)
+def test_several_heads_learn_on_several_processes_as_on_one(several: Path, tmp_path: Path):
+    first, *others = left_by(several)
     losses = train_heads(tmp_path)
     assert first["heads"] == pytest.approx(losses, rel=1e-5)
-    assert second["heads"] == first["heads"][-1:]
-
-
-@pytest.mark.parametrize(("share", "most", "expected"), [(8, 3, 2), (8, 100, 8), (7, 3, 1), (12, 5, 4)])
-def test_portion_is_the_largest_divisor_that_fits(share: int, most: int, expected: int):
-    assert micro_batch_rows(share, most) == expected
+    assert all(one["heads"] == first["heads"][-1:] for one in others)

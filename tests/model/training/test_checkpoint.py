@@ -6,19 +6,22 @@ import pytest
 import torch
 
 from model.config.model_config import ModelConfig
-from model.config.training_config import OptimizerConfig
+from model.config.training_config import FaultConfig, OptimizerConfig, TrainingConfig
+from model.distributed.control import Control
 from model.nn.models import LanguageModel
 from model.optim.optimizer import build_optimizer
 from model.training.checkpoint import (
     TrainingState,
     check_resumable,
+    checkpoint_path,
     find_damage,
     load_checkpoint,
     newest_checkpoint,
     read_state,
     remove_unfinished,
-    save_checkpoint,
 )
+from model.training.saver import Saver
+from model.training.step_guard import StepGuard
 
 STATE = TrainingState(
     step=0,
@@ -49,7 +52,14 @@ def optimizer(model: LanguageModel) -> torch.optim.AdamW:
 
 
 def save(folder: Path, model: LanguageModel, optimizer: torch.optim.AdamW, step: int, keep: int = 9) -> Path:
-    return save_checkpoint(folder, model, optimizer, dataclasses.replace(STATE, step=step), keep)
+    training = TrainingConfig(checkpoint_every=5, keep_checkpoints=keep)
+    with Saver(folder, training, Control(), is_writer=True) as saver:
+        saver.save(model, optimizer, guard(), dataclasses.replace(STATE, step=step), waits=True)
+    return checkpoint_path(folder, step)
+
+
+def guard() -> StepGuard:
+    return StepGuard(FaultConfig(), torch.device("cpu"))
 
 
 def test_saved_state_comes_back_whole(tmp_path: Path, tiny: ModelConfig, model: LanguageModel, optimizer: torch.optim.AdamW):
@@ -57,7 +67,7 @@ def test_saved_state_comes_back_whole(tmp_path: Path, tiny: ModelConfig, model: 
     expected_draws = torch.rand(3)
     other = LanguageModel(tiny, 61)
     other_optimizer = build_optimizer(other, OptimizerConfig())
-    load_checkpoint(path, other, other_optimizer)
+    load_checkpoint(path, other, other_optimizer, guard())
     assert torch.equal(torch.rand(3), expected_draws)
     assert read_state(path).step == 7
     for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
@@ -72,18 +82,18 @@ def test_only_the_newest_are_kept(tmp_path: Path, model: LanguageModel, optimize
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000015"]
 
 
-def test_half_written_checkpoint_is_skipped_and_reported(
+def test_half_written_checkpoint_is_passed_over_and_reported(
     tmp_path: Path, model: LanguageModel, optimizer: torch.optim.AdamW, caplog: pytest.LogCaptureFixture
 ):
     whole = save(tmp_path, model, optimizer, 5)
     (save(tmp_path, model, optimizer, 10) / "manifest.json").unlink()
     with caplog.at_level(logging.WARNING):
         assert newest_checkpoint(tmp_path) == whole
-    assert "step-00000010: skipped: manifest.json is missing" in caplog.text
+    assert "step-00000010: passed over: manifest.json is missing" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "random-0.safetensors", "state.json"])
-def test_altered_checkpoint_is_skipped(tmp_path: Path, model: LanguageModel, optimizer: torch.optim.AdamW, name: str):
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"])
+def test_altered_checkpoint_is_passed_over(tmp_path: Path, model: LanguageModel, optimizer: torch.optim.AdamW, name: str):
     whole = save(tmp_path, model, optimizer, 5)
     file = save(tmp_path, model, optimizer, 10) / name
     data = bytearray(file.read_bytes())
@@ -98,7 +108,7 @@ def test_truncated_and_unlisted_files_are_found(tmp_path: Path, model: LanguageM
     (path / "model.safetensors").write_bytes(b"short")
     assert "model.safetensors has 5 bytes" in str(find_damage(path))
     (path / "manifest.json").write_text('{"files": {}}')
-    assert "the manifest lacks model.safetensors" in str(find_damage(path))
+    assert "the manifest lacks guard.safetensors, model.safetensors" in str(find_damage(path))
     assert newest_checkpoint(tmp_path) is None
 
 
@@ -144,4 +154,4 @@ def test_checkpoint_of_another_model_is_refused(tmp_path: Path, tiny: ModelConfi
     path = save(tmp_path, model, optimizer, 5)
     other = LanguageModel(dataclasses.replace(tiny, layers=1), 61)
     with pytest.raises(ValueError, match=r"not this model's: trunk\.stack\.blocks\.1"):
-        load_checkpoint(path, other, build_optimizer(other, OptimizerConfig()))
+        load_checkpoint(path, other, build_optimizer(other, OptimizerConfig()), guard())

@@ -16,6 +16,7 @@ from model.data.row_stream import RowStream
 from model.data.shard_reader import TokenRows
 from model.nn.models import LanguageModel
 from model.training.curve import CurvePoint
+from model.training.record import Watch, ignore_event
 from model.training.training import train
 
 
@@ -28,6 +29,13 @@ def main(shard: str, checkpoints: str, stop_step: str) -> None:
         reached.append(figures.step)
         validation = None if figures.validation_loss is None else figures.validation_loss.hex()
         print(figures.step, figures.loss.hex(), figures.gradient_norm.hex(), validation)
+
+    class StopAfter:
+        def stop(self) -> bool:
+            return len(reached) + 1 == int(stop_step)
+
+        def save(self) -> bool:
+            return False
 
     rows = TokenRows.open([shard])
     model = LanguageModel(ModelConfig(layers=2, width=32, heads=4, context=rows.context, dropout=0.2), rows.vocab_size)
@@ -43,8 +51,8 @@ def main(shard: str, checkpoints: str, stop_step: str) -> None:
         OptimizerConfig(warmup_steps=2),
         Path(checkpoints),
         "data",
-        report,
-        stop=lambda: len(reached) + 1 == int(stop_step),
+        Watch(report, ignore_event),
+        StopAfter(),
     )
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

@@ -2,25 +2,26 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 
 import pytest
 
-from model.training.checkpoint import save_checkpoint
+from model.training.run import Run
 
 
 @pytest.fixture
 def killed_at_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
     """A training within this block ends, interrupted, as soon as its first checkpoint is written."""
 
-    def save_and_die(*parts: object) -> Path:
-        save_checkpoint(*parts)  # type: ignore[arg-type]
+    save = Run.save
+
+    def save_and_die(run: Run, waits: bool) -> None:
+        save(run, waits=True)
         raise KeyboardInterrupt
 
     @contextmanager
     def block():
         with monkeypatch.context() as patched:
-            patched.setattr("model.training.training.save_checkpoint", save_and_die)
+            patched.setattr("model.training.run.Run.save", save_and_die)
             with pytest.raises(KeyboardInterrupt):
                 yield
 

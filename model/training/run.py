@@ -1,0 +1,411 @@
+"""Run: one call of the training loop: its model, its state, and what it does at a step."""
+
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from model.config.training_config import OptimizerConfig, TrainingConfig, settings_digest
+from model.data.batches import Batches, micro_slices, rank_rows
+from model.data.digest import joined, split
+from model.data.prefetch import Made, Prefetch
+from model.distributed.control import Control
+from model.distributed.device import agree_on, choose_device, choose_precision, process_rank, sum_over_processes
+from model.distributed.parallel import Scored, gradient_sync, mean_loss, wrap
+from model.nn.models import Model, set_compute_dtype
+from model.optim.optimizer import build_optimizer, set_learning_rate
+from model.optim.schedule import learning_rate
+from model.training.checkpoint import (
+    OPTIMIZER,
+    TrainingState,
+    check_resumable,
+    checkpoint_path,
+    checkpoints_in,
+    delete_checkpoint,
+    find_damage,
+    load_checkpoint,
+    load_optimizer,
+    load_weights,
+    read_state,
+    remove_unfinished,
+    step_of,
+    survey,
+)
+from model.training.curve import CurvePoint
+from model.training.events import Event
+from model.training.interruption import Asked
+from model.training.left_out import LeftOut, data_step, read_left_out, with_return, write_left_out
+from model.training.record import Watch
+from model.training.saver import Place, Saver
+from model.training.start import Start
+from model.training.step_guard import StepGuard
+from model.training.window import Measured, Window
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What any process was asked for by the end of a step."""
+
+    save: bool
+    stop: bool
+
+
+class Run:
+    """One call of `train`."""
+
+    def __init__(
+        self,
+        model: Model,
+        batches: Batches,
+        validation: Batches | None,
+        training: TrainingConfig,
+        optimizer: OptimizerConfig,
+        checkpoints: Path,
+        identity: str,
+        watch: Watch,
+        more_validation: Mapping[str, Batches],
+        place: Place | None,
+    ) -> None:
+        self.rank, self.world = process_rank()
+        self.slices = micro_slices(*rank_rows(training.batch_rows, self.rank, self.world), training.micro_rows)
+        if batches.batch_rows != training.batch_rows:
+            raise ValueError(f"the batches have {batches.batch_rows} rows, but batch_rows is {training.batch_rows}")
+        check_decides(training, validation is not None, more_validation)
+        self.device = choose_device()
+        self.dtype = choose_precision(training.precision, self.device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        self.model = model.to(self.device)
+        set_compute_dtype(model, self.dtype)
+        self.batches, self.validation, self.more_validation = batches, validation, more_validation
+        self.training, self.optimizer_config = training, optimizer
+        self.checkpoints, self.watch = checkpoints, watch
+        self.optimizer = build_optimizer(model, optimizer)
+        self.guard = StepGuard(training.faults, self.device)
+        self.control = Control()
+        self.saver = Saver(checkpoints, training, self.control, self.rank == 0, place)
+        self.left_out: tuple[LeftOut, ...] = ()
+        self.state = self._new_state(identity)
+        self.started = time.perf_counter()
+        self.trained_seconds, self.first_step = 0.0, 0
+        self.window = Window()
+        self.is_stopped, self.went_back, self.is_best = False, False, False
+
+    # -- Beginning ------------------------------------------------------------------------------------------------------
+
+    def begin(self, start: Start | None) -> None:
+        """Loads the newest whole checkpoint, or the start's, or seeds the generators; then wraps the model for its processes."""
+        began = time.perf_counter()
+        torch.manual_seed((self.training.seed * 1_000_003 + self.rank) % 2**63)
+        step = agree_on(self._newest_step() if self.rank == 0 else -1, self.device)
+        self.left_out = read_left_out(self.checkpoints)
+        told = "anew"
+        if step >= 0:
+            path = checkpoint_path(self.checkpoints, step)
+            self._resume(path)
+            told = f"goes on from {path.name}"
+        elif start is not None:
+            self._begin_from(start)
+            told = f"begins at {start.checkpoint}, and counts {start.counts}"
+        self.first_step = self.state.step
+        self.model.train()
+        scored = Scored(self.model)
+        if self.training.compile:
+            scored.compile()
+        self.scored = wrap(scored)
+        seconds = time.perf_counter() - began
+        told = f"{told}: {self.state.step} of {self.training.steps} steps are done"
+        self.tell(Event("started", self.state.step, told, seconds=seconds, processes=self.world))
+        self.window = Window()
+
+    def _newest_step(self) -> int:
+        """Of the newest whole checkpoint that is not of a course that the run went back from; -1: there is none. Rank 0 alone."""
+        remove_unfinished(self.checkpoints)
+        ranges = read_left_out(self.checkpoints)
+        whole, damaged = survey(self.checkpoints)
+        for path, damage in damaged.items():
+            logger.warning("%s: passed over: %s", path, damage)
+            self.tell(Event("passed over", step_of(path), f"{path.name}: {damage}"))
+        while whole is not None:
+            returns = read_state(whole).returns
+            if all(step_of(whole) <= one.step for one in ranges[returns:]):
+                return step_of(whole)
+            delete_checkpoint(whole)
+            whole, _ = survey(self.checkpoints)
+        return -1
+
+    def _resume(self, path: Path) -> None:
+        found = read_state(path)
+        check_resumable(path, found, self.state)
+        load_checkpoint(path, self.model, self.optimizer, self.guard)
+        self._go_on_with(found)
+
+    def _go_on_with(self, found: TrainingState) -> None:
+        """The state as it was saved, on the machine as it is."""
+        own = {name: getattr(self.state, name) for name in OF_THIS_RUN}
+        self.state = dataclasses.replace(found, **own, returns=len(self.left_out))
+
+    def _begin_from(self, start: Start) -> None:
+        """From another run's checkpoint. Its best is not this run's, and of what it left out counts what it knew there."""
+        found = read_state(start.checkpoint)
+        if start.counts == "on":
+            load_checkpoint(start.checkpoint, self.model, self.optimizer, self.guard)
+            self.left_out = read_left_out(start.checkpoint.parent)[: found.returns]
+            if self.rank == 0 and self.left_out:
+                self.checkpoints.mkdir(parents=True, exist_ok=True)
+                write_left_out(self.checkpoints, self.left_out)
+            self._go_on_with(dataclasses.replace(found, best=None, best_step=None, waited=0))
+            return
+        load_weights(start.checkpoint, self.model)
+        if start.keeps_moments:
+            load_optimizer(start.checkpoint / OPTIMIZER, self.model, self.optimizer)
+
+    def prefetch(self) -> Prefetch:
+        """This process' micro-batches of the steps that are left."""
+        self.went_back = False
+        steps = (data_step(step, self.left_out) for step in range(self.state.step, self.training.steps))
+        return Prefetch(self.batches, self.slices, steps, pins_memory=self.device.type == "cuda")
+
+    # -- A step ---------------------------------------------------------------------------------------------------------
+
+    def take_step(self, ahead: Prefetch, asked: Asked) -> Wanted:
+        """One optimizer step on this process' share of the global batch; left out where the guard says so."""
+        began = time.perf_counter()
+        made = ahead.next()
+        self.window.waited += time.perf_counter() - began
+        step = self.state.step
+        if step in self.training.fresh_steps:
+            self.guard.forget()
+        targets, tokens, high, low, saves, stops = self.control.sums(
+            made.targets, made.tokens, *split(made.digest % 2**64), asked.save(), asked.stop()
+        )
+        nats = self._learn(made, targets)
+        loss = sum_over_processes(nats.double()) / max(1.0, targets)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.optimizer_config.clip_norm)
+        verdict = self.guard.judge(loss, norm)
+        set_learning_rate(self.optimizer, learning_rate(step, self.training.steps, self.optimizer_config))
+        step_where(self.optimizer, verdict.takes)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.window.add(data_step(step, self.left_out), loss, norm, verdict, targets, int(tokens), joined(high, low))
+        self.state = dataclasses.replace(self.state, step=step + 1)
+        return Wanted(bool(saves), bool(stops))
+
+    def _learn(self, made: Made, targets: float) -> Tensor:
+        """Forward and backward over the slices; returns the sum of this process' nats."""
+        scale = self.world / max(1.0, targets)  # the wrapper averages over processes; the loss is per global target
+        nats = torch.zeros((), device=self.device)
+        for number, batch in enumerate(made.slices):
+            with gradient_sync(self.scored, is_due=number == len(made.slices) - 1):
+                loss: Tensor = self.scored(batch.to(self.device))
+                (loss * scale).backward()
+            nats += loss.detach()
+        return nats
+
+    # -- After steps ----------------------------------------------------------------------------------------------------
+
+    def close_window(self, evaluates: bool) -> None:
+        """Figures since the last call are told, with a validation loss where `evaluates`; goes back where too much was skipped."""
+        measured = self.window.close(self.state.step, self.training.faults.in_a_row)
+        self._tell_skipped(measured)
+        self.tell_saves()
+        if measured.gave_up is not None:
+            self._go_back(measured)
+            return
+        self.trained_seconds += measured.seconds
+        self.state = dataclasses.replace(
+            self.state,
+            tokens=self.state.tokens + measured.tokens,
+            loss=self.state.loss if measured.loss is None else measured.loss,
+            skipped=self.state.skipped + len(measured.skipped),
+            in_a_row=measured.in_a_row,
+        )
+        validation = self._validate() if evaluates else None
+        self._report(measured, validation)
+        self.window = Window()
+
+    def _validate(self) -> dict[str, float]:
+        """Validation loss under "", and those of further batches by their names; notes whether the deciding one is the best."""
+        found = {name: self._loss_on(batches) for name, batches in self.more_validation.items()}
+        if self.validation is not None:
+            found[""] = self._loss_on(self.validation)
+        for name, loss in found.items():
+            if not math.isfinite(loss):
+                figure = f"validation loss of {name}" if name else "validation loss"
+                raise FloatingPointError(self._diverged(f"after step {self.state.step}: {figure} {loss:g}, expected a finite one"))
+        self.state = dataclasses.replace(self.state, validation_loss=found.get("", self.state.validation_loss))
+        chosen = self.training.best
+        if chosen is not None:
+            figure = found[chosen.figure.removeprefix("validation_loss").removeprefix(".")]
+            self.is_best = self.state.best is None or figure < self.state.best - chosen.least_gain
+            news = {"best": figure, "best_step": self.state.step, "waited": 0} if self.is_best else {"waited": self.state.waited + 1}
+            self.state = dataclasses.replace(self.state, **news)
+            if self.ends_early:
+                told = f"{chosen.figure} {self.state.best:.4f} of step {self.state.best_step} is the best of"
+                told = f"{told} {chosen.patience} evaluations since"
+                self.tell(Event("ended early", self.state.step, told))
+        return found
+
+    def _report(self, measured: Measured, validation: Mapping[str, float] | None) -> None:
+        step, steps = self.state.step, self.training.steps
+        point = CurvePoint(
+            step=step,
+            steps=steps,
+            loss=math.nan if measured.loss is None else measured.loss,
+            learning_rate=learning_rate(step - 1, steps, self.optimizer_config),
+            gradient_norm=measured.gradient_norm,
+            tokens_per_second=measured.tokens / measured.seconds,
+            seconds_left=(steps - step) * self.trained_seconds / max(1, step - self.first_step),
+            validation_loss=None if validation is None else validation.get(""),
+            worst_step=measured.worst_step,
+            worst_loss=measured.worst_loss,
+            seconds=time.perf_counter() - self.started,
+            tokens=self.state.tokens,
+            data_wait=measured.waited / measured.seconds,
+            skipped=self.state.skipped,
+            batch_digests=measured.digests,
+            validation_losses=None if validation is None else {name: loss for name, loss in validation.items() if name} or None,
+        )
+        if self.rank == 0:
+            self.watch.report(point)
+
+    def _go_back(self, measured: Measured) -> None:
+        """To the newest whole checkpoint before which nothing was skipped in a row; what lay between is left out from now on."""
+        assert measured.gave_up is not None
+        faults = self.training.faults
+        last = next(one for one in measured.skipped if one.data_step == measured.data_steps[measured.gave_up])
+        self.saver.wait()
+        self.tell_saves()
+        target = agree_on(self._good_step() if self.rank == 0 else -1, self.device)
+        if target < 0 or self.state.returns >= faults.most_returns:
+            why = f"it went back {self.state.returns} times" if target >= 0 else "there is no good checkpoint to go back to"
+            raise FloatingPointError(
+                self._diverged(f"step {last.step}: {faults.in_a_row} steps in a row were skipped ({last.told}), and {why}")
+            )
+        self.left_out = with_return(self.left_out, target, measured.data_steps[measured.gave_up] + 1)
+        if self.rank == 0:
+            write_left_out(self.checkpoints, self.left_out)
+            for path in checkpoints_in(self.checkpoints):
+                if step_of(path) > target:
+                    delete_checkpoint(path)
+        left = self.left_out[-1]
+        told = f"to step {target}: the batches of data steps {left.first} to {left.first + left.count - 1} are left out from now on"
+        self.tell(Event("returned", self.state.step, told, seconds=measured.seconds))
+        self._resume(checkpoint_path(self.checkpoints, target))
+        self.window, self.went_back = Window(), True
+
+    def _good_step(self) -> int:
+        """Where to go back to; -1: nowhere. Only to regular checkpoints, so that a run that was interrupted goes the same way."""
+        for path in checkpoints_in(self.checkpoints):
+            if step_of(path) % self.training.checkpoint_every == 0 and find_damage(path) is None and read_state(path).in_a_row == 0:
+                return step_of(path)
+        return -1
+
+    def save(self, waits: bool) -> None:
+        """A checkpoint of this step; the window must be closed."""
+        self.saver.save(self.model, self.optimizer, self.guard, self.state, waits)
+        self.is_best = False
+        self.window.started = time.perf_counter()
+
+    def stop(self) -> None:
+        """Tells that the run ends here because it was asked to."""
+        self.tell_saves()
+        self.is_stopped = True
+        self.tell(Event("stopped", self.state.step, f"as asked, after step {self.state.step} of {self.training.steps}"))
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether there is anything to measure on."""
+        return self.validation is not None or bool(self.more_validation)
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether the deciding figure has not got better for long enough."""
+        chosen = self.training.best
+        return chosen is not None and 0 < chosen.patience <= self.state.waited
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no step is to follow in this process."""
+        return self.is_stopped or self.ends_early or self.state.step >= self.training.steps
+
+    def tell(self, event: Event) -> None:
+        """On rank 0."""
+        if self.rank == 0:
+            self.watch.tell(event)
+
+    def tell_saves(self) -> None:
+        """What became of the saves since the last call."""
+        for event in self.saver.events():
+            self.tell(event)
+
+    def _tell_skipped(self, measured: Measured) -> None:
+        """Up to where the run gives up: what lies behind is not in the range that is left out, and comes again."""
+        end = math.inf if measured.gave_up is None else measured.data_steps[measured.gave_up]
+        for one in measured.skipped:
+            if one.data_step <= end:
+                self.tell(Event("skipped", one.step, one.told, loss=one.loss, gradient_norm=one.gradient_norm, data_step=one.data_step))
+
+    def _new_state(self, identity: str) -> TrainingState:
+        trunk = self.model.trunk
+        return TrainingState(
+            step=0,
+            tokens=0,
+            identity=identity,
+            config=settings_digest(type(self.model).__name__, trunk.config, trunk.vocab_size, self.training, self.optimizer_config),
+            seed=self.training.seed,
+            world=self.world,
+            threads=torch.get_num_threads(),
+            torch=torch.__version__,
+            device=self.device.type,
+            precision=str(self.dtype).removeprefix("torch."),
+            micro_rows=max(stop - start for start, stop in self.slices),
+        )
+
+    def _diverged(self, told: str) -> str:
+        """What to change in a training that diverged: keys that pretraining and fine-tunings have."""
+        chosen = self.optimizer_config
+        fix = (
+            f"Fix: lower optimizer.learning_rate ({chosen.learning_rate:g}) or optimizer.clip_norm ({chosen.clip_norm:g}), or raise "
+            f"optimizer.warmup_steps ({chosen.warmup_steps})"
+        )
+        fix = f"{fix}, or set precision to float32." if self.dtype != torch.float32 else f"{fix}."
+        return f"{told}: the training diverged. {fix}"
+
+    def _loss_on(self, batches: Batches) -> float:
+        return mean_loss(self.model, batches, self.training.evaluate_batches, self.training.micro_rows)
+
+
+OF_THIS_RUN = ("identity", "config", "seed", "world", "threads", "torch", "device", "precision", "micro_rows")
+
+
+def check_decides(training: TrainingConfig, has_validation: bool, more: Mapping[str, Batches]) -> None:
+    """Raises ValueError where the figure by which the best is chosen will not be measured."""
+    if training.best is None:
+        return
+    figure = training.best.figure
+    measured = [*(["validation_loss"] if has_validation else []), *(f"validation_loss.{name}" for name in more)]
+    if figure not in measured:
+        what = f"patience {training.best.patience} waits for" if training.best.patience else "the best checkpoint is chosen by"
+        raise ValueError(
+            f"best: {what} {figure}, but the training measures {', '.join(measured) or 'none, as there is no validation set'}; "
+            "give validation data, name one that is measured, or leave best out"
+        )
+
+
+def step_where(optimizer: torch.optim.AdamW, takes: Tensor) -> None:
+    """Steps if `takes` (bool scalar on the device), else leaves weights, moments and count as they are; nothing waits for it.
+
+    The fused kernels leave out a step where `found_inf` is 1, which torch's GradScaler sets the same way (torch 2.13,
+    torch/amp/grad_scaler.py).
+    """
+    optimizer.found_inf = (~takes).float()  # type: ignore[attr-defined]
+    optimizer.grad_scale = None  # type: ignore[attr-defined]
+    optimizer.step()

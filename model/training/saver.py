@@ -1,0 +1,135 @@
+"""Saver: checkpoints written by a thread from a copy of the state, while the training goes on.
+
+The copy takes as many bytes of the machine's memory as weights and moments together, 12 a parameter in float32, from the first save on.
+A disk that is full, or does not take a file for another reason, ends the save and not the run.
+"""
+
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from model.config.training_config import TrainingConfig
+from model.distributed.control import Control
+from model.training.checkpoint import (
+    Snapshot,
+    Tensors,
+    TrainingState,
+    checkpoint_path,
+    checkpoints_in,
+    delete_checkpoint,
+    kept_steps,
+    optimizer_tensors,
+    random_states,
+    step_of,
+    write_checkpoint,
+)
+from model.training.events import Event
+from model.training.step_guard import StepGuard
+
+
+class Place(Protocol):
+    """Where else checkpoints lie, as model/training/mirror.py has it."""
+
+    def put(self, path: Path) -> None:
+        """Copies a whole checkpoint. Raises OSError."""
+        ...
+
+    def keep(self, steps: set[int]) -> None:
+        """Deletes all others there. Raises OSError."""
+        ...
+
+
+class Saver:
+    """One at a time: a save begins when the one before has ended. Rank 0 writes; on others it only takes part."""
+
+    def __init__(self, folder: Path, training: TrainingConfig, control: Control, is_writer: bool, place: Place | None = None) -> None:
+        self._folder, self._training, self._control, self._is_writer, self._place = folder, training, control, is_writer, place
+        self._buffers: dict[str, Tensor] = {}
+        self._thread: threading.Thread | None = None
+        self._events: list[Event] = []
+        self._fault: BaseException | None = None
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, guard: StepGuard, state: TrainingState, waits: bool) -> None:
+        """Takes the copy and begins to write it; every process calls it. `waits`: returns when it is written."""
+        began = time.perf_counter()
+        random = random_states(self._control)
+        if not self._is_writer:
+            return
+        self.wait()
+        snapshot = Snapshot(
+            state,
+            self._copied("model", model.state_dict()),
+            self._copied("optimizer", optimizer_tensors(model, optimizer)),
+            random,
+            self._copied("guard", guard.state()),
+        )
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        stood = time.perf_counter() - began
+        self._thread = threading.Thread(target=self._write, args=(snapshot, began, stood), name="save")
+        self._thread.start()
+        if waits:
+            self.wait()
+
+    def wait(self) -> None:
+        """Until nothing is being written. Raises what the thread met that was no matter of the disk."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._fault is not None:
+            raise self._fault
+
+    def events(self) -> list[Event]:
+        """What was saved, or could not be, since the last call."""
+        found, self._events = self._events, []
+        return found
+
+    def _write(self, snapshot: Snapshot, began: float, stood: float) -> None:
+        step = snapshot.state.step
+        try:
+            size = write_checkpoint(self._folder, snapshot)
+            stays = self._tidy(snapshot.state.best_step)
+            total = time.perf_counter() - began
+            self._events.append(
+                Event("saved", step, f"{checkpoint_path(self._folder, step).name}", seconds=stood, bytes=size, total_seconds=total)
+            )
+            if self._place is not None:
+                self._place.put(checkpoint_path(self._folder, step))
+                self._place.keep(stays)
+        except OSError as error:
+            told = f"{error}; the training goes on, and what came before is still there"
+            self._events.append(Event("save failed", step, told, seconds=stood, total_seconds=time.perf_counter() - began))
+        except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the training's own thread
+            self._fault = error
+
+    def _tidy(self, best: int | None) -> set[int]:
+        """Deletes what is not to be kept; returns the steps that are."""
+        chosen, found = self._training, {step_of(path): path for path in checkpoints_in(self._folder)}
+        stays = kept_steps(list(found), chosen.checkpoint_every, chosen.keep_checkpoints, chosen.keep_every, best)
+        for step in found.keys() - stays:
+            delete_checkpoint(found[step])
+        return stays
+
+    def _copied(self, part: str, tensors: Tensors) -> dict[str, Tensor]:
+        """On the CPU, in buffers that every save uses again."""
+        copies: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            key, shape = f"{part} {name}", tensor.shape
+            buffer = self._buffers.get(key)
+            if buffer is None or buffer.shape != shape or buffer.dtype != tensor.dtype:
+                buffer = self._buffers[key] = torch.empty(shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+            copies[name] = buffer.copy_(tensor.detach(), non_blocking=True)
+        return copies
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """What is being written is finished, whatever ended the training."""
+        if self._thread is not None:
+            self._thread.join()
