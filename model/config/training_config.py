@@ -28,14 +28,14 @@ class OptimizerConfig:
     final_learning_rate: float = 1e-4  # absolute, reached on the last step; unused by "constant", the least of "power"
     warmup_steps: int = 100
     decay: Decay = "cosine"  # wsd: warm-up, stable, decay over the last steps alone
-    decay_steps: int | None = None  # of wsd: its last steps, over which the rate falls; None: a tenth of all
-    decay_shape: DecayShape = "linear"  # of wsd
-    power: float = 0.5  # of "power": the rate falls with (step / warmup_steps) to minus this, whatever the number of steps
     weight_decay: float = 0.1  # matrices only
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-8
     clip_norm: float = 1.0  # largest norm of the whole gradient
+    decay_steps: int | None = None  # of wsd: its last steps, over which the rate falls; None: a tenth of all
+    decay_shape: DecayShape = "linear"  # of wsd
+    power: float = 0.5  # of "power": the rate falls with (step / warmup_steps) to minus this, whatever the number of steps
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value out of bounds."""
