@@ -39,18 +39,17 @@ class Mirror:
         """`url`: the folder of this training alone, as a path or an address that fsspec knows; it need not be there yet."""
         self.url = url.rstrip("/")
 
-    def copy(self, checkpoint: Path) -> int:
-        """Copies a whole checkpoint, and left_out.json beside it. Returns bytes copied: 0 where it is there already."""
-        manifest = (checkpoint / MANIFEST).read_bytes()
-        with self._answering(checkpoint.name):
-            self._write_left_out(checkpoint.parent)
-            if self._manifest(checkpoint.name) == manifest:
-                return 0
-            self._delete(checkpoint.name)
-            names = [path for path in sorted(checkpoint.iterdir()) if path.name != MANIFEST]
-            for path in (*names, checkpoint / MANIFEST):
-                self._put(path, f"{checkpoint.name}/{path.name}")
-            return sum(path.stat().st_size for path in names) + len(manifest)
+    def put(self, path: Path) -> None:
+        """Copies a whole checkpoint, unless it is there already, and left_out.json beside it."""
+        manifest = (path / MANIFEST).read_bytes()
+        with self._answering(path.name):
+            self._write_left_out(path.parent)
+            if self._manifest(path.name) == manifest:
+                return
+            self._delete(path.name)
+            others = [file for file in sorted(path.iterdir()) if file.name != MANIFEST]
+            for file in (*others, path / MANIFEST):
+                self._put(file, f"{path.name}/{file.name}")
 
     def steps(self) -> list[int]:
         """Those of the checkpoints that lie here whole, in order."""
