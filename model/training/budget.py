@@ -88,17 +88,23 @@ def flops_per_token(config: ModelConfig, vocab_size: int, tokens: int = 0) -> fl
     length. seq2seq: of a target token and a source token, both in rows as long. Encoders: the head on all tokens that are
     masked, `MASKED_SHARE`.
     """
+    C = config.width
+    head = vocab_size * C if config.is_causal else MASKED_SHARE * (vocab_size * C + C * C)
+    return trunk_flops_per_token(config, tokens) + 6 * head
+
+
+def trunk_flops_per_token(config: ModelConfig, tokens: int = 0) -> float:
+    """Of the layers alone, without the head: as `flops_per_token` counts them."""
     T, C = tokens or config.context, config.width
     if config.is_recurrent:
-        return 6 * (config.layers * GATES[config.family] * 2 * C * C + vocab_size * C)
+        return 6 * config.layers * GATES[config.family] * 2 * C * C
     depth = config.layers + (config.decoder_depth if config.family == "seq2seq" else 0)
     linear = depth * (_attention_matrices(config) + _mlp_matrices(config)) + _cross_layers(config) * 4 * C * C
-    head = vocab_size * C if config.is_causal else MASKED_SHARE * (vocab_size * C + C * C)
     if config.family == "seq2seq":
         keys = config.layers * T + config.decoder_depth * (T / 2 + T)
     else:
         keys = sum(_keys_seen(config, layer, T) for layer in range(config.layers))
-    return 6 * (linear + head) + 12 * config.heads * config.head_width * keys
+    return 6 * linear + 12 * config.heads * config.head_width * keys
 
 
 def training_memory(

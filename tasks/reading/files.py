@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from model.data.remote_files import open_remote
 from tasks.errors import UserError
 from tasks.reading.listing import (
     GLOB_CHARACTERS,
@@ -22,7 +23,7 @@ from tasks.reading.listing import (
     local_pattern,
     local_state,
 )
-from tasks.reading.remote import answering, open_remote, read_remote
+from tasks.reading.remote import answering, read_remote
 
 DIGEST_CHUNK_BYTES = 1 << 20
 MANY_FILES = 10_000  # of a folder that is not read; counting ends there

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from model.data import remote_files
 from tasks.errors import UserError
 from tasks.reading import remote
 from tasks.reading.files import SourceFile, digest_of, find_files
@@ -56,7 +57,7 @@ def service() -> Iterator[str]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(remote_files, "ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(remote, "TELL_SECONDS", 0.1)
 
 
