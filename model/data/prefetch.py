@@ -20,6 +20,7 @@ class Made:
     slices: list[Batch]
     targets: int  # that count
     tokens: int  # without padding
+    sequences: int
     digest: int  # model/data/digest.py: of these rows
 
 
@@ -57,6 +58,7 @@ class Prefetch:
             [batch.pin_memory() for batch in batches] if self._pins else batches,
             sum(int(batch.scored()) for batch in batches),
             sum(int(batch.lengths.sum()) for batch in batches),
+            sum(batch.lengths.numel() for batch in batches),
             sum(digests),
         )
 

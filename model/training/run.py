@@ -41,8 +41,13 @@ from model.training.curve import CurvePoint
 from model.training.events import Event
 from model.training.interruption import Asked
 from model.training.left_out import LeftOut, data_step, read_left_out, with_return, write_left_out
+from model.training.memory import peak_memory_bytes
+from model.training.mirror import Mirror, restore
+from model.training.norms import LayerNorms
+from model.training.peak import flops_of, measured_peak
+from model.training.profile import StepProfile
 from model.training.record import Watch
-from model.training.saver import Place, Saver
+from model.training.saver import Saver
 from model.training.start import Start
 from model.training.step_guard import StepGuard
 from model.training.window import Measured, Window
@@ -72,7 +77,7 @@ class Run:
         identity: str,
         watch: Watch,
         more_validation: Mapping[str, Batches],
-        place: Place | None,
+        place: Mirror | None,
     ) -> None:
         self.rank, self.world = process_rank()
         self.slices = micro_slices(*rank_rows(training.batch_rows, self.rank, self.world), training.micro_rows)
@@ -91,7 +96,11 @@ class Run:
         self.optimizer = build_optimizer(model, optimizer)
         self.guard = StepGuard(training.faults, self.device)
         self.control = Control()
+        self.place = place
         self.saver = Saver(checkpoints, training, self.control, self.rank == 0, place)
+        self.profile = StepProfile(training.profile, checkpoints.parent, self.rank)
+        self.norms: dict[str, float] | None = None  # since the last report
+        self.peak_flops = 0.0  # of all processes
         self.left_out: tuple[LeftOut, ...] = ()
         self.state = self._new_state(identity)
         self.started = time.perf_counter()
@@ -122,13 +131,17 @@ class Run:
             scored.compile()
         self.scored = wrap(scored)
         seconds = time.perf_counter() - began
-        told = f"{told}: {self.state.step} of {self.training.steps} steps are done"
+        peak = measured_peak(self.device, self.dtype)
+        (self.peak_flops,) = self.control.sums(peak.flops)
+        told = f"{told}: {self.state.step} of {self.training.steps} steps are done; peak of each process: {peak.told}"
         self.tell(Event("started", self.state.step, told, seconds=seconds, processes=self.world))
         self.window = Window()
 
     def _newest_step(self) -> int:
         """Of the newest whole checkpoint that is not of a course that the run went back from; -1: there is none. Rank 0 alone."""
         remove_unfinished(self.checkpoints)
+        if self.place is not None:
+            self._restore(self.place)
         ranges = read_left_out(self.checkpoints)
         whole, damaged = survey(self.checkpoints)
         for path, damage in damaged.items():
@@ -141,6 +154,18 @@ class Run:
             delete_checkpoint(whole)
             whole, _ = survey(self.checkpoints)
         return -1
+
+    def _restore(self, place: Mirror) -> None:
+        """What the second place has that this folder lacks. Raises OSError where it does not answer and nothing is here."""
+        try:
+            fetched = restore(place, self.checkpoints)
+        except OSError as error:
+            if not checkpoints_in(self.checkpoints):
+                raise
+            logger.warning("%s: it is gone on from what is here", error)
+            return
+        if fetched is not None:
+            logger.info("%s: %s came from there", place.url, fetched.name)
 
     def _resume(self, path: Path) -> None:
         found = read_state(path)
@@ -187,16 +212,28 @@ class Run:
         targets, tokens, high, low, saves, stops = self.control.sums(
             made.targets, made.tokens, *split(made.digest % 2**64), asked.save(), asked.stop()
         )
-        nats = self._learn(made, targets)
+        nats = self._watched_learn(made, targets)
         loss = sum_over_processes(nats.double()) / max(1.0, targets)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.optimizer_config.clip_norm)
         verdict = self.guard.judge(loss, norm)
         set_learning_rate(self.optimizer, learning_rate(step, self.training.steps, self.optimizer_config))
         step_where(self.optimizer, verdict.takes)
         self.optimizer.zero_grad(set_to_none=True)
+        self.window.sequences += made.sequences
+        self.window.own_tokens += made.tokens
         self.window.add(data_step(step, self.left_out), loss, norm, verdict, targets, int(tokens), joined(high, low))
         self.state = dataclasses.replace(self.state, step=step + 1)
         return Wanted(bool(saves), bool(stops))
+
+    def _watched_learn(self, made: Made, targets: float) -> Tensor:
+        """`_learn`, with norms by layer where they are due."""
+        every = self.training.norms_every
+        if every is None or (self.state.step + 1) % every:
+            return self._learn(made, targets)
+        with LayerNorms(self.model) as layers:
+            nats = self._learn(made, targets)
+            self.norms = layers.norms()
+        return nats
 
     def _learn(self, made: Made, targets: float) -> Tensor:
         """Forward and backward over the slices; returns the sum of this process' nats."""
@@ -255,6 +292,7 @@ class Run:
 
     def _report(self, measured: Measured, validation: Mapping[str, float] | None) -> None:
         step, steps = self.state.step, self.training.steps
+        needed = flops_of(self.model, measured.row_tokens) * measured.tokens / measured.seconds
         point = CurvePoint(
             step=step,
             steps=steps,
@@ -268,11 +306,15 @@ class Run:
             worst_loss=measured.worst_loss,
             seconds=time.perf_counter() - self.started,
             tokens=self.state.tokens,
+            mfu=needed / self.peak_flops,
+            memory_bytes=peak_memory_bytes(self.device),
+            norms=self.norms,
             data_wait=measured.waited / measured.seconds,
             skipped=self.state.skipped,
             batch_digests=measured.digests,
             validation_losses=None if validation is None else {name: loss for name, loss in validation.items() if name} or None,
         )
+        self.norms = None
         if self.rank == 0:
             self.watch.report(point)
 

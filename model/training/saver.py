@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -29,25 +29,14 @@ from model.training.checkpoint import (
     write_checkpoint,
 )
 from model.training.events import Event
+from model.training.mirror import Mirror
 from model.training.step_guard import StepGuard
-
-
-class Place(Protocol):
-    """Where else checkpoints lie, as model/training/mirror.py has it."""
-
-    def put(self, path: Path) -> None:
-        """Copies a whole checkpoint. Raises OSError."""
-        ...
-
-    def keep(self, steps: set[int]) -> None:
-        """Deletes all others there. Raises OSError."""
-        ...
 
 
 class Saver:
     """One at a time: a save begins when the one before has ended. Rank 0 writes; on others it only takes part."""
 
-    def __init__(self, folder: Path, training: TrainingConfig, control: Control, is_writer: bool, place: Place | None = None) -> None:
+    def __init__(self, folder: Path, training: TrainingConfig, control: Control, is_writer: bool, place: Mirror | None = None) -> None:
         self._folder, self._training, self._control, self._is_writer, self._place = folder, training, control, is_writer, place
         self._buffers: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None

@@ -4,7 +4,6 @@ The learning rate, the batch and the share of each process are functions of the 
 weights, the optimizer's moments, the guard's window and the random generators.
 """
 
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +16,10 @@ from model.nn.models import Model
 from model.training.checkpoint import checkpoint_path, find_damage, load_weights
 from model.training.events import Event
 from model.training.interruption import Asked, Nobody
+from model.training.mirror import Mirror
 from model.training.record import Watch
 from model.training.run import Run
-from model.training.saver import Place
 from model.training.start import Start
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,7 @@ class TrainingResult:
     skipped: int  # steps whose update was left out
     returns: int  # how often it went back to a checkpoint
     ended_early: bool  # because nothing got better
+    peak_flops: float  # a second, of all processes: model/training/peak.py
 
 
 def train(
@@ -55,7 +53,7 @@ def train(
     asked: Asked | None = None,
     start: Start | None = None,
     more_validation: Mapping[str, Batches] | None = None,
-    place: Place | None = None,
+    place: Mirror | None = None,
 ) -> TrainingResult:
     """Trains `model` in place, from the newest whole checkpoint in `checkpoints`, else from `start`, else from its weights.
 
@@ -79,14 +77,16 @@ def train(
 def _train(run: Run, asked: Asked) -> bool:
     """Steps up to the end, or to a stop; False where the run went back, and other batches are due."""
     with run.prefetch() as ahead:
-        while not run.is_over:
-            _profiled_step(run, ahead, asked)
-            if run.went_back:
-                return False
-    return True
+        while not run.is_over and not run.went_back:
+            number = run.state.step
+            run.profile.before(number)
+            _step(run, ahead, asked)
+            run.profile.after(number)
+    run.profile.close()
+    return not run.went_back
 
 
-def _profiled_step(run: Run, ahead: Prefetch, asked: Asked) -> None:
+def _step(run: Run, ahead: Prefetch, asked: Asked) -> None:
     """One step, and what is due after it."""
     training = run.training
     wanted = run.take_step(ahead, asked)
@@ -133,4 +133,5 @@ def _result(run: Run) -> TrainingResult:
         skipped=state.skipped,
         returns=state.returns,
         ended_early=run.ends_early and state.step < run.training.steps,
+        peak_flops=run.peak_flops,
     )

@@ -48,6 +48,7 @@ class Measured:
     gave_up: int | None  # index, in the window, of the first step with as many skipped in a row as the run bears
     seconds: float
     waited: float  # seconds for batches, of this process
+    row_tokens: float  # of a sequence of this process on average, without padding
     digests: tuple[str, ...]  # of the global batches
     data_steps: tuple[int, ...]
 
@@ -62,6 +63,7 @@ class Window:
         self._data_steps: list[int] = []
         self._tokens = 0
         self.waited = 0.0  # seconds
+        self.sequences, self.own_tokens = 0, 0  # of this process
         self.started = time.perf_counter()
 
     def add(self, data_step: int, loss: Tensor, norm: Tensor, verdict: Verdict, targets: float, tokens: int, digest: str) -> None:
@@ -95,6 +97,7 @@ class Window:
             gave_up=next((at for at, one in enumerate(figures) if one[3] >= bears), None),
             seconds=time.perf_counter() - self.started,
             waited=self.waited,
+            row_tokens=self.own_tokens / max(1, self.sequences),
             digests=tuple(self._digests),
             data_steps=tuple(self._data_steps),
         )
