@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from model.training.json_lines import append_line, is_broken_off
@@ -77,7 +77,7 @@ class CurveReader:
     def _point(self, line: bytes) -> CurvePoint:
         try:
             values = json.loads(line)
-            known = {field.name: values[field.name] for field in fields(CurvePoint) if field.name in values}
-            return CurvePoint(**{**known, "batch_digests": tuple(known.get("batch_digests", ()))})
+            point = CurvePoint(**{field.name: values[field.name] for field in fields(CurvePoint) if field.name in values})
+            return replace(point, batch_digests=tuple(point.batch_digests))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self.path}: no point of a curve ({error!r}): {line[:80]!r}") from error
