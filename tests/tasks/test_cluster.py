@@ -27,41 +27,43 @@ from tasks.artifacts import Tokenizer, TokenShards
 from tasks.cluster import ClusterConfig, Launcher, LostWorkers, Training, Workers
 from tasks.errors import UserError, machine_fault
 from tasks.pretrain.pretrain import PretrainConfig, Pretraining, pretrain_model
+from tasks.settings import Json
 from tasks.tokenizer.encoding import SPECIAL_TOKENS
+from tasks.training_entry import Asking, Entry
 from tests.curve_points import point
 
 VOCAB, CONTEXT, CHECKPOINTS = 61, 16, 4
 STEPS = 12
 
 
-def refuse(job: dict[str, object]) -> None:
+def refuse(job: dict[str, Json], asking: Asking) -> None:
     raise UserError(f"the input {job['name']} is at fault")
 
 
-def fail(job: dict[str, object]) -> None:
+def fail(job: dict[str, Json], asking: Asking) -> None:
     raise ZeroDivisionError("a bug")
 
 
-def vanish(job: dict[str, object]) -> None:
+def vanish(job: dict[str, Json], asking: Asking) -> None:
     os._exit(7)
 
 
-def be_killed(job: dict[str, object]) -> None:
+def be_killed(job: dict[str, Json], asking: Asking) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def leave_half_a_verdict(job: dict[str, object]) -> None:
+def leave_half_a_verdict(job: dict[str, Json], asking: Asking) -> None:
     out = Path(str(job["out"]))
     (out.parents[1] / "logs" / "stage-0123.job.error").touch()
     os._exit(2)
 
 
-def write_points(job: dict[str, object]) -> None:
+def write_points(job: dict[str, Json], asking: Asking) -> None:
     for step in (1, 2, 3):
         append_point(Path(str(job["out"])), point(step, step / 2))
 
 
-def sleep_long(job: dict[str, object]) -> None:
+def sleep_long(job: dict[str, Json], asking: Asking) -> None:
     (Path(str(job["out"])) / "started").touch()
     time.sleep(600)
 
@@ -79,7 +81,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def launch(
-    launcher: Launcher, entry: Callable[[dict[str, object]], None], out: Path, follow: Callable[[CurvePoint], None] = lambda _: None
+    launcher: Launcher, entry: Entry, out: Path, follow: Callable[[CurvePoint], None] = lambda _: None
 ) -> None:
     launcher.launch(Training(entry, {"out": str(out), "name": "x"}, out, Workers(0, 0, 0)), follow)
 
@@ -136,7 +138,7 @@ def test_stop_ends_a_training_and_refuses_later_ones(launcher: Launcher, out: Pa
     stopper.join()
     with pytest.raises(InterruptedError, match="being stopped"):
         launch(launcher, write_points, out)
-    assert not [child for child in psutil.Process().children() if "tasks.cluster" in child.cmdline()]
+    assert not [child for child in psutil.Process().children() if "tasks.training_process" in child.cmdline()]
 
 
 def stop_once_started(launcher: Launcher, sign: Path) -> None:
