@@ -195,7 +195,7 @@ class Launcher:
                         stdin=subprocess.DEVNULL,
                         start_new_session=True,
                         cwd=Path(__file__).parents[1],
-                        env=child_environment(),
+                        env=child_environment(self.config.address),
                     )
                 finally:
                     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
@@ -228,12 +228,13 @@ def _read_verdict(verdict: Path) -> dict[str, str] | None:
         return None
 
 
-def child_environment() -> dict[str, str]:
+def child_environment(address: str | None) -> dict[str, str]:
     """Variables of a training process and of the Ray that it starts; the allocator's give way to the user's own.
 
     Those made a training step on a CPU 1.13 times as fast in bfloat16, 1.03 in float32, at up to 5 % more peak memory.
     """
-    return {**allocation_environment(), **os.environ, **ray_environment(), **_quiet_environment()}
+    own_ray = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"} if address is None else {}  # this machine: nobody takes it away in parts
+    return {**allocation_environment(), **os.environ, **ray_environment(), **own_ray, **_quiet_environment()}
 
 
 def ray_environment() -> dict[str, str]:
