@@ -233,13 +233,13 @@ def _told(error: Exception) -> Exception:
     from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
     if isinstance(error, WorkerGroupError):
-        return _worker_fault(error.worker_failures)
+        return worker_fault(error.worker_failures)
     if isinstance(error, TrainingFailedError):
         return LostWorkers(str(error)[-2000:])
     return error
 
 
-def _worker_fault(failures: Mapping[int, Exception]) -> Exception:
+def worker_fault(failures: Mapping[int, Exception]) -> Exception:
     """A worker's own error is passed on as it is; only workers that vanished make trying again worth while."""
     for failure in failures.values():
         if "ActorDied" not in type(failure).__name__ and "HealthCheck" not in type(failure).__name__ and not is_lost_peer(failure):
