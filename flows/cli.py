@@ -52,9 +52,11 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except (KeyboardInterrupt, click.exceptions.Abort):  # click makes an Abort of Ctrl-C
+    except (KeyboardInterrupt, click.exceptions.Abort, InterruptedError) as error:  # click makes an Abort of Ctrl-C
         from flows.runner.interruption import leave
 
+        if isinstance(error, InterruptedError):  # a training was stopped by itself
+            click.echo(f"{error}", err=True)
         leave()
     except UserError as error:
         click.echo(f"error: {error}", err=True)

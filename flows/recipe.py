@@ -177,12 +177,11 @@ class Recipe(CorpusSections):
                 f"pretrain.batch_tokens {self.pretrain.batch_tokens} is no multiple of shards.context {context}; "
                 f"the nearest: {max(1, round(self.pretrain.batch_tokens / context)) * context}"
             )
-        workers = self.pretrain.workers
-        if workers and rows % workers:
-            fitting = [n for n in range(1, min(rows, 4096) + 1) if rows % n == 0]
+        workers = self.pretrain.placement.count
+        if workers > rows:
             raise ValueError(
-                f"pretrain.workers {workers} do not divide the {rows} rows of a batch ({self.pretrain.batch_tokens} tokens "
-                f"of context {context}); numbers that do: {', '.join(map(str, fitting))}"
+                f"pretrain.workers {workers} are more than the {rows} rows of a batch ({self.pretrain.batch_tokens} tokens of context "
+                f"{context}), of which each worker takes its share: lower it to at most {rows}, or raise batch_tokens"
             )
         check_mixture(self.pretrain.mixture)
         check_curriculum(self.pretrain.curriculum, context)

@@ -106,7 +106,8 @@ def plan_budget(recipe: Recipe) -> PlanBudget:
     config, pretrain, vocabulary = recipe.model, recipe.pretrain, recipe.tokenizer.vocab_size
     context = recipe.shards.context
     tokens = pretrain.steps * pretrain.batch_tokens
-    rows = max(1, pretrain.batch_tokens // context // max(1, pretrain.workers))  # of one worker's step
+    placed = pretrain.placement
+    rows = -(-pretrain.batch_tokens // context // max(1, placed.least or placed.count))  # of one worker's step, where they are fewest
     micro_rows = min(rows, pretrain.micro_rows)
     precision = "float32" if pretrain.precision == "auto" else pretrain.precision
     memory = training_memory(config, vocabulary, micro_rows, precision, rows > micro_rows, context)

@@ -1,8 +1,12 @@
-"""Interruption: how a run ends after Ctrl-C or SIGTERM, whatever the libraries it stands on are waiting for."""
+"""Interruption: how a run ends after Ctrl-C or SIGTERM, whatever the libraries it stands on are waiting for; SIGUSR1 has its
+trainings save."""
 
 import os
+import signal
 import sys
 import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import psutil
@@ -11,6 +15,19 @@ INTERRUPTED = "Interrupted. Finished stages are kept; the same command goes on f
 SERVER_SECONDS = 5.0  # for a Prefect server to be told what became of the run
 ALONE_SECONDS = 1.0  # for one that ends with the run
 _ONCE = threading.Lock()  # taken by who leaves first, and never given back
+
+
+@contextmanager
+def saving(save: Callable[[], None]) -> Generator[None]:
+    """While open, SIGUSR1 calls `save`, which would have ended this process. In the main thread alone, where flows run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: threading.Thread(target=save).start())  # it takes a lock
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def leave_soon(seconds: float) -> None:

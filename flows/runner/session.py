@@ -18,7 +18,7 @@ from prefect.settings import PREFECT_API_URL
 
 from flows.recipe import AnyRecipe, CorpusRecipe, FinetuneRecipe
 from flows.runner.execution import Execution, Record
-from flows.runner.interruption import ALONE_SECONDS, SERVER_SECONDS, leave_soon
+from flows.runner.interruption import ALONE_SECONDS, SERVER_SECONDS, leave_soon, saving
 from flows.runner.last_scores import keep_scores
 from flows.runner.summaries import AWAITS, duration, flattened, reasons
 from flows.runner.waiting import register_waiting
@@ -85,7 +85,7 @@ def run_dag(
     journal.params(journal.run, flattened(identity(recipe)))
     status = "FAILED"
     try:
-        with sampled(journal):
+        with sampled(journal), saving(launcher.save):
             register_waiting(workspace, uri, registry)
             outcome = dag(execution)
             execution.finish()
@@ -95,7 +95,8 @@ def run_dag(
         status = "FINISHED"
         return summary
     except BaseException as error:
-        status = "FAILED" if isinstance(error, Exception) else "KILLED"  # Ctrl-C, or Prefect's TerminationSignal
+        # Ctrl-C, Prefect's TerminationSignal, or a training that was stopped by itself
+        status = "KILLED" if isinstance(error, InterruptedError) or not isinstance(error, Exception) else "FAILED"
         if status == "KILLED":
             logger.warning("Stopping what is at work.")
         raise

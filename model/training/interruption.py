@@ -1,6 +1,7 @@
 """Interruption: how a training is asked to save, or to save and stop: by signals, or by files where signals do not reach.
 
-SIGINT and SIGTERM: save and stop after the step that is on its way; a second one ends at once. SIGUSR1: save and go on.
+SIGINT and SIGTERM: save and stop after the step that is on its way; a second one ends at once. SIGUSR1: save and go on. SIGHUP, for
+which there is no second time: the terminal, or the process that started this one, is gone; as SIGTERM, where it is not ignored.
 A worker that another process started, as Ray's, watches for files instead: `<name>.stop` and `<name>.save`.
 """
 
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Protocol, Self
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_SECONDS = 0.5
 
 
@@ -47,7 +48,7 @@ class Signals:
         self._before: dict[signal.Signals, object] = {}
 
     def stop(self) -> bool:
-        """Whether SIGINT or SIGTERM came."""
+        """Whether SIGINT, SIGTERM or SIGHUP came."""
         return self._stops
 
     def save(self) -> bool:
@@ -56,7 +57,7 @@ class Signals:
         return saves
 
     def _hear_stop(self, number: int, frame: FrameType | None) -> None:
-        if self._stops:
+        if self._stops and number != signal.SIGHUP:
             raise KeyboardInterrupt(f"a second {signal.Signals(number).name}")
         self._stops = True
 
@@ -66,6 +67,8 @@ class Signals:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in STOPPING:
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue  # nohup
                 self._before[number] = signal.signal(number, self._hear_stop)
             self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._hear_save)
         return self

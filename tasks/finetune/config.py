@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from model.config.lora_config import LoraConfig
 from model.config.training_config import BestConfig, FaultConfig, MixturePhase, OptimizerConfig, Precision
 from model.data.mixture import whole_weights
-from tasks.cluster import Workers
+from tasks.cluster import WorkerCount, Workers
 from tasks.finetune.tuned_model import Freeze
 from tasks.settings import Later, Placement, Section
 
@@ -115,7 +115,11 @@ class FinetuneConfig(Section):
     log_every: int = Field(default=10, ge=1, description="Steps between figures")
     precision: Precision = Field(default="auto", description="Of matrix products; auto probes the processor")
     seed: int = Field(default=1, ge=0, lt=2**63, description="Of the head, the order of the examples and the validation split")
-    workers: Annotated[int, Placement()] = Field(default=0, ge=0, description="Ray Train workers; 0: this machine, without Ray")
+    workers: Annotated[WorkerCount, Placement()] = Field(
+        default=0,
+        description="Ray Train workers: 0, this machine without Ray; a number; or [least, most], of which as many as there is room for, "
+        "and after a loss those that are left",
+    )
     gpus_per_worker: Annotated[float, Placement()] = Field(default=0, ge=0, description="1 on GPU machines")
     threads: Annotated[int, Placement()] = Field(default=0, ge=0, description="CPU threads per worker; 0: torch's choice")
 
@@ -132,6 +136,15 @@ class FinetuneConfig(Section):
     def replaying(self, share: float) -> "FinetuneConfig":
         """The same with this share of replay; with its own where that is 0."""
         return self.model_copy(update={"replay": share}) if share else self
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> "FinetuneConfig":
+        if self.placement.count > self.batch_rows:
+            raise ValueError(
+                f"workers {self.placement.count} are more than the {self.batch_rows} examples of a batch, of which each takes its share: "
+                f"lower it to at most {self.batch_rows}, or raise batch_rows"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_sets(self) -> "FinetuneConfig":
@@ -156,7 +169,7 @@ class FinetuneConfig(Section):
     @property
     def placement(self) -> Workers:
         """Where it trains."""
-        return Workers(self.workers, self.gpus_per_worker, self.threads)
+        return Workers.of(self.workers, self.gpus_per_worker, self.threads)
 
     @model_validator(mode="before")
     @classmethod

@@ -13,6 +13,7 @@ import pyarrow as pa
 from model.config.heads import Targets
 from model.config.training_config import TrainingConfig
 from model.training.curve import read_curve
+from model.training.interruption import Signals
 from model.training.record import recording
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer, canonical
 from tasks.cluster import Launch, Training
@@ -31,6 +32,7 @@ from tasks.ledger import Ledger, StageOutcome
 from tasks.memory import memory_of
 from tasks.settings import Json, identity
 from tasks.tokenizer.encoding import add_chat_tokens, load_tokenizer, text_ids, vocabulary_size
+from tasks.training_entry import Asking
 
 if TYPE_CHECKING:
     from model.data.batches import Batches, ExampleBatches
@@ -103,7 +105,7 @@ def finetune(
     return StageOutcome(Ledger(rows_out=1, tokens_out=int(figures["tokens"])), (), figures, result["notes"])
 
 
-def train_finetune(told: dict[str, Json]) -> None:
+def train_finetune(told: dict[str, Json], asking: Asking = Signals) -> None:
     """Runs in each worker: does the job that it is told, leaves model, curve and result in the job's `out`."""
     from model.distributed.device import process_rank
     from model.nn.models import MultiTask
@@ -135,7 +137,7 @@ def train_finetune(told: dict[str, Json]) -> None:
             for name, one in sets.items()
         }
     try:
-        trained = _train(model, config, sets, special.pad, out, job.identity)
+        trained = _train(model, config, sets, special.pad, out, job.identity, asking)
     except FloatingPointError as error:
         raise UserError(f"{place}: {error}") from error
     if process_rank()[0] == 0:
@@ -170,7 +172,9 @@ class _Trained:
     losses: Mapping[str, float]  # of several sets: each one's own validation loss at the end
 
 
-def _train(model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet], pad: int, out: Path, job_identity: str) -> _Trained:
+def _train(
+    model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet], pad: int, out: Path, job_identity: str, asking: Asking
+) -> _Trained:
     """The loop, with the loss of the model's head or heads; a line of curve.jsonl for each report."""
     from model.distributed.parallel import mean_loss
     from model.training.training import train
@@ -183,17 +187,21 @@ def _train(model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet
     judged = {name: _batches(one.validation, config, one.targets, context, pad) for name, one in sets.items() if held[name]}
     turns = count_turns(weights, training.steps, f"finetune {config.name}")
 
-    result = train(
-        model,
-        take_turns(batches, weights),
-        take_turns(judged, weights) if judged else None,
-        training,
-        config.optimizer,
-        out / "checkpoints",
-        job_identity,
-        recording(out),
-        more_validation={name: take_turns({name: one}, weights) for name, one in judged.items()} if len(sets) > 1 else None,
-    )
+    with asking() as asked:
+        result = train(
+            model,
+            take_turns(batches, weights),
+            take_turns(judged, weights) if judged else None,
+            training,
+            config.optimizer,
+            out / "checkpoints",
+            job_identity,
+            recording(out),
+            asked,
+            more_validation={name: take_turns({name: one}, weights) for name, one in judged.items()} if len(sets) > 1 else None,
+        )
+    if not result.finished:
+        raise InterruptedError(f"finetune {config.name}: stopped at step {result.step} of {training.steps}; it goes on from there")
     losses = {
         name: mean_loss(model, take_turns({name: one}, weights), training.evaluate_batches, config.micro_rows)
         for name, one in judged.items()

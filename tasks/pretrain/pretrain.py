@@ -22,9 +22,10 @@ from model.config.training_config import (
 )
 from model.nn.word_vectors import vector_width
 from model.training.curve import read_curve
+from model.training.interruption import Signals
 from model.training.record import recording
 from tasks.artifacts import Tokenizer, TokenShards, canonical, file_digest
-from tasks.cluster import Launch, Training, Workers
+from tasks.cluster import Launch, Training, WorkerCount, Workers
 from tasks.errors import UserError
 from tasks.inference.objective_file import bits_per_byte, write_objective
 from tasks.ledger import Ledger, StageOutcome
@@ -35,6 +36,7 @@ from tasks.settings import Json, Placement, Section, given_path
 from tasks.tokenizer.encoding import decode_text, load_tokenizer, special_ids
 from tasks.tokenizer.objective_symbols import objective_symbols
 from tasks.tokenizer.word_table import JIEBA, segmenter, word_table, words_digests
+from tasks.training_entry import Asking
 
 if TYPE_CHECKING:
     import tokenizers
@@ -91,14 +93,18 @@ class PretrainConfig(Section):
         default=False, description="torch.compile: takes a minute, faster on GPUs; shapes must not change with each batch"
     )
     seed: int = Field(default=1, ge=0, description="of weights, row order and dropout")
-    workers: Annotated[int, Placement()] = Field(default=0, ge=0, description="Ray Train workers; 0: this machine, without Ray")
+    workers: Annotated[WorkerCount, Placement()] = Field(
+        default=0,
+        description="Ray Train workers: 0, this machine without Ray; a number; or [least, most], of which as many as there is room for, "
+        "and after a loss those that are left",
+    )
     gpus_per_worker: Annotated[float, Placement()] = Field(default=0, ge=0, description="1 on GPU machines")
     threads: Annotated[int, Placement()] = Field(default=0, ge=0, description="CPU threads per worker; 0: torch's choice")
 
     @property
     def placement(self) -> Workers:
         """Where it trains."""
-        return Workers(self.workers, self.gpus_per_worker, self.threads)
+        return Workers.of(self.workers, self.gpus_per_worker, self.threads)
 
 
 @dataclass(frozen=True)
@@ -231,7 +237,7 @@ def pretrain_job(config: Pretraining, shards: TokenShards, tokenizer: Tokenizer,
     )
 
 
-def train_pretrain(told: dict[str, Json]) -> None:
+def train_pretrain(told: dict[str, Json], asking: Asking = Signals) -> None:
     """Runs in each worker: does the job that it is told, leaves model, curve, audit and result in the job's `out`."""
     import torch
 
@@ -249,9 +255,12 @@ def train_pretrain(told: dict[str, Json]) -> None:
     filled = 0 if job.word_vectors is None else use_word_vectors(model, tokenizer, job.word_vectors)
     batches, judged = open_batches(job, rows, tokenizer), open_batches(job, held, tokenizer)
     try:
-        result = train(model, batches, judged, training, job.optimizer, out / "checkpoints", job.identity, recording(out))
+        with asking() as asked:
+            result = train(model, batches, judged, training, job.optimizer, out / "checkpoints", job.identity, recording(out), asked)
     except FloatingPointError as error:
         raise UserError(f"pretrain: {error}") from error
+    if not result.finished:
+        raise InterruptedError(f"pretrain: stopped at step {result.step} of {training.steps}; it goes on from there")
     if process_rank()[0] == 0:
         special = special_ids(tokenizer, "pretrain")
         ids = {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}

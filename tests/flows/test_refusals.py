@@ -83,7 +83,7 @@ def closed_port() -> int:
         ("heads: 2", "heads: 3", 9, "heads 3 "),
         ("vocab_size: 320", "vocab_size: 200", 7, "vocab_size 200"),
         ("batch_tokens: 256", "batch_tokens: 100", None, "pretrain.batch_tokens 100 is no multiple of shards.context 32; the nearest: 96"),
-        ("  threads: 1\nexamples", "  workers: 3\nexamples", None, "pretrain.workers 3 do not divide the 8 rows of a batch"),
+        ("  threads: 1\nexamples", "  workers: 9\nexamples", None, "pretrain.workers 9 are more than the 8 rows of a batch"),
         ("examples: topics, steps", "examples: topic, steps", None, "finetune topics: examples 'topic' is none of: topics, answers"),
         ("{name: answers, kind", "{name: topics, kind", None, "examples: the name 'topics' is used twice"),
         ("name: tiny\ningest", "name: tiny/small\ningest", 2, "name: found 'tiny/small'; string should match pattern"),

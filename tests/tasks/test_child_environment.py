@@ -10,16 +10,16 @@ from tasks.cluster import child_environment
 def test_training_process_keeps_freed_memory(monkeypatch: pytest.MonkeyPatch):
     for name in ALLOCATION:
         monkeypatch.delenv(name, raising=False)
-    assert ALLOCATION.items() <= child_environment().items()
+    assert ALLOCATION.items() <= child_environment(None).items()
 
 
 def test_allocator_settings_of_the_user_come_first(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
-    assert child_environment()["MALLOC_TRIM_THRESHOLD_"] == "131072"
+    assert child_environment(None)["MALLOC_TRIM_THRESHOLD_"] == "131072"
 
 
 def test_no_settings_where_there_is_no_glibc(monkeypatch: pytest.MonkeyPatch):
     for name in ALLOCATION:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert not ALLOCATION.keys() & child_environment().keys()
+    assert not ALLOCATION.keys() & child_environment(None).keys()
