@@ -168,7 +168,7 @@ def _join(spec: ChildSpec) -> None:
 
     if spec.address is None:
         cpus = max(spec.workers, os.cpu_count() or 1)
-        ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=spec.object_store_bytes, log_to_driver=False)
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=spec.object_store_bytes, log_to_driver=False)
         return
     variables = {**allocation_environment(), **ray_environment()}
     try:

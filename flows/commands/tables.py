@@ -13,7 +13,7 @@ from flows.runner.plan import Planned
 from flows.runner.summaries import AWAITS, amount, duration, reasons
 from model.training.budget import ParameterCount, TrainingMemory, count_parameters, flops_per_token, training_memory
 
-MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "logits")  # each at its own largest
+MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "copy")  # each at its own largest
 COLORS = {"ran": "green", "cached": "cyan", "failed": "red", AWAITS: "yellow"}
 
 

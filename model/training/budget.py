@@ -39,15 +39,17 @@ class TrainingMemory:
     activations: int  # what the forward pass keeps for the backward pass
     logits: int  # those held at a time, with their gradients
     head_gradient: int  # of the matrix of V x C behind the logits, once
+    copy: int  # of weights and moments, from which checkpoints are written
     accumulates: bool  # several micro-batches to a step: gradients are there all the time
 
     @property
     def peak(self) -> int:
         """The largest of three moments: the loss, the first product of the backward pass, and its end."""
         moving = max(self.activations + max(self.logits + self.head_gradient, 2 * self.head_gradient), self.head_gradient)
+        always = self.weights + self.optimizer + self.copy
         if self.accumulates:
-            return self.weights + self.optimizer + self.gradients + moving
-        return self.weights + self.optimizer + max(moving, self.gradients + self.head_gradient)
+            return always + self.gradients + moving
+        return always + max(moving, self.gradients + self.head_gradient)
 
 
 def count_parameters(config: ModelConfig, vocab_size: int) -> ParameterCount:
@@ -128,6 +130,7 @@ def training_memory(
         activations=positions * _kept_bytes(config, T, size),
         logits=_logit_bytes(config, vocab_size, positions, size),
         head_gradient=4 * vocab_size * config.width,
+        copy=12 * count.total,
         accumulates=accumulates,
     )
 

@@ -1,16 +1,21 @@
 """One training step in a process of its own: python peak_memory.py CONFIG_JSON VOCABULARY ROWS PRECISION -> bytes it took."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
 
 from model.config.heads import IGNORED
 from model.config.model_config import ModelConfig, model_config_from_json
-from model.config.training_config import OptimizerConfig
+from model.config.training_config import FaultConfig, OptimizerConfig, TrainingConfig
 from model.data.batches import Batch
+from model.distributed.control import Control
 from model.nn.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel, set_compute_dtype
 from model.optim.optimizer import build_optimizer
+from model.training.checkpoint import TrainingState
+from model.training.saver import Saver
+from model.training.step_guard import StepGuard
 
 
 def resident(kind: str) -> int:
@@ -35,11 +40,16 @@ def train(config: ModelConfig, vocab_size: int, rows: int, dtype: torch.dtype, s
     set_compute_dtype(model, dtype)
     optimizer = build_optimizer(model, OptimizerConfig())
     batch = make_batch(config, vocab_size, rows)
+    state = TrainingState(0, 0, "", "", 1, 1, 1, "", "cpu", "", rows)
+    folder = tempfile.TemporaryDirectory()
+    saver = Saver(Path(folder.name), TrainingConfig(), Control(), is_writer=True)
     for _ in range(steps):
         loss = model.loss(batch)
         (loss.nats / loss.count).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        saver.save(model, optimizer, StepGuard(FaultConfig(), torch.device("cpu")), state, waits=True)
+    folder.cleanup()
 
 
 def main() -> None:
