@@ -90,6 +90,11 @@ def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json:
     """Run RECIPE here and now; what was computed before is not computed again."""
     loaded, changes = _load(recipe, overrides, workspace)
     _speak()
+    _run_and_tell(loaded, recipe, changes, as_json, {})
+
+
+def _run_and_tell(loaded: "Loaded", recipe: str, changes: list[str], as_json: bool, found: dict[str, object]) -> None:
+    """Runs a recipe that was read, and prints what became of it, `found` before."""
     from flows.recipe import check_sources, notes_of
     from flows.runner.environment import settle
     from tasks.artifacts import Workspace
@@ -111,11 +116,51 @@ def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json:
     assert isinstance(told, list)
     summary["notes"] = [*notes, *told]
     if as_json:
-        click.echo(json.dumps(summary, ensure_ascii=False, indent=1))
+        click.echo(json.dumps({**found, **summary}, ensure_ascii=False, indent=1))
     else:
         from flows.commands.tables import run_table
 
         click.echo(run_table(summary))
+
+
+@cli.command()
+@WORKSPACE
+@JSON
+def runs(workspace: str | None, as_json: bool) -> None:
+    """List all trainings: how far each came, its best figure, the checkpoints that it keeps, and whether it can be resumed."""
+    from flows.commands.runs import list_trainings, listing_json, listing_view
+    from tasks.artifacts import Workspace
+
+    found = list_trainings(Workspace(workspace or "workspace"))
+    click.echo(json.dumps(listing_json(found), ensure_ascii=False, indent=1) if as_json else listing_view(found))
+
+
+@cli.command()
+@click.argument("artifact")
+@WORKSPACE
+@JSON
+def resume(artifact: str, workspace: str | None, as_json: bool) -> None:
+    """Go on with ARTIFACT, a training that was stopped or killed: its fingerprint, or its folder.
+
+    Says what it found, then runs the recipe that made it, as it was then: the training goes on from its newest whole checkpoint.
+    """
+    from flows.commands import resume as resuming
+    from flows.runner.environment import settle
+    from tasks.artifacts import Workspace
+    from tasks.lineage.run_reference import own_workspace
+
+    settle()
+    _speak()
+    chosen = Workspace(workspace or own_workspace(artifact) or "workspace")
+    found = resuming.look(artifact, chosen)
+    if found.record.finished is not None:
+        told = resuming.finished_text(found)
+        click.echo(json.dumps({"resumed": None, "told": told}, ensure_ascii=False, indent=1) if as_json else told)
+        return
+    ready = resuming.prepare(found, chosen)
+    for line in resuming.found_lines(ready):
+        logging.getLogger("wordmill").info("%s", line)
+    _run_and_tell(ready.loaded, str(ready.noted.recipe), list(ready.changes), as_json, {"resumed": resuming.found_json(ready)})
 
 
 @cli.command()

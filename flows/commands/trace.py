@@ -18,7 +18,7 @@ from tasks.lineage.artifact_graph import Graph, read_graph
 from tasks.lineage.document_trace import Whereabouts, as_json, whereabouts
 from tasks.lineage.find_documents import CORPUS_TABLES, TABLES, Document, TextFound, TextHit, find_document, find_text
 from tasks.lineage.run_reference import FoundRun
-from tasks.lineage.step_trace import StepDocument, documents_at
+from tasks.lineage.step_trace import StepDocument, TracedRun, documents_at
 from tasks.settings import Json
 
 SHOWN_CHARS = 160  # of a text on one line
@@ -48,10 +48,13 @@ def check_asked(run: str | None, step: int | None, document: str | None, text: s
 def step_document(found: FoundRun, step: int, documents: Sequence[StepDocument]) -> dict[str, object]:
     """A step as JSON."""
     run = found.run
+    skip = run.skipped.get(step)
     named = {"fingerprint": run.folder.name.removesuffix(".partial"), "folder": str(run.folder), "via": [*found.via]}
     return {
         "run": {**named, "steps": run.steps, "done": run.done},
         "step": step,
+        "data_step": run.data_step(step),
+        "skipped": None if skip is None else asdict(skip),
         "rows": run.batch_rows,
         "documents": [asdict(document) for document in documents],
     }
@@ -65,6 +68,7 @@ def step_view(found: FoundRun, step: int, documents: Sequence[StepDocument]) -> 
     if run.done < run.steps:
         told = "this step is still to come" if step > run.done else "this step is done"
         lines.append(Text(f"not finished: {run.done:,} steps are done; {told}", "yellow"))
+    lines += [Text(told, "yellow") for told in step_notes(run, step)]
     different = len({document.id for document in documents})
     lines.append(
         Text(f"{run.batch_rows:,} rows, {len(documents):,} pieces of {different:,} {'document' if different == 1 else 'documents'}")
@@ -72,6 +76,22 @@ def step_view(found: FoundRun, step: int, documents: Sequence[StepDocument]) -> 
     for document in documents:
         lines += [Text(""), *_piece(document)]
     return rendered(Lines(*lines))
+
+
+def step_notes(run: TracedRun, step: int) -> list[str]:
+    """What is to be known of a step beside its batch: that it was skipped, that batches before it were left out."""
+    skip, behind = run.skipped.get(step), run.data_step(step) - (step - 1)
+    told: list[str] = []
+    if skip is not None:
+        told.append(f"this step was skipped: {printable(skip.told)}. Its batch was read, and nothing was learned from it")
+    if behind:
+        read = run.data_step(step)
+        returns = [f"to step {one.step:,}" for one in run.left_out if read >= one.first + one.count]
+        told.append(
+            f"its batch is that of data step {read:,}, counted from 0: the run went back {' and '.join(returns)}, and left out "
+            f"{behind:,} {'batch' if behind == 1 else 'batches'} before it"
+        )
+    return told
 
 
 def _piece(document: StepDocument) -> list[Text]:

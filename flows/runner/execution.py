@@ -6,10 +6,10 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, NoReturn, cast
+from typing import Generic, cast
 
 from prefect import Task, allow_failure
 from prefect.artifacts import create_table_artifact
@@ -22,9 +22,10 @@ from pydantic import TypeAdapter
 from tqdm import tqdm
 
 from flows.runner.locks import ArtifactLocks
-from flows.runner.summaries import AWAITS, duration, flattened, ledger_columns, ledger_figures, ledger_table, slug, summary_line
+from flows.runner.origin import Origin, write_origin
+from flows.runner.progress import TRAINING_BAR, Progress
+from flows.runner.summaries import AWAITS, flattened, ledger_columns, ledger_figures, ledger_table, slug, summary_line
 from flows.stages import Config, Given, Handle, Identity, Inputs, Stage, Tools, identify, label_of, outside
-from model.training.curve import CurvePoint
 from tasks.artifacts import AnyArtifact, Artifact, Workspace, as_artifact, describe, fault, read_manifest
 from tasks.cluster import Launcher, LostWorkers, Training
 from tasks.contracts import ContractName, check_table
@@ -44,7 +45,6 @@ logger = logging.getLogger("wordmill")
 
 RETRY_SECONDS = [2.0, 10.0, 60.0]  # a stage is tried again after these, where trying again can help
 SLICE_SECONDS = 0.5  # of waiting
-TRAINING_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"  # the time left is the training's own
 FREE_BYTES = 200 * 2**20  # what a stage needs at the least to begin
 
 
@@ -93,6 +93,7 @@ class Execution:
     registry: Callable[[], Registry]  # made when a stage asks for it: it waits for the tracking run
     address: str  # of the registry, for fingerprints
     story: Callable[[], RunStory]
+    origin: Origin  # noted of every training
     records: list[Record] = field(default_factory=list[Record])
 
     def __post_init__(self) -> None:
@@ -218,6 +219,8 @@ class Execution:
         partial_folder = self.workspace.begin(stage.name, found.fingerprint, stage.continues)
         try:
             self._check_space()
+            if stage.continues:
+                write_origin(self.workspace, self.origin, stage.name, found.fingerprint, record.label)
             outcome = stage.build(config, Given(inputs), partial_folder, self._tools(record))
         except RegistryAway as error:
             if stage.registers:
@@ -248,13 +251,11 @@ class Execution:
         """Run a training in its own process or on Ray; its figures go to the progress bar and the journal."""
         assert record.mlflow_run is not None
         with tqdm(desc=record.label, bar_format=TRAINING_BAR, disable=None, leave=False) as bar:
-            self.launcher.launch(training, partial(self._follow, record.mlflow_run, bar))
-
-    def _follow(self, run: str, bar: "tqdm[NoReturn]", point: CurvePoint) -> None:
-        bar.total, bar.n = point.steps, point.step
-        bar.set_postfix_str(f"loss {point.loss:.3f}, {point.tokens_per_second:,.0f} tokens/s, {duration(point.seconds_left)} left")
-        known = {name: float(value) for name, value in asdict(point).items() if value is not None}
-        self.journal.metrics(run, {name: known[name] for name in known.keys() - {"step", "steps"}}, point.step)
+            progress = Progress(record.label, training.out, self.journal, record.mlflow_run, bar)
+            try:
+                self.launcher.launch(training, progress.follow)
+            finally:
+                progress.close()
 
     def _tell(self, record: Record, artifact: Artifact) -> None:
         """One line for people, figures for MLflow, a table for the Prefect UI."""

@@ -20,6 +20,7 @@ from flows.recipe import AnyRecipe, CorpusRecipe, FinetuneRecipe
 from flows.runner.execution import Execution, Record
 from flows.runner.interruption import ALONE_SECONDS, SERVER_SECONDS, leave_soon, saving
 from flows.runner.last_scores import keep_scores
+from flows.runner.origin import origin_of
 from flows.runner.summaries import AWAITS, duration, flattened, reasons
 from flows.runner.waiting import register_waiting
 from flows.stages import REGISTER, Outcome
@@ -80,7 +81,15 @@ def run_dag(
         return Registry(uri, found, run_tags(flow_name), lock)
 
     execution = Execution(
-        workspace, journal, launcher, files, recipe.concurrency, registry, uri, lambda: story(execution, time.monotonic() - clock)
+        workspace,
+        journal,
+        launcher,
+        files,
+        recipe.concurrency,
+        registry,
+        uri,
+        lambda: story(execution, time.monotonic() - clock),
+        origin_of(flow_name, recipe),
     )
     journal.params(journal.run, flattened(identity(recipe)))
     status = "FAILED"

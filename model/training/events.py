@@ -6,11 +6,13 @@ better).
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 from model.training.json_lines import append_line, is_broken_off
+from model.training.left_out import LeftOut, data_step
 
 EVENTS = "events.jsonl"  # in the folder of what is trained
 
@@ -44,18 +46,46 @@ def read_events(folder: Path) -> list[Event]:
 
     Raises ValueError naming the file and the line that is no event.
     """
-    path = folder / EVENTS
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    known = [field.name for field in fields(Event)]
-    found: list[Event] = []
-    for line in data[: data.rfind(b"\n") + 1].splitlines():
-        if is_broken_off(line):
-            continue
+    return EventReader(folder).new_events()
+
+
+class EventReader:
+    """Reads events as far as they have come; a line that is still being written is left for the next time."""
+
+    def __init__(self, folder: Path, skips_old: bool = False) -> None:
+        """`skips_old`: what stands there already, from an earlier process, is not read."""
+        self.path = folder / EVENTS
+        self._offset = self.path.stat().st_size if skips_old and self.path.exists() else 0
+
+    def new_events(self) -> list[Event]:
+        """The events that came since the last call, as they were written. Raises ValueError as `read_events` does."""
+        if not self.path.exists():
+            return []
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read()
+        whole = data.rfind(b"\n") + 1
+        self._offset += whole
+        return [self._event(line) for line in data[:whole].splitlines() if not is_broken_off(line)]
+
+    def _event(self, line: bytes) -> Event:
         try:
             values = json.loads(line)
-            found.append(Event(**{name: values[name] for name in known if name in values}))
+            return Event(**{field.name: values[field.name] for field in fields(Event) if field.name in values})
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: no event ({error!r}): {line[:80]!r}") from error
-    return found
+            raise ValueError(f"{self.path}: no event ({error!r}): {line[:80]!r}") from error
+
+
+def skipped_steps(events: Sequence[Event], left_out: Sequence[LeftOut] = ()) -> dict[int, Event]:
+    """The steps, from 1, whose update was left out in the run as it stands, in order.
+
+    A skip that a start from an earlier checkpoint undid is told again where it came again; one of a batch that was left out
+    after a return is of another batch than that step has now. Neither counts.
+    """
+    found: dict[int, Event] = {}
+    for event in events:
+        if event.kind == "started":
+            found = {step: skip for step, skip in found.items() if step <= event.step}
+        elif event.kind == "skipped":
+            found[event.step] = event
+    return {step: found[step] for step in sorted(found) if found[step].data_step in (None, data_step(step - 1, left_out))}

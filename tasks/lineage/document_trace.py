@@ -20,6 +20,7 @@ from tasks.artifacts import Workspace
 from tasks.corpus.forgotten import REASON
 from tasks.errors import UserError
 from tasks.lineage.artifact_graph import Graph, Node
+from tasks.lineage.document_steps import Seen, times_of, times_text
 from tasks.lineage.find_documents import TABLES
 from tasks.lineage.shard_index import ShardPiece, pieces_of
 from tasks.lineage.step_trace import open_run, read_run
@@ -42,20 +43,12 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A time that a row with the document was trained on."""
-
-    step: int  # counted from 1
-    row: int  # in the batch
-
-
-@dataclass(frozen=True)
 class Station:
     """What an artifact has to do with a document.
 
     holds: its text or tokens lie in it; kept, dropped: by a verdict; learned: weights, or a vocabulary, come from it;
-    unseen: a training on shards that hold it did not reach it; judged: scores were measured on it; follows: made from
-    artifacts that hold it or learned from it.
+    unseen: a training on shards that hold it did not reach it, or kept nothing of what it learned from it; judged: scores were
+    measured on it; follows: made from artifacts that hold it or learned from it.
     """
 
     stage: str
@@ -270,28 +263,14 @@ def _trained(workspace: Workspace, node: Node, pieces: Mapping[str, tuple[ShardP
     unfinished = "" if node.finished else f" so far ({run.done} of {run.steps} steps)"
     judged = run.evaluated_rows
     for id_, held in pieces.items():
-        seen = sorted(
-            {
-                Seen(step + 1, row)
-                for group, shard_row in {(piece.group, piece.row) for piece in held if piece.split == "train"}
-                for step, row in stream.steps_of(group, shard_row, run.done)
-            },
-            key=lambda time: (time.step, time.row),
-        )
-        if seen:
-            yield id_, replace(station, told=times_text(seen) + unfinished, seen=tuple(seen))
+        rows = {(piece.group, piece.row) for piece in held if piece.split == "train"}
+        times = times_of(run, [time for group, row in rows for time in stream.steps_of(group, row, run.read_until)])
+        if times.seen:
+            yield id_, replace(station, told=times_text(times.seen) + unfinished + times.besides, seen=times.seen)
         elif any(piece.split == "validation" and piece.row < judged for piece in held):
             yield id_, replace(station, role="judged", told="its validation loss is measured on it")
         else:
-            yield id_, replace(station, role="unseen", told=f"none of its {run.done} steps reached it")
-
-
-def times_text(seen: Collection[Seen]) -> str:
-    """`3 times: steps 2 to 8`."""
-    steps = sorted(time.step for time in seen)
-    if len(steps) == 1:
-        return f"once: step {steps[0]}"
-    return f"{len(steps):,} times: steps {steps[0]:,} to {steps[-1]:,}"
+            yield id_, replace(station, role="unseen", told=times.untaught or f"none of its {run.done} steps reached it")
 
 
 def _clusters_of(folder: Path, ids: Collection[str]) -> dict[str, set[str]]:

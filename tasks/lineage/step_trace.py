@@ -1,17 +1,20 @@
 """Step lineage: what a step of a pretraining saw. Nothing of it was logged: it follows from the shards, the seed and the step.
 
 Steps are counted from 1, as in curve.jsonl: step N is the N-th optimizer step, and the first N steps are done when its
-`step` says N. Rows and tokens are counted from 0, ranges are half open.
+`step` says N. Rows and tokens are counted from 0, ranges are half open. A run that went back to a checkpoint left a range
+of batches out: from there on a step has a later batch, its data step (model/training/left_out.py), counted from 0.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.training.curve import read_curve
+from model.training.curve import CurveReader
+from model.training.events import Event, read_events, skipped_steps
+from model.training.left_out import LeftOut, data_step, read_left_out
 from tasks.artifacts import Workspace, read_manifest
 from tasks.errors import UserError
 from tasks.lineage.table_rows import numbered_rows
@@ -20,6 +23,8 @@ from tasks.tokenizer.encoding import decode_text, load_tokenizer
 
 if TYPE_CHECKING:
     from model.data.row_stream import RowStream
+
+CHECKPOINTS = "checkpoints"  # in a training's folder
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class TracedRun:
     folder: Path  # WORKSPACE/pretrain/<fingerprint>, or <fingerprint>.partial
     job: PretrainJob  # of training.json
     done: int  # steps
+    left_out: tuple[LeftOut, ...] = ()  # batches that it took no more after it went back
+    skipped: Mapping[int, Event] = field(default_factory=dict[int, Event])  # by step: its batch was read, and nothing learned from it
 
     @property
     def steps(self) -> int:
@@ -71,6 +78,15 @@ class TracedRun:
     def batch_rows(self) -> int:
         """Rows of a step's batch."""
         return self.job.training.batch_rows
+
+    def data_step(self, step: int) -> int:
+        """Whose batch optimizer step `step` (from 1) has: the batch of a data step (from 0)."""
+        return data_step(step - 1, self.left_out)
+
+    @property
+    def read_until(self) -> int:
+        """The first data step that no step so far had, nor one that was thrown away."""
+        return max([self.data_step(self.done) + 1, *(one.first + one.count for one in self.left_out)])
 
     @property
     def evaluated_rows(self) -> int:
@@ -93,11 +109,12 @@ def documents_at(run: TracedRun, step: int) -> list[StepDocument]:
         raise UserError(f"trace: step {step} of {run.folder.name}: it has {run.steps} steps. Fix: give a step from 1 to {run.steps}.")
     stream = open_run(run)
     tokenizer = load_tokenizer(finished(run.tokenizer, "to spell the tokens"))
-    tokens = stream.take(stream.rows_at(step - 1))  # [rows, context + 1]
-    segments = stream.segments(step - 1)
+    at = run.data_step(step)
+    tokens = stream.take(stream.rows_at(at))  # [rows, context + 1]
+    segments = stream.segments(at)
     known = document_facts(run, {int(number) for row in segments for number in row.documents})
     found: list[StepDocument] = []
-    for row, ((group, shard_row), pieces) in enumerate(zip(stream.locations(step - 1), segments, strict=True)):
+    for row, ((group, shard_row), pieces) in enumerate(zip(stream.locations(at), segments, strict=True)):
         starts = np.concatenate([[0], pieces.ends[:-1]])
         for start, end, number, first in zip(
             starts.tolist(), pieces.ends.tolist(), pieces.documents.tolist(), pieces.offsets.tolist(), strict=True
@@ -135,13 +152,21 @@ def read_run(workspace: Workspace, folder: Path) -> TracedRun:
         ) from error
     except ValueError as error:
         raise UserError(f"trace: {folder / TRAINING} was altered ({error}). Fix: run the recipe again.") from error
-    is_finished = (folder / "manifest.json").exists()
-    return TracedRun(workspace, folder, job, job.training.steps if is_finished else steps_done(folder))
+    try:
+        left_out = read_left_out(folder / CHECKPOINTS)
+        skipped = skipped_steps(read_events(folder), left_out)
+    except ValueError as error:
+        raise UserError(f"trace: {error}. Fix: put it back as it was, or run the recipe again.") from error
+    return TracedRun(workspace, folder, job, steps_done(folder, job.training.steps), left_out, skipped)
 
 
-def steps_done(folder: Path) -> int:
-    """Steps of an unfinished training, as far as its curve tells; it may be some further."""
-    return max((point.step for point in read_curve(folder)), default=0)
+def steps_done(folder: Path, steps: int) -> int:
+    """Steps of a training of `steps` that are done: of one that goes on as far as its curve tells; it may be some further."""
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        return int(manifest.figures.get("steps", steps))  # fewer where it ended early
+    points = CurveReader(folder).new_points()
+    return points[-1].step if points else 0
 
 
 def open_run(run: TracedRun) -> "RowStream":

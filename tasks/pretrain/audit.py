@@ -4,16 +4,18 @@ Batches are a function of the step, so all of this is computed from the shards, 
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from model.training.left_out import LeftOut
 from tasks.histogram import Histogram
 from tasks.pretrain.audit_documents import Documents, read_documents
 from tasks.pretrain.audit_measures import Parts, Repeats, SharedDocuments, Spread, count_repeats, shared_documents, spreads
-from tasks.pretrain.audit_sample import Numbers, Pools, Sample, asked_weights, read_sample, sampled_steps
+from tasks.pretrain.audit_sample import Numbers, Pools, Sample, asked_weights, data_steps, read_ranges, read_sample, sampled_steps
 
 if TYPE_CHECKING:
     from model.data.row_stream import RowStream
@@ -52,6 +54,7 @@ class Audit:
     shared: SharedDocuments
     document_tokens: Histogram  # documents by their tokens
     row_pieces: Histogram  # sampled rows by the pieces of documents in them
+    left_out_steps: int = 0  # batches that the run left out after it went back: not among those that are counted here
 
 
 def write_audit(audit: Audit, path: Path) -> None:
@@ -71,24 +74,24 @@ def read_audit(path: Path) -> Audit:
     return Audit(**raw, shares=tuple(shares), repeats=repeats, shared=shared, document_tokens=lengths, row_pieces=pieces)
 
 
-def audit_stream(stream: "RowStream", steps: int, documents: Path) -> Audit:
-    """Audits the first `steps` steps; `documents` is documents-train.parquet of the shards.
+def audit_stream(stream: "RowStream", steps: int, documents: Path, left_out: Sequence[LeftOut] = ()) -> Audit:
+    """Audits the first `steps` steps, without what the run left out; `documents` is documents-train.parquet of the shards.
 
     Memory and time are bounded whatever the number of steps: what is not counted is sampled. Raises ValueError for shards
     that do not tell their segments.
     """
-    seen = sampled_steps(steps, stream.batch_rows)
-    sample = read_sample(stream, seen)
+    seen, read = sampled_steps(steps, stream.batch_rows), read_ranges(steps, left_out)
+    sample = read_sample(stream, data_steps(seen, left_out))
     table = read_documents(documents, np.unique(sample.documents), stream.header)
     pools = Pools.of(stream, sample, table)
     counted = min(steps, max(1, COUNTED_ROWS // stream.batch_rows))
-    repeats, group_rows = count_repeats(stream, steps, counted)
+    repeats, group_rows = count_repeats(stream, read, counted)
     return Audit(
         steps=steps,
         sampled_steps=len(seen),
         batch_rows=stream.batch_rows,
         shares=(
-            *group_shares(stream, sample, pools, group_rows, counted),
+            *group_shares(stream, sample, pools, group_rows, read_ranges(counted, left_out)),
             *text_shares("source", stream, sample, table, pools),
             *text_shares("language", stream, sample, table, pools),
         ),
@@ -96,14 +99,17 @@ def audit_stream(stream: "RowStream", steps: int, documents: Path) -> Audit:
         shared=shared_documents(sample, pools),
         document_tokens=table.lengths,
         row_pieces=Histogram.of(np.bincount(sample.rows, minlength=sample.numbers.size)),
+        left_out_steps=sum(one.count for one in left_out),
     )
 
 
-def group_shares(stream: "RowStream", sample: Sample, pools: Pools, group_rows: Numbers, counted: int) -> tuple[Share, ...]:
-    """Shares of the groups; none where there is only one."""
+def group_shares(
+    stream: "RowStream", sample: Sample, pools: Pools, group_rows: Numbers, counted: Sequence[tuple[int, int]]
+) -> tuple[Share, ...]:
+    """Shares of the groups over the data steps of the ranges `counted`; none where there is only one."""
     if len(stream.names) < 2:
         return ()
-    asked = asked_weights(stream, 0, counted)
+    asked = asked_weights(stream, counted)
     groups = stream.groups_of(sample.numbers).ravel()
     tokens = np.bincount(groups[sample.rows], sample.tokens, len(stream.names))
     rows = np.arange(len(groups))

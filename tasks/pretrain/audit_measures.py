@@ -1,6 +1,6 @@
 """Audit measures: how far shares wander from batch to batch, what comes again, what batches share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -100,28 +100,33 @@ def _excess_kurtosis(parts: Parts, rows: int) -> Shares:
     return np.where(variance > 1e-12, central / np.maximum(variance, 1e-12) ** 2 - 3, 0.0)
 
 
-def count_repeats(stream: "RowStream", steps: int, counted: int) -> tuple[Repeats, Numbers]:
-    """Repeats over the first `counted` steps, and how many rows of each group came in them: [groups]."""
+def count_repeats(stream: "RowStream", read: Sequence[tuple[int, int]], counted: int) -> tuple[Repeats, Numbers]:
+    """Repeats over the first `counted` of the data steps in the ranges `read`, and how many rows of each group came in them: [groups]."""
+    steps = np.concatenate([np.arange(*one) for one in read])[:counted]
     in_batch, numbers = 0, np.empty(counted * stream.batch_rows, np.int64)
-    for step in range(counted):
+    for at, step in enumerate(steps.tolist()):
         batch = stream.rows_at(step)
-        numbers[step * stream.batch_rows : (step + 1) * stream.batch_rows] = batch
+        numbers[at * stream.batch_rows : (at + 1) * stream.batch_rows] = batch
         in_batch += len(batch) - len(np.unique(batch))
     groups = stream.groups_of(numbers)
     sizes = np.array([rows.rows for rows in stream.token_rows.values()])
-    delivered = steps * stream.batch_rows
+    samples = (steps[:, None] * stream.batch_rows + np.arange(stream.batch_rows)).ravel()
+    delivered = sum(end - first for first, end in read) * stream.batch_rows
     if stream.mixture is None:
-        in_epoch, epochs = again_in_epoch(numbers, stream.rows), np.full(len(sizes), delivered / stream.rows)
+        epoch, epochs = samples // stream.rows, np.full(len(sizes), delivered / stream.rows)
     else:
-        in_epoch = sum(again_in_epoch(numbers[groups == group], int(size)) for group, size in enumerate(sizes))
-        epochs = stream.mixture.counts(delivered) / sizes
+        pools, ordinals = stream.mixture.draw(samples)
+        epoch = ordinals // sizes[pools]
+        ends = [[stream.mixture.counts(step * stream.batch_rows) for step in one] for one in read]
+        epochs = sum(after - before for before, after in ends) / sizes
     by_group = dict(zip(stream.names, epochs.tolist(), strict=True))
-    return Repeats(delivered, len(numbers), in_epoch, in_batch, by_group), np.bincount(groups, minlength=len(sizes))
+    repeats = Repeats(delivered, len(numbers), again_in_epoch(numbers, epoch, stream.rows), in_batch, by_group)
+    return repeats, np.bincount(groups, minlength=len(sizes))
 
 
-def again_in_epoch(numbers: Numbers, rows: int) -> int:
-    """Rows that came before in their epoch; `numbers` are those of one pool of `rows` rows, in order from the first."""
-    within = np.sort(np.arange(len(numbers)) // rows * rows + numbers)
+def again_in_epoch(numbers: Numbers, epochs: Numbers, rows: int) -> int:
+    """Rows that came before in their epoch: `numbers` over all `rows` rows, and the epoch in which each came."""
+    within = np.sort(epochs * rows + numbers)
     return int((np.diff(within) == 0).sum())
 
 

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from model.training.left_out import LeftOut, data_step
 from tasks.pretrain.audit_documents import Documents
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from model.data.row_stream import RowStream
 
 SAMPLED_STEPS = 256  # spread evenly over the run
@@ -20,16 +23,35 @@ Shares = NDArray[np.float64]
 
 
 def sampled_steps(steps: int, batch_rows: int) -> Numbers:
-    """Steps that are looked at closely: all of a short run, else evenly spread with both ends."""
+    """Steps, from 0, that are looked at closely: all of a short run, else evenly spread with both ends."""
     most = min(SAMPLED_STEPS, max(LEAST_STEPS, SAMPLED_ROWS // batch_rows))
     return np.arange(steps) if steps <= most else np.linspace(0, steps - 1, most).round().astype(np.int64)
+
+
+def data_steps(steps: Numbers, left_out: "Sequence[LeftOut]") -> Numbers:
+    """The data steps whose batches these optimizer steps had, both from 0: same shape."""
+    return np.array([data_step(int(step), left_out) for step in steps], np.int64)
+
+
+def read_ranges(steps: int, left_out: "Sequence[LeftOut]") -> list[tuple[int, int]]:
+    """The data steps of the first `steps` optimizer steps, as ranges [first, end) in order: all but what was left out."""
+    found: list[tuple[int, int]] = []
+    first = 0
+    for gap in left_out:
+        if steps <= gap.first - first:
+            break
+        if gap.first > first:
+            found.append((first, gap.first))
+            steps -= gap.first - first
+        first = gap.first + gap.count
+    return [*found, (first, first + steps)] if steps else found
 
 
 @dataclass(frozen=True)
 class Sample:
     """The rows of the sampled steps, and the pieces of documents in them."""
 
-    steps: Numbers  # [S]
+    steps: Numbers  # data steps: [S]
     numbers: Numbers  # row number over all groups: [S, B]
     rows: Numbers  # of each piece: which row of the sample, step * B + position
     documents: Numbers  # of each piece
@@ -37,7 +59,7 @@ class Sample:
 
 
 def read_sample(stream: "RowStream", steps: Numbers) -> Sample:
-    """Reads each row once, in the order of the files."""
+    """Reads each row of these data steps once, in the order of the files."""
     numbers = np.stack([stream.rows_at(int(step)) for step in steps])
     unique, inverse = np.unique(numbers, return_inverse=True)
     inverse = inverse.ravel()
@@ -83,7 +105,7 @@ class Pools:
             ones = np.ones((len(sample.steps), 1))
             return cls(np.array([stream.rows]), np.zeros_like(sample.numbers), ones, row_tokens, crossings)
         of_row = stream.groups_of(sample.numbers)
-        weights = np.array([asked_weights(stream, int(step), int(step) + 1) for step in sample.steps])
+        weights = np.array([asked_weights(stream, [(int(step), int(step) + 1)]) for step in sample.steps])
         pool_of_pair = _pool_by_name(stream, of_row.ravel()[sample.rows], table.pair_of(sample.documents), table)
         row_tokens = np.zeros((len(stream.names), len(table.pairs)))
         crossings = np.zeros(len(stream.names))
@@ -95,14 +117,14 @@ class Pools:
         return cls(rows, of_row, weights, row_tokens, crossings)
 
 
-def asked_weights(stream: "RowStream", first: int, last: int) -> Shares:
-    """Share of the rows of steps [first, last) that is asked of each group: [groups]."""
+def asked_weights(stream: "RowStream", read: "Sequence[tuple[int, int]]") -> Shares:
+    """Share of the rows of the data steps in these ranges that is asked of each group: [groups]."""
     if stream.mixture is None:
         counts = np.array([rows.rows for rows in stream.token_rows.values()])
         return counts / stream.rows
-    samples = [stream.mixture.ideal(step * stream.batch_rows) for step in (first, last)]
-    asked = [float(after - before) for before, after in zip(*samples, strict=True)]
-    return np.array(asked) / ((last - first) * stream.batch_rows)
+    ideal = [[stream.mixture.ideal(step * stream.batch_rows) for step in one] for one in read]
+    asked = [float(sum(after[at] - before[at] for before, after in ideal)) for at in range(len(stream.names))]
+    return np.array(asked) / (sum(end - first for first, end in read) * stream.batch_rows)
 
 
 def _pool_by_name(stream: "RowStream", group_of_piece: Numbers, pair_of_piece: Numbers, table: Documents) -> Numbers:

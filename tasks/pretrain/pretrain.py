@@ -23,6 +23,7 @@ from model.config.training_config import (
 from model.nn.word_vectors import vector_width
 from model.training.curve import read_curve
 from model.training.interruption import Signals
+from model.training.left_out import read_left_out
 from model.training.record import recording
 from tasks.artifacts import Tokenizer, TokenShards, canonical, file_digest
 from tasks.cluster import Launch, Training, WorkerCount, Workers
@@ -268,7 +269,8 @@ def train_pretrain(told: dict[str, Json], asking: Asking = Signals) -> None:
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(job.tokenizer / name, out / "model" / name)
         write_objective(out / "model", job.objective)
-        write_audit(audit_stream(rows, training.steps, job.shards / "documents-train.parquet"), out / "audit.json")
+        left_out = read_left_out(out / "checkpoints")
+        write_audit(audit_stream(rows, result.step, job.shards / "documents-train.parquet", left_out), out / "audit.json")
         targets, size = validation_text(held, training.evaluate_batches, tokenizer)
         device = next(model.parameters()).device
         figures = {

@@ -4,7 +4,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +17,19 @@ from model.config.model_config import ModelConfig
 from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig
 from model.data.batches import PretrainBatches
 from model.training.curve import append_point
-from tasks.artifacts import Artifact, Corpus, PretrainedModel, Tokenizer, TokenShards, Workspace, as_artifact, describe
+from model.training.events import Event, append_event
+from model.training.left_out import LeftOut, write_left_out
+from tasks.artifacts import Artifact, Corpus, PretrainedModel, Tokenizer, TokenShards, Workspace, as_artifact, describe, read_manifest
 from tasks.cluster import Training
 from tasks.errors import UserError
 from tasks.lineage.artifact_graph import read_graph
+from tasks.lineage.document_steps import times_of
 from tasks.lineage.document_trace import parts_that_hold, whereabouts
 from tasks.lineage.find_documents import LISTED, TABLES, find_document, find_text
 from tasks.lineage.run_reference import find_run, own_workspace
 from tasks.lineage.step_trace import open_run, read_run, step_documents
 from tasks.lineage.table_rows import numbered_rows
+from tasks.pretrain.job import PretrainJob
 from tasks.pretrain.pretrain import PretrainConfig, Pretraining
 from tasks.shards.shards import ShardsConfig
 from tasks.tokenizer.encoding import decode_text, load_tokenizer
@@ -84,7 +88,7 @@ def build(bench: Bench, stage: Stage[Config, Artifact], config: Config, **inputs
         (built / "result.json").write_text(
             json.dumps(
                 {
-                    "step": STEPS,
+                    "step": PretrainJob.from_json(training.job).training.steps,
                     "loss": 1,
                     "validation_loss": 1,
                     "tokens": 1,
@@ -219,6 +223,72 @@ def copy(made: Made, tmp_path: Path) -> tuple[Workspace, PretrainedModel]:
     model = made.pretrain(made.shards())
     workspace = Workspace(shutil.copytree(made.workspace.root, tmp_path / "copy"))
     return workspace, replace(model, folder=str(workspace.folder("pretrain", model.fingerprint)))
+
+
+def write_return(folder: Path, *ranges: LeftOut) -> None:
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    write_left_out(folder / "checkpoints", ranges)
+
+
+def skip(step: int, data_step: int) -> Event:
+    return Event("skipped", step, "loss 9.1, 7 standard deviations above the mean", data_step=data_step)
+
+
+RETURNS = (LeftOut(2, 2, 3), LeftOut(4, 7, 1))  # data steps 2 to 4 and 7
+READ = (0, 1, 5, 6, 8, 9, 10, 11, 12, 13, 14)  # of the eleven steps, in order
+
+
+def test_steps_after_a_return_have_the_batches_behind_what_was_left_out(copy: tuple[Workspace, PretrainedModel]):
+    workspace, model = copy
+    before = {read: [piece.id for piece in step_documents(workspace, model.path, read + 1)] for read in READ if read < STEPS}
+    write_return(model.path, *RETURNS)
+    run = read_run(workspace, model.path)
+    assert tuple(run.data_step(step) for step in range(1, STEPS + 1)) == READ
+    for step, read in enumerate(READ, start=1):
+        found = [piece.id for piece in step_documents(workspace, model.path, step)]
+        assert read not in before or found == before[read]
+
+
+def test_document_is_seen_in_the_steps_that_kept_what_they_learned_and_told_of_the_others(copy: tuple[Workspace, PretrainedModel]):
+    workspace, model = copy
+    batches = {read: {piece.id for piece in step_documents(workspace, model.path, read + 1)} for read in range(STEPS)}
+    write_return(model.path, LeftOut(2, 2, 6))  # steps 3, 4 and 5 have the batches of 8, 9 and 10
+    for event in (skip(4, 3), skip(1, 0), skip(4, 9)):  # the first is of a batch that was left out later
+        append_event(model.path, event)
+    run = read_run(workspace, model.path)
+    assert sorted(run.skipped) == [1, 4]
+    short = replace(run, done=5)
+    for id_ in set().union(*batches.values()):
+        times = times_of(short, [(read, 0) for read in range(STEPS) if id_ in batches[read]])
+        assert [one.step for one in times.seen] == [step for step, read in ((2, 1), (3, 8), (5, 10)) if id_ in batches[read]]
+        assert times.skipped == tuple(step for step, read in ((1, 0), (4, 9)) if id_ in batches[read])
+        assert times.left_out == sum(id_ in batches[read] for read in range(2, 8))
+
+
+def test_document_that_only_thrown_away_weights_learned_from_is_told_as_left_out(copy: tuple[Workspace, PretrainedModel]):
+    workspace, model = copy
+    held = {piece.id for read in range(STEPS) for piece in step_documents(workspace, model.path, read + 1)}
+    write_return(model.path, LeftOut(1, 1, 10_000))
+    manifest = read_manifest(model.path)
+    assert manifest is not None
+    (model.path / "manifest.json").write_text(json.dumps(asdict(replace(manifest, figures={"steps": 1.0}))))
+    first = {piece.id for piece in step_documents(workspace, model.path, 1)}
+    graph = read_graph(workspace)
+    ways = whereabouts(workspace, graph, held, graph.sources(model.fingerprint) | {model.fingerprint})
+    told = {id_: next(station for station in way.stations if station.stage == "pretrain") for id_, way in ways.items()}
+    assert {id_ for id_, station in told.items() if station.role == "learned"} == first
+    assert held > first
+    for id_ in held - first:
+        assert told[id_].role == "unseen"
+        assert told[id_].told.startswith("left out ")
+        assert "went back to before it, and threw away what had learned from it" in told[id_].told
+
+
+def test_damaged_record_of_returns_is_named(copy: tuple[Workspace, PretrainedModel]):
+    write_return(copy[1].path)
+    (copy[1].path / "checkpoints" / "left_out.json").write_text("{")
+    with pytest.raises(UserError, match=r"left_out.json: not as it was written .* Fix: put it back as it was"):
+        read_run(copy[0], copy[1].path)
 
 
 @pytest.mark.parametrize("step", [0, -1, STEPS + 1])

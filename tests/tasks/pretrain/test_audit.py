@@ -20,10 +20,11 @@ from model.data.row_stream import RowStream
 from model.data.shard_format import ShardHeader
 from model.data.shard_reader import TokenRows
 from model.data.shard_writer import write_token_shard
+from model.training.left_out import LeftOut, data_step
 from tasks.pretrain.audit import Audit, Share, audit_stream, read_audit, write_audit
 from tasks.pretrain.audit_documents import Histogram, rows_of_documents
 from tasks.pretrain.audit_measures import Parts, again_in_epoch, spreads
-from tasks.pretrain.audit_sample import SAMPLED_STEPS, Pools, sampled_steps
+from tasks.pretrain.audit_sample import SAMPLED_STEPS, Pools, data_steps, read_ranges, sampled_steps
 
 CONTEXT = 15
 ROW = CONTEXT + 1
@@ -247,7 +248,35 @@ def test_batch_with_more_rows_than_there_are_repeats_them_within_itself(tmp_path
 def test_repeats_in_an_epoch_are_counted_one_by_one(numbers: list[int]) -> None:
     epochs = [numbers[at : at + 7] for at in range(0, len(numbers), 7)]
     plain = sum(len(epoch) - len(set(epoch)) for epoch in epochs)
-    assert again_in_epoch(np.array(numbers, np.int64), 7) == plain
+    assert again_in_epoch(np.array(numbers, np.int64), np.arange(len(numbers)) // 7, 7) == plain
+
+
+RETURNS = (LeftOut(3, 3, 2), LeftOut(10, 12, 30))
+
+
+@pytest.mark.parametrize("left_out", [(), RETURNS, (LeftOut(0, 0, 4),)])
+@pytest.mark.parametrize("steps", [1, 3, 4, 10, 11, 40])
+def test_ranges_that_were_read_are_the_data_steps_of_the_steps(steps: int, left_out: tuple[LeftOut, ...]) -> None:
+    found = [step for first, end in read_ranges(steps, left_out) for step in range(first, end)]
+    assert found == [data_step(step, left_out) for step in range(steps)]
+    assert found == data_steps(np.arange(steps), left_out).tolist()
+
+
+@pytest.mark.parametrize("mixture", [(), MIXTURE])
+def test_audit_of_a_run_that_went_back_counts_what_it_read_and_not_what_it_left_out(
+    grouped: Made, mixture: tuple[MixturePhase, ...]
+) -> None:
+    stream, steps = grouped.stream(16, mixture=mixture), 60
+    audit = audit_stream(stream, steps, grouped.table, RETURNS)
+    rows = [number for step in range(steps) for number in stream.rows_at(data_step(step, RETURNS)).tolist()]
+    assert (audit.steps, audit.left_out_steps, audit.repeats.delivered_rows) == (steps, 32, len(rows))
+    assert audit.repeats.in_epoch == 0
+    groups = Counter(stream.names[group] for group in stream.groups_of(np.array(rows)).tolist())
+    for name, held in stream.token_rows.items():
+        assert share(audit, "group", name).rows == groups[name]
+        if mixture:
+            assert audit.repeats.epochs[name] == pytest.approx(groups[name] / held.rows)
+    assert sum(share(audit, "group", name).requested for name in stream.names) == pytest.approx(1)
 
 
 def test_spread_of_independent_draws_is_one_and_within_its_range() -> None:
