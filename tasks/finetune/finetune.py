@@ -13,6 +13,7 @@ import pyarrow as pa
 from model.config.heads import Targets
 from model.config.training_config import TrainingConfig
 from model.training.curve import read_curve
+from model.training.figures import training_figures
 from model.training.interruption import Signals
 from model.training.record import recording
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer, canonical
@@ -99,6 +100,7 @@ def finetune(
     logger.info("finetune %s: what learned\n%s", config.name, (out / LEARNS).read_text(encoding="utf-8").rstrip())
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     figures = {name: float(value) for name, value in result["figures"].items() if value is not None}
+    figures |= training_figures(out)
     points = read_curve(out)
     figures["tokens_per_second"] = float(np.median([point.tokens_per_second for point in points]))
     figures["training_seconds"] = points[-1].seconds
@@ -230,6 +232,10 @@ def _write_result(
         "loss": result.loss,
         "validation_loss": result.validation_loss,
         "steps": result.step,
+        "best_step": result.best_step,
+        "skipped": result.skipped,
+        "returns": result.returns,
+        "peak_flops": result.peak_flops,
         "tokens": result.tokens,
         "examples": sum(one.learned.num_rows for one in sets.values()),
         "validation_examples": sum(one.validation.num_rows for one in sets.values()),
@@ -252,6 +258,10 @@ def _write_result(
         notes["replay"] = "; ".join(_replay_told(name, one, trained.turns[name]) for name, one in sets.items() if one.replayed)
     if lost := sum(one.lost_labels for one in sets.values()):
         notes["labels_lost"] = f"{lost:,} labels are of words that the tokenizer leaves nothing of: nothing was learned from them"
+    if result.ended_early:
+        notes["ended_early"] = f"after step {result.step}: nothing got better"
+    if config.best is not None and config.best.is_result and result.best_step not in (None, result.step):
+        notes["result"] = f"the weights of step {result.best_step}, whose {config.best.figure} is the least: {result.best:.4f} nats"
     if added:
         notes["tokens_added"] = ", ".join(added)
     (out / "result.json").write_text(json.dumps({"figures": figures, "notes": notes}) + "\n", encoding="utf-8")

@@ -22,6 +22,7 @@ from model.config.training_config import (
 )
 from model.nn.word_vectors import vector_width
 from model.training.curve import read_curve
+from model.training.figures import training_figures
 from model.training.interruption import Signals
 from model.training.left_out import read_left_out
 from model.training.record import recording
@@ -195,7 +196,11 @@ def pretrain_model(config: Pretraining, shards: TokenShards, tokenizer: Tokenize
         "tokens": float(result["tokens"]),
         "steps": float(result["step"]),
         "tokens_per_second": max(point.tokens_per_second for point in read_curve(out)),
+        **{name: float(result[name]) for name in ("skipped", "returns", "peak_flops")},
+        **training_figures(out),
     }
+    if result["best_step"] is not None:
+        figures["best_step"] = float(result["best_step"])
     if config.pretrain.objective.kind == "causal" and result["validation_bytes"]:  # else the targets are not the text
         figures["validation_bits_per_byte"] = bits_per_byte(
             figures["validation_loss"] * result["validation_targets"], result["validation_bytes"]
@@ -205,7 +210,7 @@ def pretrain_model(config: Pretraining, shards: TokenShards, tokenizer: Tokenize
     return StageOutcome(
         ledger=Ledger(rows_out=1, tokens_out=int(result["tokens"])),
         figures=figures,
-        notes={"precision": result["precision"], "device": result["device"]},
+        notes={name: result[name] for name in ("precision", "device", "ended_early") if result[name]},
     )
 
 
@@ -282,6 +287,11 @@ def train_pretrain(told: dict[str, Json], asking: Asking = Signals) -> None:
             "embeddings_from_vectors": filled,
             "precision": str(choose_precision(training.precision, device)).removeprefix("torch."),
             "device": str(device),
+            "skipped": result.skipped,
+            "returns": result.returns,
+            "best_step": result.best_step,
+            "peak_flops": result.peak_flops,
+            "ended_early": f"after step {result.step}: nothing got better" if result.ended_early else "",
             "validation_targets": targets,
             "validation_bytes": size,
         }
