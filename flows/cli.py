@@ -95,6 +95,7 @@ def run(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json:
 
 def _run_and_tell(loaded: "Loaded", recipe: str, changes: list[str], as_json: bool, found: dict[str, object]) -> None:
     """Runs a recipe that was read, and prints what became of it, `found` before."""
+    from flows.beginning import start_notes
     from flows.recipe import check_sources, notes_of
     from flows.runner.environment import settle
     from tasks.artifacts import Workspace
@@ -102,7 +103,7 @@ def _run_and_tell(loaded: "Loaded", recipe: str, changes: list[str], as_json: bo
 
     chosen = Workspace(loaded.recipe.workspace).open()
     check_sources(loaded.recipe)  # a path that is wrong is told before a server is started
-    notes = notes_of(loaded.recipe)
+    notes = [*notes_of(loaded.recipe), *start_notes(loaded.recipe)]
     for note in notes:
         logging.getLogger("wordmill").warning("%s", note)
     require_answer(tracking_address(loaded.recipe.tracking.uri, chosen))  # before a server is started
@@ -170,6 +171,7 @@ def resume(artifact: str, workspace: str | None, as_json: bool) -> None:
 @JSON
 def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json: bool) -> None:
     """Show what a run of RECIPE would do: per stage cached or not, and why."""
+    from flows.beginning import start_notes
     from flows.commands.tables import plan_json, plan_table
     from flows.recipe import notes_of
     from flows.runner.plan import Plan
@@ -181,7 +183,7 @@ def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json
     chosen = Workspace(loaded.recipe.workspace)
     planned = Plan(chosen, tracking_address(loaded.recipe.tracking.uri, chosen))
     loaded.dag(planned)
-    notes = [*notes_of(loaded.recipe), *night_notes(loaded.recipe), *planned.notes]
+    notes = [*notes_of(loaded.recipe), *start_notes(loaded.recipe), *night_notes(loaded.recipe), *planned.notes]
     if as_json:
         click.echo(json.dumps(plan_json(planned.rows, loaded.recipe, notes), ensure_ascii=False, indent=1))
     else:

@@ -1,5 +1,6 @@
 """Pretraining DAG: the whole chain as a table of contents, where every line is a stage, its config and what it reads."""
 
+from flows.beginning import start_of
 from flows.contenders import base_contender, decide, register, tuned_contenders
 from flows.corpus import build_corpus
 from flows.finetunings import tune
@@ -14,7 +15,7 @@ def pretrain(run: Builder, recipe: Recipe) -> Outcome:
     corpus, examples = build_corpus(run, recipe)
     tokenizer = run.stage(TOKENIZER, recipe.tokenizer, corpus=corpus)
     shards = run.stage(SHARDS, recipe.shards, corpus=corpus, tokenizer=tokenizer)
-    base = run.stage(PRETRAIN, Pretraining(recipe.model, recipe.pretrain), shards=shards, tokenizer=tokenizer)
+    base = run.stage(PRETRAIN, Pretraining(recipe.model, recipe.pretrain, start_of(recipe)), shards=shards, tokenizer=tokenizer)
     base_scores = run.stage(EVALUATE, recipe.evaluate, "base", model=base, tokenizer=tokenizer, corpus=corpus, examples=None)
     memory = run.stage(MEMORY, Remembering(), "base", model=base, corpus=corpus, base=None, examples=None)
     tuned = tune(run, recipe.finetune, base, tokenizer, examples)

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig
 from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig, TrainingConfig
+from model.training.start import Start
 from tasks.settings import Json
 
 TRAINING = "training.json"  # in a pretraining's folder, from its first step on
@@ -33,6 +34,8 @@ class PretrainJob:
     window_groups: int | None
     objective: ObjectiveConfig
     document_mask: bool
+    start: Start | None = None  # another's checkpoint, where it begins at one
+    checkpoint_place: str | None = None  # where its checkpoints are copied too
 
     def to_json(self) -> dict[str, Json]:
         """As plain JSON."""

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -32,9 +32,12 @@ from tasks.errors import UserError
 from tasks.inference.objective_file import bits_per_byte, write_objective
 from tasks.ledger import Ledger, StageOutcome
 from tasks.pretrain.audit import audit_stream, write_audit
+from tasks.pretrain.checkpoint_place import place_of
 from tasks.pretrain.job import PretrainJob, write_job
+from tasks.pretrain.start import FoundStart, check_tokenizer
+from tasks.pretrain.start_config import StartConfig
 from tasks.pretrain.training_rows import open_stream
-from tasks.settings import Json, Placement, Section, given_path
+from tasks.settings import PLACEMENT, Json, Later, Placement, Section, given_path
 from tasks.tokenizer.encoding import decode_text, load_tokenizer, special_ids
 from tasks.tokenizer.objective_symbols import objective_symbols
 from tasks.tokenizer.word_table import JIEBA, segmenter, word_table, words_digests
@@ -74,6 +77,9 @@ class PretrainConfig(Section):
     word_vectors: Annotated[str | None, Placement()] = Field(
         default=None, description="word2vec or GloVe file of initial embeddings; its content is the identity"
     )
+    start: Annotated[StartConfig | None, Later()] = Field(
+        default=None, description="the checkpoint of another pretraining to begin at; none: fresh weights"
+    )
     evaluate_every: int = Field(default=100, ge=1, description="steps between validation losses")
     evaluate_batches: int = Field(default=4, ge=1, description="global batches of the validation rows, from the first")
     checkpoint_every: int = Field(default=200, ge=1, description="steps between checkpoints")
@@ -88,6 +94,11 @@ class PretrainConfig(Section):
     )
     profile: Annotated[ProfileConfig | None, Placement()] = Field(
         default=None, description="steps that torch's profiler records: {steps: [from, to]}"
+    )
+    checkpoint_place: Annotated[str | None, Placement()] = Field(
+        default=None,
+        min_length=1,
+        description="folder or address (s3://…) where whole checkpoints are copied too: a machine that lost its disk goes on from there",
     )
     log_every: int = Field(default=10, ge=1, description="steps between figures")
     precision: Precision = Field(default="auto", description="of matrix products; auto probes the processor; weights: float32")
@@ -111,10 +122,11 @@ class PretrainConfig(Section):
 
 @dataclass(frozen=True)
 class Pretraining:
-    """The two recipe sections that this stage follows."""
+    """The two recipe sections that this stage follows, and the checkpoint that `pretrain.start` means."""
 
     model: ModelConfig
     pretrain: PretrainConfig
+    start: FoundStart | None = field(default=None, metadata={PLACEMENT: True})  # its content enters by `pretraining_digests`
 
     @property
     def masks_documents(self) -> bool:
@@ -165,6 +177,8 @@ def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
 def pretraining_digests(config: Pretraining) -> dict[str, str]:
     """What word vectors and Chinese words are read from, to enter the fingerprint. UserError where they cannot be used."""
     digests = words_digests(config.pretrain.objective)
+    if config.start is not None:
+        digests["start"] = config.start.digest
     if config.pretrain.word_vectors is None:
         return digests
     path = given_path(config.pretrain.word_vectors)
@@ -185,6 +199,8 @@ def pretraining_digests(config: Pretraining) -> dict[str, str]:
 def pretrain_model(config: Pretraining, shards: TokenShards, tokenizer: Tokenizer, out: Path, launch: Launch) -> StageOutcome:
     """Train on the shards; a build that was killed goes on from its last whole checkpoint in `out`."""
     job = pretrain_job(config, shards, tokenizer, out)
+    if config.start is not None:
+        check_tokenizer(config.start, tokenizer.fingerprint, tokenizer.path)
     _check_before(config, open_stream(job, "train", shards.path), load_tokenizer(tokenizer.path))
     write_job(job, out)
     launch(Training(train_pretrain, job.to_json(), out, config.pretrain.placement))
@@ -210,7 +226,10 @@ def pretrain_model(config: Pretraining, shards: TokenShards, tokenizer: Tokenize
     return StageOutcome(
         ledger=Ledger(rows_out=1, tokens_out=int(result["tokens"])),
         figures=figures,
-        notes={name: result[name] for name in ("precision", "device", "ended_early") if result[name]},
+        notes={
+            **{name: result[name] for name in ("precision", "device", "ended_early") if result[name]},
+            **({} if config.start is None else {"start": config.start.told}),
+        },
     )
 
 
@@ -224,22 +243,26 @@ def pretrain_job(config: Pretraining, shards: TokenShards, tokenizer: Tokenizer,
         "objective": asdict(_with_whole_path(config.pretrain.objective)),
         "document_mask": config.masks_documents,
     }
+    identity = f"{shards.fingerprint} {canonical(drawn)}"
+    training = training_config(config.pretrain, int(shards.figures["context"]))
     return PretrainJob(
         shards.path,
         shards.fingerprint,
         tokenizer.path,
         tokenizer.fingerprint,
-        f"{shards.fingerprint} {canonical(drawn)}",
+        identity,
         out,
         None if vectors is None else given_path(vectors).absolute(),
         config.model,
         config.pretrain.optimizer,
-        training_config(config.pretrain, int(shards.figures["context"])),
+        training if config.start is None else config.start.with_fresh_data(training, identity),
         config.pretrain.mixture,
         config.pretrain.curriculum,
         config.pretrain.window_groups,
         _with_whole_path(config.pretrain.objective),
         config.masks_documents,
+        None if config.start is None else config.start.start,
+        place_of(config.pretrain.checkpoint_place, out),
     )
 
 
@@ -250,6 +273,7 @@ def train_pretrain(told: dict[str, Json], asking: Asking = Signals) -> None:
     from model.distributed.device import choose_precision, process_rank
     from model.huggingface.huggingface import save_folder
     from model.objectives.objectives import new_model
+    from model.training.mirror import Mirror
     from model.training.training import train
 
     job = PretrainJob.from_json(told)
@@ -262,7 +286,19 @@ def train_pretrain(told: dict[str, Json], asking: Asking = Signals) -> None:
     batches, judged = open_batches(job, rows, tokenizer), open_batches(job, held, tokenizer)
     try:
         with asking() as asked:
-            result = train(model, batches, judged, training, job.optimizer, out / "checkpoints", job.identity, recording(out), asked)
+            result = train(
+                model,
+                batches,
+                judged,
+                training,
+                job.optimizer,
+                out / "checkpoints",
+                job.identity,
+                recording(out),
+                asked,
+                job.start,
+                place=None if job.checkpoint_place is None else Mirror(job.checkpoint_place),
+            )
     except FloatingPointError as error:
         raise UserError(f"pretrain: {error}") from error
     if not result.finished:

@@ -8,10 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tokenizers
-import torch
 from pydantic import ValidationError
-from tokenizers.models import BPE
 
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig
@@ -32,10 +29,7 @@ from tasks.pretrain.job import read_job
 from tasks.pretrain.pretrain import PretrainConfig, Pretraining, pretrain_model, pretraining_digests, training_config
 from tasks.pretrain.training_rows import open_stream
 from tasks.tokenizer.encoding import SPECIAL_TOKENS, decode_text, load_tokenizer
-from tests.tasks.launch_here import here
-
-VOCAB, CONTEXT = 61, 16
-BOS, EOS, PAD = 0, 1, 2
+from tests.tasks.pretrain.small_training import BOS, CONTEXT, EOS, PAD, VOCAB, call_here, write_manifest, write_shards, write_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -48,47 +42,9 @@ def shards(folder: Path) -> TokenShards:
     return write_shards(folder / "shards", "b" * 16)
 
 
-def write_shards(folder: Path, tokenizer: str) -> TokenShards:
-    """Rows of random tokens, one document each, in two groups; with the manifest of an artifact."""
-    for group, rows in (("train/en", 12), ("train/zh", 8), ("validation/all", 4)):
-        tokens = np.random.default_rng(rows).integers(3, VOCAB, (rows, CONTEXT + 1)).astype(np.uint16)
-        tokens[:, 0], tokens[:, -1] = BOS, EOS
-        columns = [[[CONTEXT + 1]] * rows, [[row + 12 * group.endswith("zh")] for row in range(rows)], [[0]] * rows]
-        (folder / group).mkdir(parents=True)
-        metadata = {
-            "vocab_size": VOCAB,
-            "tokenizer": tokenizer,
-            "packing": "documents",
-            "bos": BOS,
-            "eos": EOS,
-            "pad": PAD,
-        }
-        beside = pa.table(columns, schema=pa.schema(SEGMENT_FIELDS))
-        write_token_shard(folder / group / "shard-00000.parquet", tokens, beside, metadata)
-    documents = {
-        "id": [f"{n:020x}" for n in range(20)],
-        "source": ["s"] * 20,
-        "language": ["en"] * 12 + ["zh"] * 8,
-        "bytes": [60] * 20,
-        "tokens": [CONTEXT + 1] * 20,
-    }
-    pq.write_table(pa.table(documents), folder / "documents-train.parquet")
-    write_manifest(folder)
-    return TokenShards(str(folder), "a" * 16, figures={"context": float(CONTEXT)})
-
-
-def write_manifest(folder: Path) -> None:
-    entries = [{"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size} for path in sorted(folder.rglob("*.parquet"))]
-    (folder / "manifest.json").write_text(json.dumps({"files": entries}))
-
-
 @pytest.fixture(scope="module")
 def tokenizer(folder: Path) -> Tokenizer:
-    (folder / "tokenizer").mkdir()
-    vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *"abcdefgh"])}
-    tokenizers.Tokenizer(BPE(vocabulary, [])).save(str(folder / "tokenizer" / "tokenizer.json"))
-    (folder / "tokenizer" / "tokenizer_config.json").write_text("{}")
-    return Tokenizer(str(folder / "tokenizer"), "b" * 16)
+    return write_tokenizer(folder / "tokenizer", "b" * 16, "abcdefgh")
 
 
 CONFIG = Pretraining(
@@ -105,12 +61,6 @@ CONFIG = Pretraining(
         precision="float32",
     ),
 )
-
-
-def call_here(training: Training) -> None:
-    """A launcher without another process."""
-    torch.set_num_threads(1)
-    here(training)
 
 
 @pytest.fixture(scope="module")
@@ -258,11 +208,7 @@ RESERVED = ["<|mask|>", "<|sep|>", "<|span_0|>", "<|span_1|>"]
 @pytest.fixture(scope="module")
 def reserved(folder: Path) -> Tokenizer:
     """The same, with the special tokens of the objectives."""
-    (folder / "reserved").mkdir()
-    vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *RESERVED, *"abcdefgh"])}
-    tokenizers.Tokenizer(BPE(vocabulary, [])).save(str(folder / "reserved" / "tokenizer.json"))
-    (folder / "reserved" / "tokenizer_config.json").write_text("{}")
-    return Tokenizer(str(folder / "reserved"), "b" * 16)
+    return write_tokenizer(folder / "reserved", "b" * 16, [*RESERVED, *"abcdefgh"])
 
 
 def shaped(family: str, kind: str, context: int = 2 * CONTEXT, **changes: object) -> Pretraining:
