@@ -104,7 +104,7 @@ def row(runs: int, steps: int, folder: Path) -> Row:
     middle = found[len(found) // 2]
     seconds = statistics.median(sum(parts.values()) for parts in found)
     shared = against_target("worker-killed", seconds, TARGET_SECONDS, "seconds from the kill to the next step", runs, less_is_better=True)
-    return shared | {name: round(value, 2) for name, value in middle.items()} | {"load": os.getloadavg()[0]}
+    return shared | {name: round(value, 2) for name, value in middle.items()} | {"machine_load": os.getloadavg()[0]}
 
 
 def main() -> None:
@@ -117,7 +117,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = row(1 if asked.quick else asked.runs, 60 if asked.quick else 120, Path(folder))
     print(f"{found['name']}: {found['ours']:.4g} against {found['peer']:.4g} ({found['peer_name']}), {found['unit']}")
-    print("    " + ", ".join(f"{name} {found[name]} s" for name in PARTS) + f"; load of the machine {found['load']:.1f}")
+    print("    " + ", ".join(f"{name} {found[name]} s" for name in PARTS) + f"; load of the machine {found['machine_load']:.1f}")
     if asked.json is not None:
         asked.json.write_text(json.dumps([found], indent=1) + "\n", encoding="utf-8")
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.2  # between looks at what the signals and the workers say
 FAULT_SECONDS = 10.0  # after a worker's fault, for the others to end: they may wait in a collective for one that has left
+START_SECONDS = 10.0  # for the places of an elastic group: right after a loss Ray may still count those of the lost node
 RESIZE_SECONDS = 60.0  # between looks whether a group may grow, which costs the steps since its last checkpoint
 
 
@@ -181,12 +182,15 @@ def _trainer(spec: ChildSpec) -> "TorchTrainer":
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    is_elastic = spec.least < spec.workers
+    if is_elastic:
+        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = f"{START_SECONDS:g}"
     return TorchTrainer(
         _train_on_worker,
         train_loop_config=asdict(spec),
         torch_config=TorchConfig(timeout_s=round(spec.collective_seconds)),
         scaling_config=ScalingConfig(
-            num_workers=spec.workers if spec.least == spec.workers else (spec.least, spec.workers),
+            num_workers=(spec.least, spec.workers) if is_elastic else spec.workers,
             use_gpu=spec.gpus > 0,
             resources_per_worker={"CPU": 1, **({"GPU": spec.gpus} if spec.gpus else {})},
             elastic_resize_monitor_interval_s=RESIZE_SECONDS,

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 
 from flows.runner.interruption import INTERRUPTED
 from model.training.curve import read_curve
+from model.training.events import read_events
 
 if TYPE_CHECKING:
     from tests.flows.conftest import Built, Mill
@@ -107,24 +108,58 @@ def test_killed_training_goes_on_with_the_losses_of_an_uninterrupted_one(
     assert run_statuses(workspace) == ["FINISHED", "KILLED", "FINISHED"]
 
 
-def test_ctrl_c_ends_a_run_with_130_and_leaves_no_process(
+def interrupt_the_run(process: subprocess.Popen[str]) -> None:
+    """As a terminal does for Ctrl-C."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def terminate_the_training(process: subprocess.Popen[str]) -> None:
+    """As `kill` does, to the training's process alone."""
+    (child,) = [one for one in psutil.Process(process.pid).children() if "tasks.training_process" in one.cmdline()]
+    child.terminate()
+
+
+@pytest.mark.parametrize(
+    ("strike", "said"),
+    [(interrupt_the_run, "Stopping what is at work"), (terminate_the_training, "pretrain: stopped at step")],
+    ids=["ctrl-c", "training alone"],
+)
+def test_interrupted_run_ends_with_130_leaves_no_process_and_goes_on_without_a_step_taken_twice(
     mill: "Mill",
     recipe: Path,
     workspace: Path,
     whole: list[tuple[float | None, ...]],
     training: tuple[subprocess.Popen[str], Path],
     wait_until: Callable[..., None],
+    strike: Callable[[subprocess.Popen[str]], None],
+    said: str,
 ) -> None:
     process, _ = training
-    os.killpg(process.pid, signal.SIGINT)
+    strike(process)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, ""), err
     assert "Interrupted" in err
+    assert said in err
     assert "Traceback" not in err
     wait_until(lambda: not running_in(workspace), "the end of what the interrupted run had started")
     done = mill(*arguments(recipe, workspace)).document()
-    assert losses(model_folder(done, workspace)) == whole
+    folder = model_folder(done, workspace)
+    assert losses(folder) == whole
+    assert len(written_steps(folder)) == len(whole)
     assert run_statuses(workspace) == ["FINISHED", "KILLED", "FINISHED"]
+
+
+def test_run_that_is_asked_to_save_has_its_training_save_and_goes_on(
+    training: tuple[subprocess.Popen[str], Path], workspace: Path, whole: list[tuple[float | None, ...]]
+) -> None:
+    process, _ = training
+    process.send_signal(signal.SIGUSR1)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    folder = model_folder(json.loads(out), workspace)
+    saved = [event.step for event in read_events(folder) if event.kind == "saved"]
+    assert [step for step in saved if step % CHECKPOINTS]
+    assert losses(folder) == whole
 
 
 @pytest.mark.parametrize(("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)], ids=["ctrl-c", "SIGTERM"])

@@ -1,7 +1,6 @@
 """Trainings on Ray workers of one small cluster: lost workers, collectives that hang, nodes that are taken away, requests to stop."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from model.config.training_config import OptimizerConfig
 from model.data.shard_format import SEGMENT_FIELDS
 from model.data.shard_writer import write_token_shard
 from model.training.curve import CurvePoint, read_curve
+from model.training.events import read_events
 from tasks.artifacts import Tokenizer, TokenShards
 from tasks.cluster import ClusterConfig, Launcher, LostWorkers, Training, WorkerCount, Workers, child_environment
 from tasks.pretrain.pretrain import PretrainConfig, Pretraining, pretrain_model
@@ -125,10 +125,10 @@ def cluster() -> "Iterator[Cluster]":
 
 
 @pytest.fixture
-def two_nodes(cluster: "Cluster") -> "Iterator[Cluster]":
+def two_nodes(cluster: "Cluster") -> "Cluster":
     if not cluster.worker_nodes:
         cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-    yield cluster
+    return cluster
 
 
 @pytest.fixture
@@ -234,12 +234,18 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
     return Tokenizer(str(tmp_path / "tokenizer"), "b" * 16)
 
 
-def train_on_two_workers(
-    tmp_path: Path, name: str, shards: TokenShards, tokenizer: Tokenizer, follow: Callable[[CurvePoint], None]
-) -> list[tuple[float | None, ...]]:
-    """Losses by step of one small training; rows go one by one, so that there is time to strike."""
+def train(
+    tmp_path: Path,
+    name: str,
+    inputs: tuple[TokenShards, Tokenizer],
+    cluster: ClusterConfig,
+    workers: WorkerCount,
+    follow: Callable[[CurvePoint], None] = lambda _: None,
+    dropout: float = 0.1,
+) -> list[CurvePoint]:
+    """The curve of one small training; rows go one by one, so that there is time to strike."""
     config = Pretraining(
-        ModelConfig(layers=2, width=32, heads=2, context=CONTEXT, dropout=0.1),
+        ModelConfig(layers=2, width=32, heads=2, context=CONTEXT, dropout=dropout),
         PretrainConfig(
             steps=STEPS,
             batch_tokens=64 * CONTEXT,
@@ -250,38 +256,67 @@ def train_on_two_workers(
             checkpoint_every=CHECKPOINTS,
             optimizer=OptimizerConfig(warmup_steps=2),
             precision="float32",
-            workers=2,
+            workers=workers,
             threads=1,
         ),
     )
     out = tmp_path / name / "0123.partial"
     out.mkdir(parents=True)
-    launcher = Launcher(ClusterConfig(), tmp_path / "logs" / name)
+    launcher = Launcher(cluster, tmp_path / "logs" / name)
 
-    pretrain_model(config, shards, tokenizer, out, lambda training: launcher.launch(training, follow))
-    return [(one.step, one.loss, one.gradient_norm, one.validation_loss) for one in read_curve(out)]
+    pretrain_model(config, *inputs, out, lambda training: launcher.launch(training, follow))
+    return read_curve(out)
+
+
+def losses(curve: list[CurvePoint]) -> list[tuple[float | None, ...]]:
+    return [(one.step, one.loss, one.gradient_norm, one.validation_loss) for one in curve]
 
 
 def ray_workers() -> list[psutil.Process]:
     return [child for child in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())]
 
 
-def kill_one_worker(killed: list[int], figures: CurvePoint) -> None:
+def strike(struck: list[int], kill: Callable[[], object], figures: CurvePoint) -> None:
     """Once, after the first checkpoint."""
-    if not killed and figures.step > CHECKPOINTS:
-        victim = max(ray_workers(), key=lambda worker: worker.pid)
-        victim.send_signal(signal.SIGKILL)
-        killed.append(figures.step)
+    if not struck and figures.step > CHECKPOINTS:
+        struck.append(figures.step)
+        kill()
+
+
+def kill_one_worker() -> None:
+    max(ray_workers(), key=lambda worker: worker.pid).send_signal(signal.SIGKILL)
 
 
 @pytest.mark.timeout(280)
 def test_training_that_lost_a_ray_worker_ends_with_the_losses_of_one_that_did_not(
-    tmp_path: Path, shards: TokenShards, tokenizer: Tokenizer
+    tmp_path: Path, shards: TokenShards, tokenizer: Tokenizer, two_nodes: "Cluster"
 ) -> None:
-    whole = train_on_two_workers(tmp_path, "whole", shards, tokenizer, lambda _: None)
-    killed: list[int] = []
-    struck = train_on_two_workers(tmp_path, "struck", shards, tokenizer, partial(kill_one_worker, killed))
-    assert killed
-    assert killed[0] < STEPS
+    place, struck = ClusterConfig(address=two_nodes.address), list[int]()
+    whole = train(tmp_path, "whole", (shards, tokenizer), place, 2)
+    found = train(tmp_path, "struck", (shards, tokenizer), place, 2, partial(strike, struck, kill_one_worker))
+    assert struck
+    assert struck[0] < STEPS
     assert len(whole) == STEPS
-    assert struck == whole
+    assert losses(found) == losses(whole)
+
+
+@pytest.mark.timeout(200)
+def test_training_goes_on_with_fewer_workers_on_the_same_batches_when_a_node_is_lost(
+    tmp_path: Path, shards: TokenShards, tokenizer: Tokenizer, two_nodes: "Cluster"
+) -> None:
+    (node,) = two_nodes.worker_nodes
+    struck, worlds = list[int](), list[int]()
+
+    def lose_node() -> None:
+        worlds.append(len(ray_workers()))
+        two_nodes.remove_node(node, allow_graceful=False)
+
+    alone = train(tmp_path, "alone", (shards, tokenizer), ClusterConfig(), 0, dropout=0.0)
+    place = ClusterConfig(address=two_nodes.address)
+    fewer = train(tmp_path, "fewer", (shards, tokenizer), place, (1, 2), partial(strike, struck, lose_node), dropout=0.0)
+    started = [event.processes for event in read_events(tmp_path / "fewer" / "0123.partial") if event.kind == "started"]
+    assert worlds == [2]
+    assert started == [2, 1]
+    assert [one.batch_digests for one in fewer] == [one.batch_digests for one in alone]
+    assert all(one.batch_digests for one in alone)
+    assert [one.loss for one in fewer] == pytest.approx([one.loss for one in alone], rel=1e-4)
