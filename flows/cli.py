@@ -402,13 +402,21 @@ def inspect(
 @cli.command()
 @click.argument("run", required=False)
 @click.option("--step", default=None, type=int, help="List what optimizer step N of RUN saw, counted from 1.")
+@click.option("--data-step", default=None, type=int, help="List the batch of data step N, counted from 0, left out of RUN or not.")
 @click.option("--document", default=None, metavar="ID", help="Tell where a document went; the start of its id is enough.")
 @click.option("--text", default=None, help="Find documents that hold this text, letter for letter, and where they went.")
 @click.option("--page", default=None, metavar="FILE", help="With --step: write the same as one HTML page.")
 @WORKSPACE
 @JSON
 def trace(
-    run: str | None, step: int | None, document: str | None, text: str | None, page: str | None, workspace: str | None, as_json: bool
+    run: str | None,
+    step: int | None,
+    data_step: int | None,
+    document: str | None,
+    text: str | None,
+    page: str | None,
+    workspace: str | None,
+    as_json: bool,
 ) -> None:
     """Tell which documents a training step saw, or in which steps, shards, artifacts and models a document took part.
 
@@ -420,18 +428,20 @@ def trace(
     from flows.runner.environment import settle
     from tasks.artifacts import Workspace
     from tasks.lineage.run_reference import find_run, own_workspace
+    from tasks.lineage.step_trace import documents_of
     from tasks.tracking.address import tracking_address
 
-    view.check_asked(run, step, document, text, page)
+    view.check_asked(run, step, data_step, document, text, page)
     settle()
     chosen = Workspace(workspace or (own_workspace(run) if run else None) or "workspace")
     found = None if run is None else find_run(run, chosen, tracking_address(None, chosen))
-    if found is not None and step is not None:
-        documents = view.step_of(found, step)
+    if found is not None and (step is not None or data_step is not None):
+        batch = view.asked_batch(found.run, step, data_step)
+        documents = documents_of(found.run, batch)
         if page is not None:
-            view.write_page(Path(page), found, step, documents)
-        told = view.step_document(found, step, documents) if as_json else None
-        shown = f"wrote {page}" if page is not None else view.step_view(found, step, documents)
+            view.write_page(Path(page), found, batch, documents)
+        told = view.step_document(found, batch, documents) if as_json else None
+        shown = f"wrote {page}" if page is not None else view.step_view(found, batch, documents)
     elif document is not None:
         one, went = view.trace_document(chosen, document, found)
         told = view.document_json(chosen, one, went) if as_json else None

@@ -10,9 +10,11 @@ from flows.runner.locks import ArtifactLocks
 from flows.runner.origin import Noted, read_origin
 from flows.runner.plan import Plan
 from flows.runner.summaries import amount, duration
+from model.training.curve import CurveReader
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
-from tasks.lineage.trainings import TrainingRecord, find_training, seconds_behind
+from tasks.lineage.training_cost import seconds_behind
+from tasks.lineage.trainings import TrainingRecord, find_training
 from tasks.tracking.address import tracking_address
 
 
@@ -59,7 +61,7 @@ def prepare(found: ListedTraining, workspace: Workspace) -> ToResume:
     check_plan(loaded, found, noted, workspace)
     step = record.whole.step if record.whole else 0
     lost = max(0, record.step - step)
-    return ToResume(found, noted, changes, loaded, lost, seconds_behind(record.folder, step) if lost else 0.0)
+    return ToResume(found, noted, changes, loaded, lost, seconds_behind(CurveReader(record.folder).new_points(), step))
 
 
 def check_checkpoints(record: TrainingRecord) -> None:

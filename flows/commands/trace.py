@@ -18,7 +18,7 @@ from tasks.lineage.artifact_graph import Graph, read_graph
 from tasks.lineage.document_trace import Whereabouts, as_json, whereabouts
 from tasks.lineage.find_documents import CORPUS_TABLES, TABLES, Document, TextFound, TextHit, find_document, find_text
 from tasks.lineage.run_reference import FoundRun
-from tasks.lineage.step_trace import StepDocument, TracedRun, documents_at
+from tasks.lineage.step_trace import ReadBatch, StepDocument, TracedRun, batch_at, batch_of_data
 from tasks.settings import Json
 
 SHOWN_CHARS = 160  # of a text on one line
@@ -33,42 +33,51 @@ COLORS = {
 }
 
 
-def check_asked(run: str | None, step: int | None, document: str | None, text: str | None, page: str | None) -> None:
+def check_asked(run: str | None, step: int | None, data_step: int | None, document: str | None, text: str | None, page: str | None) -> None:
     """UserError unless exactly one question is asked."""
-    asked = [name for name, value in (("--step", step), ("--document", document), ("--text", text)) if value is not None]
+    of_run = {"--step": step, "--data-step": data_step}
+    asked = [name for name, value in {**of_run, "--document": document, "--text": text}.items() if value is not None]
     if len(asked) != 1:
         found = " and ".join(asked) or "none of them"
-        raise UserError(f"trace: found {found}, expected one of --step N, --document ID and --text TEXT.")
-    if step is not None and run is None:
-        raise UserError("trace: --step belongs to a run. Fix: wordmill trace RUN --step N.")
-    if page is not None and step is None:
+        raise UserError(f"trace: found {found}, expected one of --step N, --data-step N, --document ID and --text TEXT.")
+    if asked[0] in of_run and run is None:
+        raise UserError(f"trace: {asked[0]} belongs to a run. Fix: wordmill trace RUN {asked[0]} N.")
+    if page is not None and asked[0] not in of_run:
         raise UserError("trace: --page shows a step. Fix: give --step, or leave --page out.")
 
 
-def step_document(found: FoundRun, step: int, documents: Sequence[StepDocument]) -> dict[str, object]:
+def asked_batch(run: TracedRun, step: int | None, data_step: int | None) -> ReadBatch:
+    """The batch that is asked for by its step, or by what it is a function of. UserError for one that the run has not."""
+    if step is not None:
+        return batch_at(run, step)
+    assert data_step is not None
+    return batch_of_data(run, data_step)
+
+
+def step_document(found: FoundRun, batch: ReadBatch, documents: Sequence[StepDocument]) -> dict[str, object]:
     """A step as JSON."""
-    run = found.run
-    skip = run.skipped.get(step)
+    run, skip = found.run, batch.skip_of(found.run)
     named = {"fingerprint": run.folder.name.removesuffix(".partial"), "folder": str(run.folder), "via": [*found.via]}
     return {
         "run": {**named, "steps": run.steps, "done": run.done},
-        "step": step,
-        "data_step": run.data_step(step),
+        "step": batch.step,
+        "data_step": batch.data_step,
         "skipped": None if skip is None else asdict(skip),
+        "left_out": batch.step is None,
         "rows": run.batch_rows,
         "documents": [asdict(document) for document in documents],
     }
 
 
-def step_view(found: FoundRun, step: int, documents: Sequence[StepDocument]) -> str:
+def step_view(found: FoundRun, batch: ReadBatch, documents: Sequence[StepDocument]) -> str:
     """A step in the terminal: a document a paragraph, in the order of the rows."""
     run = found.run
-    head = Text(f"pretrain {run.folder.name}: step {step:,} of {run.steps:,}", "bold")
-    lines = [head, *(Text(f"which {name} comes from", "dim") for name in found.via)]
+    lines = [Text(f"pretrain {run.folder.name}: {batch_name(run, batch)}", "bold")]
+    lines += [Text(f"which {name} comes from", "dim") for name in found.via]
     if run.done < run.steps:
-        told = "this step is still to come" if step > run.done else "this step is done"
-        lines.append(Text(f"not finished: {run.done:,} steps are done; {told}", "yellow"))
-    lines += [Text(told, "yellow") for told in step_notes(run, step)]
+        told = "" if batch.step is None else "; this step is still to come" if batch.step > run.done else "; this step is done"
+        lines.append(Text(f"not finished: {run.done:,} steps are done{told}", "yellow"))
+    lines += [Text(told, "yellow") for told in batch_notes(run, batch)]
     different = len({document.id for document in documents})
     lines.append(
         Text(f"{run.batch_rows:,} rows, {len(documents):,} pieces of {different:,} {'document' if different == 1 else 'documents'}")
@@ -78,18 +87,25 @@ def step_view(found: FoundRun, step: int, documents: Sequence[StepDocument]) -> 
     return rendered(Lines(*lines))
 
 
-def step_notes(run: TracedRun, step: int) -> list[str]:
-    """What is to be known of a step beside its batch: that it was skipped, that batches before it were left out."""
-    skip, behind = run.skipped.get(step), run.data_step(step) - (step - 1)
+def batch_name(run: TracedRun, batch: ReadBatch) -> str:
+    """`step 5 of 11`."""
+    return f"data step {batch.data_step:,}, left out" if batch.step is None else f"step {batch.step:,} of {run.steps:,}"
+
+
+def batch_notes(run: TracedRun, batch: ReadBatch) -> list[str]:
+    """What is to be known of a batch beside its documents: that its step was skipped, what was left out before, or that it was."""
+    if batch.step is None:
+        left = next(one for one in run.left_out if one.first <= batch.data_step < one.first + one.count)
+        return [f"the run went back to step {left.step:,}, and took this batch no more; what had learned from it was thrown away"]
     told: list[str] = []
+    skip, behind = batch.skip_of(run), batch.data_step - (batch.step - 1)
     if skip is not None:
         told.append(f"this step was skipped: {printable(skip.told)}. Its batch was read, and nothing was learned from it")
     if behind:
-        read = run.data_step(step)
-        returns = [f"to step {one.step:,}" for one in run.left_out if read >= one.first + one.count]
+        returns = [f"to step {one.step:,}" for one in run.left_out if batch.data_step >= one.first + one.count]
         told.append(
-            f"its batch is that of data step {read:,}, counted from 0: the run went back {' and '.join(returns)}, and left out "
-            f"{behind:,} {'batch' if behind == 1 else 'batches'} before it"
+            f"its batch is that of data step {batch.data_step:,}, counted from 0: the run went back {' and '.join(returns)}, and left "
+            f"out {behind:,} {'batch' if behind == 1 else 'batches'} before it"
         )
     return told
 
@@ -232,17 +248,13 @@ def summary(found: Whereabouts) -> str:
     return "; ".join(dict.fromkeys([*dropped, *trained, *others])) or "in the corpus, not trained on"
 
 
-def write_page(path: Path, found: FoundRun, step: int, documents: Sequence[StepDocument]) -> None:
+def write_page(path: Path, found: FoundRun, batch: ReadBatch, documents: Sequence[StepDocument]) -> None:
     """A step as one HTML page. UserError where the file cannot be written."""
-    from tasks.report.step_page import render_step
+    from tasks.report.step_page import StepPage, render_step
 
+    run = found.run
+    page = StepPage(run.folder.name, batch.step, batch.data_step, run.steps, tuple(documents), tuple(batch_notes(run, batch)))
     try:
-        text = render_step(found.run.folder.name, step, found.run.steps, documents)
-        path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+        path.write_text(render_step(page), encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
         raise UserError(f"trace: --page {path}: {error.strerror}. Fix: name a file in a folder that exists.") from error
-
-
-def step_of(found: FoundRun, step: int) -> list[StepDocument]:
-    """What a step saw."""
-    return documents_at(found.run, step)

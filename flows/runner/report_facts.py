@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +16,9 @@ from flows.recipe import AnyRecipe
 from flows.runner.execution import Execution, Record
 from flows.runner.last_scores import last_scores
 from flows.runner.summaries import slug
-from model.training.curve import read_curve
+from model.training.curve import CurveReader, read_curve
+from model.training.events import Event, read_events
+from model.training.left_out import LeftOut, step_of_data
 from tasks.artifacts import Workspace, library_versions, read_manifest
 from tasks.corpus.mixture import MixtureRow, read_mixture
 from tasks.corpus.samples.collect import STAGES, samples_of
@@ -22,11 +26,24 @@ from tasks.corpus.samples.rows import lowest_dropped, read_documents
 from tasks.errors import UserError
 from tasks.evaluate.inspection import read_insides
 from tasks.evaluate.samples import read_samples
-from tasks.lineage.step_trace import step_documents
+from tasks.lineage.step_trace import batch_at, batch_of_data, documents_of, read_run, step_documents
+from tasks.lineage.training_cost import restarts_of, trained_seconds
+from tasks.lineage.trainings import read_training
 from tasks.pretrain.audit import Audit, read_audit
 from tasks.pretrain.spikes import Spike, find_spikes
 from tasks.promotion.decision import read_decision
-from tasks.report.facts import PREVIOUS, DroppedSample, InsideStory, ModelStory, RunStory, Sample, SpikeStory, StageStory
+from tasks.report.facts import (
+    PREVIOUS,
+    DroppedSample,
+    InsideStory,
+    ModelStory,
+    RunStory,
+    Sample,
+    SkipStory,
+    SpikeStory,
+    StageStory,
+    TrainingStory,
+)
 from tasks.scores import OWN, ScoreRow
 from tasks.settings import identity
 from tasks.shards.packing_table import PackingRow, read_packing
@@ -34,6 +51,9 @@ from tasks.tokenizer.tokenizer_quality import TokenizerQuality, read_quality
 
 EXCERPTS = 3  # of dropped text, per stage and reason
 EXCERPT_CHARACTERS = 300
+STAGES_THAT_TRAIN = ("pretrain", "finetune")
+MOST_SKIPS = 12  # told with their documents
+DEFAULT_WORKSPACE = "workspace"  # of a command that names none
 
 
 def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str) -> RunStory:
@@ -54,6 +74,7 @@ def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str
         audit=next((audit(record) for record in done if record.stage == "pretrain"), None),
         curves={r.label: curve for r in done if (curve := tuple(read_curve(path_of(r))))},
         spikes=tuple(spike for record in done if record.stage == "pretrain" for spike in spikes(execution.workspace, record)),
+        trainings=tuple(training_story(execution.workspace, r, recipe.workspace) for r in done if r.stage in STAGES_THAT_TRAIN),
         scores=score_rows(execution, recipe),
         decisions=tuple(read_decision(path_of(record)) for record in done if record.stage == "gate"),
         samples=tuple(sample for record in done if record.stage == "evaluate" for sample in samples(record)),
@@ -138,6 +159,51 @@ def spike_story(workspace: Workspace, record: Record, spike: Spike) -> SpikeStor
         return replace(story, documents=tuple(step_documents(workspace, path_of(record), spike.step)))
     except UserError as error:
         return replace(story, untold=str(error))
+
+
+def training_story(workspace: Workspace, record: Record, given: str) -> TrainingStory:
+    """What befell a training; `given`: the workspace as the recipe names it, for commands."""
+    assert record.artifact is not None
+    folder = path_of(record)
+    found = read_training(folder)
+    points, events = CurveReader(folder).new_points(), read_events(folder)
+    all_skips = {(event.step if event.data_step is None else event.data_step): event for event in events if event.kind == "skipped"}
+    return TrainingStory(
+        training=record.label,
+        fingerprint=found.fingerprint,
+        events=tuple(events),
+        restarts=restarts_of(points, events),
+        left_out=found.left_out,
+        seconds=trained_seconds(points),
+        skipped=found.skipped,
+        skips=tuple(skip_story(workspace, record, event, found.left_out, given) for event in list(all_skips.values())[:MOST_SKIPS]),
+        checkpoints=tuple(one.step for one in found.checkpoints),
+        checkpoint_bytes=sum(one.bytes for one in found.checkpoints),
+        best=found.best,
+        peak_flops=record.artifact.figures.get("peak_flops", 0.0),
+        profiles=tuple(f"../../{record.stage}/{found.fingerprint}/profile/{path.name}" for path in sorted((folder / "profile").glob("*"))),
+    )
+
+
+def skip_story(workspace: Workspace, record: Record, event: Event, left_out: Sequence[LeftOut], given: str) -> SkipStory:
+    """A step that was skipped; what it read is told of a pretraining."""
+    assert record.artifact is not None
+    gone = event.data_step is not None and step_of_data(event.data_step, left_out) is None
+    story = SkipStory(event.step, event.data_step, gone, event.told)
+    if record.stage != "pretrain":
+        return story
+    where = [] if given == DEFAULT_WORKSPACE else ["--workspace", given]
+    asked = ["--data-step", str(event.data_step)] if gone else ["--step", str(event.step)]
+    story = replace(story, command=shlex.join(["wordmill", "trace", record.artifact.fingerprint, *asked, *where]))
+    try:
+        run = read_run(workspace, path_of(record))
+        documents = documents_of(run, batch_at(run, event.step) if event.data_step is None else batch_of_data(run, event.data_step))
+    except UserError as error:
+        return replace(story, untold=str(error))
+    why = f"step {event.step} of pretrain {record.artifact.fingerprint} was skipped"
+    ids = dict.fromkeys(document.id for document in documents)
+    forget = tuple(shlex.join(["wordmill", "forget", id_, "--reason", why, *where]) for id_ in ids)
+    return replace(story, documents=tuple(documents), forget=forget)
 
 
 def score_rows(execution: Execution, recipe: AnyRecipe) -> tuple[ScoreRow, ...]:

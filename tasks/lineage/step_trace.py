@@ -14,7 +14,7 @@ import numpy as np
 
 from model.training.curve import CurveReader
 from model.training.events import Event, read_events, skipped_steps
-from model.training.left_out import LeftOut, data_step, read_left_out
+from model.training.left_out import LeftOut, data_step, read_left_out, step_of_data
 from tasks.artifacts import Workspace, read_manifest
 from tasks.errors import UserError
 from tasks.lineage.table_rows import numbered_rows
@@ -105,11 +105,42 @@ def step_documents(workspace: Workspace, pretrain_folder: Path, step: int) -> li
 
 def documents_at(run: TracedRun, step: int) -> list[StepDocument]:
     """The same, of a run that was read."""
+    return documents_of(run, batch_at(run, step))
+
+
+@dataclass(frozen=True)
+class ReadBatch:
+    """A batch that a run read, or is to read."""
+
+    data_step: int  # from 0: what it is a function of
+    step: int | None  # from 1, the optimizer step that has it; None: it was left out
+
+    def skip_of(self, run: TracedRun) -> Event | None:
+        """How its step was skipped, if it was."""
+        return None if self.step is None else run.skipped.get(self.step)
+
+
+def batch_at(run: TracedRun, step: int) -> ReadBatch:
+    """The batch of optimizer step `step` (from 1). UserError for a step that the run has not."""
     if not 1 <= step <= run.steps:
         raise UserError(f"trace: step {step} of {run.folder.name}: it has {run.steps} steps. Fix: give a step from 1 to {run.steps}.")
+    return ReadBatch(run.data_step(step), step)
+
+
+def batch_of_data(run: TracedRun, data_step: int) -> ReadBatch:
+    """The batch of a data step (from 0), left out or not. UserError for one that the run does not come to."""
+    last = max(run.data_step(run.steps), *(one.first + one.count - 1 for one in run.left_out), 0)
+    if not 0 <= data_step <= last:
+        raise UserError(f"trace: data step {data_step} of {run.folder.name}: it has 0 to {last}. Fix: give one of these.")
+    step = step_of_data(data_step, run.left_out)
+    return ReadBatch(data_step, None if step is None else step + 1)
+
+
+def documents_of(run: TracedRun, batch: ReadBatch) -> list[StepDocument]:
+    """What a batch holds. UserError where it cannot be told any more."""
+    at = batch.data_step
     stream = open_run(run)
     tokenizer = load_tokenizer(finished(run.tokenizer, "to spell the tokens"))
-    at = run.data_step(step)
     tokens = stream.take(stream.rows_at(at))  # [rows, context + 1]
     segments = stream.segments(at)
     known = document_facts(run, {int(number) for row in segments for number in row.documents})

@@ -206,16 +206,6 @@ def best_of(folder: Path, points: Sequence[CurvePoint], step: int) -> Reached | 
     return min(measured, key=lambda one: one.value, default=None)
 
 
-def seconds_behind(folder: Path, step: int) -> float:
-    """Seconds that the process which last trained in `folder` spent behind `step`: what is lost by going on from there."""
-    points = CurveReader(folder).new_points()
-    starts = [at for at in range(1, len(points)) if points[at].seconds < points[at - 1].seconds]
-    mine = points[starts[-1] if starts else 0 :]
-    if not mine or mine[-1].step <= step:
-        return 0.0
-    return mine[-1].seconds - max((point.seconds for point in mine if point.step <= step), default=0.0)
-
-
 def _step(manifest: Manifest | None, points: Sequence[CurvePoint], checkpoint: int) -> int:
     """Steps done."""
     if manifest is not None and "steps" in manifest.figures:

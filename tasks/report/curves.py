@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from statistics import median
 from typing import TYPE_CHECKING
 
 from model.training.curve import CurvePoint
 from tasks.report.charts import Chart, plain_layout
 from tasks.report.facts import SpikeStory
-from tasks.report.palette import ACCENT, CARD, INK, LOSS, MUTED, PURPLE
+from tasks.report.markup import shortened
+from tasks.report.palette import ACCENT, CARD, GREEN, INK, LOSS, MUTED, PURPLE
 from tasks.report.wording import is_missing, score_text, short_count
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from model.training.events import Event, Kind
 
-def learning_curve(key: str, name: str, points: Sequence[CurvePoint], limit: int, spikes: Sequence[SpikeStory] = ()) -> Chart:
-    """Loss above, learning rate below, over the same steps; spikes as single points."""
+MARKS: dict[Kind, tuple[str, str, str]] = {  # what is marked on the line: its name, symbol and colour
+    "skipped": ("skipped", "x", LOSS),
+    "returned": ("went back", "triangle-left", PURPLE),
+    "started": ("started again", "circle", GREEN),
+}
+MOST_MARKS = 200  # of a kind
+
+
+def learning_curve(
+    key: str,
+    name: str,
+    points: Sequence[CurvePoint],
+    limit: int,
+    spikes: Sequence[SpikeStory] = (),
+    events: Sequence[Event] = (),
+) -> Chart:
+    """Loss above, learning rate below, over the same steps; spikes as single points, skips and restarts on the line."""
     import plotly.graph_objects as go
 
     training = thinned([point for point in points if not is_missing(point.loss)], limit)
     validation = thinned([point for point in points if not is_missing(point.validation_loss)], limit)
     lines = [_training_line(training), _validation_line(validation), _rate_line(thinned(points, limit))]
     lines += [_spike_markers(spikes)] if spikes else []
-    figure = go.Figure(lines, _curve_layout() | {"showlegend": bool(validation or spikes)})
+    lines += [_event_markers(kind, found, training) for kind in MARKS if (found := _marked(kind, events)) and training]
+    figure = go.Figure(lines, _curve_layout() | {"showlegend": len(lines) > 3 or bool(validation)})
     return Chart(key, name, _curve_caption(points, training, validation), figure)
 
 
@@ -83,6 +102,28 @@ def _spike_markers(spikes: Sequence[SpikeStory]) -> go.Scatter:
         textfont={"color": INK, "size": 11},
         marker={"size": 9, "symbol": "triangle-down", "color": CARD, "line": {"width": 2, "color": LOSS}},
         hovertemplate="step %{x:,}: %{y:.3f}<extra>spike</extra>",
+    )
+
+
+def _marked(kind: Kind, events: Sequence[Event]) -> list[Event]:
+    """The events to mark, one a step; of the starts all but the first."""
+    found = [event for event in events if event.kind == kind]
+    return list({event.step: event for event in (found[1:] if kind == "started" else found)}.values())[:MOST_MARKS]
+
+
+def _event_markers(kind: Kind, events: Sequence[Event], line: Sequence[CurvePoint]) -> go.Scatter:
+    """On the line of the loss, where the loss of the step itself may be anything."""
+    import plotly.graph_objects as go
+
+    name, symbol, color = MARKS[kind]
+    return go.Scatter(
+        x=[event.step for event in events],
+        y=[min(line, key=lambda point: abs(point.step - event.step)).loss for event in events],
+        name=name,
+        mode="markers",
+        marker={"size": 8, "symbol": symbol, "color": CARD, "line": {"width": 1.8, "color": color}},
+        hovertext=[f"step {event.step:,}: {escape(shortened(event.told, 90))}" for event in events],
+        hovertemplate=f"%{{hovertext}}<extra>{name}</extra>",
     )
 
 

@@ -17,7 +17,11 @@ from tasks.shards.packing_table import PackingRow
 from tasks.tokenizer.tokenizer_quality import TokenizerQuality
 
 if TYPE_CHECKING:
+    from model.training.events import Event
+    from model.training.left_out import LeftOut
     from tasks.lineage.step_trace import StepDocument
+    from tasks.lineage.training_cost import Restart
+    from tasks.lineage.trainings import Reached
 
 MAJORITY = "majority"  # always answers with the most frequent label
 UNIGRAM = "unigram"  # token frequencies alone
@@ -74,6 +78,44 @@ class SpikeStory:
 
 
 @dataclass(frozen=True)
+class SkipStory:
+    """A step whose update was left out, what it read, and how to have that forgotten."""
+
+    step: int  # counted from 1; where its batch was left out, its number at the time
+    data_step: int | None  # counted from 0: what its batch is a function of
+    is_left_out: bool  # by a return; the step has another batch since
+    told: str  # why it was skipped
+    command: str = ""  # that tells what it read; empty for a training that cannot be traced
+    forget: tuple[str, ...] = ()  # commands, one for each document
+    documents: tuple[StepDocument, ...] = ()
+    untold: str = ""  # why there are no documents
+
+    @property
+    def page(self) -> str:
+        """Where its own page lies, beside the report."""
+        return f"steps/left-out-{self.data_step}.html" if self.is_left_out else f"steps/step-{self.step}.html"
+
+
+@dataclass(frozen=True)
+class TrainingStory:
+    """What befell a training, and what it cost."""
+
+    training: str  # a key of the story's curves
+    fingerprint: str
+    events: tuple[Event, ...]  # as they came
+    restarts: tuple[Restart, ...]
+    left_out: tuple[LeftOut, ...]
+    seconds: float  # that its processes took together
+    skipped: int  # steps, in the run as it stands
+    skips: tuple[SkipStory, ...]  # the first of all that there were, those of batches that were left out among them
+    checkpoints: tuple[int, ...]  # steps of those that it keeps, newest first
+    checkpoint_bytes: int
+    best: Reached | None
+    peak_flops: float = 0.0  # of all processes; 0: not told
+    profiles: tuple[str, ...] = ()  # torch's traces, as paths from the report's folder
+
+
+@dataclass(frozen=True)
 class Sample:
     """A generation: `text` continues `prompt` and does not repeat it."""
 
@@ -116,6 +158,7 @@ class RunStory:
     audit: Audit | None = None  # of the batches of the pretraining
     curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict[str, tuple[CurvePoint, ...]])
     spikes: tuple[SpikeStory, ...] = ()  # of the pretraining, largest first
+    trainings: tuple[TrainingStory, ...] = ()
     scores: tuple[ScoreRow, ...] = ()
     decisions: tuple[Decision, ...] = ()  # of the gate, one a name
     samples: tuple[Sample, ...] = ()

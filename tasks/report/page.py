@@ -24,12 +24,14 @@ from tasks.report.fit import fit_chart, fit_table, title
 from tasks.report.inspection import HEAT_NATS, drawings
 from tasks.report.markup import HERE, policy, shortened, style, template
 from tasks.report.mixture import mixture_bars, mixture_table, share_by
+from tasks.report.norms import norm_chart
 from tasks.report.packing import fill_text, length_bars, packing_sentence
 from tasks.report.palette import LIGHT_AND_DARK
 from tasks.report.reasons import reason_text
 from tasks.report.stage_graph import stage_graph
 from tasks.report.step_page import write_step_pages
 from tasks.report.text_flow import text_flow
+from tasks.report.training import MFU_FORMULA, trainings_told
 from tasks.scores import ScoreRow
 from tasks.settings import Section
 
@@ -39,7 +41,7 @@ LINK_SCHEMES = ("https://", "http://")
 class ReportConfig(Section):
     """What the page shows, and how much of it."""
 
-    revision: Literal[5] = 5
+    revision: Literal[6] = 6
     currency_per_hour: float = Field(default=0.0, ge=0, description="Price of an hour of this machine, wall time; 0: no cost shown")
     currency: str = Field(default="USD", min_length=1, max_length=8, description="Unit of currency_per_hour, as shown")
     samples: int = Field(default=12, ge=0, le=200, description="Generations shown at most")
@@ -83,12 +85,13 @@ class Charts:
     packing: tuple[Chart, ...]
     batches: tuple[Chart, ...]
     curves: tuple[Chart, ...]
+    norms: tuple[Chart, ...]
     scores: tuple[Chart, ...]
 
     def all(self) -> tuple[Chart, ...]:
         """In page order."""
         text = (*self.run, *self.flow, *self.mixture, *self.tokenizer, *self.packing)
-        return (*text, *self.batches, *self.curves, *self.scores)
+        return (*text, *self.batches, *self.curves, *self.norms, *self.scores)
 
 
 def draw_charts(config: ReportConfig, story: RunStory) -> Charts:
@@ -106,8 +109,20 @@ def draw_charts(config: ReportConfig, story: RunStory) -> Charts:
         packing=(lengths,) if lengths else (),
         batches=batch_charts(story.audit) if story.audit else (),
         curves=tuple(
-            learning_curve(f"curve-{at}", name, points, config.curve_points, [spike for spike in story.spikes if spike.training == name])
+            learning_curve(
+                f"curve-{at}",
+                name,
+                points,
+                config.curve_points,
+                [spike for spike in story.spikes if spike.training == name],
+                [event for one in story.trainings if one.training == name for event in one.events],
+            )
             for at, (name, points) in enumerate(trainings)
+        ),
+        norms=tuple(
+            chart
+            for at, (name, points) in enumerate(trainings)
+            if (chart := norm_chart(f"norms-{at}", name, points, config.curve_points)) is not None
         ),
         scores=tuple(charts.score_panel(f"score-{at}", rows) for at, rows in enumerate(panels)),
     )
@@ -256,6 +271,9 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
         packing=[(row, fill_text(row)) for row in story.packing],
         packing_sentence=packing_sentence(story.packing),
         batches=batches_told(story.audit) if story.audit else None,
+        trainings=trainings_told(story),
+        mfu_formula=MFU_FORMULA,
+        has_step_pages=bool(story.spikes or any(skip.command for one in story.trainings for skip in one.skips)),
         checked=[checked for stage in story.stages for checked in receipts_by_contract(stage)],
         detailed=[stage for stage in story.stages if stage.figures or stage.notes],
         losses=losses(config, story),
@@ -277,7 +295,7 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
 
 
 def write_report(config: ReportConfig, story: RunStory, out: Path) -> StageOutcome:
-    """Tell the run in `out/report.html`: one page that opens anywhere, offline. A page for each loss spike is in `out/steps/`."""
+    """Tell the run in `out/report.html`: one page that opens anywhere, offline. Spikes and skipped steps have pages in `out/steps/`."""
     drawn = draw_charts(config, story)
     path = out / "report.html"
     path.write_text(render(config, story, drawn), encoding="utf-8", errors="replace", newline="\n")

@@ -1,62 +1,98 @@
 """Step page, self-contained HTML: the rows of a step's batch and the documents in them. It runs no script."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.report import wording
-from tasks.report.facts import RunStory, SpikeStory
 from tasks.report.markup import policy, style, template
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tasks.lineage.step_trace import StepDocument
+    from tasks.report.facts import RunStory, SkipStory, SpikeStory
 
 REPORT = "../report.html"  # from a step's page beside a report
 
 
-def render_step(run: str, step: int, steps: int, documents: Sequence["StepDocument"], spike: SpikeStory | None = None) -> str:
-    """The page of step `step` (from 1) of a pretraining called `run`. All text in it is escaped: it may be anything.
+@dataclass(frozen=True)
+class StepPage:
+    """What is shown of a batch."""
 
-    With a `spike` the page lies beside a report and says what made the step stand out.
-    """
-    rows = [(row, list(pieces)) for row, pieces in groupby(documents, key=lambda document: document.row)]
+    run: str  # what the pretraining is called
+    step: int | None  # that has it, from 1; None: it was left out
+    data_step: int  # from 0
+    steps: int  # of the run
+    documents: tuple[StepDocument, ...]
+    notes: tuple[str, ...] = ()  # what is to be known of it, said first
+    command: str = ""  # that tells the same
+    forget: tuple[str, ...] = ()  # commands that have its documents forgotten
+    untold: str = ""  # why there are no documents
+    report: str = ""  # the page that it belongs to
+
+    @property
+    def title(self) -> str:
+        """`Step 1,777: what it saw`."""
+        if self.step is None:
+            return f"Data step {wording.count_text(self.data_step)}: what was left out"
+        return f"Step {wording.count_text(self.step)}: what it saw"
+
+
+def render_step(page: StepPage) -> str:
+    """All text in it is escaped: it may be anything."""
+    rows = [(row, list(pieces)) for row, pieces in groupby(page.documents, key=lambda document: document.row)]
     sources: dict[str, int] = {}
-    for document in documents:
+    for document in page.documents:
         sources[document.source] = sources.get(document.source, 0) + document.end - document.start
-    different = len({document.id for document in documents})
-    verdict = (
-        f"{wording.count_text(len(rows))} rows with {wording.count_text(len(documents))} pieces of "
+    different = len({document.id for document in page.documents})
+    counted = (
+        f"{wording.count_text(len(rows))} rows with {wording.count_text(len(page.documents))} pieces of "
         f"{wording.count_text(different)} documents."
     )
     return template("step.html.jinja").render(
-        run=run,
-        step=step,
-        steps=steps,
+        page=page,
         rows=rows,
         sources=sorted(sources.items(), key=lambda entry: (-entry[1], entry[0])),
         tokens=sum(sources.values()),
-        verdict=f"{_stood_out(spike)} {verdict}" if spike and documents else _stood_out(spike) if spike else verdict,
-        spike=spike,
-        report=REPORT,
+        verdict=" ".join([*page.notes, *([counted] if page.documents or not page.notes else [])]),
         style=style(),
         policy=policy(),
     )
 
 
-def _stood_out(spike: SpikeStory) -> str:
-    return (
+def spike_page(run: str, steps: int, spike: SpikeStory) -> StepPage:
+    """Of a step that stood out."""
+    note = (
         f"This step had a loss of {wording.score_text(spike.loss)} nats per token, where {wording.score_text(spike.usual)} "
         "was usual just before."
     )
+    return StepPage(run, spike.step, spike.step - 1, steps, spike.documents, (note,), spike.command, untold=spike.untold, report=REPORT)
+
+
+def skip_page(run: str, steps: int, skip: SkipStory) -> StepPage:
+    """Of a step that was skipped."""
+    told = [f"This step was skipped: {skip.told}. Its batch was read, and nothing was learned from it."]
+    told += ["The run then went back to before it, and took this batch no more."] if skip.is_left_out else []
+    step, data_step = None if skip.is_left_out else skip.step, skip.step - 1 if skip.data_step is None else skip.data_step
+    return StepPage(run, step, data_step, steps, skip.documents, tuple(told), skip.command, skip.forget, skip.untold, REPORT)
 
 
 def write_step_pages(story: RunStory, out: Path) -> None:
-    """A page for each loss spike, in `out/steps/`."""
+    """A page for each loss spike and each skipped step that is told of, in `out/steps/`; of one that is both, as a skipped one."""
+    steps = {name: max((point.step for point in points), default=0) for name, points in story.curves.items()}
+    fingerprints = {stage.label: stage.fingerprint for stage in story.stages}
+    pages: dict[str, StepPage] = {}
     for spike in story.spikes:
-        path = out / spike.page
+        run = fingerprints.get(spike.training, spike.training)
+        pages[spike.page] = spike_page(run, steps.get(spike.training, spike.step), spike)
+    for training in story.trainings:
+        for skip in training.skips:
+            if skip.command:
+                pages[skip.page] = skip_page(training.fingerprint, steps.get(training.training, skip.step), skip)
+    for name, page in pages.items():
+        path = out / name
         path.parent.mkdir(exist_ok=True)
-        steps = max((point.step for point in story.curves.get(spike.training, ())), default=spike.step)
-        fingerprint = next((stage.fingerprint for stage in story.stages if stage.label == spike.training), spike.training)
-        page = render_step(fingerprint, spike.step, steps, spike.documents, spike)
-        path.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+        path.write_text(render_step(page), encoding="utf-8", errors="replace", newline="\n")

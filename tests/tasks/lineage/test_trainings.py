@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from model.training.events import EVENTS, Event
 from model.training.left_out import LeftOut, write_left_out
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
-from tasks.lineage.trainings import Reached, find_training, find_trainings, read_training, seconds_behind
+from tasks.lineage.trainings import Reached, find_training, find_trainings, read_training
 from tests.curve_points import point
 from tests.left_trainings import curve_to, leave_training, write_checkpoint
 
@@ -77,14 +76,6 @@ def test_skips_returns_and_an_early_end_are_told(workspace: Workspace) -> None:
     record = read_training(folder)
     assert (record.step, record.steps, record.skipped, record.ended_early) == (60, 100, 1, end.told)
     assert record.left_out == (LeftOut(6, 6, 2),)
-
-
-def test_time_behind_a_checkpoint_is_of_the_process_that_trained_last(workspace: Workspace) -> None:
-    later = [replace(one, seconds=one.seconds - 2.5) for one in curve_to(60)[3:]]  # began anew after step 30
-    folder = leave_training(workspace, "pretrain", ONE, [*curve_to(50), *later])
-    assert seconds_behind(folder, 40) == 2.0
-    assert seconds_behind(folder, 30) == 3.5
-    assert seconds_behind(folder, 60) == 0.0
 
 
 def test_all_trainings_are_found_the_latest_first_and_one_that_cannot_be_read_spoils_nothing(workspace: Workspace) -> None:

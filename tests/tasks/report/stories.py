@@ -3,18 +3,22 @@
 import hashlib
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
 from model.training.curve import CurvePoint
+from model.training.events import Event
+from model.training.left_out import LeftOut
 from tasks.corpus.mixture import MixtureRow
 from tasks.evaluate.inspection import Inside, LayerView, MapView, TokenView
 from tasks.histogram import Histogram
 from tasks.ledger import Ledger, Receipt
 from tasks.lineage.step_trace import StepDocument
+from tasks.lineage.training_cost import Restart
+from tasks.lineage.trainings import Reached
 from tasks.pretrain.audit import Audit, Share
 from tasks.pretrain.audit_measures import Repeats, SharedDocuments, Spread
 from tasks.report.facts import (
@@ -23,8 +27,10 @@ from tasks.report.facts import (
     ModelStory,
     RunStory,
     Sample,
+    SkipStory,
     SpikeStory,
     StageStory,
+    TrainingStory,
 )
 from tasks.report.page import ReportConfig, write_report
 from tasks.scores import ScoreRow
@@ -213,6 +219,63 @@ UNTOLD_SPIKE = SpikeStory(
 )
 
 
+SKIPPED_DOCUMENTS = (
+    step_document(0, 0, 257, "books", "\ufffd\x01\x02" * 70),
+    step_document(1, 0, 90, HOSTILE, HOSTILE + "\u202e"),
+)
+SKIP = SkipStory(
+    1_204,
+    1_203,
+    False,
+    "loss 11.4, beyond 3.21: 9.8 deviations above the mean of the 128 steps before",
+    "wordmill trace 0123456789abcdef --step 1204",
+    tuple(f"wordmill forget {one.id} --reason 'step 1204 of pretrain 0123456789abcdef was skipped'" for one in SKIPPED_DOCUMENTS),
+    SKIPPED_DOCUMENTS,
+)
+LEFT_OUT_SKIP = SkipStory(
+    2_105, 2_104, True, f"loss nan, not finite {HOSTILE}", "wordmill trace 0123456789abcdef --data-step 2104",
+    untold=f"the corpus is gone {HOSTILE}",
+)  # fmt: skip
+EVENTS = (
+    Event("started", 0, "anew: 0 of 3000 steps are done; peak of each process: 91 GFLOP/s, the best product of two matrices in bfloat16",
+          seconds=1.9, processes=2),
+    *(Event("saved", step, f"step-{step:08d}", seconds=0.03 + step / 90_000, bytes=37_812_004, total_seconds=0.9)
+      for step in range(200, 1_700, 200)),
+    Event("skipped", 1_204, SKIP.told, loss=11.4, gradient_norm=40.2, data_step=1_203),
+    Event("save failed", 1_800, "[Errno 28] No space left on device; the training goes on", seconds=0.2),
+    Event("started", 1_600, "goes on from step-00001600: 1600 of 3000 steps are done", seconds=2.4, processes=1),
+    Event("passed over", 1_800, "step-00001800: model.safetensors was altered: its SHA-256 is not the manifest's"),
+    *(Event("skipped", step, LEFT_OUT_SKIP.told, loss=math.nan, data_step=step - 1) for step in range(2_105, 2_115)),
+    Event("returned", 2_115, "to step 2000: the batches of data steps 2000 to 2113 are left out from now on", seconds=0.8),
+    Event("ended early", 2_900, "validation_loss has not got better for 4 evaluations: 2.71 at step 2500"),
+)  # fmt: skip
+TRAINING = TrainingStory(
+    "pretrain", "0123456789abcdef", EVENTS, (Restart(1_600, 1, 2.4, EVENTS[11].told, 240, 13.1),), (LeftOut(2_000, 2_000, 114),), 171.2, 1,
+    (SKIP, LEFT_OUT_SKIP), (2_900, 2_800, 2_500), 113_400_000, Reached(2_500, 2.71), 182e9,
+    ("../../pretrain/0123456789abcdef/profile/steps-10-13.json.gz",),
+)  # fmt: skip
+
+
+QUIET_TRAINING = TrainingStory(
+    "finetune: areas", "fedcba9876543210", (Event("started", 0, "anew", seconds=0.4, processes=1),), (), (), 21.0, 0, (), (400,), 4_200_000,
+    Reached(400, 0.44),
+)  # fmt: skip
+
+
+def with_norms(points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
+    """Every tenth point with norms of five layers, and all with what a process measures of itself."""
+    parts = ("embedding", *(f"layers.{number}" for number in range(5)), "norm", "head")
+    told: list[CurvePoint] = []
+    for at, one in enumerate(points):
+        norms = {f"gradient_norm.{part}": (1 + number) * math.exp(-one.step / 900) for number, part in enumerate(parts)}
+        norms |= {f"activation_norm.layers.{number}": 1 + number * (1 + one.step / 3_000) for number in range(5)}
+        told.append(replace(
+            one, norms=norms if at % 10 == 0 else None, mfu=0.41 + 0.01 * math.sin(at), data_wait=0.004, memory_bytes=1_240_000_000,
+            tokens=2_240 * one.step, seconds=one.step * 0.05,
+        ))  # fmt: skip
+    return tuple(told)
+
+
 def make_story() -> RunStory:
     """A run as a first recipe makes it, with a hostile generation in it."""
     return RunStory(
@@ -227,8 +290,9 @@ def make_story() -> RunStory:
         packing=PACKING,
         audit=AUDIT,
         spikes=(SPIKE, UNTOLD_SPIKE),
+        trainings=(TRAINING, QUIET_TRAINING),
         curves={
-            "pretrain": make_curve(3_000, 8.3, 2.6, 250, 1e-3),
+            "pretrain": with_norms(make_curve(3_000, 8.3, 2.6, 250, 1e-3)),
             "finetune: areas": make_curve(400, 2.2, 0.4, 50, 3e-4),
             "finetune: purity": make_curve(400, 0.9, 0.2, 50, 3e-4),
         },

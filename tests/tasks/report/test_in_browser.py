@@ -13,7 +13,7 @@ from tasks.report import wording
 from tasks.report.facts import RunStory
 from tasks.report.samples_page import render_samples
 from tests.tasks.report.browser import DRAWN, FAINT, Browser, Tab
-from tests.tasks.report.stories import HOSTILE, SPIKE, UNTOLD_SPIKE, make_corpus_story, page_of
+from tests.tasks.report.stories import HOSTILE, SKIP, SPIKE, UNTOLD_SPIKE, make_corpus_story, page_of
 
 
 def test_page_loads_without_a_complaint_or_a_request(page: Tab) -> None:
@@ -36,6 +36,7 @@ def test_every_chart_has_drawn_shapes_and_fits_its_card(page: Tab) -> None:
         "pieces",
         "curve-0",
         "curve-2",
+        "norms-0",
         "score-0",
         "score-3",
     }
@@ -153,9 +154,9 @@ def test_spike_is_shown_on_its_curve_and_leads_to_the_page_of_its_step_and_back(
     tab.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_of_a_step_shows_text_that_it_does_not_run(browser: Browser, story: RunStory, tmp_path: Path, scheme: str) -> None:
-    page = page_of(story, tmp_path / "out").parent / SPIKE.page
+@pytest.mark.parametrize(("shown", "scheme"), [(SPIKE.page, "light"), (SPIKE.page, "dark"), (SKIP.page, "light")])
+def test_page_of_a_step_shows_text_that_it_does_not_run(browser: Browser, story: RunStory, tmp_path: Path, shown: str, scheme: str) -> None:
+    page = page_of(story, tmp_path / "out").parent / shown
     tab = browser.open(page, width=390, scheme=scheme, drawn=False)
     assert tab.complaints() == []
     assert len(tab.requests()) == 1
