@@ -3,9 +3,10 @@
     python benchmarks/chaos.py
     python benchmarks/chaos.py --seeds 1,2,3 --quick
 
-A strike is SIGKILL to the training process, or to one of two Ray workers; of one training SIGTERM to the process, which saves and
-stops, and is begun again. Dropout, masked documents and accumulated gradients throughout; float32 and bfloat16. A step that was taken
-again after a strike must come to the same loss as before it, too. Its last line counts the losses that differ, which must be 0.
+A strike is SIGKILL to the training process, or to one of two Ray workers or the process that drives them; or SIGTERM to the process,
+which saves and stops, and is begun again: of it no step is taken twice. Dropout, masked documents and accumulated gradients
+throughout; float32 and bfloat16. A step that was taken again after a strike must come to the same loss as before it, too. Its last
+line counts the losses that differ, which must be 0.
 """
 
 import argparse
@@ -55,6 +56,7 @@ VARIANTS = (
     Variant(0, "float32", signal.SIGTERM),
     Variant(2, "float32", signal.SIGKILL),
     Variant(2, "bfloat16", signal.SIGKILL),
+    Variant(2, "float32", signal.SIGTERM),
 )
 QUICK_VARIANTS = (VARIANTS[0], VARIANTS[2])
 
@@ -72,8 +74,10 @@ class Strikes:
             self.left = [step for step in self.left if step > point.step]
             self.struck.append(point.step)
             time.sleep(self.source.uniform(0, 0.1))
-            victims = descendants(RAY_WORKER if self.variant.workers else TRAINING_PROCESS)
-            self.source.choice(victims).send_signal(self.variant.signal)
+            workers = descendants(RAY_WORKER) if self.variant.signal == signal.SIGKILL else []
+            victim = self.source.choice([*descendants(TRAINING_PROCESS), *workers])
+            print(f"    step {point.step}: {self.variant.signal.name} to {' '.join(victim.cmdline())[:60]}", flush=True)
+            victim.send_signal(self.variant.signal)
 
 
 def outcome(variant: Variant, data: Data, folder: Path, steps: int, struck: list[int], source: random.Random) -> SmallTraining:
@@ -85,7 +89,7 @@ def outcome(variant: Variant, data: Data, folder: Path, steps: int, struck: list
             training.run(strikes.follow)
             break
         except (LostWorkers, InterruptedError) as error:
-            print(f"    struck after step {strikes.struck[-1]}: {str(error).splitlines()[0][:100]}", flush=True)
+            print(f"    ended: {str(error).splitlines()[0][:100]}", flush=True)
     else:
         raise RuntimeError(f"{variant.name}: ended {len(struck) + 1} times before its end")
     print(f"    reached its end; struck after steps {', '.join(map(str, strikes.struck))}", flush=True)

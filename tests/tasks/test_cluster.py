@@ -1,4 +1,4 @@
-"""Trainings in processes of their own and on Ray: what they hand back, and what becomes of a lost worker."""
+"""Trainings in processes of their own: what they hand back, and on how many workers they may run."""
 
 import os
 import signal
@@ -10,16 +10,16 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from pydantic import ValidationError
 
 from model.training.curve import CurvePoint, append_point
-from tasks.cluster import ClusterConfig, Launcher, LostWorkers, Training, Workers
+from tasks.cluster import ClusterConfig, Launcher, LostWorkers, Training, WorkerCount, Workers
 from tasks.errors import UserError, machine_fault
-from tasks.settings import Json
+from tasks.finetune.config import FinetuneConfig
+from tasks.pretrain.pretrain import PretrainConfig
+from tasks.settings import Json, identity
 from tasks.training_entry import Asking, Entry
 from tests.curve_points import point
-
-VOCAB, CONTEXT, CHECKPOINTS = 61, 16, 4
-STEPS = 12
 
 
 def refuse(job: dict[str, Json], asking: Asking) -> None:
@@ -129,3 +129,25 @@ def stop_once_started(launcher: Launcher, sign: Path) -> None:
     while not sign.exists():
         time.sleep(0.02)
     launcher.stop()
+
+
+def test_workers_are_a_number_or_the_least_and_the_most() -> None:
+    assert PretrainConfig(workers=3, threads=2).placement == Workers(3, 0, 2)
+    assert PretrainConfig.model_validate({"workers": [1, 4], "threads": 2}).placement == Workers(4, 0, 2, least=1)
+
+
+def test_workers_bear_on_no_fingerprint() -> None:
+    assert identity(PretrainConfig(workers=(1, 4))) == identity(PretrainConfig())
+
+
+@pytest.mark.parametrize("workers", [-1, (4, 1), (0, 2)])
+def test_workers_that_nothing_can_be_started_with_are_refused(workers: WorkerCount) -> None:
+    with pytest.raises(
+        ValidationError, match=r"expected a number, 0 for this machine without Ray, or \[least, most\], the least 1 or more"
+    ):
+        PretrainConfig(workers=workers)
+
+
+def test_fine_tuning_on_more_workers_than_its_batch_has_examples_is_refused() -> None:
+    with pytest.raises(ValidationError, match="workers 5 are more than the 4 examples of a batch"):
+        FinetuneConfig(name="x", examples="x", batch_rows=4, workers=(1, 5))
