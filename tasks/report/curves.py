@@ -25,6 +25,7 @@ MARKS: dict[Kind, tuple[str, str, str]] = {  # what is marked on the line: its n
     "started": ("started again", "circle", GREEN),
 }
 MOST_MARKS = 200  # of a kind
+LEGEND_PIXELS = 22  # of a name where there is no room for them side by side
 
 
 def learning_curve(
@@ -43,8 +44,9 @@ def learning_curve(
     lines = [_training_line(training), _validation_line(validation), _rate_line(thinned(points, limit))]
     lines += [_spike_markers(spikes)] if spikes else []
     lines += [_event_markers(kind, found, training) for kind in MARKS if (found := _marked(kind, events)) and training]
-    figure = go.Figure(lines, _curve_layout() | {"showlegend": len(lines) > 3 or bool(validation)})
-    return Chart(key, name, _curve_caption(points, training, validation), figure)
+    layout = _curve_layout() | {"showlegend": len(lines) > 3 or bool(validation)}
+    narrow = go.Figure(lines, layout | {"height": 300 + LEGEND_PIXELS * len(lines)}) if len(lines) > 4 else None
+    return Chart(key, name, _curve_caption(points, training, validation), go.Figure(lines, layout), narrow)
 
 
 def _training_line(points: Sequence[CurvePoint]) -> go.Scatter:

@@ -36,7 +36,9 @@ def norm_chart(key: str, name: str, points: Sequence[CurvePoint], limit: int) ->
         for found in names
         if found.startswith(kind)
     ]
-    return Chart(key, f"{name}: norms by layer", _caption(measured[-1]), go.Figure(lines, _layout(kinds)))
+    layout = _layout(kinds)
+    narrow = go.Figure(lines, layout | {"height": 420})
+    return Chart(key, f"{name}: norms by layer", _caption(measured[-1]), go.Figure(lines, layout), narrow)
 
 
 def _line(points: Sequence[CurvePoint], found: str, kind: str, axis: str, is_named: bool) -> go.Scatter:

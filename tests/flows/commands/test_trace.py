@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
+from model.training.events import Event, append_event
+from model.training.left_out import LeftOut, write_left_out
+
 if TYPE_CHECKING:
     from tests.flows.conftest import Built, Done, Mill
 
@@ -136,7 +139,10 @@ def test_a_text_is_found_with_the_way_of_its_document(trace: Command, built: "Bu
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "found none of them, expected one of --step N, --document ID and --text TEXT"),
+        ([], "found none of them, expected one of --step N, --data-step N, --document ID and --text TEXT"),
+        (["--data-step", "1"], "--data-step belongs to a run. Fix: wordmill trace RUN --data-step N"),
+        (["RUN", "--data-step", "8"], "data step 8 of "),
+        (["RUN", "--data-step", "-1"], "it has 0 to 7"),
         (["RUN", "--step", "1", "--document", "ab"], "found --step and --document, expected one"),
         (["--step", "1"], "--step belongs to a run"),
         (["--document", "ab", "--page", "x.html"], "--page shows a step"),
@@ -153,6 +159,31 @@ def test_a_text_is_found_with_the_way_of_its_document(trace: Command, built: "Bu
 def test_what_cannot_be_traced_is_refused(trace: Command, built: "Built", arguments: list[str], told: str) -> None:
     given = [pretrained(built) if argument == "RUN" else argument for argument in arguments]
     assert told in trace(*given).refusal()
+
+
+def test_steps_of_a_run_that_went_back_are_told_with_what_was_left_out_and_skipped(
+    command: Command, trace: Command, built: "Built", workspace: Path, tmp_path: Path
+) -> None:
+    folder = workspace / "pretrain" / pretrained(built)
+    write_left_out(folder / "checkpoints", [LeftOut(4, 4, 2)])
+    append_event(folder, Event("skipped", 5, "loss nan, not finite", data_step=6))
+
+    def of(*arguments: str) -> "Done":
+        return command("trace", str(folder), *arguments)
+
+    skipped = of("--step", "5", "--json").document()
+    assert (skipped["data_step"], skipped["skipped"]["told"], skipped["left_out"]) == (6, "loss nan, not finite", False)
+    assert skipped["documents"] == trace(pretrained(built), "--step", "7", "--json").document()["documents"]
+    shown = " ".join(of("--step", "5").out.split())
+    assert "this step was skipped: loss nan, not finite. Its batch was read, and nothing was learned from it" in shown
+    assert "the run went back to step 4, and left out 2 batches before it" in shown
+    gone = of("--data-step", "4", "--json").document()
+    assert (gone["step"], gone["left_out"]) == (None, True)
+    assert gone["documents"] == trace(pretrained(built), "--data-step", "4", "--json").document()["documents"]
+    assert "data step 4, left out" in of("--data-step", "4").out
+    page = tmp_path / "left.html"
+    assert of("--data-step", "4", "--page", str(page)).code == 0
+    assert "Data step 4: what was left out" in page.read_text()
 
 
 def test_a_run_from_before_steps_could_be_traced_says_so(command: Command, built: "Built", workspace: Path) -> None:

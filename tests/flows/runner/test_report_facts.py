@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.runner.execution import Record
-from flows.runner.report_facts import audit, packing, spikes, tokenizer_quality
+from flows.runner.report_facts import audit, packing, spikes, tokenizer_quality, training_story
 from model.training.curve import CURVE, append_point
+from model.training.events import EVENTS, Event, append_event
+from model.training.left_out import LeftOut, write_left_out
 from tasks.artifacts import Artifact, Workspace, as_artifact, read_manifest
-from tasks.lineage.step_trace import step_documents
+from tasks.lineage.step_trace import batch_of_data, documents_of, read_run, step_documents
 from tests.curve_points import point
 
 if TYPE_CHECKING:
@@ -70,3 +72,47 @@ def test_spike_is_told_where_the_shards_are_gone(workspace: Path, built: "Built"
     (spike,) = spikes(Workspace(workspace), record("pretrain", folder))
     assert spike.documents == ()
     assert "shards" in spike.untold
+
+
+def test_training_of_the_run_is_told_with_its_start_its_saves_and_its_checkpoints(workspace: Path, built: "Built") -> None:
+    folder = workspace / "pretrain" / built.folder("pretrain").name
+    found = training_story(Workspace(workspace), record("pretrain", folder), "workspace")
+    kinds = [event.kind for event in found.events]
+    assert kinds[0] == "started"
+    assert "saved" in kinds
+    assert (found.fingerprint, found.skipped, found.restarts, found.skips) == (folder.name, 0, (), ())
+    assert found.checkpoints[0] == 8
+    assert found.checkpoint_bytes > 0
+    assert found.seconds > 0
+    page = built.folder("report").joinpath("report.html").read_text()
+    assert "pretrain: what befell it" in page
+    assert "finetune: topics: what befell it" in page
+
+
+def test_skipped_steps_are_told_with_their_documents_and_how_to_forget_them(workspace: Path, built: "Built") -> None:
+    folder = workspace / "pretrain" / built.folder("pretrain").name
+    write_left_out(folder / "checkpoints", [LeftOut(4, 4, 2)])
+    (folder / EVENTS).unlink()
+    for event in (
+        Event("skipped", 2, "loss nan", data_step=1),
+        Event("skipped", 6, "loss inf", data_step=5),
+        Event("returned", 6, "to step 4"),
+        Event("skipped", 2, "loss nan", data_step=1),
+    ):
+        append_event(folder, event)
+    (folder / "profile").mkdir()
+    (folder / "profile" / "steps-1-2.json.gz").touch()
+    chosen = Workspace(workspace)
+    found = training_story(chosen, record("pretrain", folder), "other place")
+    assert (found.skipped, [(skip.step, skip.is_left_out) for skip in found.skips]) == (1, [(2, False), (6, True)])
+    first, gone = found.skips
+    assert first.command == f"wordmill trace {folder.name} --step 2 --workspace 'other place'"
+    assert gone.command == f"wordmill trace {folder.name} --data-step 5 --workspace 'other place'"
+    run = read_run(chosen, folder)
+    assert first.documents == tuple(step_documents(chosen, folder, 2))
+    assert gone.documents == tuple(documents_of(run, batch_of_data(run, 5)))
+    ids = {document.id for document in first.documents}
+    assert {line.split()[2] for line in first.forget} == ids
+    assert len(first.forget) == len(ids)
+    assert all(line.endswith("--workspace 'other place'") for line in first.forget)
+    assert found.profiles == (f"../../pretrain/{folder.name}/profile/steps-1-2.json.gz",)
