@@ -129,6 +129,11 @@ class Pretraining:
     start: FoundStart | None = field(default=None, metadata={PLACEMENT: True})  # its content enters by `pretraining_digests`
 
     @property
+    def begun_from(self) -> dict[str, str]:
+        """The pretraining whose checkpoint it begins at, as an input; what that one learned lives on in this one."""
+        return {} if self.start is None or self.start.fingerprint is None else {"start": self.start.fingerprint}
+
+    @property
     def masks_documents(self) -> bool:
         """`document_mask` with the default resolved."""
         chosen = self.pretrain.document_mask
