@@ -92,8 +92,7 @@ class TracedRun:
     @property
     def begun_at(self) -> int:
         """Steps that another pretraining took, from whose checkpoint it goes on; 0: all are its own."""
-        start = self.job.start
-        return start.step if start is not None and start.counts == "on" else 0
+        return self.job.begun_at
 
     @property
     def evaluated_rows(self) -> int:

@@ -316,7 +316,7 @@ def train_pretrain(told: dict[str, Json], asking: Asking = Signals) -> None:
             shutil.copyfile(job.tokenizer / name, out / "model" / name)
         write_objective(out / "model", job.objective)
         left_out = read_left_out(out / "checkpoints")
-        write_audit(audit_stream(rows, result.step, job.shards / "documents-train.parquet", left_out), out / "audit.json")
+        write_audit(audit_stream(rows, result.step, job.shards / "documents-train.parquet", left_out, job.begun_at), out / "audit.json")
         targets, size = validation_text(held, training.evaluate_batches, tokenizer)
         device = next(model.parameters()).device
         figures = {
