@@ -437,6 +437,7 @@ def trace(
     found = None if run is None else find_run(run, chosen, tracking_address(None, chosen))
     if found is not None and (step is not None or data_step is not None):
         batch = view.asked_batch(found.run, step, data_step)
+        found = view.who_read(found, batch)
         documents = documents_of(found.run, batch)
         if page is not None:
             view.write_page(Path(page), found, batch, documents)

@@ -111,7 +111,7 @@ class Stage(Generic[Config, AnyArtifact]):
     continues: bool = False  # a killed build goes on from what it left
     waits_for: tuple[str, ...] = ()  # inputs that must be there first but do not bear on the output
     despite: tuple[str, ...] = ()  # inputs that it does without should they have failed
-    resolve: Callable[[Config, str], Mapping[str, str]] | None = None  # what an alias of this registry stands for now
+    resolve: Callable[[Config, str], Mapping[str, str]] | None = None  # what it names that is no file: an alias, an artifact
     registers: bool = False  # its output depends on which registry it is
     forgets: Callable[[Config, Collection[Forgotten]], Mapping[str, str]] | None = None  # which documents to be forgotten it leaves out
     contracts: Mapping[str, ContractName] = field(default_factory=dict[str, ContractName])  # files it writes -> contract they are held to
@@ -220,6 +220,7 @@ PRETRAIN = Stage[Pretraining, PretrainedModel](
     ),
     pretraining_digests,
     continues=True,
+    resolve=lambda config, registry: config.begun_from,
 )
 FINETUNE = Stage[FinetuneConfig, FinetunedModel](
     "finetune",

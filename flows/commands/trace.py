@@ -18,7 +18,7 @@ from tasks.lineage.artifact_graph import Graph, read_graph
 from tasks.lineage.document_trace import Whereabouts, as_json, whereabouts
 from tasks.lineage.find_documents import CORPUS_TABLES, TABLES, Document, TextFound, TextHit, find_document, find_text
 from tasks.lineage.run_reference import FoundRun
-from tasks.lineage.step_trace import ReadBatch, StepDocument, TracedRun, batch_at, batch_of_data
+from tasks.lineage.step_trace import ReadBatch, StepDocument, TracedRun, batch_at, batch_of_data, taker
 from tasks.settings import Json
 
 SHOWN_CHARS = 160  # of a text on one line
@@ -52,6 +52,12 @@ def asked_batch(run: TracedRun, step: int | None, data_step: int | None) -> Read
         return batch_at(run, step)
     assert data_step is not None
     return batch_of_data(run, data_step)
+
+
+def who_read(found: FoundRun, batch: ReadBatch) -> FoundRun:
+    """The run that read a batch, where the one that was found goes on from another's checkpoint."""
+    run = taker(found.run, batch)
+    return found if run is found.run else FoundRun(run, (*found.via, f"pretrain {found.run.folder.name}"))
 
 
 def step_document(found: FoundRun, batch: ReadBatch, documents: Sequence[StepDocument]) -> dict[str, object]:

@@ -14,3 +14,8 @@ class Start:
     checkpoint: Path
     counts: Counts  # on: step, data and random states go on where they were; anew: from step 0, with these weights
     keeps_moments: bool  # of the optimizer
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done there, by the name of its folder."""
+        return int(self.checkpoint.name.removeprefix("step-"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from tasks.artifacts import Workspace, read_manifest
 from tasks.errors import UserError
 from tasks.lineage.step_trace import TRAINING, read_run
+from tasks.pretrain.start import artifact_of
 from tasks.settings import Json
 
 FINGERPRINT = re.compile(r"[0-9a-f]{16}")
@@ -122,4 +123,6 @@ def _unfinished(workspace: Workspace, folder: Path) -> Node | None:
     except UserError:  # it is just being written
         return None
     inputs = {"shards": job.shards_fingerprint, "tokenizer": job.tokenizer_fingerprint}
+    if job.start is not None:
+        inputs["start"] = artifact_of(job.start).name.removesuffix(".partial")
     return Node("pretrain", folder.stem, folder, inputs, None, {}, {}, frozenset())

@@ -44,12 +44,14 @@ class Times:
 
 
 def times_of(run: TracedRun, found: Collection[tuple[int, int]]) -> Times:
-    """Pairs (data step, row of its batch), both from 0, by what became of them."""
+    """Pairs (data step, row of its batch), both from 0, by what became of them; without steps that another run took for this one."""
     seen: list[Seen] = []
     skipped: set[int] = set()
     left_out: set[int] = set()
     for read, row in sorted(set(found)):
         step = step_of_data(read, run.left_out)
+        if step is not None and step < run.begun_at:
+            continue
         if step is None:
             left_out.add(read)
         elif step + 1 in run.skipped:

@@ -188,12 +188,25 @@ class _Walk:
         """What was made from the models, in as many rounds as one was made from another."""
         for _ in range(len(self.graph.nodes)):
             before = sum(map(len, self.found.values()))
+            for node in self.nodes("pretrain"):
+                for id_ in self.found:
+                    self._begin(id_, node)
             for node in self.nodes(*MADE_FROM, "evaluate", "report", "register"):
                 for id_ in self.found:
                     if node.fingerprint not in self.found[id_]:
                         self._descend(id_, node)
             if sum(map(len, self.found.values())) == before:
                 return
+
+    def _begin(self, id_: str, node: Node) -> None:
+        """A pretraining that begins at the weights of another has learned what that one had by then."""
+        own, before = self.found[id_].get(node.fingerprint), self.found[id_].get(node.inputs.get("start", ""))
+        if before is None or before.role != "learned" or (own is not None and own.role == "learned"):
+            return
+        start = read_run(self.workspace, node.folder).job.start
+        if start is not None and (not before.seen or min(time.step for time in before.seen) <= start.step):
+            told = f"begins at step {start.step} of pretrain {before.fingerprint}"
+            self.put(id_, replace(own or self.add(id_, node, "learned", told), role="learned", told=told))
 
     def _descend(self, id_: str, node: Node) -> None:
         sources = [source for name, source in node.inputs.items() if name != "tokenizer" and source in self.found[id_]]

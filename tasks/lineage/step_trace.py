@@ -19,6 +19,7 @@ from tasks.artifacts import Workspace, read_manifest
 from tasks.errors import UserError
 from tasks.lineage.table_rows import numbered_rows
 from tasks.pretrain.job import TRAINING, PretrainJob, read_job
+from tasks.pretrain.start import artifact_of
 from tasks.tokenizer.encoding import decode_text, load_tokenizer
 
 if TYPE_CHECKING:
@@ -89,6 +90,11 @@ class TracedRun:
         return max([self.data_step(self.done) + 1, *(one.first + one.count for one in self.left_out)])
 
     @property
+    def begun_at(self) -> int:
+        """Steps that another pretraining took, from whose checkpoint it goes on; 0: all are its own."""
+        return self.job.begun_at
+
+    @property
     def evaluated_rows(self) -> int:
         """Validation rows, from the first, that its validation loss is measured on."""
         return self.batch_rows * self.job.training.evaluate_batches
@@ -136,9 +142,24 @@ def batch_of_data(run: TracedRun, data_step: int) -> ReadBatch:
     return ReadBatch(data_step, None if step is None else step + 1)
 
 
+def taker(run: TracedRun, batch: ReadBatch) -> TracedRun:
+    """The run that read a batch: this one, or that from whose checkpoint it goes on. UserError where that one is gone."""
+    start = run.job.start
+    if start is None or batch.data_step >= data_step(run.begun_at, run.left_out):
+        return run
+    name = artifact_of(start).name.removesuffix(".partial")
+    for folder in (run.workspace.folder("pretrain", name), run.workspace.folder("pretrain", f"{name}.partial"), artifact_of(start)):
+        if (folder / TRAINING).is_file():
+            return taker(read_run(run.workspace, folder), batch)
+    raise UserError(
+        f"trace: what {run.folder.name} has of its first {start.step} steps was read by pretrain {name}, from whose checkpoint it goes on, "
+        f"and which is no longer in {run.workspace.root}. Fix: give back its folder, or ask for a step above {start.step}."
+    )
+
+
 def documents_of(run: TracedRun, batch: ReadBatch) -> list[StepDocument]:
     """What a batch holds. UserError where it cannot be told any more."""
-    at = batch.data_step
+    run, at = taker(run, batch), batch.data_step
     stream = open_run(run)
     tokenizer = load_tokenizer(finished(run.tokenizer, "to spell the tokens"))
     tokens = stream.take(stream.rows_at(at))  # [rows, context + 1]

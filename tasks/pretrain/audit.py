@@ -44,7 +44,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Audit:
-    """What a run of `steps` steps read."""
+    """What a run read in `steps` steps of its own."""
 
     steps: int
     sampled_steps: int
@@ -55,6 +55,7 @@ class Audit:
     document_tokens: Histogram  # documents by their tokens
     row_pieces: Histogram  # sampled rows by the pieces of documents in them
     left_out_steps: int = 0  # batches that the run left out after it went back: not among those that are counted here
+    begun_at: int = 0  # steps before these, which another run took
 
 
 def write_audit(audit: Audit, path: Path) -> None:
@@ -74,24 +75,25 @@ def read_audit(path: Path) -> Audit:
     return Audit(**raw, shares=tuple(shares), repeats=repeats, shared=shared, document_tokens=lengths, row_pieces=pieces)
 
 
-def audit_stream(stream: "RowStream", steps: int, documents: Path, left_out: Sequence[LeftOut] = ()) -> Audit:
-    """Audits the first `steps` steps, without what the run left out; `documents` is documents-train.parquet of the shards.
+def audit_stream(stream: "RowStream", steps: int, documents: Path, left_out: Sequence[LeftOut] = (), begun_at: int = 0) -> Audit:
+    """Audits the steps from `begun_at` up to `steps`, without what the run left out; `documents` is documents-train.parquet of the shards.
 
     Memory and time are bounded whatever the number of steps: what is not counted is sampled. Raises ValueError for shards
     that do not tell their segments.
     """
-    seen, read = sampled_steps(steps, stream.batch_rows), read_ranges(steps, left_out)
+    own = steps - begun_at
+    seen, read = sampled_steps(own, stream.batch_rows) + begun_at, read_ranges(steps, left_out, begun_at)
     sample = read_sample(stream, data_steps(seen, left_out))
     table = read_documents(documents, np.unique(sample.documents), stream.header)
     pools = Pools.of(stream, sample, table)
-    counted = min(steps, max(1, COUNTED_ROWS // stream.batch_rows))
+    counted = min(own, max(1, COUNTED_ROWS // stream.batch_rows))
     repeats, group_rows = count_repeats(stream, read, counted)
     return Audit(
-        steps=steps,
+        steps=own,
         sampled_steps=len(seen),
         batch_rows=stream.batch_rows,
         shares=(
-            *group_shares(stream, sample, pools, group_rows, read_ranges(counted, left_out)),
+            *group_shares(stream, sample, pools, group_rows, read_ranges(begun_at + counted, left_out, begun_at)),
             *text_shares("source", stream, sample, table, pools),
             *text_shares("language", stream, sample, table, pools),
         ),
@@ -99,7 +101,8 @@ def audit_stream(stream: "RowStream", steps: int, documents: Path, left_out: Seq
         shared=shared_documents(sample, pools),
         document_tokens=table.lengths,
         row_pieces=Histogram.of(np.bincount(sample.rows, minlength=sample.numbers.size)),
-        left_out_steps=sum(one.count for one in left_out),
+        left_out_steps=sum(one.count for one in left_out if one.step >= begun_at),
+        begun_at=begun_at,
     )
 
 

@@ -33,8 +33,13 @@ def data_steps(steps: Numbers, left_out: "Sequence[LeftOut]") -> Numbers:
     return np.array([data_step(int(step), left_out) for step in steps], np.int64)
 
 
-def read_ranges(steps: int, left_out: "Sequence[LeftOut]") -> list[tuple[int, int]]:
-    """The data steps of the first `steps` optimizer steps, as ranges [first, end) in order: all but what was left out."""
+def read_ranges(steps: int, left_out: "Sequence[LeftOut]", begun_at: int = 0) -> list[tuple[int, int]]:
+    """The data steps of optimizer steps `begun_at` up to `steps`, as ranges [first, end) in order: all but what was left out."""
+    begin = data_step(begun_at, left_out)
+    return [(max(first, begin), end) for first, end in _ranges_up_to(steps, left_out) if end > begin]
+
+
+def _ranges_up_to(steps: int, left_out: "Sequence[LeftOut]") -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     first = 0
     for gap in left_out:

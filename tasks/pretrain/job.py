@@ -37,6 +37,11 @@ class PretrainJob:
     start: Start | None = None  # another's checkpoint, where it begins at one
     checkpoint_place: str | None = None  # where its checkpoints are copied too
 
+    @property
+    def begun_at(self) -> int:
+        """Steps that another pretraining took, from whose checkpoint it goes on; 0: all are its own."""
+        return self.start.step if self.start is not None and self.start.counts == "on" else 0
+
     def to_json(self) -> dict[str, Json]:
         """As plain JSON."""
         return TypeAdapter(PretrainJob).dump_python(self, mode="json")

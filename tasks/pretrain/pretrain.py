@@ -129,6 +129,11 @@ class Pretraining:
     start: FoundStart | None = field(default=None, metadata={PLACEMENT: True})  # its content enters by `pretraining_digests`
 
     @property
+    def begun_from(self) -> dict[str, str]:
+        """The pretraining whose checkpoint it begins at, as an input; what that one learned lives on in this one."""
+        return {} if self.start is None or self.start.fingerprint is None else {"start": self.start.fingerprint}
+
+    @property
     def masks_documents(self) -> bool:
         """`document_mask` with the default resolved."""
         chosen = self.pretrain.document_mask
@@ -311,7 +316,7 @@ def train_pretrain(told: dict[str, Json], asking: Asking = Signals) -> None:
             shutil.copyfile(job.tokenizer / name, out / "model" / name)
         write_objective(out / "model", job.objective)
         left_out = read_left_out(out / "checkpoints")
-        write_audit(audit_stream(rows, result.step, job.shards / "documents-train.parquet", left_out), out / "audit.json")
+        write_audit(audit_stream(rows, result.step, job.shards / "documents-train.parquet", left_out, job.begun_at), out / "audit.json")
         targets, size = validation_text(held, training.evaluate_batches, tokenizer)
         device = next(model.parameters()).device
         figures = {

@@ -32,12 +32,22 @@ class FoundStart:
     """A whole checkpoint, the pretraining that made it, and what is taken over."""
 
     start: Start
-    step: int  # optimizer steps done
     digest: str  # of its content, and of what the data leave out
     name: str  # of the pretraining, for people: pretrain/3f2a…
     job: PretrainJob
     kept: tuple[int, ...]  # steps of all its checkpoints; not all need be whole
     passed_over: tuple[str, ...]  # newer ones that are not, in words
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.start.step
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the pretraining, by its folder's name."""
+        found = REFERENCE.fullmatch(artifact_of(self.start).name)
+        return None if found is None else found[1]
 
     @property
     def told(self) -> str:
@@ -52,6 +62,11 @@ class FoundStart:
         return replace(training, fresh_steps=tuple(sorted({*training.fresh_steps, self.step})))
 
 
+def artifact_of(start: Start) -> Path:
+    """The folder of the pretraining that a checkpoint belongs to."""
+    return start.checkpoint.parents[1]
+
+
 def find_start(config: StartConfig, workspace: Path) -> FoundStart:
     """The checkpoint that a recipe means. UserError where there is none such, or several, or it is damaged."""
     folder, own_step = _checkpoints(config, workspace)
@@ -63,7 +78,7 @@ def find_start(config: StartConfig, workspace: Path) -> FoundStart:
     step, passed_over = _wanted(own_step or config.step, steps, name, folder)
     checkpoint = _checkpoint_path(folder, step)
     start = Start(checkpoint, config.counts, config.keeps_moments)
-    return FoundStart(start, step, _digest(checkpoint), name, _job(artifact, name), steps, passed_over)
+    return FoundStart(start, _digest(checkpoint), name, _job(artifact, name), steps, passed_over)
 
 
 def _checkpoints(config: StartConfig, workspace: Path) -> tuple[Path, int | None]:
@@ -188,7 +203,7 @@ def check_tokenizer(found: FoundStart, fingerprint: str, folder: Path) -> None:
     """UserError where the new run's tokenizer, in `folder`, is not the one whose ids the checkpoint learned."""
     if fingerprint == found.job.tokenizer_fingerprint:
         return
-    artifact = found.start.checkpoint.parents[1]
+    artifact = artifact_of(found.start)
     near = artifact.parents[1] / "tokenizer" / found.job.tokenizer_fingerprint
     for before in (near, found.job.tokenizer, artifact / "model"):
         if (before / "tokenizer.json").is_file():

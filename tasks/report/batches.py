@@ -131,7 +131,8 @@ def batches_sentence(audit: Audit) -> str:
         if audit.sampled_steps == audit.steps
         else f"{count_text(audit.sampled_steps)} of {count_text(audit.steps)} steps, evenly spread"
     )
-    said = f"Computed from the shards for {looked}."
+    begun = f" from step {audit.begun_at + 1:,} on, those of this run" if audit.begun_at else ""
+    said = f"Computed from the shards for {looked}{begun}."
     if audit.repeats.in_epoch:
         said += " Rows came twice within an epoch, which no order of rows should do."
     if _shares_documents(audit):

@@ -19,6 +19,7 @@ from model.data.batches import PretrainBatches
 from model.training.curve import append_point
 from model.training.events import Event, append_event
 from model.training.left_out import LeftOut, write_left_out
+from model.training.start import Start
 from tasks.artifacts import Artifact, Corpus, PretrainedModel, Tokenizer, TokenShards, Workspace, as_artifact, describe, read_manifest
 from tasks.cluster import Training
 from tasks.errors import UserError
@@ -27,10 +28,11 @@ from tasks.lineage.document_steps import times_of
 from tasks.lineage.document_trace import parts_that_hold, whereabouts
 from tasks.lineage.find_documents import LISTED, TABLES, find_document, find_text
 from tasks.lineage.run_reference import find_run, own_workspace
-from tasks.lineage.step_trace import open_run, read_run, step_documents
+from tasks.lineage.step_trace import batch_at, open_run, read_run, step_documents, taker
 from tasks.lineage.table_rows import numbered_rows
-from tasks.pretrain.job import PretrainJob
+from tasks.pretrain.job import PretrainJob, read_job
 from tasks.pretrain.pretrain import PretrainConfig, Pretraining
+from tasks.pretrain.start import FoundStart
 from tasks.shards.shards import ShardsConfig
 from tasks.tokenizer.encoding import decode_text, load_tokenizer
 from tasks.tokenizer.tokenizer import TokenizerConfig
@@ -67,13 +69,13 @@ class Made:
         config = ShardsConfig.model_validate({"context": CONTEXT, "rows_per_shard": 16, **settings})
         return build(self.bench, SHARDS, config, corpus=self.corpus, tokenizer=self.tokenizer)
 
-    def pretrain(self, shards: TokenShards, **settings: object) -> PretrainedModel:
+    def pretrain(self, shards: TokenShards, start: FoundStart | None = None, **settings: object) -> PretrainedModel:
         """A training of which only the files by which it is traced are there: none of its steps is done."""
         config = PretrainConfig.model_validate(
             {"steps": STEPS, "batch_tokens": ROWS * CONTEXT, "optimizer": OptimizerConfig(warmup_steps=1), **settings}
         )
         model = ModelConfig(layers=1, width=16, heads=2, context=CONTEXT)
-        return build(self.bench, PRETRAIN, Pretraining(model, config), shards=shards, tokenizer=self.tokenizer)
+        return build(self.bench, PRETRAIN, Pretraining(model, config, start), shards=shards, tokenizer=self.tokenizer)
 
 
 def build(bench: Bench, stage: Stage[Config, Artifact], config: Config, **inputs: Artifact) -> Artifact:
@@ -97,6 +99,11 @@ def build(bench: Bench, stage: Stage[Config, Artifact], config: Config, **inputs
                     "device": "",
                     "validation_targets": 1,
                     "validation_bytes": 1,
+                    "skipped": 0,
+                    "returns": 0,
+                    "peak_flops": 1,
+                    "best_step": None,
+                    "ended_early": "",
                 }
             )
         )
@@ -282,6 +289,45 @@ def test_document_that_only_thrown_away_weights_learned_from_is_told_as_left_out
         assert told[id_].role == "unseen"
         assert told[id_].told.startswith("left out ")
         assert "went back to before it, and threw away what had learned from it" in told[id_].told
+
+
+def test_steps_before_a_start_are_those_of_the_run_that_it_goes_on_from(made: Made, copy: tuple[Workspace, PretrainedModel]):
+    workspace, parent = copy
+    here = Made(Bench.open(workspace.root), made.corpus, made.tokenizer)
+    child = here.pretrain(here.shards(), begun_at(parent, 4), seed=8)
+    run, before = read_run(workspace, child.path), read_run(workspace, parent.path)
+    assert step_documents(workspace, child.path, 4) == step_documents(workspace, parent.path, 4)
+    assert step_documents(workspace, child.path, 5) != step_documents(workspace, parent.path, 5)
+    assert taker(run, batch_at(run, 4)).folder == before.folder
+    shutil.rmtree(parent.path)
+    with pytest.raises(UserError, match=f"its first 4 steps was read by pretrain {parent.fingerprint}, .* ask for a step above 4"):
+        step_documents(workspace, child.path, 4)
+
+
+def test_document_that_only_the_run_before_learned_is_learned_by_the_one_that_goes_on(made: Made, copy: tuple[Workspace, PretrainedModel]):
+    workspace, parent = copy
+    here = Made(Bench.open(workspace.root), made.corpus, made.tokenizer)
+    other = here.shards(packing="documents")  # of which the second run takes one step, after the first two of the run before
+    child = here.pretrain(other, begun_at(parent, 2), steps=3)
+    early = {document.id for step in (1, 2) for document in step_documents(workspace, parent.path, step)}
+    late = {document.id for document in step_documents(workspace, child.path, 3)}
+    (only_before, *_), (never, *_) = sorted(early - late), sorted(ids_of(workspace, parent) - early - late)
+    graph = read_graph(workspace)
+    found = whereabouts(workspace, graph, [only_before, never])
+    stations = {id_: {one.fingerprint: one for one in found[id_].stations} for id_ in (only_before, never)}
+    assert (stations[only_before][child.fingerprint].role, stations[never][child.fingerprint].role) == ("learned", "unseen")
+    assert stations[only_before][child.fingerprint].told == f"begins at step 2 of pretrain {parent.fingerprint}"
+
+
+def begun_at(parent: PretrainedModel, step: int) -> FoundStart:
+    """A checkpoint of a run that was not really trained."""
+    start = Start(parent.path / "checkpoints" / f"step-{step:08d}", "on", True)
+    return FoundStart(start, "d" * 64, f"pretrain/{parent.fingerprint}", read_job(parent.path), (step,), ())
+
+
+def ids_of(workspace: Workspace, model: PretrainedModel) -> set[str]:
+    run = read_run(workspace, model.path)
+    return {document.id for step in range(1, run.steps + 1) for document in step_documents(workspace, model.path, step)}
 
 
 def test_damaged_record_of_returns_is_named(copy: tuple[Workspace, PretrainedModel]):

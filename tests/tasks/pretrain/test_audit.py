@@ -279,6 +279,15 @@ def test_audit_of_a_run_that_went_back_counts_what_it_read_and_not_what_it_left_
     assert sum(share(audit, "group", name).requested for name in stream.names) == pytest.approx(1)
 
 
+def test_audit_of_a_run_that_goes_on_from_another_counts_its_own_steps(grouped: Made) -> None:
+    stream, steps, begun = grouped.stream(16, mixture=MIXTURE), 60, 25
+    audit = audit_stream(stream, steps, grouped.table, RETURNS, begun)
+    rows = [number for step in range(begun, steps) for number in stream.rows_at(data_step(step, RETURNS)).tolist()]
+    assert (audit.steps, audit.begun_at, audit.repeats.delivered_rows) == (steps - begun, begun, len(rows))
+    groups = Counter(stream.names[group] for group in stream.groups_of(np.array(rows)).tolist())
+    assert {name: share(audit, "group", name).rows for name in stream.names} == dict(groups)
+
+
 def test_spread_of_independent_draws_is_one_and_within_its_range() -> None:
     source = np.random.default_rng(1)
     steps, batch, ratios, outside = 64, 12, list[float](), 0
