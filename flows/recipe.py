@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from flows.continued import check_beside, check_replay, one_start, with_replay
 from model.config.model_config import DECODERS, RECURRENT, ModelConfig, preset
 from model.config.training_config import check_curriculum, check_mixture
 from tasks.cluster import ClusterConfig
@@ -16,16 +17,19 @@ from tasks.corpus.decontaminate import DecontaminateConfig
 from tasks.corpus.deduplicate import DeduplicateConfig
 from tasks.corpus.ingest import IngestConfig, source_digests
 from tasks.corpus.quality import QualityConfig
+from tasks.corpus.replay import ReplayConfig, ReplayTextConfig
 from tasks.corpus.select import SelectConfig
+from tasks.evaluate.change import Changing
 from tasks.evaluate.evaluate import EvaluateConfig
 from tasks.examples.kinds.table import KINDS, AnyExamples
 from tasks.executor.filetasks import FilesConfig
 from tasks.finetune.base_model import BaseConfig
 from tasks.finetune.config import FinetuneConfig
+from tasks.pretrain.adapt import Adaptation, AdaptConfig
 from tasks.pretrain.pretrain import PretrainConfig, Pretraining, check_objective
 from tasks.promotion.champion import ChampionConfig
 from tasks.promotion.gate_config import GateConfig
-from tasks.promotion.names import registry_names
+from tasks.promotion.names import BASE, registry_names
 from tasks.promotion.night_config import NightConfig
 from tasks.promotion.register_config import RegisterConfig
 from tasks.reading.files import left_aside
@@ -33,7 +37,7 @@ from tasks.reading.read import listing_of
 from tasks.reading.sources import FileSource, place_of
 from tasks.report.page import ReportConfig
 from tasks.sampling import HeldOut
-from tasks.settings import Placement, Section
+from tasks.settings import Later, Placement, Section
 from tasks.shards.shards import ShardsConfig
 from tasks.tokenizer.objective_symbols import check_reserved, forms_of
 from tasks.tokenizer.tokenizer import TokenizerConfig
@@ -146,9 +150,13 @@ def fill_preset(section: object) -> object:
 
 
 class Recipe(CorpusSections):
-    """From raw text to a registered model."""
+    """From raw text to a registered model: a new one, or one that goes on from a champion or a base."""
 
     makes: Literal["model"] = "model"
+    champion: Annotated[ChampionConfig | None, Later()] = None
+    base: Annotated[BaseConfig | None, Later()] = None
+    adapt: Annotated[AdaptConfig, Later()] = AdaptConfig()
+    replay: Annotated[ReplayConfig, Later()] = ReplayConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     shards: ShardsConfig = ShardsConfig()
     model: Annotated[ModelConfig, BeforeValidator(fill_preset)] = ModelConfig()
@@ -163,14 +171,75 @@ class Recipe(CorpusSections):
         """Model -> the name that it competes for in the registry; the base's key is BASE."""
         return names_of(self.register_, self.register_.name, self.examples, self.finetune, has_base=True)
 
+    @property
+    def start(self) -> ChampionConfig | BaseConfig | None:
+        """What it goes on from; None: a new model."""
+        return one_start(self.champion, self.base)
+
+    @property
+    def begins_a_line(self) -> bool:
+        """Whether the model has another name than the champion that it goes on from."""
+        return self.names[BASE] != line_of(self.champion)
+
+    @property
+    def pretraining(self) -> Pretraining:
+        """What the pretraining follows; of a base its shape, and the share of replay."""
+        if self.start is None:
+            return Pretraining(self.model, self.pretrain)
+        return Pretraining(None, with_replay(self.pretrain, self.replay.share))
+
+    @property
+    def adaptation(self) -> Adaptation:
+        """What the base's tokenizer is held to."""
+        return Adaptation(self.adapt, self.pretrain.objective.kind, self.shards.context, self.replay.sources)
+
+    @property
+    def replays_memory(self) -> bool:
+        """Whether general text comes from the base's memory."""
+        return self.replay.share > 0 and not self.replay.sources
+
+    @property
+    def replay_text(self) -> ReplayTextConfig:
+        """How it is kept clear of what is judged on: as the corpus is."""
+        told = self.decontaminate
+        return ReplayTextConfig(ngram_words=told.ngram_words, ngram_han=told.ngram_han, max_overlap=told.max_overlap)
+
+    @property
+    def changing(self) -> Changing:
+        """How base and model are compared."""
+        return Changing(self.evaluate, self.replay.sources)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hand_sources_down(cls, values: object) -> object:
+        """Tells `shards` which sources are general text, where it does not say so itself."""
+        if not isinstance(values, dict) or not isinstance(values.get("replay"), dict):
+            return values
+        given, shards = dict(values), values.get("shards", {})
+        if isinstance(shards, dict) and "sources" in values["replay"]:
+            given["shards"] = {"general": values["replay"]["sources"], **shards}
+        return given
+
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
+        check_beside(self.start, self.model_fields_set)
+        self._check_batches()
+        check_mixture(self.pretrain.mixture)
+        check_curriculum(self.pretrain.curriculum, self.shards.context)
+        if self.pretrain.mixture and self.shards.group_by == "none":
+            raise ValueError("pretrain.mixture weighs groups of rows, but shards.group_by is none: set it to source or language")
+        if self.start is None:
+            self._check_new_model()
+        else:
+            check_replay(self.replay, self.shards, self.pretrain, [source.name for source in self.ingest.sources])
+        check_tunings(self.examples, self.finetune)
+        names_of(self.register_, self.register_.name, self.examples, self.finetune, has_base=True)
+        check_holdout(self.heldout, {"evaluate": (self.evaluate.heldout_share, self.evaluate.heldout_seed)})
+        return self
+
+    def _check_batches(self) -> None:
+        """Rows of a batch come out whole, and so do those of a worker."""
         context = self.shards.context
-        if context > self.model.context:
-            raise ValueError(
-                f"shards.context {context} is longer than the model's positions (model.context {self.model.context}): "
-                f"lower the one to at most {self.model.context} or raise the other"
-            )
         rows = self.pretrain.batch_tokens // context
         if rows < 1 or self.pretrain.batch_tokens % context:
             raise ValueError(
@@ -183,18 +252,19 @@ class Recipe(CorpusSections):
                 f"pretrain.workers {workers} are more than the {rows} rows of a batch ({self.pretrain.batch_tokens} tokens of context "
                 f"{context}), of which each worker takes its share: lower it to at most {rows}, or raise batch_tokens"
             )
-        check_mixture(self.pretrain.mixture)
-        check_curriculum(self.pretrain.curriculum, context)
-        if self.pretrain.mixture and self.shards.group_by == "none":
-            raise ValueError("pretrain.mixture weighs groups of rows, but shards.group_by is none: set it to source or language")
-        check_objective(Pretraining(self.model, self.pretrain), context)
+
+    def _check_new_model(self) -> None:
+        """Its shape fits rows, objective and fine-tunings."""
+        context = self.shards.context
+        if context > self.model.context:
+            raise ValueError(
+                f"shards.context {context} is longer than the model's positions (model.context {self.model.context}): "
+                f"lower the one to at most {self.model.context} or raise the other"
+            )
+        check_objective(self.pretraining, context)
         if self.tokenizer.existing is None:
             check_reserved(forms_of(self.pretrain.objective, self.model, context), self.tokenizer.reserve)
-        check_tunings(self.examples, self.finetune)
-        names_of(self.register_, self.register_.name, self.examples, self.finetune, has_base=True)
-        check_holdout(self.heldout, {"evaluate": (self.evaluate.heldout_share, self.evaluate.heldout_seed)})
         check_model_fits(self.model, self.examples, self.finetune)
-        return self
 
 
 class FinetuneRecipe(HoldingOut):
@@ -228,7 +298,7 @@ class FinetuneRecipe(HoldingOut):
     @property
     def line(self) -> str | None:
         """The registry name of the champion that it starts from."""
-        return None if self.champion is None else re.split(r"[/@]", self.champion.uri.removeprefix("models:/"))[0]
+        return line_of(self.champion)
 
     @property
     def _name(self) -> str:
@@ -253,6 +323,11 @@ class FinetuneRecipe(HoldingOut):
         judged = {"evaluate": (self.evaluate.heldout_share, self.evaluate.heldout_seed)}
         check_holdout(self.heldout, {**held_examples(self.examples), **judged})
         return self
+
+
+def line_of(champion: ChampionConfig | None) -> str | None:
+    """Its name in the registry."""
+    return None if champion is None else re.split(r"[/@]", champion.uri.removeprefix("models:/"))[0]
 
 
 AnyRecipe = Recipe | CorpusRecipe | FinetuneRecipe

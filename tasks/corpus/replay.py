@@ -22,9 +22,7 @@ from tasks.memory import memory_of
 from tasks.settings import Section
 
 FILE = "train-00000.parquet"
-NO_TEXT = (
-    "Fix: name the sources of general text in replay.sources, or set replay.share to 0, and what is not in the new text is forgotten."
-)
+NO_TEXT = "Fix: name the sources of general text in replay.sources, or set replay.share to 0, and what is not in the new text is forgotten."
 
 
 class ReplayConfig(Section):
@@ -45,9 +43,7 @@ class ReplayTextConfig(Section):
     max_overlap: float | None
 
 
-def take_replay(
-    config: ReplayTextConfig, base: PretrainedModel, corpus: Corpus, examples: tuple[Examples, ...], out: Path
-) -> StageOutcome:
+def take_replay(config: ReplayTextConfig, base: PretrainedModel, corpus: Corpus, examples: tuple[Examples, ...], out: Path) -> StageOutcome:
     """Write train-00000.parquet. UserError for a base that brings no text."""
     memory = memory_of(base.path)
     if memory is None or memory.text is None or not pq.read_metadata(memory.text).num_rows:
@@ -74,9 +70,7 @@ def take_replay(
     return StageOutcome(ledger, (check_table("Documents", out / FILE),))
 
 
-def _overlapping(
-    config: ReplayTextConfig, rows: list[dict[str, object]], corpus: Path, examples: tuple[Examples, ...]
-) -> frozenset[int]:
+def _overlapping(config: ReplayTextConfig, rows: list[dict[str, object]], corpus: Path, examples: tuple[Examples, ...]) -> frozenset[int]:
     """Numbers of the rows that hold text of the corpus' held-out documents, or of held-out examples."""
     from tasks.kernels.overlap import EvaluationBuilder, OverlapFinder
 

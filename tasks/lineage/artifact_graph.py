@@ -73,6 +73,7 @@ ORDER = (
     "examples",
     "decontaminate",
     "tokenizer",
+    "replay",
     "shards",
     "pretrain",
     "champion",

@@ -18,9 +18,9 @@ from pydantic import Field
 from model.config.objective_config import LEGAL_FAMILIES, Kind
 from tasks.artifacts import Corpus, PretrainedModel
 from tasks.errors import UserError
-from tasks.inference.folder_writing import TEMPLATE_FILE, TOKENIZER_CONFIG, TOKENS_MAP
 from tasks.inference.objective_file import read_kind
 from tasks.ledger import StageOutcome
+from tasks.pretrain.continued import TOKENIZER_FILES
 from tasks.sampling import SampledDocument, sample_documents
 from tasks.settings import Section
 from tasks.tokenizer.byte_spelling import Fit, measure_fit, write_fit
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from model.huggingface.folder_config import FolderDescription
 
-TOKENIZER_FILES = ("tokenizer.json", TOKENIZER_CONFIG, TOKENS_MAP, TEMPLATE_FILE)
 POOR = 0.7  # of a language's text in bytes, beyond which a tokenizer does not fit
 LEAST = 0.05  # of the corpus, from which on a language counts
 FIT_BYTES = 2_000_000  # of held-out text
@@ -47,10 +46,14 @@ class AdaptConfig(Section):
         default=0, ge=0, le=500_000, description="New tokens, learned on the corpus; each begins as the mean of those that spelled it"
     )
     sample_bytes: int = Field(
-        default=20_000_000, ge=1_000, le=2_000_000_000, description="Bytes of training text to learn them from, shared equally by the languages"
+        default=20_000_000,
+        ge=1_000,
+        le=2_000_000_000,
+        description="Bytes of training text to learn them from, shared equally by the languages",
     )
     allow_poor_fit: bool = Field(
-        default=False, description="Go on though the tokenizer spells most of a language in bytes: long sequences, of which the base knows little"
+        default=False,
+        description="Go on though the tokenizer spells most of a language in bytes: long sequences, of which the base knows little",
     )
     seed: int = Field(default=1, ge=0, lt=2**63, description="Chooses the sample")
 
@@ -88,7 +91,9 @@ def adapt_tokenizer(config: Adaptation, base: PretrainedModel, corpus: Corpus, o
         "trainer": "that of the base" + (f", with {len(spelled):,} new tokens learned on the corpus" if spelled else ""),
     }
     if len(spelled) < config.adapt.add_tokens:
-        told["vocabulary"] = f"the corpus gave {len(spelled):,} new tokens of the {config.adapt.add_tokens:,} asked for: nothing else occurs twice"
+        told["vocabulary"] = (
+            f"the corpus gave {len(spelled):,} new tokens of the {config.adapt.add_tokens:,} asked for: nothing else occurs twice"
+        )
     shares = {f"in_bytes_{one.language}": one.share for one in fit if not one.source}
     return replace(outcome, figures={**outcome.figures, **shares, "new_tokens": float(len(spelled))}, notes={**outcome.notes, **told})
 
@@ -126,7 +131,9 @@ def check_base(config: Adaptation, folder: Path) -> "FolderDescription":
     return found
 
 
-def _with_tokens(config: Adaptation, tokenizer: "tokenizers.Tokenizer", corpus: Corpus, out: Path) -> "tuple[tokenizers.Tokenizer, Spelled]":
+def _with_tokens(
+    config: Adaptation, tokenizer: "tokenizers.Tokenizer", corpus: Corpus, out: Path
+) -> "tuple[tokenizers.Tokenizer, Spelled]":
     """With new tokens, which are written; the same tokenizer where none are asked for."""
     if not config.adapt.add_tokens:
         return tokenizer, {}
@@ -158,8 +165,8 @@ def check_fit(fit: Sequence[Fit], config: AdaptConfig) -> None:
         return
     others = [fit_text(one) for one in languages if one not in poor]
     raise UserError(
-        f"base: its tokenizer does not fit the corpus: {'; '.join(map(fit_text, poor))}, at most {POOR:.0%} is usual"
-        f"{' (' + '; '.join(others) + ')' if others else ''}. Fix: set adapt.add_tokens, to some thousands, so that it learns the corpus' own; "
+        f"base: its tokenizer does not fit the corpus: {'; '.join(map(fit_text, poor))}, at most {POOR:.0%} is accepted"
+        f"{' (' + '; '.join(others) + ')' if others else ''}. Fix: set adapt.add_tokens to some thousands, learned on the corpus; "
         "name a base that knows the language; or set adapt.allow_poor_fit: true."
     )
 

@@ -36,6 +36,7 @@ class PretrainJob:
     document_mask: bool
     start: Start | None = None  # another's checkpoint, where it begins at one
     checkpoint_place: str | None = None  # where its checkpoints are copied too
+    base: Path | None = None  # folder of the model whose weights it starts from; None: fresh ones
 
     def to_json(self) -> dict[str, Json]:
         """As plain JSON."""

@@ -17,6 +17,7 @@ from tasks.shards.packing_table import PackingRow
 from tasks.tokenizer.tokenizer_quality import TokenizerQuality
 
 if TYPE_CHECKING:
+    from tasks.evaluate.change import Change
     from tasks.lineage.step_trace import StepDocument
 
 MAJORITY = "majority"  # always answers with the most frequent label
@@ -116,6 +117,7 @@ class RunStory:
     audit: Audit | None = None  # of the batches of the pretraining
     curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict[str, tuple[CurvePoint, ...]])
     spikes: tuple[SpikeStory, ...] = ()  # of the pretraining, largest first
+    changes: tuple[Change, ...] = ()  # of a model that went on from a base
     scores: tuple[ScoreRow, ...] = ()
     decisions: tuple[Decision, ...] = ()  # of the gate, one a name
     samples: tuple[Sample, ...] = ()
