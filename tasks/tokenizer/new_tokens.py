@@ -94,8 +94,7 @@ def _more_merges(tokenizer: "tokenizers.Tokenizer", words: Counter[str], count: 
     """Merges of old tokens, the commonest pair first: byte-pair training from where the tokenizer's own ended."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    repeated = [word for word, times in words.items() if times >= MIN_COUNT]
-    spelled = zip(repeated, _spellings(tokenizer, repeated), strict=True)
+    spelled = zip(words, _spellings(tokenizer, list(words)), strict=True)
     lines = {"".join(chr(FIRST_LETTER + n) for n in ids): words[word] for word, ids in spelled if PAIR <= len(ids) <= LONGEST_WORD}
     alphabet = sorted({letter for line in lines for letter in line})
     scratch = Tokenizer(models.BPE())
