@@ -29,17 +29,17 @@ from tasks.inference.objective_file import base_metric
 
 def pretrain(run: Builder, recipe: Recipe) -> Outcome:
     """Raw text in; a model out that is trained, or goes on from a base, and is fine-tuned, scored, explained and registered."""
-    start = None if recipe.start is None else take_start(run, recipe.start)
-    corpus, examples = build_corpus(run, recipe, start)
-    tokenizer = tokenizer_of(run, recipe, corpus, start)
+    before = None if recipe.start is None else take_start(run, recipe.start)
+    corpus, examples = build_corpus(run, recipe, before)
+    tokenizer = tokenizer_of(run, recipe, corpus, before)
     shards = run.stage(
-        SHARDS, recipe.shards, corpus=corpus, tokenizer=tokenizer, replayed=replayed_text(run, recipe, corpus, examples, start)
+        SHARDS, recipe.shards, corpus=corpus, tokenizer=tokenizer, replayed=replayed_text(run, recipe, corpus, examples, before)
     )
     learning = replace(recipe.pretraining, start=start_of(recipe))
-    base = run.stage(PRETRAIN, learning, shards=shards, tokenizer=tokenizer, base=start)
-    change = None if start is None else run.stage(CHANGE, recipe.changing, before=start, after=base, corpus=corpus)
+    base = run.stage(PRETRAIN, learning, shards=shards, tokenizer=tokenizer, base=before)
+    change = None if before is None else run.stage(CHANGE, recipe.changing, before=before, after=base, corpus=corpus)
     base_scores = run.stage(EVALUATE, recipe.evaluate, "base", model=base, tokenizer=tokenizer, corpus=corpus, examples=None)
-    memory = run.stage(MEMORY, Remembering(begins=recipe.begins_a_line), "base", model=base, corpus=corpus, base=start, examples=None)
+    memory = run.stage(MEMORY, Remembering(begins=recipe.begins_a_line), "base", model=base, corpus=corpus, base=before, examples=None)
     tuned = tune(run, recipe.finetune, base, tokenizer, examples)
     contenders = [
         base_contender(run, recipe, base_metric(recipe.pretrain.objective), base, base_scores, memory),
@@ -51,17 +51,17 @@ def pretrain(run: Builder, recipe: Recipe) -> Outcome:
     return Outcome(scores, tuple(register(run, contenders, decisions, report)), report)
 
 
-def tokenizer_of(run: Builder, recipe: Recipe, corpus: Handle[Corpus], start: Handle[PretrainedModel] | None) -> Handle[Tokenizer]:
+def tokenizer_of(run: Builder, recipe: Recipe, corpus: Handle[Corpus], before: Handle[PretrainedModel] | None) -> Handle[Tokenizer]:
     """Trained on the corpus; or that of the base, whose fit to the corpus is measured."""
-    if start is None:
+    if before is None:
         return run.stage(TOKENIZER, recipe.tokenizer, corpus=corpus)
-    return run.stage(ADAPT, recipe.adaptation, "of the base", base=start, corpus=corpus)
+    return run.stage(ADAPT, recipe.adaptation, "of the base", base=before, corpus=corpus)
 
 
 def replayed_text(
-    run: Builder, recipe: Recipe, corpus: Handle[Corpus], examples: Mapping[str, Handle[Examples]], start: Handle[PretrainedModel] | None
+    run: Builder, recipe: Recipe, corpus: Handle[Corpus], examples: Mapping[str, Handle[Examples]], before: Handle[PretrainedModel] | None
 ) -> Handle[ReplayText] | None:
     """General text of the base's memory; none where the corpus has some, or nothing is to be replayed."""
-    if start is None or not recipe.replays_memory:
+    if before is None or not recipe.replays_memory:
         return None
-    return run.stage(REPLAY, recipe.replay_text, base=start, corpus=corpus, examples=tuple(examples.values()))
+    return run.stage(REPLAY, recipe.replay_text, base=before, corpus=corpus, examples=tuple(examples.values()))
