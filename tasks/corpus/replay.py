@@ -11,7 +11,7 @@ from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.artifacts import Corpus, Examples, PretrainedModel
 from tasks.contracts import check_table
@@ -32,6 +32,13 @@ class ReplayConfig(Section):
     sources: tuple[str, ...] = Field(
         default=(), description="those of ingest.sources that are general text; none: the text in the base's own memory"
     )
+
+
+    @model_validator(mode="after")
+    def _check_digits(self) -> "ReplayConfig":
+        if round(self.share, 3) != self.share:
+            raise ValueError(f"share {self.share:g} has more than three digits, and rows are drawn in turns of a thousand; round it")
+        return self
 
 
 class ReplayTextConfig(Section):

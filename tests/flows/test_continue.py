@@ -12,7 +12,7 @@ import pytest
 from tests.tasks.foreign import write_bert, write_gpt2
 
 if TYPE_CHECKING:
-    from tests.flows.conftest import Built, Done, Mill
+    from tests.flows.conftest import Done, Mill
 
 Command = Callable[..., "Done"]
 RECIPE = """
@@ -57,7 +57,7 @@ def figures(folder: Path) -> dict[str, float]:
 
 
 def test_champion_goes_on_learning_new_text_beside_its_own_and_the_report_says_what_changed(
-    mill: "Mill", built: "Built", workspace: Path, letters: Path
+    mill: "Mill", command: Command, workspace: Path, letters: Path
 ) -> None:
     document = mill.run(letters, workspace, "adapt.add_tokens=20").document()
     stages = {stage["stage"]: stage for stage in document["stages"]}
@@ -77,6 +77,8 @@ def test_champion_goes_on_learning_new_text_beside_its_own_and_the_report_says_w
     assert sources == {"letters", "stories", "notes"}, "what it learned now, and what its champion remembered"
     assert "What continuing changed" in (folder["report"] / "report.html").read_text()
     assert document["registered"][0]["name"] == "letters"
+    seen = command("trace", stages["pretrain"]["fingerprint"], "--step", "3", "--workspace", str(workspace)).out
+    assert ("letters" in seen, "memory of the base" in seen) == (True, True)
 
 
 def test_plan_of_a_continued_run_names_what_is_reused_and_tells_no_budget(command: Command, workspace: Path, letters: Path) -> None:
@@ -97,6 +99,7 @@ def test_plan_of_a_continued_run_names_what_is_reused_and_tells_no_budget(comman
         (["replay.sources=[letters]"], "replay.sources: all sources are general text, so nothing is left to learn"),
         (["shards.group_by=source"], "replay.share 0.25 weighs general text against own text, and so would shards.group_by"),
         (["pretrain.word_vectors=x"], "pretrain.word_vectors: the base has embeddings"),
+        (["replay.share=0.3333"], "replay: share 0.3333 has more than three digits"),
         (["replay.shares=0.1"], "replay.shares: unknown key. Did you mean share?"),
     ],
 )
