@@ -33,7 +33,6 @@ class ReplayConfig(Section):
         default=(), description="those of ingest.sources that are general text; none: the text in the base's own memory"
     )
 
-
     @model_validator(mode="after")
     def _check_digits(self) -> "ReplayConfig":
         if round(self.share, 3) != self.share:
