@@ -3,18 +3,16 @@
 from collections.abc import Mapping
 
 from flows.contenders import decide, register, tuned_contenders
-from flows.finetunings import tune
+from flows.finetunings import take_start, tune
 from flows.recipe import FinetuneRecipe
-from flows.stages import BASE, CHAMPION, EXAMPLES, GATHER, REPORT, Builder, Handle, Outcome
+from flows.stages import CHAMPION, EXAMPLES, GATHER, REPORT, Builder, Handle, Outcome
 from tasks.artifacts import Examples, PretrainedModel
-from tasks.finetune.base_model import BaseConfig
 from tasks.promotion.gather import ENDS, GatherConfig
 
 
 def finetune(run: Builder, recipe: FinetuneRecipe) -> Outcome:
     """All labelled data of the recipe in; challengers out, each scored, judged and registered."""
-    start = recipe.start
-    base = run.stage(BASE, start) if isinstance(start, BaseConfig) else run.stage(CHAMPION, start)
+    base = take_start(run, recipe.start)
     used = {name for tuning in recipe.finetune for name in tuning.sets}
     examples = {entry.name: run.stage(EXAMPLES, entry, entry.name) for entry in recipe.examples if entry.name in used}
     return challenge(run, recipe, base, examples)

@@ -1,12 +1,14 @@
-"""Fine-tunings of a recipe, up to the models that are scored and registered: the part of the DAGs that they share."""
+"""Fine-tunings of a recipe, from what they start from to the models that are scored and registered: the part that DAGs share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flows.stages import FINETUNE, HEAD, Builder, Handle
-from tasks.artifacts import Artifact, Examples, FinetunedModel
+from flows.stages import BASE, CHAMPION, FINETUNE, HEAD, Builder, Handle
+from tasks.artifacts import Artifact, Examples, FinetunedModel, PretrainedModel
+from tasks.finetune.base_model import BaseConfig
 from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.heads import Head
+from tasks.promotion.champion import ChampionConfig
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,11 @@ class Tuned:
     name: str  # in the registry: "areas", "both-areas"
     examples: str
     model: Handle[FinetunedModel]
+
+
+def take_start(run: Builder, start: ChampionConfig | BaseConfig) -> Handle[PretrainedModel]:
+    """The model that a training starts from: the registry's, or a folder's."""
+    return run.stage(BASE, start) if isinstance(start, BaseConfig) else run.stage(CHAMPION, start)
 
 
 def tune(

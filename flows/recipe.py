@@ -1,14 +1,15 @@
 """Recipe: one YAML, one section per stage, frozen, checked whole before any work."""
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from model.config.model_config import DECODERS, RECURRENT, ModelConfig, preset
+from flows.continued import check_beside, check_replay, one_start, with_replay
+from flows.holding_out import HoldingOut, check_holdout, held_examples
+from flows.tunings import check_model_fits, check_tunings, names_of
+from model.config.model_config import ModelConfig, preset
 from model.config.training_config import check_curriculum, check_mixture
 from tasks.cluster import ClusterConfig
 from tasks.corpus.annotate import AnnotateConfig
@@ -16,24 +17,26 @@ from tasks.corpus.decontaminate import DecontaminateConfig
 from tasks.corpus.deduplicate import DeduplicateConfig
 from tasks.corpus.ingest import IngestConfig, source_digests
 from tasks.corpus.quality import QualityConfig
+from tasks.corpus.replay import ReplayConfig, ReplayTextConfig
 from tasks.corpus.select import SelectConfig
+from tasks.evaluate.change import Changing
 from tasks.evaluate.evaluate import EvaluateConfig
-from tasks.examples.kinds.table import KINDS, AnyExamples
+from tasks.examples.kinds.table import AnyExamples
 from tasks.executor.filetasks import FilesConfig
 from tasks.finetune.base_model import BaseConfig
 from tasks.finetune.config import FinetuneConfig
+from tasks.pretrain.adapt import Adaptation, AdaptConfig
 from tasks.pretrain.pretrain import PretrainConfig, Pretraining, check_objective
 from tasks.promotion.champion import ChampionConfig
 from tasks.promotion.gate_config import GateConfig
-from tasks.promotion.names import registry_names
+from tasks.promotion.names import BASE
 from tasks.promotion.night_config import NightConfig
 from tasks.promotion.register_config import RegisterConfig
 from tasks.reading.files import left_aside
 from tasks.reading.read import listing_of
 from tasks.reading.sources import FileSource, place_of
 from tasks.report.page import ReportConfig
-from tasks.sampling import HeldOut
-from tasks.settings import Placement, Section
+from tasks.settings import Later, Placement, Section
 from tasks.shards.shards import ShardsConfig
 from tasks.tokenizer.objective_symbols import check_reserved, forms_of
 from tasks.tokenizer.tokenizer import TokenizerConfig
@@ -54,57 +57,6 @@ class CleanConfig(Section):
 
     annotate: AnnotateConfig = AnnotateConfig()
     select: SelectConfig = SelectConfig()
-
-
-HELDOUT_KEYS = {  # section -> what it calls share and seed of the hold-out
-    "examples": ("heldout_share", "seed"),
-    "decontaminate": ("heldout_share", "heldout_seed"),
-    "evaluate": ("heldout_share", "heldout_seed"),
-}
-
-
-class HoldingOut(Section):
-    """What is held out, set once for all sections that choose by it."""
-
-    heldout: HeldOut = HeldOut()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _hand_down(cls, values: object) -> object:
-        """Gives share and seed to the sections that do not name them."""
-        if not isinstance(values, dict):
-            return values
-        try:
-            held = HeldOut.model_validate(values.get("heldout", {}))
-        except ValidationError:
-            return values  # it is told where the field itself is checked
-        given = dict(values)
-        for section, (share, seed) in HELDOUT_KEYS.items():
-            if section not in cls.model_fields:
-                continue
-            own = given.get(section, () if section == "examples" else {})
-            told = {share: held.share, seed: held.seed}
-            if isinstance(own, list | tuple):
-                given[section] = [{**told, **one} if isinstance(one, dict) else one for one in own]
-            elif isinstance(own, dict):
-                given[section] = {**told, **own}
-        return given
-
-
-def check_holdout(heldout: HeldOut, sections: Mapping[str, tuple[float, int]]) -> None:
-    """ValueError for a section (by its place in the recipe) that holds out another share, or by another seed, than all others."""
-    for place, found in sections.items():
-        for name, own, wanted in zip(("share", "seed"), found, (heldout.share, heldout.seed), strict=True):
-            if own != wanted:
-                raise ValueError(
-                    f"{place} holds out by {name} {own}, but heldout.{name} is {wanted}: what one section is judged on another "
-                    f"would learn from. Set heldout.{name} alone, for all sections"
-                )
-
-
-def held_examples(examples: Sequence[AnyExamples]) -> dict[str, tuple[float, int]]:
-    """Share and seed by which each set of examples is parted, by its place in the recipe."""
-    return {f"examples.{number}": (one.heldout_share, one.seed) for number, one in enumerate(examples)}
 
 
 class CorpusSections(HoldingOut):
@@ -146,9 +98,13 @@ def fill_preset(section: object) -> object:
 
 
 class Recipe(CorpusSections):
-    """From raw text to a registered model."""
+    """From raw text to a registered model: a new one, or one that goes on from a champion or a base."""
 
     makes: Literal["model"] = "model"
+    champion: Annotated[ChampionConfig | None, Later()] = None
+    base: Annotated[BaseConfig | None, Later()] = None
+    adapt: Annotated[AdaptConfig, Later()] = AdaptConfig()
+    replay: Annotated[ReplayConfig, Later()] = ReplayConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     shards: ShardsConfig = ShardsConfig()
     model: Annotated[ModelConfig, BeforeValidator(fill_preset)] = ModelConfig()
@@ -163,14 +119,75 @@ class Recipe(CorpusSections):
         """Model -> the name that it competes for in the registry; the base's key is BASE."""
         return names_of(self.register_, self.register_.name, self.examples, self.finetune, has_base=True)
 
+    @property
+    def start(self) -> ChampionConfig | BaseConfig | None:
+        """What it goes on from; None: a new model."""
+        return one_start(self.champion, self.base)
+
+    @property
+    def begins_a_line(self) -> bool:
+        """Whether the model has another name than the champion that it goes on from."""
+        return self.names[BASE] != line_of(self.champion)
+
+    @property
+    def pretraining(self) -> Pretraining:
+        """What the pretraining follows; of a base its shape, and the share of replay."""
+        if self.start is None:
+            return Pretraining(self.model, self.pretrain)
+        return Pretraining(None, with_replay(self.pretrain, self.replay.share))
+
+    @property
+    def adaptation(self) -> Adaptation:
+        """What the base's tokenizer is held to."""
+        return Adaptation(self.adapt, self.pretrain.objective.kind, self.shards.context, self.replay.sources)
+
+    @property
+    def replays_memory(self) -> bool:
+        """Whether general text comes from the base's memory."""
+        return self.replay.share > 0 and not self.replay.sources
+
+    @property
+    def replay_text(self) -> ReplayTextConfig:
+        """How it is kept clear of what is judged on: as the corpus is."""
+        told = self.decontaminate
+        return ReplayTextConfig(ngram_words=told.ngram_words, ngram_han=told.ngram_han, max_overlap=told.max_overlap)
+
+    @property
+    def changing(self) -> Changing:
+        """How base and model are compared."""
+        return Changing(self.evaluate, self.replay.sources)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hand_sources_down(cls, values: object) -> object:
+        """Tells `shards` which sources are general text, where it does not say so itself."""
+        if not isinstance(values, dict) or not isinstance(values.get("replay"), dict):
+            return values
+        given, shards = dict(values), values.get("shards", {})
+        if isinstance(shards, dict) and "sources" in values["replay"]:
+            given["shards"] = {"general": values["replay"]["sources"], **shards}
+        return given
+
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
+        check_beside(self.start, self.model_fields_set)
+        self._check_batches()
+        check_mixture(self.pretrain.mixture)
+        check_curriculum(self.pretrain.curriculum, self.shards.context)
+        if self.pretrain.mixture and self.shards.group_by == "none":
+            raise ValueError("pretrain.mixture weighs groups of rows, but shards.group_by is none: set it to source or language")
+        if self.start is None:
+            self._check_new_model()
+        else:
+            check_replay(self.replay, self.shards, self.pretrain, [source.name for source in self.ingest.sources])
+        check_tunings(self.examples, self.finetune)
+        names_of(self.register_, self.register_.name, self.examples, self.finetune, has_base=True)
+        check_holdout(self.heldout, {"evaluate": (self.evaluate.heldout_share, self.evaluate.heldout_seed)})
+        return self
+
+    def _check_batches(self) -> None:
+        """Rows of a batch come out whole, and so do those of a worker."""
         context = self.shards.context
-        if context > self.model.context:
-            raise ValueError(
-                f"shards.context {context} is longer than the model's positions (model.context {self.model.context}): "
-                f"lower the one to at most {self.model.context} or raise the other"
-            )
         rows = self.pretrain.batch_tokens // context
         if rows < 1 or self.pretrain.batch_tokens % context:
             raise ValueError(
@@ -183,18 +200,19 @@ class Recipe(CorpusSections):
                 f"pretrain.workers {workers} are more than the {rows} rows of a batch ({self.pretrain.batch_tokens} tokens of context "
                 f"{context}), of which each worker takes its share: lower it to at most {rows}, or raise batch_tokens"
             )
-        check_mixture(self.pretrain.mixture)
-        check_curriculum(self.pretrain.curriculum, context)
-        if self.pretrain.mixture and self.shards.group_by == "none":
-            raise ValueError("pretrain.mixture weighs groups of rows, but shards.group_by is none: set it to source or language")
-        check_objective(Pretraining(self.model, self.pretrain), context)
+
+    def _check_new_model(self) -> None:
+        """Its shape fits rows, objective and fine-tunings."""
+        context = self.shards.context
+        if context > self.model.context:
+            raise ValueError(
+                f"shards.context {context} is longer than the model's positions (model.context {self.model.context}): "
+                f"lower the one to at most {self.model.context} or raise the other"
+            )
+        check_objective(self.pretraining, context)
         if self.tokenizer.existing is None:
             check_reserved(forms_of(self.pretrain.objective, self.model, context), self.tokenizer.reserve)
-        check_tunings(self.examples, self.finetune)
-        names_of(self.register_, self.register_.name, self.examples, self.finetune, has_base=True)
-        check_holdout(self.heldout, {"evaluate": (self.evaluate.heldout_share, self.evaluate.heldout_seed)})
         check_model_fits(self.model, self.examples, self.finetune)
-        return self
 
 
 class FinetuneRecipe(HoldingOut):
@@ -228,7 +246,7 @@ class FinetuneRecipe(HoldingOut):
     @property
     def line(self) -> str | None:
         """The registry name of the champion that it starts from."""
-        return None if self.champion is None else re.split(r"[/@]", self.champion.uri.removeprefix("models:/"))[0]
+        return line_of(self.champion)
 
     @property
     def _name(self) -> str:
@@ -255,51 +273,12 @@ class FinetuneRecipe(HoldingOut):
         return self
 
 
+def line_of(champion: ChampionConfig | None) -> str | None:
+    """Its name in the registry."""
+    return None if champion is None else re.split(r"[/@]", champion.uri.removeprefix("models:/"))[0]
+
+
 AnyRecipe = Recipe | CorpusRecipe | FinetuneRecipe
-
-
-def check_tunings(examples: Sequence[AnyExamples], finetune: Sequence[FinetuneConfig]) -> None:
-    """Names are unique and every fine-tuning names examples that exist; ValueError otherwise."""
-    for section, names in (("examples", [e.name for e in examples]), ("finetune", [f.name for f in finetune])):
-        twice = [name for name, count in Counter(names).items() if count > 1]
-        if twice:
-            raise ValueError(f"{section}: the name {twice[0]!r} is used twice; give each entry its own")
-    known = [entry.name for entry in examples]
-    for tuning in finetune:
-        for name in tuning.sets:
-            if name not in known:
-                raise ValueError(f"finetune {tuning.name}: examples {name!r} is none of: {', '.join(known) or 'none at all'}")
-    makers = Counter(name for tuning in finetune for name in tuning.models.values())
-    for name, count in makers.items():
-        if count > 1:
-            raise ValueError(f"finetune: two models would be called {name!r}, one of them a head; rename a fine-tuning")
-
-
-def names_of(
-    register: RegisterConfig, name: str, examples: Sequence[AnyExamples], finetune: Sequence[FinetuneConfig], has_base: bool
-) -> dict[str, str]:
-    """Model -> registry name, the base's key being BASE; ValueError where two would meet under one."""
-    kinds = {entry.name: KINDS[entry.kind] for entry in examples}
-    writes = {model: kinds[of].writes for tuning in finetune for of, model in tuning.models.items()}
-    return registry_names(name, register.names, writes, has_base)
-
-
-def check_model_fits(model: ModelConfig, examples: Sequence[AnyExamples], finetune: Sequence[FinetuneConfig]) -> None:
-    """ValueError for a fine-tuning on instructions of a model that does not write, and for several heads on two stacks."""
-    kinds = {entry.name: KINDS[entry.kind] for entry in examples}
-    writers = (*DECODERS, *RECURRENT, "seq2seq")
-    for tuning in finetune:
-        if len(tuning.sets) > 1 and model.family == "seq2seq":
-            raise ValueError(
-                f"finetune {tuning.name}: several heads need one trunk, but model.family is seq2seq, which has two stacks; give each "
-                f"of the examples {', '.join(tuning.sets)} an entry of its own"
-            )
-        written = [kinds[name].name for name in tuning.sets if kinds[name].writes]
-        if written and model.family not in writers:
-            raise ValueError(
-                f"finetune {tuning.name}: {written[0]} examples need a model that writes, but model.family is {model.family}; leave the "
-                f"entry out, or set model.family to {', '.join(writers)}"
-            )
 
 
 def check_sources(recipe: AnyRecipe) -> None:

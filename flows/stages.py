@@ -19,9 +19,11 @@ from tasks.artifacts import (
     QualityModel,
     RawCorpus,
     RegisteredModel,
+    ReplayText,
     Report,
     Scores,
     Selection,
+    TextChange,
     Tokenizer,
     TokenShards,
     UniqueCorpus,
@@ -36,7 +38,9 @@ from tasks.corpus.deduplicate import DeduplicateConfig, earlier_digests, remove_
 from tasks.corpus.forgotten import Forgotten, read_forgotten
 from tasks.corpus.ingest import IngestConfig, forgotten_digests, ingest, source_digests
 from tasks.corpus.quality import QualityConfig, quality_digests, train_quality
+from tasks.corpus.replay import ReplayTextConfig, take_replay
 from tasks.corpus.select import SelectConfig, preset_digests, select_documents
+from tasks.evaluate.change import Changing, measure_change
 from tasks.evaluate.evaluate import evaluate
 from tasks.evaluate.suite import EvaluateConfig, suite_digests
 from tasks.examples.examples import example_digests, prepare_examples
@@ -47,6 +51,7 @@ from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.finetune import finetune
 from tasks.finetune.heads import Head, take_head
 from tasks.ledger import StageOutcome
+from tasks.pretrain.adapt import Adaptation, adapt_tokenizer
 from tasks.pretrain.pretrain import Pretraining, pretrain_model, pretraining_digests
 from tasks.promotion.champion import ChampionConfig, Registry, champion_digest, fetch_champion
 from tasks.promotion.gate import Contest
@@ -79,7 +84,7 @@ class Given:
 
     def maybe(self, name: str, *kinds: type[AnyArtifact]) -> AnyArtifact | None:
         """The same, where the DAG may have none."""
-        return None if self.inputs[name] is None else self.one(name, *kinds)
+        return None if self.inputs.get(name) is None else self.one(name, *kinds)
 
     def every(self, name: str, kind: type[AnyArtifact]) -> tuple[AnyArtifact, ...]:
         """All inputs of that name, in the order of the DAG."""
@@ -198,25 +203,48 @@ DECONTAMINATE = Stage[DecontaminateConfig, Corpus](
     "decontaminate",
     Corpus,
     lambda config, given, out, tools: decontaminate(
-        config, given.one("clean", AnnotatedCorpus), given.one("unique", UniqueCorpus), given.every("examples", Examples), out, tools.files
+        config,
+        given.one("clean", AnnotatedCorpus),
+        given.one("unique", UniqueCorpus),
+        given.every("examples", Examples),
+        out,
+        tools.files,
+        given.maybe("base", PretrainedModel),
     ),
     benchmark_and_allow_digests,
 )
 TOKENIZER = Stage[TokenizerConfig, Tokenizer](
     "tokenizer", Tokenizer, lambda config, given, out, tools: train_tokenizer(config, given.one("corpus", Corpus), out), existing_digests
 )
+ADAPT = Stage[Adaptation, Tokenizer](  # its artifact is a tokenizer like any other, to be found among them
+    "tokenizer",
+    Tokenizer,
+    lambda config, given, out, tools: adapt_tokenizer(config, given.one("base", PretrainedModel), given.one("corpus", Corpus), out),
+)
+REPLAY = Stage[ReplayTextConfig, ReplayText](
+    "replay",
+    ReplayText,
+    lambda config, given, out, tools: take_replay(
+        config, given.one("base", PretrainedModel), given.one("corpus", Corpus), given.every("examples", Examples), out
+    ),
+)
 SHARDS = Stage[ShardsConfig, TokenShards](
     "shards",
     TokenShards,
     lambda config, given, out, tools: write_shards(
-        config, given.one("corpus", Corpus), given.one("tokenizer", Tokenizer), out, tools.files
+        config, given.one("corpus", Corpus), given.one("tokenizer", Tokenizer), out, tools.files, given.maybe("replayed", ReplayText)
     ),
 )
 PRETRAIN = Stage[Pretraining, PretrainedModel](
     "pretrain",
     PretrainedModel,
     lambda config, given, out, tools: pretrain_model(
-        config, given.one("shards", TokenShards), given.one("tokenizer", Tokenizer), out, tools.launch
+        config,
+        given.one("shards", TokenShards),
+        given.one("tokenizer", Tokenizer),
+        out,
+        tools.launch,
+        given.maybe("base", PretrainedModel),
     ),
     pretraining_digests,
     continues=True,
@@ -246,6 +274,13 @@ EVALUATE = Stage[EvaluateConfig, Scores](
     ),
     suite_digests,
     contracts={"scores.parquet": "Scores", "items.parquet": "Items", "figures.parquet": "ItemFigures"},
+)
+CHANGE = Stage[Changing, TextChange](
+    "change",
+    TextChange,
+    lambda config, given, out, tools: measure_change(
+        config, given.one("before", PretrainedModel), given.one("after", PretrainedModel), given.one("corpus", Corpus), out
+    ),
 )
 CHAMPION = Stage[ChampionConfig, PretrainedModel](
     "champion", PretrainedModel, lambda config, given, out, tools: fetch_champion(config, out, tools.registry()), resolve=champion_digest

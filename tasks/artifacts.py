@@ -84,8 +84,16 @@ class Corpus(Artifact):
 
 
 @dataclass(frozen=True)
+class ReplayText(Artifact):
+    """General text of a base's memory, to be learned again beside new text: `train-00000.parquet` (contract Documents)."""
+
+
+@dataclass(frozen=True)
 class Tokenizer(Artifact):
-    """`tokenizer.json` and `tokenizer_config.json` in Hugging Face form; `quality.json` and `encoding.json` beside."""
+    """`tokenizer.json` and `tokenizer_config.json` in Hugging Face form; `quality.json` and `encoding.json` beside.
+
+    Of a base: `fit.json`, what it makes of the corpus, and where tokens were added `new_tokens.json`, what spelled them before.
+    """
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,11 @@ class Scores(Artifact):
 
     `items.parquet` and `figures.parquet` (tasks/items.py): what each item adds to each figure, of the model and of baselines.
     """
+
+
+@dataclass(frozen=True)
+class TextChange(Artifact):
+    """`change.json`: a model and the base it started from on the same held-out text, own and general (tasks/evaluate/change.py)."""
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def plan_table(rows: Sequence[Planned], recipe: AnyRecipe, notes: Sequence[str] 
         [
             rendered(table),
             total,
-            *([budget_line(plan_budget(recipe))] if isinstance(recipe, Recipe) else []),
+            *([budget_line(plan_budget(recipe))] if isinstance(recipe, Recipe) and recipe.start is None else []),
             *(f"competes as {name}: {model or 'the base'}" for model, name in registry_names_of(recipe).items()),
             *(f"note: {note}" for note in notes),
         ]
@@ -79,8 +79,8 @@ def plan_table(rows: Sequence[Planned], recipe: AnyRecipe, notes: Sequence[str] 
 
 
 def plan_json(rows: Sequence[Planned], recipe: AnyRecipe, notes: Sequence[str] = ()) -> dict[str, object]:
-    """The same as `plan_table`, as data; `budget` is null for a recipe that pretrains nothing."""
-    budget = asdict(plan_budget(recipe)) if isinstance(recipe, Recipe) else None
+    """The same as `plan_table`, as data; `budget` is null for a recipe that makes no new model."""
+    budget = asdict(plan_budget(recipe)) if isinstance(recipe, Recipe) and recipe.start is None else None
     names = {model or "base": name for model, name in registry_names_of(recipe).items()}
     return {"stages": [asdict(row) for row in rows], "budget": budget, "registers": names, "notes": [*notes]}
 

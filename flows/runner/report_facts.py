@@ -24,12 +24,14 @@ from tasks.corpus.mixture import MixtureRow, read_mixture
 from tasks.corpus.samples.collect import STAGES, samples_of
 from tasks.corpus.samples.rows import lowest_dropped, read_documents
 from tasks.errors import UserError
+from tasks.evaluate.change import read_changes
 from tasks.evaluate.inspection import read_insides
 from tasks.evaluate.samples import read_samples
 from tasks.lineage.step_trace import batch_at, batch_of_data, documents_of, read_run, step_documents
 from tasks.lineage.training_cost import restarts_of, trained_seconds
 from tasks.lineage.trainings import read_training
 from tasks.pretrain.audit import Audit, read_audit
+from tasks.pretrain.job import read_job
 from tasks.pretrain.spikes import Spike, find_spikes
 from tasks.promotion.decision import read_decision
 from tasks.report.facts import (
@@ -59,7 +61,7 @@ DEFAULT_WORKSPACE = "workspace"  # of a command that names none
 def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str) -> RunStory:
     """Everything the page shows of the run so far; the report stage itself is not part of it."""
     done = [record for record in execution.records if record.artifact is not None]
-    base = next((r for r in done if r.stage in ("pretrain", "champion", "base")), None)
+    base = next((r for stages in (("pretrain",), ("champion", "base")) for r in done if r.stage in stages), None)
     return RunStory(
         title=f"{recipe.name}: {flow_name}",
         recipe_name=recipe.name,
@@ -75,6 +77,7 @@ def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str
         curves={r.label: curve for r in done if (curve := tuple(read_curve(path_of(r))))},
         spikes=tuple(spike for record in done if record.stage == "pretrain" for spike in spikes(execution.workspace, record)),
         trainings=tuple(training_story(execution.workspace, r, recipe.workspace) for r in done if r.stage in STAGES_THAT_TRAIN),
+        changes=tuple(change for record in done if record.stage == "change" for change in read_changes(path_of(record))),
         scores=score_rows(execution, recipe),
         decisions=tuple(read_decision(path_of(record)) for record in done if record.stage == "gate"),
         samples=tuple(sample for record in done if record.stage == "evaluate" for sample in samples(record)),
@@ -124,6 +127,9 @@ def model_story(record: Record) -> ModelStory | None:
     phrase = ""
     if isinstance(shape, dict):
         phrase = f"{shape['layers']} layers, {shape['width']} channels, {shape['heads']} heads, context {shape['context']}"
+    elif record.stage == "pretrain":  # that went on from a base
+        told = read_job(artifact.path).model
+        phrase = f"{told.layers} layers, {told.width} channels, {told.heads} heads, context {told.context}"
     if "parameters" not in artifact.figures:
         return None
     return ModelStory(int(artifact.figures["parameters"]), int(artifact.figures.get("tokens", 0)), phrase)

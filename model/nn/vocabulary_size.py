@@ -1,5 +1,7 @@
 """Vocabulary resizing: a model whose vocabulary grows, or loses its padding."""
 
+from collections.abc import Iterator, Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +30,32 @@ def resize_vocabulary(model: Model, size: int, seed: int) -> None:
             head.weight = nn.Parameter(_extended(head.weight, size, generator))
         if isinstance(head, MaskedHead):
             head.bias = nn.Parameter(torch.cat([head.bias.detach(), head.bias.detach().mean().expand(size - old)]))
+
+
+def start_new_tokens(model: Model, spelled: Mapping[int, Sequence[int]], seed: int) -> None:
+    """Gives each new token (id -> the old ids that spelled it) the mean of their rows, in place: of the embedding and of the head.
+
+    So the model reads a word that it knew in pieces as about what it was, and a new token is as likely as its parts on average. The
+    vocabulary grows as far as need be; a token that nothing spelled starts as `resize_vocabulary` says. Source: Gee et al., "Fast
+    Vocabulary Transfer" (EMNLP 2022, arXiv 2402.09977), which beats random rows and the mean of all.
+    """
+    if not spelled:
+        return
+    resize_vocabulary(model, max(model.trunk.vocab_size, max(spelled) + 1), seed)
+    known = {new: torch.tensor(old) for new, old in spelled.items() if len(old)}
+    for rows in _rows(model):
+        for new, old in known.items():
+            rows[new] = rows[old].mean(dim=0)
+
+
+def _rows(model: Model) -> Iterator[Tensor]:
+    """What the model has a row of for each token: the embedding, an untied head, a masked head's bias."""
+    yield model.trunk.embedding.weight.detach()
+    for head in model.modules():
+        if isinstance(head, LanguageHead) and isinstance(head.weight, nn.Parameter):  # untied
+            yield head.weight.detach()
+        if isinstance(head, MaskedHead):
+            yield head.bias.detach()
 
 
 def cut_vocabulary(model: Model, size: int) -> None:

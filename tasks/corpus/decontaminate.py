@@ -1,6 +1,7 @@
 """Decontaminate: parts the corpus into training, validation and test, and rids training of text that is judged on.
 
-Judged on are the validation and test documents, the held-out labelled examples and the benchmarks that the recipe names.
+Judged on are the validation and test documents, the held-out labelled examples, the benchmarks that the recipe names, and of a base
+that goes on learning the held-out text that travels with it.
 Overlap is counted in long n-grams, as for GPT-3 (arXiv 2005.14165, appendix C, 13 words); a single shared n-gram is no
 proof, for licences and idioms recur everywhere. This stage is the only one that writes the text that models learn from.
 """
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from tasks.artifacts import AnnotatedCorpus, Examples, UniqueCorpus, file_digest
+from tasks.artifacts import AnnotatedCorpus, Examples, PretrainedModel, UniqueCorpus, file_digest
 from tasks.contracts import check_table
 from tasks.corpus.mixture import write_mixture
 from tasks.corpus.repeated_blocks import read_cuts, without_cuts
@@ -28,6 +29,7 @@ from tasks.executor.filetasks import FileTasks
 from tasks.executor.parts import Part, combined, gather
 from tasks.executor.tables import TableFile, TableWork, tables_of
 from tasks.ledger import Ledger, Receipt, StageOutcome
+from tasks.memory import memory_of
 from tasks.reading.benchmarks import Benchmark, benchmark_digests, place_of, read_benchmark
 from tasks.reading.given_texts import given_file, given_lines
 from tasks.sampling import unit_hash
@@ -80,7 +82,11 @@ def benchmark_and_allow_digests(config: DecontaminateConfig) -> dict[str, str]:
 
 
 def collect_evaluation(
-    config: DecontaminateConfig, tables: Sequence[TableFile], split: Split, examples: tuple[Examples, ...]
+    config: DecontaminateConfig,
+    tables: Sequence[TableFile],
+    split: Split,
+    examples: tuple[Examples, ...],
+    base: PretrainedModel | None = None,
 ) -> "Evaluation":
     """Reads all that is judged on. Memory: 16 bytes for each of its n-grams."""
     from tasks.kernels.overlap import EvaluationBuilder
@@ -94,6 +100,10 @@ def collect_evaluation(
         for batch in read_batches(artifact.path, "heldout.parquet"):
             for example in batch.to_pylist():
                 builder.add(f"examples/{example['id']}", example_text(example))
+    memory = None if base is None else memory_of(base.path)
+    if memory is not None and memory.validation is not None:
+        for row in pq.read_table(memory.validation, columns=["id", "text"]).to_pylist():
+            builder.add(f"base/{row['id']}", row["text"])
     for benchmark in config.benchmarks:
         items = 0
         unchecked = builder.unchecked
@@ -281,15 +291,21 @@ def _evidence(document_id: str, overlap: "Overlap", action: str) -> dict[str, ob
 
 
 def decontaminate(
-    config: DecontaminateConfig, clean: AnnotatedCorpus, unique: UniqueCorpus, examples: tuple[Examples, ...], out: Path, files: FileTasks
+    config: DecontaminateConfig,
+    clean: AnnotatedCorpus,
+    unique: UniqueCorpus,
+    examples: tuple[Examples, ...],
+    out: Path,
+    files: FileTasks,
+    base: PretrainedModel | None = None,
 ) -> StageOutcome:
     """Writes `train-*`, `validation.parquet`, `test.parquet` (if asked for), `dropped-*`, and the evidence, `matches-*`.
 
-    `mixture.parquet` tells how many documents and bytes of each source and language went into each.
+    `mixture.parquet` tells how many documents and bytes of each source and language went into each. `base`: whose training goes on.
     """
     tables = tables_of(clean)
     split = choose_split(config, tables, unique)
-    evaluation = collect_evaluation(config, tables, split, examples)
+    evaluation = collect_evaluation(config, tables, split, examples, base)
     stage = out.name.removesuffix(".partial")
     shared = files.parts / "decontaminate" / f"{stage}.shared"
     evaluation.save(shared)

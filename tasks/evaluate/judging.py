@@ -27,7 +27,7 @@ def score_items(model: Path, asked: Asked, out: Path) -> None:
         _write(model, [EXAMPLE_SCORERS[kind](config, subject, asked.examples)], out)
     else:
         assert asked.documents is not None
-        _write(model, _judge_documents(config, model, subject, asked.documents), out)
+        _write(model, judge_documents(config, model, subject, asked.documents), out)
 
 
 def score_suite_items(config: EvaluateConfig, model: Path, out: Path) -> None:
@@ -43,8 +43,11 @@ def score_suite_items(config: EvaluateConfig, model: Path, out: Path) -> None:
     _write(model, [judge_task(name, config, subject, objective, None, None) for name in chosen], out)
 
 
-def _judge_documents(config: EvaluateConfig, model: Path, subject: Subject, documents: Path) -> list[Judged]:
-    """In bits per byte where it is a language model, and by its objective where that is another than the next token."""
+def judge_documents(config: EvaluateConfig, model: Path, subject: Subject, documents: Path) -> list[Judged]:
+    """What the subject, of the folder `model`, makes of documents.
+
+    In bits per byte where it is a language model, and by its objective where that is another than the next token.
+    """
     from model.nn.models import LanguageModel
 
     objective, texts, found = read_objective(model, subject.model), document_heads(config, documents), list[Judged]()

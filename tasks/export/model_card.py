@@ -158,9 +158,8 @@ def _text(origin: Origin) -> str:
     if not origin.text:
         return "## Training text\n\nNot known: the folder it was exported from says nothing of it."
     rows = "\n".join(f"| {_cell(row.source)} | {row.language} | {row.documents:,} | {row.bytes:,} |" for row in origin.text)
-    trained = next((node.folder for node in origin.lineage if node.stage == "pretrain"), None)
-    manifest = read_manifest(trained) if trained is not None else None
-    tokens = manifest.figures.get("tokens") if manifest is not None else None
+    trained = [read_manifest(node.folder) for node in origin.lineage if node.stage == "pretrain"]  # several where one went on from another
+    tokens = sum(manifest.figures.get("tokens", 0.0) for manifest in trained if manifest is not None)
     seen = f"\n\nPretraining saw {int(tokens):,} tokens of it, repetitions counted." if tokens else ""
     return f"## Training text\n\n| source | language | documents | bytes |\n|---|---|---:|---:|\n{rows}{seen}"
 

@@ -8,20 +8,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tasks.artifacts import file_digest
+from tasks.artifacts import file_digest, read_manifest
 from tasks.errors import UserError
 from tasks.examples.pair_rows import told_start
 from tasks.finetune.tuned_model import Base, open_base
 from tasks.inference.folder_settings import GENERATION
 from tasks.inference.folder_writing import TEMPLATE_FILE, TOKENIZER_CONFIG, TOKENS_MAP
+from tasks.inference.objective_file import FILE as OBJECTIVE
 from tasks.inference.saved_models import check_folder
 from tasks.ledger import Ledger, StageOutcome
+from tasks.memory import FOLDER, Memory, memory_of
 from tasks.settings import Placement, Section, given_path
 from tasks.tokenizer.encoding import load_tokenizer, text_ids, write_without_batches
 
 KEY = "base.folder"
 TOKENIZER_FILES = ("tokenizer.json", TOKENIZER_CONFIG, TOKENS_MAP, TEMPLATE_FILE)
-FILES = ("config.json", GENERATION, "task.json", *TOKENIZER_FILES)
+FILES = ("config.json", GENERATION, "task.json", OBJECTIVE, *TOKENIZER_FILES)
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 KEPT = (
     "bos_token_id",
@@ -35,11 +37,13 @@ WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")  # not the seco
 
 
 class BaseConfig(Section):
-    """The model that a fine-tuning starts from, made by whatever tool."""
+    """The model that a training starts from, made by whatever tool."""
 
     revision: Literal[3] = 3
     folder: Annotated[str, Placement()] = Field(
-        min_length=1, description="Hugging Face folder with weights and tokenizer.json; its content is the identity"
+        min_length=1,
+        description="Hugging Face folder with weights and tokenizer.json, or a model's artifact in a workspace, whose memory comes along; "
+        "the content is the identity",
     )
     allow_pickle: Annotated[bool, Placement()] = Field(
         default=False, description="Read weights that are pickled where there are no others, tensors alone; they go on as safetensors"
@@ -49,9 +53,40 @@ class BaseConfig(Section):
     )
 
 
+def base_folder(config: BaseConfig) -> Path:
+    """The Hugging Face folder; in an artifact its `model/`. UserError for what holds no whole model."""
+    folder = given_path(config.folder)
+    inner = folder / "model"
+    return check_folder(inner if (inner / "config.json").is_file() else folder, KEY, config.allow_pickle)
+
+
+def base_memory(config: BaseConfig) -> Memory | None:
+    """What travels with a model's artifact: in its folder or, in the workspace that it was made in, beside it."""
+    artifact = given_path(config.folder)
+    if not (artifact / "model" / "config.json").is_file():
+        return None
+    manifest, found = read_manifest(artifact), memory_of(artifact)
+    if found is not None or manifest is None:
+        return found
+    for path in sorted(artifact.absolute().parents[1].glob("memory/*/manifest.json")):
+        of = read_manifest(path.parent)
+        if of is not None and of.inputs.get("model") == manifest.fingerprint:
+            return memory_of(path.parent)
+    return None
+
+
+def memory_digests(config: BaseConfig) -> dict[str, str]:
+    """Content of the memory's files."""
+    memory = base_memory(config)
+    if memory is None:
+        return {}
+    files = sorted(path for path in memory.folder.rglob("*") if path.is_file())
+    return {f"{FOLDER}/{path.relative_to(memory.folder).as_posix()}": file_digest(path) for path in files}
+
+
 def base_files(config: BaseConfig) -> list[Path]:
     """The files that matter. UserError where weights, config or tokenizer are missing."""
-    folder = check_folder(given_path(config.folder), KEY, config.allow_pickle)
+    folder = base_folder(config)
     named = [path for name in FILES if (path := folder / name).is_file()]
     return [*named, *(_found(folder, WEIGHTS) or _found(folder, PICKLED))]
 
@@ -72,15 +107,18 @@ def adapter_files(config: BaseConfig) -> list[Path]:
 
 
 def base_digests(config: BaseConfig) -> dict[str, str]:
-    """Content digests of the folder's files and the adapter's, to enter the fingerprint."""
-    return {path.name: file_digest(path) for path in (*base_files(config), *adapter_files(config))}
+    """Content digests of the folder's files, the adapter's and the memory's, to enter the fingerprint."""
+    return {path.name: file_digest(path) for path in (*base_files(config), *adapter_files(config))} | memory_digests(config)
 
 
 def take_base(config: BaseConfig, out: Path) -> StageOutcome:
-    """Write model/ and, beside it, the tokenizer. UserError for a model that cannot be computed here, or lacks a tokenizer."""
+    """Write model/ and, beside it, the tokenizer and memory/. UserError for a model that cannot be computed here, or lacks a tokenizer."""
     folder = out / "model"
     folder.mkdir()
-    pickled = _found(given_path(config.folder), PICKLED)
+    memory = base_memory(config)
+    if memory is not None:
+        shutil.copytree(memory.folder, out / FOLDER)
+    pickled = _found(base_folder(config), PICKLED)
     for path in base_files(config):
         if path not in pickled:
             shutil.copyfile(path, folder / path.name)
@@ -110,7 +148,7 @@ def _unpickle(config: BaseConfig, folder: Path) -> None:
     from model.huggingface.weight_files import save_unpickled
 
     try:
-        save_unpickled(given_path(config.folder), folder, config.allow_pickle)
+        save_unpickled(base_folder(config), folder, config.allow_pickle)
     except ValueError as error:
         raise UserError(f"{KEY}: {error}") from error
 

@@ -6,7 +6,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.config.objective_config import ObjectiveConfig
+from model.config.heads import Head
+from model.config.objective_config import Kind, ObjectiveConfig
 
 if TYPE_CHECKING:
     from model.nn.models import Model
@@ -31,6 +32,15 @@ def read_objective(folder: Path, model: "Model") -> ObjectiveConfig | None:
     if not path.is_file():
         return known
     return ObjectiveConfig(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def read_kind(folder: Path, head: Head) -> Kind | None:
+    """The kind of the objective of a model's folder with such a head, from its files alone; None where it learned no text."""
+    known: dict[Head, Kind] = {"language": "causal", "masked": "masked"}
+    if head not in ("language", "masked", "seq2seq"):
+        return None
+    path = folder / FILE
+    return ObjectiveConfig(**json.loads(path.read_text(encoding="utf-8"))).kind if path.is_file() else known.get(head)
 
 
 def base_metric(objective: ObjectiveConfig) -> str:

@@ -74,6 +74,7 @@ ORDER = (
     "examples",
     "decontaminate",
     "tokenizer",
+    "replay",
     "shards",
     "pretrain",
     "champion",

@@ -255,6 +255,9 @@ def document_facts(run: TracedRun, numbers: Collection[int]) -> dict[int, Docume
     shards = read_manifest(run.shards)
     corpus = run.workspace.folder("decontaminate", "none" if shards is None else shards.inputs.get("corpus", "none"))
     tables = sorted(finished(corpus, "to know where documents came from").glob("train-*.parquet"))
+    if shards is not None and "replayed" in shards.inputs:  # general text, numbered behind the corpus
+        replayed = finished(run.workspace.folder("replay", shards.inputs["replayed"]), "to know what was replayed")
+        tables += sorted(replayed.glob("train-*.parquet"))
     try:
         packed = numbered_rows([run.shards / "documents-train.parquet"], numbers, ["id", "source", "language", "tokens"])
         told = numbered_rows(tables, numbers, ["id", "path", "meta"])

@@ -36,6 +36,7 @@ class PretrainJob:
     document_mask: bool
     start: Start | None = None  # another's checkpoint, where it begins at one
     checkpoint_place: str | None = None  # where its checkpoints are copied too
+    base: Path | None = None  # folder of the model whose weights it starts from; None: fresh ones
 
     @property
     def begun_at(self) -> int:

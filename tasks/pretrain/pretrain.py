@@ -26,19 +26,20 @@ from model.training.figures import training_figures
 from model.training.interruption import Signals
 from model.training.left_out import read_left_out
 from model.training.record import recording
-from tasks.artifacts import Tokenizer, TokenShards, canonical, file_digest
+from tasks.artifacts import PretrainedModel, Tokenizer, TokenShards, canonical, file_digest
 from tasks.cluster import Launch, Training, WorkerCount, Workers
 from tasks.errors import UserError
 from tasks.inference.objective_file import bits_per_byte, write_objective
 from tasks.ledger import Ledger, StageOutcome
 from tasks.pretrain.audit import audit_stream, write_audit
 from tasks.pretrain.checkpoint_place import place_of
+from tasks.pretrain.continued import TOKENIZER_FILES, continued_model, continued_story
 from tasks.pretrain.job import PretrainJob, write_job
 from tasks.pretrain.start import FoundStart, check_tokenizer
 from tasks.pretrain.start_config import StartConfig
 from tasks.pretrain.training_rows import open_stream
 from tasks.settings import PLACEMENT, Json, Later, Placement, Section, given_path
-from tasks.tokenizer.encoding import decode_text, load_tokenizer, special_ids
+from tasks.tokenizer.encoding import decode_text, load_tokenizer, text_ids
 from tasks.tokenizer.objective_symbols import objective_symbols
 from tasks.tokenizer.word_table import JIEBA, segmenter, word_table, words_digests
 from tasks.training_entry import Asking
@@ -124,7 +125,7 @@ class PretrainConfig(Section):
 class Pretraining:
     """The two recipe sections that this stage follows, and the checkpoint that `pretrain.start` means."""
 
-    model: ModelConfig
+    model: ModelConfig | None  # None: that of the base, which it goes on from
     pretrain: PretrainConfig
     start: FoundStart | None = field(default=None, metadata={PLACEMENT: True})  # its content enters by `pretraining_digests`
 
@@ -134,17 +135,29 @@ class Pretraining:
         return {} if self.start is None or self.start.fingerprint is None else {"start": self.start.fingerprint}
 
     @property
+    def shape(self) -> ModelConfig:
+        """The model's; of a base that of its folder (`with_base`)."""
+        assert self.model is not None, "a continued pretraining has the shape of its base"
+        return self.model
+
+    def with_base(self, base: PretrainedModel | None) -> "Pretraining":
+        """With the shape of the base, where there is one."""
+        from model.huggingface.huggingface import read_model_config
+
+        return self if base is None else replace(self, model=read_model_config(base.path / "model"))
+
+    @property
     def masks_documents(self) -> bool:
         """`document_mask` with the default resolved."""
         chosen = self.pretrain.document_mask
-        return self.model.family != "seq2seq" and not self.pretrain.compile if chosen is None else chosen
+        return self.shape.family != "seq2seq" and not self.pretrain.compile if chosen is None else chosen
 
 
 def check_objective(config: Pretraining, context: int) -> None:
     """Raises ValueError, with the fix, for a model and an objective on rows of `context` tokens that do not go together."""
-    check_pair(config.model, config.pretrain.objective)
-    check_context(config.model, config.pretrain.objective, context)
-    if config.model.family == "seq2seq" and config.pretrain.document_mask:
+    check_pair(config.shape, config.pretrain.objective)
+    check_context(config.shape, config.pretrain.objective, context)
+    if config.shape.family == "seq2seq" and config.pretrain.document_mask:
         raise ValueError(
             "pretrain.document_mask: seq2seq reads a row as one text; leave it out, and set shards.packing to documents "
             "to have a document a row"
@@ -193,20 +206,27 @@ def pretraining_digests(config: Pretraining) -> dict[str, str]:
         width = vector_width(path)
     except (ValueError, OSError) as error:
         raise UserError(f"pretrain.word_vectors: {error}. Expected word2vec's or GloVe's format.") from error
-    if width != config.model.width:
+    if width != config.shape.width:
         raise UserError(
-            f"pretrain.word_vectors: {path} has vectors of {width} numbers, but model.width is {config.model.width}. "
+            f"pretrain.word_vectors: {path} has vectors of {width} numbers, but model.width is {config.shape.width}. "
             f"Fix: set model.width to {width}, or name other vectors."
         )
     return digests | {"word_vectors": file_digest(path)}
 
 
-def pretrain_model(config: Pretraining, shards: TokenShards, tokenizer: Tokenizer, out: Path, launch: Launch) -> StageOutcome:
-    """Train on the shards; a build that was killed goes on from its last whole checkpoint in `out`."""
-    job = pretrain_job(config, shards, tokenizer, out)
+def pretrain_model(
+    config: Pretraining, shards: TokenShards, tokenizer: Tokenizer, out: Path, launch: Launch, base: PretrainedModel | None = None
+) -> StageOutcome:
+    """Train on the shards, from the weights of `base` if there is one.
+
+    A build that was killed goes on from its last whole checkpoint in `out`.
+    """
+    config = config.with_base(base)
+    job = pretrain_job(config, shards, tokenizer, out, base)
     if config.start is not None:
         check_tokenizer(config.start, tokenizer.fingerprint, tokenizer.path)
-    _check_before(config, open_stream(job, "train", shards.path), load_tokenizer(tokenizer.path))
+    stream = open_stream(job, "train", shards.path)
+    _check_before(config, stream, load_tokenizer(tokenizer.path))
     write_job(job, out)
     launch(Training(train_pretrain, job.to_json(), out, config.pretrain.placement))
     result = json.loads((out / "result.json").read_text())
@@ -228,17 +248,19 @@ def pretrain_model(config: Pretraining, shards: TokenShards, tokenizer: Tokenize
         )
     if config.pretrain.word_vectors is not None:
         figures["embeddings_from_vectors"] = float(result["embeddings_from_vectors"])
-    return StageOutcome(
-        ledger=Ledger(rows_out=1, tokens_out=int(result["tokens"])),
-        figures=figures,
-        notes={
-            **{name: result[name] for name in ("precision", "device", "ended_early") if result[name]},
-            **({} if config.start is None else {"start": config.start.told}),
-        },
-    )
+    notes = {
+        **{name: result[name] for name in ("precision", "device", "ended_early") if result[name]},
+        **({} if config.start is None else {"start": config.start.told}),
+    }
+    if base is not None:
+        told = continued_story(stream, config.pretrain.steps)
+        figures, notes = figures | told.figures, notes | told.notes
+    return StageOutcome(ledger=Ledger(rows_out=1, tokens_out=int(result["tokens"])), figures=figures, notes=notes)
 
 
-def pretrain_job(config: Pretraining, shards: TokenShards, tokenizer: Tokenizer, out: Path) -> PretrainJob:
+def pretrain_job(
+    config: Pretraining, shards: TokenShards, tokenizer: Tokenizer, out: Path, base: PretrainedModel | None = None
+) -> PretrainJob:
     """What the workers are told."""
     vectors = config.pretrain.word_vectors
     drawn: dict[str, Json] = {
@@ -248,6 +270,8 @@ def pretrain_job(config: Pretraining, shards: TokenShards, tokenizer: Tokenizer,
         "objective": asdict(_with_whole_path(config.pretrain.objective)),
         "document_mask": config.masks_documents,
     }
+    if base is not None:
+        drawn["base"] = base.fingerprint
     identity = f"{shards.fingerprint} {canonical(drawn)}"
     training = training_config(config.pretrain, int(shards.figures["context"]))
     return PretrainJob(
@@ -258,7 +282,7 @@ def pretrain_job(config: Pretraining, shards: TokenShards, tokenizer: Tokenizer,
         identity,
         out,
         None if vectors is None else given_path(vectors).absolute(),
-        config.model,
+        config.shape,
         config.pretrain.optimizer,
         training if config.start is None else config.start.with_fresh_data(training, identity),
         config.pretrain.mixture,
@@ -268,6 +292,7 @@ def pretrain_job(config: Pretraining, shards: TokenShards, tokenizer: Tokenizer,
         config.masks_documents,
         None if config.start is None else config.start.start,
         place_of(config.pretrain.checkpoint_place, out),
+        base=None if base is None else base.path / "model",
     )
 
 
@@ -286,7 +311,10 @@ def train_pretrain(told: dict[str, Json], asking: Asking = Signals) -> None:
     rows, held = open_stream(job, "train", job.shards), open_stream(job, "validation", job.shards)
     tokenizer = load_tokenizer(job.tokenizer)
     torch.manual_seed(training.seed)
-    model = new_model(job.model, rows.header.vocab_size, job.objective)
+    if job.base is None:
+        model = new_model(job.model, rows.header.vocab_size, job.objective)
+    else:
+        model = continued_model(job.base, job.tokenizer, job.objective, training.seed)
     filled = 0 if job.word_vectors is None else use_word_vectors(model, tokenizer, job.word_vectors)
     batches, judged = open_batches(job, rows, tokenizer), open_batches(job, held, tokenizer)
     try:
@@ -309,11 +337,12 @@ def train_pretrain(told: dict[str, Json], asking: Asking = Signals) -> None:
     if not result.finished:
         raise InterruptedError(f"pretrain: stopped at step {result.step} of {training.steps}; it goes on from there")
     if process_rank()[0] == 0:
-        special = special_ids(tokenizer, "pretrain")
+        special = text_ids(tokenizer, "pretrain")
         ids = {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}
         save_folder(out / "model", model, ids)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copyfile(job.tokenizer / name, out / "model" / name)
+        for path in (job.tokenizer / name for name in TOKENIZER_FILES):
+            if path.is_file():
+                shutil.copyfile(path, out / "model" / path.name)
         write_objective(out / "model", job.objective)
         left_out = read_left_out(out / "checkpoints")
         write_audit(audit_stream(rows, result.step, job.shards / "documents-train.parquet", left_out, job.begun_at), out / "audit.json")
@@ -371,7 +400,7 @@ def _check_before(config: Pretraining, stream: "RowStream", tokenizer: "tokenize
     except ValueError as error:
         raise UserError(f"pretrain: {error}.") from error
     if config.pretrain.objective.kind != "causal":
-        objective_symbols(tokenizer, config.pretrain.objective, config.model, stream.context, stream.header.vocab_size)
+        objective_symbols(tokenizer, config.pretrain.objective, config.shape, stream.context, stream.header.vocab_size)
         segmenter(config.pretrain.objective.words)
 
 

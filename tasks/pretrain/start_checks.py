@@ -20,7 +20,7 @@ def check_start(found: FoundStart, config: Pretraining) -> None:
     assert chosen is not None
     if asked.word_vectors is not None:
         raise UserError(f"{KEY} gives all weights, so pretrain.word_vectors would change nothing. Fix: leave one of the two out.")
-    check_shape(found, config.model)
+    check_shape(found, config.shape)
     if chosen.counts == "on":
         check_steps(found, asked.steps)
         check_schedule(found, asked.steps, asked.optimizer)
@@ -136,7 +136,7 @@ def changes(found: FoundStart, config: Pretraining, context: int) -> list[str]:
         "window_groups": (job.window_groups, now.window_groups),
         "objective": (job.objective.kind, now.objective.kind),
         "document_mask": (job.document_mask, config.masks_documents),
-        "dropout": (job.model.dropout, config.model.dropout),
+        "dropout": (job.model.dropout, config.shape.dropout),
         "weight_decay": (job.optimizer.weight_decay, now.optimizer.weight_decay),
         "clip_norm": (job.optimizer.clip_norm, now.optimizer.clip_norm),
     }

@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -56,6 +56,8 @@ def remember(
 ) -> StageOutcome:
     """Write `memory/` (form: tasks/memory.py): a pretrained model's from its `corpus`, a tuned one's from its `base` and `examples`.
 
+    One that learned a corpus after its base remembers both, in equal parts as far as there is text.
+
     The figures of the anchor are those of the model that `begins` a line, where it writes; its successors carry them on unchanged.
     `base` is what has the base's memory in its folder: a champion, or the memory that was written for it.
     """
@@ -65,7 +67,7 @@ def remember(
     before = None if base is None else memory_of(base.path)
     if before is not None:
         shutil.copytree(before.folder, folder, dirs_exist_ok=True)
-    elif corpus is not None:
+    if corpus is not None:
         receipts += _remember_corpus(config, corpus, folder)
     if begins:
         _anchor(config, model.path / "model", folder, judge)
@@ -97,12 +99,41 @@ def _figures(memory: Memory) -> dict[str, float]:
 
 
 def _remember_corpus(config: MemoryConfig, corpus: Corpus, folder: Path) -> list[Receipt]:
-    """validation.parquet, text.parquet."""
-    _write_documents(_validation_rows(config, corpus.path), folder / "validation.parquet")
+    """validation.parquet, text.parquet; of what the base remembered before as much as of the corpus."""
+    before = Memory(folder)
+    judged = _validation_rows(config, corpus.path)
+    judged = _shared(judged, _rows_before(before.validation), config.validation_documents, lambda row: 1, config.seed)
     sample = sample_documents(corpus.path, "train-*.parquet", config.text_bytes, config.seed, False, config.text_document_bytes)
     rows = [{"id": one.id, "source": one.source, "language": one.language, "text": one.text} for one in sample if one.text]
-    _write_documents(rows, folder / "text.parquet")
+    learned = _shared(rows, _rows_before(before.text), config.text_bytes, lambda row: len(row["text"].encode()), config.seed)
+    _write_documents(judged, folder / "validation.parquet")
+    _write_documents(learned, folder / "text.parquet")
     return [check_rows(seen_contract(), folder / name) for name in ("validation.parquet", "text.parquet")]
+
+
+Row = dict[str, str]
+
+
+def _rows_before(path: Path | None) -> list[Row]:
+    return [] if path is None else pq.read_table(path, columns=["id", "source", "language", "text"]).to_pylist()
+
+
+def _shared(now: list[Row], before: Sequence[Row], budget: int, cost: Callable[[Row], int], seed: int) -> list[Row]:
+    """Rows of both for half the budget each, and what one leaves of its half goes to the other; each id once, that of now."""
+    if not before:
+        return now
+    known = {row["id"] for row in now}
+    old = [row for row in before if row["id"] not in known]
+    of_now, of_old = (sum(map(cost, rows)) for rows in (now, old))
+    shares = max(budget // 2, budget - of_old), max(budget // 2, budget - of_now)
+    return [row for rows, share in zip((now, old), shares, strict=True) for row in _within(rows, share, cost, seed)]
+
+
+def _within(rows: Sequence[Row], budget: int, cost: Callable[[Row], int], seed: int) -> list[Row]:
+    """Those of the lowest hashes that the budget pays for."""
+    order = np.argsort(hash_keys([row["id"] for row in rows], seed), kind="stable").tolist()
+    ends = np.cumsum([cost(rows[number]) for number in order]).tolist()
+    return [rows[number] for number, end in zip(order, ends, strict=True) if end <= budget]
 
 
 def _validation_rows(config: MemoryConfig, corpus: Path) -> list[dict[str, str]]:

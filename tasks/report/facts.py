@@ -19,6 +19,7 @@ from tasks.tokenizer.tokenizer_quality import TokenizerQuality
 if TYPE_CHECKING:
     from model.training.events import Event
     from model.training.left_out import LeftOut
+    from tasks.evaluate.change import Change
     from tasks.lineage.step_trace import StepDocument
     from tasks.lineage.training_cost import Restart
     from tasks.lineage.trainings import Reached
@@ -159,6 +160,7 @@ class RunStory:
     curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict[str, tuple[CurvePoint, ...]])
     spikes: tuple[SpikeStory, ...] = ()  # of the pretraining, largest first
     trainings: tuple[TrainingStory, ...] = ()
+    changes: tuple[Change, ...] = ()  # of a model that went on from a base
     scores: tuple[ScoreRow, ...] = ()
     decisions: tuple[Decision, ...] = ()  # of the gate, one a name
     samples: tuple[Sample, ...] = ()

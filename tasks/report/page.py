@@ -16,6 +16,7 @@ from tasks.corpus.select import DEFAULT_RULES
 from tasks.ledger import StageOutcome
 from tasks.report import charts, wording
 from tasks.report.batches import batch_charts, batches_told
+from tasks.report.changes import change_rows
 from tasks.report.charts import Chart
 from tasks.report.curves import learning_curve
 from tasks.report.decision_wording import TITLES, decided_sentence, rule_paragraphs, short_reason
@@ -274,6 +275,7 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
         trainings=trainings_told(story),
         mfu_formula=MFU_FORMULA,
         has_step_pages=bool(story.spikes or any(skip.command for one in story.trainings for skip in one.skips)),
+        changes=change_rows(story.changes),
         checked=[checked for stage in story.stages for checked in receipts_by_contract(stage)],
         detailed=[stage for stage in story.stages if stage.figures or stage.notes],
         losses=losses(config, story),

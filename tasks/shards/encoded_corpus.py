@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,7 @@ from tasks.ledger import Ledger, StageOutcome
 from tasks.sampling import hash_keys
 from tasks.settings import Json
 from tasks.shards.packing import Pieces
-from tasks.tokenizer.encoding import open_encoder, special_ids
+from tasks.tokenizer.encoding import open_encoder, text_ids
 
 REVISION = 1  # of encoded tables
 ENCODE_BYTES = 4 * 2**20  # of text given to the tokenizer at a time
@@ -83,7 +84,7 @@ def text_batches(path: Path) -> Iterator[pa.RecordBatch]:
 def encode_table(work: EncodeWork, out: Path) -> StageOutcome:
     """Encode each document once: <|bos|> text <|eos|>. A document whose text gives no token goes into no row."""
     encoder = open_encoder(Path(work.tokenizer))
-    special = special_ids(encoder.tokenizer, f"tokenizer {work.fingerprint}")
+    special = text_ids(encoder.tokenizer, f"tokenizer {work.fingerprint}")
     bos, eos = np.array([special.bos], np.uint32), np.array([special.eos], np.uint32)
     kind = item_type(encoder.vocab_size)
     names: dict[str, dict[str, int]] = {"source": {}, "language": {}}
@@ -156,6 +157,14 @@ def map_tokens(path: Path, kind: "np.dtype[np.uint16] | np.dtype[np.uint32]") ->
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Documents of a group: of each table those whose source or language is among its names."""
+
+    by: Literal["source", "language"]
+    names: tuple[frozenset[str], ...]  # a set for each table
+
+
+@dataclass(frozen=True)
 class EncodedCorpus:
     """The encoded tables of one split, in the corpus' order. Document numbers count through all of them."""
 
@@ -178,24 +187,24 @@ class EncodedCorpus:
             ranges[1:count, number], ranges[count, number] = np.searchsorted(keys, bounds), len(keys)
         return ranges
 
-    def groups(self, by: str) -> list[str]:
-        """The sources or languages that documents have, sorted."""
-        return sorted({name for part in self.parts for name in _names(part, by)})
+    def names(self, by: Literal["source", "language"]) -> list[frozenset[str]]:
+        """The sources or languages that the documents of each table have."""
+        return [frozenset(_names(part, by)) for part in self.parts]
 
-    def ordered(self, by: str | None = None, group: str = "") -> Iterator[Index]:
-        """Documents in shuffled order, many at a time: of all, or of one source or language. Records of ORDERED."""
+    def ordered(self, chosen: Chosen | None = None) -> Iterator[Index]:
+        """Documents in shuffled order, many at a time: all, or those chosen. Records of ORDERED."""
         ranges = self._ranges
-        codes = [-1 if by is None else _code(part, by, group) for part in self.parts]
+        codes = [] if chosen is None else [_codes(part, chosen.by, names) for part, names in zip(self.parts, chosen.names, strict=True)]
         for start, stop in pairwise(ranges):
             found = [np.empty(0, ORDERED)]
             for number, part in enumerate(self.parts):
-                if (by is not None and codes[number] < 0) or start[number] == stop[number]:
+                if (chosen is not None and not codes[number]) or start[number] == stop[number]:
                     continue
                 here = np.fromfile(
                     part.folder / "index.bin", INDEX, int(stop[number] - start[number]), offset=int(start[number]) * INDEX.itemsize
                 )
-                if by is not None:
-                    here = here[here[by] == codes[number]]
+                if chosen is not None:
+                    here = here[np.isin(here[chosen.by], codes[number])]
                 found.append(self._numbered(here, number))
             documents = np.concatenate(found)
             yield documents[np.lexsort((documents["number"], documents["key"]))]
@@ -228,6 +237,5 @@ def _names(part: Part, by: str) -> list[str]:
     return json.loads((part.folder / "groups.json").read_text())[by]
 
 
-def _code(part: Part, by: str, group: str) -> int:
-    names = _names(part, by)
-    return names.index(group) if group in names else -1
+def _codes(part: Part, by: str, chosen: frozenset[str]) -> list[int]:
+    return [number for number, name in enumerate(_names(part, by)) if name in chosen]

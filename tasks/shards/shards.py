@@ -1,12 +1,12 @@
 """Token shards: the corpus as rows of token ids, in shuffled document order, every token a target exactly once."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from pydantic import Field
 
 from model.data.shard_format import SEGMENT_FIELDS, Codec
 from model.data.shard_writer import TokenShardWriter
-from tasks.artifacts import Corpus, Tokenizer
+from tasks.artifacts import Corpus, ReplayText, Tokenizer
 from tasks.contracts import check_table
 from tasks.documents import TableWriter, stable_id
 from tasks.errors import UserError
@@ -25,14 +25,15 @@ from tasks.executor.parts import Part, combined
 from tasks.executor.tables import tables_of
 from tasks.histogram import Histogram
 from tasks.ledger import Ledger, Receipt, StageOutcome
-from tasks.settings import Section
-from tasks.shards.encoded_corpus import REVISION, TOKEN_DOCUMENTS, EncodedCorpus, EncodeWork, Index, encode_table, item_type
+from tasks.settings import Later, Section
+from tasks.shards.encoded_corpus import REVISION, TOKEN_DOCUMENTS, Chosen, EncodedCorpus, EncodeWork, Index, encode_table, item_type
 from tasks.shards.packing import Packing, Pieces, pack_alone, pack_best_fit, pack_concatenated, tokens_left, window_documents
 from tasks.shards.packing_table import PackingRow, write_packing
-from tasks.tokenizer.encoding import load_tokenizer, special_ids, vocabulary_size
+from tasks.tokenizer.encoding import load_tokenizer, text_ids, vocabulary_size
 
 FILLED_TOKENS = 2**21  # of rows that are filled at a time
 ALL = "all"  # the group of rows that are not grouped
+OWN, GENERAL = "own", "general"  # those of a continued pretraining: what it learns, and what it may not forget
 
 
 class ShardsConfig(Section):
@@ -50,6 +51,10 @@ class ShardsConfig(Section):
     )
     group_by: Literal["none", "source", "language"] = Field(
         default="none", description="what training rows are kept apart by, so that training can mix them by weights"
+    )
+    general: Annotated[tuple[str, ...], Later()] = Field(
+        default=(),
+        description="sources whose rows are the group general, those of all others the group own; a recipe sets it once, as replay.sources",
     )
     codec: Codec = Field(default="none", description="zstd: an archive of about two thirds the size, whose rows are decoded when read")
 
@@ -249,14 +254,42 @@ class ShardWriter:
         self._open.__exit__(kind, error, trace)
 
 
-def pack_group(kind: RowKind, corpus: EncodedCorpus, split: str, group: str | None, out: Path) -> tuple[Packed, list[Receipt]]:
-    """Write one group of a split; without a group, all of it."""
-    name = ALL if group is None else group_folder(group)
+def training_groups(config: ShardsConfig, corpus: EncodedCorpus, tables: int) -> Mapping[str, Chosen | None]:
+    """The groups of training rows, each with its documents. Tables from number `tables` on are replayed: general text, all of it.
+
+    UserError where one of the two groups of a continued pretraining has no document.
+    """
+    count = len(corpus.parts)
+    if not config.general and count == tables:
+        if config.group_by == "none":
+            return {ALL: None}
+        names = corpus.names(config.group_by)
+        return {group_folder(name): Chosen(config.group_by, (frozenset({name}),) * count) for name in sorted(frozenset().union(*names))}
+    general = frozenset(config.general)
+    found = corpus.names("source")
+    taught = [names & general for names in found[:tables]]
+    sides = {
+        OWN: [names - general for names in found[:tables]] + [frozenset[str]()] * (count - tables),
+        GENERAL: [*taught, *found[tables:]],
+    }
+    for side, names in sides.items():
+        if not any(names):
+            what = "own text: all that the corpus kept is general" if side == OWN else "general text to replay"
+            raise UserError(
+                f"shards: found no {what} (replay.sources: {', '.join(config.general) or 'none'}). "
+                "Fix: name other sources, add text, or set replay.share to 0."
+            )
+    return {side: Chosen("source", tuple(names)) for side, names in sides.items()}
+
+
+def pack_group(
+    kind: RowKind, corpus: EncodedCorpus, split: str, name: str, chosen: Chosen | None, out: Path
+) -> tuple[Packed, list[Receipt]]:
+    """Write one group of a split, as the folder `name`."""
     packed = Packed(split, name, kind.width)
-    by = None if group is None else kind.config.group_by
     at_a_time = max(1, FILLED_TOKENS // kind.width)
     with ShardWriter(kind, out / split / name) as writer:
-        for documents, window in pack_windows(kind, corpus.ordered(by, group or ""), packed):
+        for documents, window in pack_windows(kind, corpus.ordered(chosen), packed):
             for start in range(0, window.count, at_a_time):
                 pieces = window.of_rows(start, min(start + at_a_time, window.count))
                 writer.write(corpus.rows(documents, pieces, kind.width, kind.pad), segments_beside(documents, pieces))
@@ -287,12 +320,19 @@ def check_rows(packed: Sequence[Packed], split: str, config: ShardsConfig) -> No
     raise UserError(f"shards: {split} gives no document with a token of text, expected at least one. Fix: {more}.")
 
 
-def write_shards(config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, out: Path, files: FileTasks) -> StageOutcome:
-    """Writes token rows in `train/<group>/` and `validation/all/`, `documents-<split>.parquet` and `packing.json`."""
+def write_shards(
+    config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, out: Path, files: FileTasks, replayed: ReplayText | None = None
+) -> StageOutcome:
+    """Writes token rows in `train/<group>/` and `validation/all/`, `documents-<split>.parquet` and `packing.json`.
+
+    `replayed`: general text beside the corpus; its documents are numbered behind those of the corpus.
+    """
     encoder = load_tokenizer(tokenizer.path)
-    special = special_ids(encoder, f"tokenizer {tokenizer.fingerprint}")
+    special = text_ids(encoder, f"tokenizer {tokenizer.fingerprint}")
     kind = RowKind(config, vocabulary_size(encoder), tokenizer.fingerprint, special.bos, special.eos, special.pad, corpus.fingerprint)
     splits = {"train": tables_of(corpus, "train-*.parquet"), "validation": tables_of(corpus, "validation.parquet")}
+    own_tables = len(splits["train"])
+    splits["train"] += [] if replayed is None else tables_of(replayed, "train-*.parquet")
     works = [EncodeWork(table, tokenizer.folder, tokenizer.fingerprint, config.seed) for tables in splits.values() for table in tables]
     encoded = files.run("encode", REVISION, encode_table, works)
     files.close()  # no later stage has work for the pool, and training wants its memory
@@ -301,11 +341,10 @@ def write_shards(config: ShardsConfig, corpus: Corpus, tokenizer: Tokenizer, out
     for split, parts in (("train", encoded[: len(splits["train"])]), ("validation", encoded[len(splits["train"]) :])):
         source = EncodedCorpus(parts, item_type(kind.vocab_size))
         receipts.append(write_documents(parts, out / f"documents-{split}.parquet"))
-        is_apart = split == "train" and config.group_by != "none"
-        groups = source.groups(config.group_by) if is_apart else [None]
+        groups = training_groups(config, source, own_tables) if split == "train" else {ALL: None}
         here: list[Packed] = []
-        for group in groups:
-            packed, written = pack_group(kind, source, split, group, out)
+        for name, chosen in groups.items():
+            packed, written = pack_group(kind, source, split, name, chosen, out)
             here.append(packed)
             receipts += written
         check_rows(here, "corpus" if split == "train" else "validation set", config)

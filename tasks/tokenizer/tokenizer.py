@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -208,10 +209,10 @@ def unknown_token(tokenizer: "tokenizers.Tokenizer") -> str | None:
     return None if name is None or tokenizer.token_to_id(name) is None else str(name)
 
 
-def measure_references(config: TokenizerConfig, validation: Sequence[SampledDocument]) -> dict[str, Measured]:
+def measure_references(references: Sequence[str], validation: Sequence[SampledDocument]) -> dict[str, Measured]:
     """The reference tokenizers on the same documents, by the name of their folders."""
     found = dict[str, Measured]()
-    for folder in config.references:
+    for folder in references:
         tokenizer = load_tokenizer(given_path(folder))
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -229,22 +230,41 @@ def train_tokenizer(config: TokenizerConfig, corpus: Corpus, out: Path) -> Stage
     """Write tokenizer.json, tokenizer_config.json, quality.json and encoding.json."""
     existing = None if config.existing is None else given_path(config.existing)
     tokenizer, notes = learn(config, corpus) if existing is None else take(config, existing)
+    algorithm = json.loads(tokenizer.to_str())["model"]["type"].lower() if existing else config.algorithm
     specials = special_names(config.algorithm, config.reserve)
-    sample = partial(sample_documents, corpus.path, seed=config.seed)
+    (out / "tokenizer.json").write_text(tokenizer.to_str(pretty=False), encoding="utf-8")
+    _write_json(out / "tokenizer_config.json", tokenizer_settings(unknown_token(tokenizer), config.reserve))
+    outcome = measure_tokenizer(tokenizer, Making(algorithm, notes["trainer"], specials), corpus, config.seed, out, config.references)
+    return replace(outcome, notes={**notes, **outcome.notes})
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a tokenizer came about, and which of its tokens stand for no text."""
+
+    algorithm: str
+    trainer: str
+    specials: Sequence[str]
+
+
+def measure_tokenizer(
+    tokenizer: "tokenizers.Tokenizer", making: Making, corpus: Corpus, seed: int, out: Path, references: Sequence[str] = ()
+) -> StageOutcome:
+    """Write quality.json and encoding.json: how well it fits the corpus beside the `references`, and by which path it encodes."""
+    sample = partial(sample_documents, corpus.path, seed=seed)
     validation = list(sample("validation.parquet", budget_bytes=QUALITY_BYTES))
     tried = chain(sample("validation.parquet", budget_bytes=CHECK_BYTES), sample("train-*.parquet", budget_bytes=CHECK_BYTES))
     encoder, check = check_encoder(tokenizer, (document.text for document in tried))
-    unknown = unknown_token(tokenizer)
-    quality = measure(encoder, _id(tokenizer, unknown), validation)
-    plain = sorted(set(range(encoder.vocab_size)) - {tokenizer.token_to_id(token) for token in specials})
+    quality = measure(encoder, _id(tokenizer, unknown_token(tokenizer)), validation)
+    plain = sorted(set(range(encoder.vocab_size)) - {tokenizer.token_to_id(token) for token in making.specials})
     unused = never_used(encoder, plain, sample("train-*.parquet", budget_bytes=USAGE_BYTES))
     table = [*quality.table(THIS)]
-    for name, reference in measure_references(config, validation).items():
+    for name, reference in measure_references(references, validation).items():
         table += reference.table(name)
     told = TokenizerQuality(
         vocab_size=encoder.vocab_size,
-        algorithm=json.loads(tokenizer.to_str())["model"]["type"].lower() if existing else config.algorithm,
-        trainer=notes["trainer"],
+        algorithm=making.algorithm,
+        trainer=making.trainer,
         encoder=check.path,
         sample_documents=quality.total("documents"),
         sample_bytes=quality.total("bytes"),
@@ -254,10 +274,10 @@ def train_tokenizer(config: TokenizerConfig, corpus: Corpus, out: Path) -> Stage
         longest_tokens=tuple(longest_tokens(tokenizer, plain)),
         table=tuple(table),
     )
-    _write(tokenizer, tokenizer_settings(unknown, config.reserve), check, out)
     write_quality(told, out)
-    notes |= _notes(quality, check)
-    return StageOutcome(Ledger(rows_out=encoder.vocab_size), (), _figures(encoder.vocab_size, quality, unused), notes)
+    _write_json(out / "encoding.json", check.content())
+    figures = _figures(encoder.vocab_size, quality, unused)
+    return StageOutcome(Ledger(rows_out=encoder.vocab_size), (), figures, _notes(quality, check))
 
 
 def _notes(quality: Measured, check: EncoderCheck) -> dict[str, str]:
@@ -270,11 +290,8 @@ def _notes(quality: Measured, check: EncoderCheck) -> dict[str, str]:
     return notes
 
 
-def _write(tokenizer: "tokenizers.Tokenizer", settings: Mapping[str, Json], check: EncoderCheck, out: Path) -> None:
-    (out / "tokenizer.json").write_text(tokenizer.to_str(pretty=False), encoding="utf-8")
-    contents = {"tokenizer_config.json": settings, "encoding.json": check.content()}
-    for name, value in contents.items():
-        (out / name).write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+def _write_json(path: Path, value: Mapping[str, Json]) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _figures(vocab_size: int, quality: Measured, unused: int) -> dict[str, float]:

@@ -20,11 +20,14 @@ from model.config.model_config import PRESETS, Activation, Family, Initializatio
 from model.config.objective_config import LEGAL_FAMILIES, ObjectiveConfig
 from tasks.corpus.decontaminate import DecontaminateConfig
 from tasks.corpus.deduplicate import DeduplicateConfig
+from tasks.corpus.replay import ReplayConfig
 from tasks.corpus.select import PresetName
 from tasks.evaluate.evaluate import EvaluateConfig
 from tasks.examples.kinds.table import KINDS
 from tasks.finetune.config import finetuning_optimizer
 from tasks.kernels.statistics_columns import COLUMNS
+from tasks.pretrain.adapt import LEAST, POOR, AdaptConfig
+from tasks.pretrain.continued import MOST_EPOCHS
 from tasks.reading.sources import AnySource
 from tasks.report.reasons import REASONS
 from tasks.shards.packing import Packing
@@ -193,7 +196,7 @@ def test_yaml_of_a_page_is_part_of_a_recipe(place: str, block: str, tmp_path: Pa
         TypeAdapter(recipe.model_fields[name].annotation).validate_python(told)
 
 
-CORPUS, MODELS, TOKENS = (PAGES[f"docs/{name}.md"] for name in ("corpus", "models", "tokens"))
+CORPUS, MODELS, TOKENS, CONTINUE = (PAGES[f"docs/{name}.md"] for name in ("corpus", "models", "tokens", "continue"))
 
 
 def table_of(page: str, heading: str) -> list[list[str]]:
@@ -266,6 +269,15 @@ def test_tokens_page_has_every_algorithm_with_its_pieces_and_every_packing() -> 
     rows = {quoted(row[0])[0]: row[0] for row in table_of(TOKENS, "`shards.packing`")}
     assert set(rows) == set(get_args(Packing))
     assert [name for name, cell in rows.items() if "(default)" in cell] == [ShardsConfig().packing]
+
+
+def test_continue_page_says_the_bounds_and_defaults_of_the_code() -> None:
+    said = " ".join(CONTINUE.split())
+    assert f"{LEAST:.0%} of your text or more, and of which more than {POOR:.0%}".replace("%", " %") in said
+    assert f"a note speaks up beyond {MOST_EPOCHS}" in said
+    recipe = (ROOT / "configs" / "continue.yaml").read_text(encoding="utf-8")
+    assert f"share: {ReplayConfig().share:g} " in recipe
+    assert set(re.findall(r"`(?:adapt|replay)\.(\w+)", said)) <= {*AdaptConfig.model_fields, *ReplayConfig.model_fields}
 
 
 @pytest.mark.parametrize("page", PAGES)

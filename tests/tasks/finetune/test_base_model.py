@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from model.huggingface.huggingface import load_folder
 from model.inference.sampling import Sampling
 from model.nn.models import LanguageModel
-from tasks.artifacts import Examples, PretrainedModel, Tokenizer, Workspace
+from tasks.artifacts import Examples, PretrainedModel, Tokenizer, Workspace, describe
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig, evaluate
 from tasks.export.export import export_model
@@ -24,6 +24,7 @@ from tasks.finetune.finetune import finetune
 from tasks.inference.folder_settings import read_json, told_ends
 from tasks.inference.generation import continue_text
 from tasks.inference.saved_models import load
+from tasks.ledger import StageOutcome
 from tasks.tokenizer.encoding import CHAT_TOKENS, add_chat_tokens, load_tokenizer, special_ids, text_ids
 from tests.tasks.foreign import END, write_bert, write_gpt2
 from tests.tasks.launch_here import here
@@ -347,3 +348,22 @@ def test_tokenizer_that_was_saved_cutting_and_padding_is_taken_without_both(tmp_
     for path in (base.path / "tokenizer.json", base.path / "model" / "tokenizer.json"):
         told = json.loads(path.read_text())
         assert (told["truncation"], told["padding"]) == (None, None)
+
+
+def test_artifact_of_a_workspace_is_a_base_with_the_memory_that_stands_beside_it(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace").open()
+    built = workspace.begin("pretrain", "a1", keep=False)
+    write_gpt2(built / "model")
+    made = workspace.publish(describe("pretrain", "a1", {}, {}, built, StageOutcome(), 0.0))
+    config = BaseConfig(folder=str(made))
+    assert [name for name in base_digests(config) if name.startswith("memory/")] == []
+    remembered = workspace.begin("memory", "b2", keep=False)
+    (remembered / "memory").mkdir()
+    pq.write_table(pa.table({"text": ["old text"]}), remembered / "memory" / "text.parquet")
+    workspace.publish(describe("memory", "b2", {}, {"model": "a1"}, remembered, StageOutcome(), 0.0))
+    assert "memory/text.parquet" in base_digests(config)
+    out = tmp_path / "out"
+    out.mkdir()
+    take_base(config, out)
+    assert pq.read_table(out / "memory" / "text.parquet")["text"].to_pylist() == ["old text"]
+    assert (out / "model" / "config.json").is_file()

@@ -124,3 +124,30 @@ def test_a_model_that_begins_a_line_is_what_the_line_is_held_against(tmp_path: P
     tuned = remembered(tmp_path / "tuned", [("x", "a"), ("y", "b")], [("z", "a")], base, begins=True)
     (item,) = read_items(memory(tuned).folder / "anchor")
     assert item.item == str(tmp_path / "tuned" / "model")
+
+
+def test_a_base_that_learned_more_remembers_both_texts_in_equal_parts(tmp_path: Path) -> None:
+    config = MemoryConfig(validation_documents=8, text_bytes=2_000)
+    before, after = pretrained(tmp_path / "base", config), model(tmp_path / "after")
+    text = corpus(tmp_path / "more", {f"n{n}": f"new {n} " * 20 for n in range(50)}, {f"w{n}": f"held {n}" for n in range(9)})
+    remember(config, after, text, before, {}, after.path, judge, begins=False)
+    found = memory(after)
+    assert found.validation is not None
+    assert found.text is not None
+    assert [sum(one.startswith(word) for one in texts(found.validation)) for word in ("held", "é")] == [4, 4]
+    new, old = (sum(len(one) for one in texts(found.text) if one.startswith(word)) for word in ("new", "text"))
+    assert 700 < new <= 1_000
+    assert 700 < old <= 1_000
+    assert found.anchor is not None
+    (item,) = read_items(found.anchor)
+    assert item.item == str(tmp_path / "base" / "model"), "the anchor of its line is carried on"
+
+
+def test_little_new_text_leaves_the_old_more_room(tmp_path: Path) -> None:
+    config = MemoryConfig(validation_documents=8)
+    before, after = pretrained(tmp_path / "base", config), model(tmp_path / "after")
+    text = corpus(tmp_path / "more", {"n": "new"}, {"w": "held"})
+    remember(config, after, text, before, {}, after.path, judge)
+    found = memory(after).validation
+    assert found is not None
+    assert len(texts(found)) == 8

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.evaluate.change import Change
 from tasks.report.facts import RunStory
 from tasks.report.markup import visible
 from tests.curve_points import point
@@ -49,6 +50,19 @@ def test_each_spike_has_a_page_beside_the_report_and_a_run_without_one_says_noth
     assert not (smooth.parent / "steps").exists()
     shown = re.sub(r"<script.*?</script>|<style.*?</style>", "", smooth.read_text(), flags=re.DOTALL)
     assert "spike" not in shown
+
+
+def test_what_a_base_learned_and_forgot_is_a_table_and_other_runs_have_none(story: RunStory, tmp_path: Path) -> None:
+    assert 'id="changes"' not in page_of(story, tmp_path / "one").read_text()
+    changes = (
+        Change("own", "bits_per_byte", 23, 47_000, 3.378, 2.116, -1.4, -1.1),
+        Change("general", "bits_per_byte", 64, 123_934, 1.943, 2.08, 0.122, 0.156),
+    )
+    page = page_of(replace(story, changes=changes), tmp_path / "two").read_text()
+    section = page.partition('id="changes"')[2].partition("</section>")[0]
+    rows = [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<t[hd][^>]*>.*?</t[hd]>", row)] for row in section.split("<tr>")[2:]]
+    assert rows[0] == ["own", "bits per byte", "3.378", "2.116", "-1.262", "-1.400 to -1.100", "23", "47.0 kB", "learned"]
+    assert rows[1][-1] == "forgotten in part"
 
 
 def test_numbers_that_are_missing_are_dashes(story: RunStory, tmp_path: Path) -> None:
