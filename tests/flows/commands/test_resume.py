@@ -80,7 +80,7 @@ def test_recipe_that_makes_another_training_now_is_not_run(command: Command, rec
     told = command("resume", ONE, "--workspace", str(workspace)).refusal()
     assert f"pretrain {ONE}: its recipe would make pretrain " in told
     assert "What differs first: pretrain: pretrain.seed: 1 → 2" in told
-    (workspace / "runs" / f"pretrain-{ONE}.yaml").unlink()
+    (workspace / "recipes" / f"pretrain-{ONE}.yaml").unlink()
     assert "no such recipe" in command("resume", ONE, "--workspace", str(workspace)).refusal()
 
 
