@@ -4,7 +4,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from flows.commands.runs import ListedTraining, listed, moment, skips_text, step_text
+from flows.commands.runs import ListedTraining, listed, moment, rest_text, step_text
 from flows.dags import Loaded, load
 from flows.runner.locks import ArtifactLocks
 from flows.runner.origin import Noted, read_origin
@@ -118,7 +118,7 @@ def found_lines(ready: ToResume) -> list[str]:
         lines.append(f"lost: {ready.lost_steps:,} {'step' if ready.lost_steps == 1 else 'steps'}{taken}; they are taken again")
     else:
         lines.append("lost: nothing, as far as its curve tells")
-    lines += [f"skipped so far: {skips_text(record)}"] if skips_text(record) else []
+    lines += [f"so far: {rest_text(record)}"] if record.loss is not None else []
     lines += [
         f"left out: batches of data steps {one.first:,} to {one.first + one.count - 1:,}, after it went back to step {one.step:,}"
         for one in record.left_out

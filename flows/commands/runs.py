@@ -92,28 +92,11 @@ def _training_json(one: ListedTraining) -> dict[str, object]:
 
 
 def listing_view(listing: Listing) -> str:
-    """In the terminal: a training a row, then what is wrong with any, and what can be resumed."""
+    """In the terminal: the trainings, then what is wrong with any, and what can be resumed."""
     if not listing.trainings and not listing.unreadable:
         return "no training in this workspace yet"
     digits = shown_digits([one.record.fingerprint for one in listing.trainings])
-    table = table_of(
-        "artifact", "stage", "recipe", "step>", "best", "last loss>", "skipped", "checkpoints", "kept>", "state", "last written"
-    )
-    for one in listing.trainings:
-        record = one.record
-        table.add_row(
-            record.fingerprint[:digits],
-            one.label,
-            one.recipe or "–",
-            step_text(record),
-            best_text(record),
-            "–" if record.loss is None else f"{record.loss:.3f}",
-            skips_text(record),
-            checkpoints_text(record),
-            amount(sum(kept.bytes for kept in record.checkpoints)),
-            Text(one.state, COLORS[one.state]),
-            moment(record.written),
-        )
+    table = listing_table(listing.trainings, digits)
     lines: list[Table | Text] = [table]
     damaged = [(one.record, kept) for one in listing.trainings for kept in one.record.damaged]
     lines += [Text(f"{record.fingerprint[:digits]}: checkpoint {kept.step:,} is damaged: {kept.damage}", "red") for record, kept in damaged]
@@ -123,6 +106,31 @@ def listing_view(listing: Listing) -> str:
     return rendered(Lines(*lines))
 
 
+def listing_table(trainings: Sequence[ListedTraining], digits: int) -> Table:
+    """Two lines a training, so that it fits a terminal: below what is asked for first stands the rest."""
+    table = table_of("artifact", "training", "step", "loss", "checkpoints")
+    for column in table.columns[:3]:
+        column.no_wrap = True
+    for one in trainings:
+        record = one.record
+        table.add_row(
+            Text(record.fingerprint[:digits]).append(f"\n{one.state}", COLORS[one.state]),
+            Text(one.label).append(f"\nof {one.recipe}" if one.recipe else "\n–", "dim"),
+            Text(step_text(record)).append(f"\n{moment(record.written)}", "dim"),
+            Text(f"best {best_text(record)}").append(f"\n{rest_text(record)}", "dim"),
+            Text(checkpoints_text(record) or "none").append(f"\n{amount(sum(kept.bytes for kept in record.checkpoints))}", "dim"),
+        )
+    return table
+
+
+def rest_text(record: TrainingRecord) -> str:
+    """`last 2.410, 12 skipped, 1 return`."""
+    returns = len(record.left_out)
+    parts = [f"last {'–' if record.loss is None else f'{record.loss:.3f}'}"]
+    parts += [f"{record.skipped:,} skipped"] if record.skipped or returns else []
+    return ", ".join([*parts, *([f"{returns} {'return' if returns == 1 else 'returns'}"] if returns else [])])
+
+
 def shown_digits(fingerprints: Sequence[str]) -> int:
     """Digits by which each of these is told from the others, and which other commands take for it."""
     different = set(fingerprints)
@@ -130,23 +138,16 @@ def shown_digits(fingerprints: Sequence[str]) -> int:
 
 
 def step_text(record: TrainingRecord) -> str:
-    """`430 / 1,000`."""
-    return f"{record.step:,}" + ("" if record.steps is None else f" / {record.steps:,}")
+    """`430 of 1,000`."""
+    return f"{record.step:,}" + ("" if record.steps is None else f" of {record.steps:,}")
 
 
 def best_text(record: TrainingRecord) -> str:
-    """`2.314 at 400 (1.94 bits/byte)`."""
+    """`1.94 bits/byte at 400`, or the loss where that is not known: `2.314 at 400`."""
     if record.best is None:
         return "–"
-    bits = "" if record.bits_per_byte is None else f" ({record.bits_per_byte:.2f} bits/byte)"
-    return f"{record.best.value:.3f} at {record.best.step:,}{bits}"
-
-
-def skips_text(record: TrainingRecord) -> str:
-    """`12, 1 return`."""
-    returns = len(record.left_out)
-    told = [f"{record.skipped:,}"] if record.skipped or returns else []
-    return ", ".join([*told, *([f"{returns} {'return' if returns == 1 else 'returns'}"] if returns else [])])
+    figure = f"{record.best.value:.3f}" if record.bits_per_byte is None else f"{record.bits_per_byte:.2f} bits/byte"
+    return f"{figure} at {record.best.step:,}"
 
 
 def checkpoints_text(record: TrainingRecord) -> str:

@@ -1,7 +1,7 @@
 """Origin of a training: the recipe that makes it, noted in the workspace as it begins, so that its fingerprint is enough to go on.
 
-WORKSPACE/runs/<stage>-<fingerprint>.yaml    the recipe, whole, with all that was changed in it by --set
-WORKSPACE/runs/<stage>-<fingerprint>.json    of which flow it is, what it is called, and where its relative paths begin
+WORKSPACE/recipes/<stage>-<fingerprint>.yaml    the recipe, whole, with all that was changed in it by --set
+WORKSPACE/recipes/<stage>-<fingerprint>.json    of which flow it is, what it is called, and where its relative paths begin
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from flows.recipe import AnyRecipe
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
 
-FOLDER = "runs"
+FOLDER = "recipes"
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def test_finished_training_is_said_to_be_and_how_to_lengthen_it(resume: Command,
     leave_training(workspace_of_one, "pretrain", ONE, curve_to(100), (100,), figures={"steps": 100.0})
     done = resume("1111")
     assert done.code == 0
-    assert f"pretrain {ONE} is finished: step 100 / 100" in done.out
+    assert f"pretrain {ONE} is finished: step 100 of 100" in done.out
     assert f"pretrain.start: {{from: {ONE}}}" in done.out
     assert resume("1111", "--json").document()["resumed"] is None
 
@@ -52,7 +52,7 @@ def test_training_that_another_run_is_at_work_on_is_left_alone(resume: Command, 
     (workspace_of_one.root / "locks").mkdir()
     with FileLock(workspace_of_one.root / "locks" / f"pretrain-{ONE}.lock"):
         told = resume(ONE).refusal()
-    assert "is being trained now, by another run: step 50 / 100. Nothing was done" in told
+    assert "is being trained now, by another run: step 50 of 100. Nothing was done" in told
 
 
 def test_training_whose_checkpoints_are_all_damaged_is_not_begun_anew_unasked(resume: Command, workspace_of_one: Workspace) -> None:
@@ -80,7 +80,7 @@ def test_recipe_that_makes_another_training_now_is_not_run(command: Command, rec
     told = command("resume", ONE, "--workspace", str(workspace)).refusal()
     assert f"pretrain {ONE}: its recipe would make pretrain " in told
     assert "What differs first: pretrain: pretrain.seed: 1 → 2" in told
-    (workspace / "runs" / f"pretrain-{ONE}.yaml").unlink()
+    (workspace / "recipes" / f"pretrain-{ONE}.yaml").unlink()
     assert "no such recipe" in command("resume", ONE, "--workspace", str(workspace)).refusal()
 
 

@@ -49,13 +49,13 @@ def test_note_is_found_where_the_workspace_lies_now(workspace: Workspace, tmp_pa
     moved = Workspace(workspace.root.rename(tmp_path / "moved"))
     noted = read_origin(moved, "finetune", FINGERPRINT)
     assert noted is not None
-    assert (noted.label, noted.recipe) == ("finetune: areas", moved.root / "runs" / f"finetune-{FINGERPRINT}.yaml")
+    assert (noted.label, noted.recipe) == ("finetune: areas", moved.root / "recipes" / f"finetune-{FINGERPRINT}.yaml")
     assert noted.recipe.is_file()
     assert read_origin(moved, "pretrain", FINGERPRINT) is None
 
 
 def test_note_that_was_altered_is_named(workspace: Workspace) -> None:
-    (workspace.root / "runs").mkdir()
-    (workspace.root / "runs" / f"pretrain-{FINGERPRINT}.json").write_text('{"flow": 3}')
+    (workspace.root / "recipes").mkdir()
+    (workspace.root / "recipes" / f"pretrain-{FINGERPRINT}.json").write_text('{"flow": 3}')
     with pytest.raises(UserError, match=r"\.json: not as it was written \(flow: .*Fix: run the recipe again"):
         read_origin(workspace, "pretrain", FINGERPRINT)
