@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from model.config.model_config import ModelConfig
-from model.config.training_config import MixturePhase, OptimizerConfig
+from model.config.training_config import FaultConfig, MixturePhase, OptimizerConfig
 from model.training.checkpoint import read_state
 from model.training.curve import read_curve
 from model.training.left_out import LeftOut, read_left_out, write_left_out
@@ -305,6 +305,11 @@ def test_more_steps_with_a_decay_that_had_ended_are_refused_with_the_last_stable
 def test_schedule_that_agrees_nowhere_is_refused_with_how_to_keep_such_steps(parent: Path, workspace: Path) -> None:
     told = refused(workspace, {"from": PARENT, "step": 4}, steps=9, optimizer=OptimizerConfig(warmup_steps=1))
     assert "no checkpoint was kept of a step at which both agree (pretrain.keep_every" in told
+
+
+def test_another_window_of_the_guard_is_refused(parent: Path, workspace: Path) -> None:
+    told = refused(workspace, {"from": PARENT, "step": 4}, steps=9, faults=FaultConfig(window=64))
+    assert "remembers its last 128 steps to judge the next by, but pretrain.faults.window is 64. Fix: set it to 128" in told
 
 
 def test_weights_are_given_once(parent: Path, workspace: Path) -> None:
