@@ -112,6 +112,14 @@ def test_run_lengthened_from_its_last_stable_step_equals_the_longer_run(pretrain
     assert losses(parent)[:4] == losses(whole)[:4]
 
 
+def test_lengthened_run_equals_the_longer_one_in_bfloat16_too(pretrain: Pretrain) -> None:
+    whole = pretrain("b1" * 8, steps=9, precision="bfloat16")
+    pretrain("b2" * 8, precision="bfloat16")
+    longer = pretrain("b3" * 8, {"from": "b2" * 8, "step": 4}, steps=9, precision="bfloat16")
+    assert losses(longer) == losses(whole, 5)
+    assert weights(longer) == weights(whole)
+
+
 def test_run_without_a_decay_is_lengthened_from_its_end(pretrain: Pretrain) -> None:
     constant = OptimizerConfig(warmup_steps=1, decay="constant")
     whole = pretrain("3" * 16, steps=8, optimizer=constant)
