@@ -23,6 +23,12 @@ def check_start(found: FoundStart, config: Pretraining) -> None:
     check_shape(found, config.shape)
     if chosen.counts == "on":
         check_steps(found, asked.steps)
+        window = found.job.training.faults.window
+        if asked.faults.window != window:
+            raise UserError(
+                f"{KEY}: {found.name} remembers its last {window} steps to judge the next by, but pretrain.faults.window is "
+                f"{asked.faults.window}. Fix: set it to {window}, or {KEY}.counts to anew."
+            )
         check_schedule(found, asked.steps, asked.optimizer)
 
 
@@ -139,6 +145,7 @@ def changes(found: FoundStart, config: Pretraining, context: int) -> list[str]:
         "dropout": (job.model.dropout, config.shape.dropout),
         "weight_decay": (job.optimizer.weight_decay, now.optimizer.weight_decay),
         "clip_norm": (job.optimizer.clip_norm, now.optimizer.clip_norm),
+        "precision": (job.training.precision, now.precision),
     }
     return [f"{key} {_short(before)} → {_short(after)}" for key, (before, after) in pairs.items() if before != after]
 

@@ -18,6 +18,7 @@ from flows.recipe_file import checked, read_recipe
 from model.config.lora_config import LoraConfig
 from model.config.model_config import PRESETS, Activation, Family, Initialization
 from model.config.objective_config import LEGAL_FAMILIES, ObjectiveConfig
+from model.config.training_config import DECAYS, WSD_SHARE, DecayShape, OptimizerConfig
 from tasks.corpus.decontaminate import DecontaminateConfig
 from tasks.corpus.deduplicate import DeduplicateConfig
 from tasks.corpus.replay import ReplayConfig
@@ -28,6 +29,8 @@ from tasks.finetune.config import finetuning_optimizer
 from tasks.kernels.statistics_columns import COLUMNS
 from tasks.pretrain.adapt import LEAST, POOR, AdaptConfig
 from tasks.pretrain.continued import MOST_EPOCHS
+from tasks.pretrain.pretrain import PretrainConfig
+from tasks.pretrain.start_config import StartConfig
 from tasks.reading.sources import AnySource
 from tasks.report.reasons import REASONS
 from tasks.shards.packing import Packing
@@ -196,7 +199,7 @@ def test_yaml_of_a_page_is_part_of_a_recipe(place: str, block: str, tmp_path: Pa
         TypeAdapter(recipe.model_fields[name].annotation).validate_python(told)
 
 
-CORPUS, MODELS, TOKENS, CONTINUE = (PAGES[f"docs/{name}.md"] for name in ("corpus", "models", "tokens", "continue"))
+CORPUS, MODELS, TOKENS, TRAINING, CONTINUE = (PAGES[f"docs/{name}.md"] for name in ("corpus", "models", "tokens", "training", "continue"))
 
 
 def table_of(page: str, heading: str) -> list[list[str]]:
@@ -278,6 +281,22 @@ def test_continue_page_says_the_bounds_and_defaults_of_the_code() -> None:
     recipe = (ROOT / "configs" / "continue.yaml").read_text(encoding="utf-8")
     assert f"share: {ReplayConfig().share:g} " in recipe
     assert set(re.findall(r"`(?:adapt|replay)\.(\w+)", said)) <= {*AdaptConfig.model_fields, *ReplayConfig.model_fields}
+
+
+def test_training_page_has_every_decay_tier_and_key_with_its_default() -> None:
+    defaults = OptimizerConfig()
+    rows = {quoted(row[0])[0]: row for row in table_of(TRAINING, "`optimizer.decay`")}
+    assert tuple(sorted(rows)) == tuple(sorted(DECAYS))
+    assert [name for name, row in rows.items() if "the default" in row[2]] == [defaults.decay]
+    assert WSD_SHARE == 0.1
+    assert "`decay_steps` (a tenth of all)" in rows["wsd"][1]
+    assert f"minus `power` ({defaults.power:g})" in rows["power"][1]
+    assert all(f"`{shape}`" in TRAINING for shape in get_args(DecayShape))
+    pretrain = PretrainConfig()
+    assert (pretrain.keep_every, pretrain.best) == (None, None)
+    assert f"`keep_checkpoints` ({pretrain.keep_checkpoints})" in TRAINING
+    keys = {field.alias or name for name, field in StartConfig.model_fields.items()}
+    assert [key for key in sorted(keys) if not re.search(rf"\b{key}\b", TRAINING)] == []
 
 
 @pytest.mark.parametrize("page", PAGES)

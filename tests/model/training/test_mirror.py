@@ -1,14 +1,15 @@
 import json
 import shutil
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from model.training.checkpoint import MANIFEST, MODEL, OPTIMIZER, STATE, checkpoint_path, find_damage
 from model.training.left_out import LeftOut, read_left_out, write_left_out
 from model.training.mirror import Mirror, restore
+from tests.s3_server import BUCKET, Store, s3_store
 
 
 def checkpoint(folder: Path, step: int) -> Path:
@@ -24,9 +25,29 @@ def checkpoint(folder: Path, step: int) -> Path:
     return path
 
 
-@pytest.fixture(params=["folder", "object storage"])
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    s3fs = pytest.importorskip("s3fs")
+    with s3_store() as store:
+        settings = {
+            "AWS_ENDPOINT_URL": store.address,
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "y",
+            "AWS_DEFAULT_REGION": "nowhere",
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield store
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(params=["folder", "s3"])
 def mirror(request: pytest.FixtureRequest, tmp_path: Path) -> Mirror:
-    return Mirror(str(tmp_path / "second" / "run") if request.param == "folder" else f"memory://bucket-{uuid4().hex}/run")
+    if request.param == "folder":
+        return Mirror(str(tmp_path / "second" / "run"))
+    request.getfixturevalue("store")
+    return Mirror(f"s3://{BUCKET}/some/run")
 
 
 @pytest.fixture
@@ -100,6 +121,20 @@ def test_damaged_copy_is_passed_over_by_name(tmp_path: Path, local: Path, caplog
     assert found == checkpoint_path(local, 10)
     assert f"{tmp_path}/second/step-00000020: {MODEL} has 14 bytes" in caplog.text
     assert not checkpoint_path(local, 20).exists()
+
+
+def test_store_that_is_overloaded_is_named_and_what_was_copied_half_does_not_count(store: Store, local: Path) -> None:
+    mirror = Mirror(f"s3://{BUCKET}/run")
+    mirror.put(checkpoint(local, 10))
+    store.refuses = len(store.objects) + 2
+    with pytest.raises(OSError, match=f"^s3://{BUCKET}/run/step-00000020: .*(reduce your request rate|Service Unavailable)"):
+        mirror.put(checkpoint(local, 20))
+    store.refuses = None
+    assert [key for key in store.objects if "step-00000020" in key]
+    assert mirror.steps() == [10]
+    mirror.put(checkpoint_path(local, 20))
+    assert mirror.steps() == [10, 20]
+    assert {key.partition("/step-")[0] for key in store.objects} == {"run"}
 
 
 @pytest.mark.parametrize("url", ["nosuch://bucket/run", "http://127.0.0.1:9/run"])

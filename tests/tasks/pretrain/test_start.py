@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from model.config.model_config import ModelConfig
-from model.config.training_config import MixturePhase, OptimizerConfig
+from model.config.training_config import FaultConfig, MixturePhase, OptimizerConfig
 from model.training.checkpoint import read_state
 from model.training.curve import read_curve
 from model.training.left_out import LeftOut, read_left_out, write_left_out
@@ -110,6 +110,14 @@ def test_run_lengthened_from_its_last_stable_step_equals_the_longer_run(pretrain
     assert losses(longer) == losses(whole, 5)
     assert weights(longer) == weights(whole)
     assert losses(parent)[:4] == losses(whole)[:4]
+
+
+def test_lengthened_run_equals_the_longer_one_in_bfloat16_too(pretrain: Pretrain) -> None:
+    whole = pretrain("b1" * 8, steps=9, precision="bfloat16")
+    pretrain("b2" * 8, precision="bfloat16")
+    longer = pretrain("b3" * 8, {"from": "b2" * 8, "step": 4}, steps=9, precision="bfloat16")
+    assert losses(longer) == losses(whole, 5)
+    assert weights(longer) == weights(whole)
 
 
 def test_run_without_a_decay_is_lengthened_from_its_end(pretrain: Pretrain) -> None:
@@ -305,6 +313,11 @@ def test_more_steps_with_a_decay_that_had_ended_are_refused_with_the_last_stable
 def test_schedule_that_agrees_nowhere_is_refused_with_how_to_keep_such_steps(parent: Path, workspace: Path) -> None:
     told = refused(workspace, {"from": PARENT, "step": 4}, steps=9, optimizer=OptimizerConfig(warmup_steps=1))
     assert "no checkpoint was kept of a step at which both agree (pretrain.keep_every" in told
+
+
+def test_another_window_of_the_guard_is_refused(parent: Path, workspace: Path) -> None:
+    told = refused(workspace, {"from": PARENT, "step": 4}, steps=9, faults=FaultConfig(window=64))
+    assert "remembers its last 128 steps to judge the next by, but pretrain.faults.window is 64. Fix: set it to 128" in told
 
 
 def test_weights_are_given_once(parent: Path, workspace: Path) -> None:
