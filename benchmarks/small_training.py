@@ -1,7 +1,8 @@
 """Small training of synthetic tokens: what is struck by benchmarks/chaos.py and benchmarks/worker_killed.py.
 
-Two layers, dropout, several documents a row that are masked from one another, gradients accumulated over micro-batches, validation
-and checkpoints now and then; through the real launcher, in one process or on Ray workers.
+Two layers, dropout, several documents a row that are masked from one another, gradients accumulated over micro-batches, a guard so
+strict that it skips steps of ordinary data, validation and checkpoints now and then; through the real launcher, in one process or
+on Ray workers.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ import tokenizers
 from tokenizers.models import BPE
 
 from model.config.model_config import ModelConfig
-from model.config.training_config import OptimizerConfig
+from model.config.training_config import FaultConfig, OptimizerConfig
 from model.data.shard_format import SEGMENT_FIELDS
 from model.data.shard_writer import write_token_shard
 from model.training.curve import CurvePoint, read_curve
@@ -87,11 +88,18 @@ def training_of(steps: int, workers: WorkerCount, precision: Literal["float32", 
         evaluate_batches=1,
         checkpoint_every=CHECKPOINT_EVERY,
         optimizer=OptimizerConfig(warmup_steps=5),
+        faults=FaultConfig(deviations=1.5, window=16),
         precision=precision,
         workers=workers,
         threads=1,
     )
     return Pretraining(model, pretrain)
+
+
+def exactly(point: CurvePoint) -> str:
+    """Two reports of a step are the same bit for bit if these are."""
+    held = "" if point.validation_loss is None else f" {point.validation_loss.hex()}"
+    return f"{point.loss.hex()} {point.gradient_norm.hex()}{held} {point.skipped} {' '.join(point.batch_digests)}"
 
 
 class SmallTraining:
@@ -117,12 +125,9 @@ class SmallTraining:
         finally:
             launcher.stop()
 
-    def losses(self) -> Mapping[int, tuple[str, str, str]]:
-        """Step -> loss, gradient norm and validation loss, each exactly."""
-        return {
-            point.step: (point.loss.hex(), point.gradient_norm.hex(), "" if point.validation_loss is None else point.validation_loss.hex())
-            for point in read_curve(self.out)
-        }
+    def losses(self) -> Mapping[int, str]:
+        """Step -> loss, gradient norm, validation loss where it was measured, steps skipped so far and the batch's digest, exactly."""
+        return {point.step: exactly(point) for point in read_curve(self.out)}
 
     def weights(self) -> str:
         """SHA-256 of the model that came out."""

@@ -193,7 +193,8 @@ def test_node_that_is_about_to_be_taken_away_costs_no_step(tmp_path: Path, out: 
 
     def take_away() -> None:
         until(lambda: len(taken(out)) > 4)
-        subprocess.run([str(RAY_CLI), "drain-node", "--address", two_nodes.address, "--node-id", f"{node.node_id}", *notice], check=True)
+        place = [f"--address={two_nodes.address}", f"--node-id={node.node_id}"]
+        subprocess.run([str(RAY_CLI), "drain-node", *place, *notice], check=True)
         until(lambda: taken(out)[-1][1] == 1)
         two_nodes.remove_node(node, allow_graceful=False)
         (out / "enough").touch()
