@@ -1,7 +1,7 @@
-"""AdamW with decay on matrices alone."""
+"""AdamW with decay on matrices alone, and steps that the device itself decides on."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model.config.training_config import OptimizerConfig
 
@@ -24,3 +24,14 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """The rate of the next step, for every parameter."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def step_where(optimizer: torch.optim.AdamW, takes: Tensor) -> None:
+    """Steps if `takes` (bool scalar on the device), else leaves weights, moments and count as they are; nothing waits for it.
+
+    The fused kernels leave out a step where `found_inf` is 1, which torch's GradScaler sets the same way (torch 2.13,
+    torch/amp/grad_scaler.py).
+    """
+    optimizer.found_inf = (~takes).float()  # type: ignore[attr-defined]
+    optimizer.grad_scale = None  # type: ignore[attr-defined]
+    optimizer.step()

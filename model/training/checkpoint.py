@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,14 +114,14 @@ def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
         raise OSError(f"{path}: {error}") from error
 
 
-def kept_steps(steps: Sequence[int], every: int, newest: int, for_good: int | None, best: int | None) -> set[int]:
+def kept_steps(steps: Sequence[int], every: int, newest: int, for_good: int | None, pinned: Collection[int]) -> set[int]:
     """Which of these steps' checkpoints stay.
 
-    The newest, the `newest` newest of those at multiples of `every`, those at multiples of `for_good`, and the best.
+    The newest, the `newest` newest of those at multiples of `every`, those at multiples of `for_good`, and the pinned ones.
     """
     regular = sorted(step for step in steps if step % every == 0)
     permanent = {step for step in steps if for_good is not None and step % for_good == 0}
-    return {*sorted(steps)[-1:], *regular[-newest:], *permanent, *(step for step in steps if step == best)}
+    return {*sorted(steps)[-1:], *regular[-newest:], *permanent, *(set(steps) & set(pinned))}
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

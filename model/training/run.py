@@ -19,40 +19,40 @@ from model.distributed.control import Control
 from model.distributed.device import agree_on, choose_device, choose_precision, process_rank, sum_over_processes
 from model.distributed.parallel import Scored, gradient_sync, mean_loss, wrap
 from model.nn.models import Model, set_compute_dtype
-from model.optim.optimizer import build_optimizer, set_learning_rate
+from model.optim.optimizer import build_optimizer, set_learning_rate, step_where
 from model.optim.schedule import learning_rate
+from model.training.best import check_measured, judged
 from model.training.checkpoint import (
     OPTIMIZER,
     TrainingState,
     check_resumable,
     checkpoint_path,
-    checkpoints_in,
-    delete_checkpoint,
-    find_damage,
     load_checkpoint,
     load_optimizer,
     load_weights,
     read_state,
-    remove_unfinished,
     step_of,
-    survey,
 )
 from model.training.curve import CurvePoint
 from model.training.events import Event
 from model.training.interruption import Asked
 from model.training.left_out import LeftOut, data_step, read_left_out, with_return, write_left_out
 from model.training.memory import peak_memory_bytes
-from model.training.mirror import Mirror, restore
+from model.training.mirror import Mirror
 from model.training.norms import LayerNorms
 from model.training.peak import flops_of, measured_peak
 from model.training.profile import StepProfile
 from model.training.record import Watch
+from model.training.resuming import diverged, good_step, leave_course, newest_step
 from model.training.saver import Saver
 from model.training.start import Start
 from model.training.step_guard import StepGuard
 from model.training.window import Measured, Window
 
 logger = logging.getLogger(__name__)
+
+
+OF_THIS_RUN = ("identity", "config", "seed", "world", "threads", "torch", "device", "precision", "micro_rows")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Run:
         self.slices = micro_slices(*rank_rows(training.batch_rows, self.rank, self.world), training.micro_rows)
         if batches.batch_rows != training.batch_rows:
             raise ValueError(f"the batches have {batches.batch_rows} rows, but batch_rows is {training.batch_rows}")
-        check_decides(training, validation is not None, more_validation)
+        check_measured(training, validation is not None, more_validation)
         self.device = choose_device()
         self.dtype = choose_precision(training.precision, self.device)
         if self.device.type == "cuda":
@@ -114,9 +114,11 @@ class Run:
         """Loads the newest whole checkpoint, or the start's, or seeds the generators; then wraps the model for its processes."""
         began = time.perf_counter()
         torch.manual_seed((self.training.seed * 1_000_003 + self.rank) % 2**63)
-        step = agree_on(self._newest_step() if self.rank == 0 else -1, self.device)
+        step = agree_on(newest_step(self.checkpoints, self.place, self.tell) if self.rank == 0 else -1, self.device)
         self.left_out = read_left_out(self.checkpoints)
         told = "anew"
+        if start is not None and start.counts == "on":
+            self.saver.begun_at = step_of(start.checkpoint)
         if step >= 0:
             path = checkpoint_path(self.checkpoints, step)
             self._resume(path)
@@ -135,37 +137,9 @@ class Run:
         (self.peak_flops,) = self.control.sums(peak.flops)
         told = f"{told}: {self.state.step} of {self.training.steps} steps are done; peak of each process: {peak.told}"
         self.tell(Event("started", self.state.step, told, seconds=seconds, processes=self.world))
+        if step < 0 and self.saver.begun_at is not None:
+            self.save(waits=False)  # its own, to go back to, and to go on from should the other run be deleted
         self.window = Window()
-
-    def _newest_step(self) -> int:
-        """Of the newest whole checkpoint that is not of a course that the run went back from; -1: there is none. Rank 0 alone."""
-        remove_unfinished(self.checkpoints)
-        if self.place is not None:
-            self._restore(self.place)
-        ranges = read_left_out(self.checkpoints)
-        whole, damaged = survey(self.checkpoints)
-        for path, damage in damaged.items():
-            logger.warning("%s: passed over: %s", path, damage)
-            self.tell(Event("passed over", step_of(path), f"{path.name}: {damage}"))
-        while whole is not None:
-            returns = read_state(whole).returns
-            if all(step_of(whole) <= one.step for one in ranges[returns:]):
-                return step_of(whole)
-            delete_checkpoint(whole)
-            whole, _ = survey(self.checkpoints)
-        return -1
-
-    def _restore(self, place: Mirror) -> None:
-        """What the second place has that this folder lacks. Raises OSError where it does not answer and nothing is here."""
-        try:
-            fetched = restore(place, self.checkpoints)
-        except OSError as error:
-            if not checkpoints_in(self.checkpoints):
-                raise
-            logger.warning("%s: it is gone on from what is here", error)
-            return
-        if fetched is not None:
-            logger.info("%s: %s came from there", place.url, fetched.name)
 
     def _resume(self, path: Path) -> None:
         found = read_state(path)
@@ -280,10 +254,7 @@ class Run:
         self.state = dataclasses.replace(self.state, validation_loss=found.get("", self.state.validation_loss))
         chosen = self.training.best
         if chosen is not None:
-            figure = found[chosen.figure.removeprefix("validation_loss").removeprefix(".")]
-            self.is_best = self.state.best is None or figure < self.state.best - chosen.least_gain
-            news = {"best": figure, "best_step": self.state.step, "waited": 0} if self.is_best else {"waited": self.state.waited + 1}
-            self.state = dataclasses.replace(self.state, **news)
+            self.state, self.is_best = judged(self.state, chosen, found)
             if self.ends_early:
                 told = f"{chosen.figure} {self.state.best:.4f} of step {self.state.best_step} is the best of"
                 told = f"{told} {chosen.patience} evaluations since"
@@ -325,7 +296,8 @@ class Run:
         last = next(one for one in measured.skipped if one.data_step == measured.data_steps[measured.gave_up])
         self.saver.wait()
         self.tell_saves()
-        target = agree_on(self._good_step() if self.rank == 0 else -1, self.device)
+        good = good_step(self.checkpoints, self.training.checkpoint_every, self.saver.begun_at) if self.rank == 0 else -1
+        target = agree_on(good, self.device)
         if target < 0 or self.state.returns >= faults.most_returns:
             why = f"it went back {self.state.returns} times" if target >= 0 else "there is no good checkpoint to go back to"
             raise FloatingPointError(
@@ -333,22 +305,12 @@ class Run:
             )
         self.left_out = with_return(self.left_out, target, measured.data_steps[measured.gave_up] + 1)
         if self.rank == 0:
-            write_left_out(self.checkpoints, self.left_out)
-            for path in checkpoints_in(self.checkpoints):
-                if step_of(path) > target:
-                    delete_checkpoint(path)
+            leave_course(self.checkpoints, self.left_out)
         left = self.left_out[-1]
         told = f"to step {target}: the batches of data steps {left.first} to {left.first + left.count - 1} are left out from now on"
         self.tell(Event("returned", self.state.step, told, seconds=measured.seconds))
         self._resume(checkpoint_path(self.checkpoints, target))
         self.window, self.went_back = Window(), True
-
-    def _good_step(self) -> int:
-        """Where to go back to; -1: nowhere. Only to regular checkpoints, so that a run that was interrupted goes the same way."""
-        for path in checkpoints_in(self.checkpoints):
-            if step_of(path) % self.training.checkpoint_every == 0 and find_damage(path) is None and read_state(path).in_a_row == 0:
-                return step_of(path)
-        return -1
 
     def save(self, waits: bool) -> None:
         """A checkpoint of this step; the window must be closed."""
@@ -412,42 +374,7 @@ class Run:
         )
 
     def _diverged(self, told: str) -> str:
-        """What to change in a training that diverged: keys that pretraining and fine-tunings have."""
-        chosen = self.optimizer_config
-        fix = (
-            f"Fix: lower optimizer.learning_rate ({chosen.learning_rate:g}) or optimizer.clip_norm ({chosen.clip_norm:g}), or raise "
-            f"optimizer.warmup_steps ({chosen.warmup_steps})"
-        )
-        fix = f"{fix}, or set precision to float32." if self.dtype != torch.float32 else f"{fix}."
-        return f"{told}: the training diverged. {fix}"
+        return diverged(told, self.optimizer_config, self.dtype)
 
     def _loss_on(self, batches: Batches) -> float:
         return mean_loss(self.model, batches, self.training.evaluate_batches, self.training.micro_rows)
-
-
-OF_THIS_RUN = ("identity", "config", "seed", "world", "threads", "torch", "device", "precision", "micro_rows")
-
-
-def check_decides(training: TrainingConfig, has_validation: bool, more: Mapping[str, Batches]) -> None:
-    """Raises ValueError where the figure by which the best is chosen will not be measured."""
-    if training.best is None:
-        return
-    figure = training.best.figure
-    measured = [*(["validation_loss"] if has_validation else []), *(f"validation_loss.{name}" for name in more)]
-    if figure not in measured:
-        what = f"patience {training.best.patience} waits for" if training.best.patience else "the best checkpoint is chosen by"
-        raise ValueError(
-            f"best: {what} {figure}, but the training measures {', '.join(measured) or 'none, as there is no validation set'}; "
-            "give validation data, name one that is measured, or leave best out"
-        )
-
-
-def step_where(optimizer: torch.optim.AdamW, takes: Tensor) -> None:
-    """Steps if `takes` (bool scalar on the device), else leaves weights, moments and count as they are; nothing waits for it.
-
-    The fused kernels leave out a step where `found_inf` is 1, which torch's GradScaler sets the same way (torch 2.13,
-    torch/amp/grad_scaler.py).
-    """
-    optimizer.found_inf = (~takes).float()  # type: ignore[attr-defined]
-    optimizer.grad_scale = None  # type: ignore[attr-defined]
-    optimizer.step()

@@ -42,6 +42,7 @@ class Saver:
         self._thread: threading.Thread | None = None
         self._events: list[Event] = []
         self._fault: BaseException | None = None
+        self.begun_at: int | None = None  # step of another run's checkpoint that this one began at: that of its own is kept
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, guard: StepGuard, state: TrainingState, waits: bool) -> None:
         """Takes the copy and begins to write it; every process calls it. `waits`: returns when it is written."""
@@ -99,7 +100,8 @@ class Saver:
     def _tidy(self, best: int | None) -> set[int]:
         """Deletes what is not to be kept; returns the steps that are."""
         chosen, found = self._training, {step_of(path): path for path in checkpoints_in(self._folder)}
-        stays = kept_steps(list(found), chosen.checkpoint_every, chosen.keep_checkpoints, chosen.keep_every, best)
+        pinned = [step for step in (best, self.begun_at) if step is not None]
+        stays = kept_steps(list(found), chosen.checkpoint_every, chosen.keep_checkpoints, chosen.keep_every, pinned)
         for step in found.keys() - stays:
             delete_checkpoint(found[step])
         return stays

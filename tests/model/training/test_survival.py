@@ -316,6 +316,20 @@ def test_branch_knows_what_its_parent_left_out(tmp_path: Path, pretrain_batches:
     assert same_weights(branch, longer)
 
 
+def test_branch_may_go_back_to_where_it_began(tmp_path: Path, pretrain_batches: PretrainBatches):
+    run(tmp_path / "first", pretrain_batches, optimizer=STEADY, checkpoint_every=5, steps=10)
+    start = Start(tmp_path / "first" / "step-00000005", "on", keeps_moments=True)
+    settings = {"optimizer": STEADY, "faults": FaultConfig(in_a_row=3), "steps": 20, "checkpoint_every": 100}
+    whole = run(tmp_path / "whole", pretrain_batches, dict.fromkeys(range(7, 10), math.nan), start=start, **settings)
+    assert whole.result is not None
+    assert whole.result.returns == 1
+    assert [(one.step, one.first, one.count) for one in read_left_out(tmp_path / "whole")] == [(5, 5, 5)]
+    for stop in (2, 4):
+        run(tmp_path / str(stop), pretrain_batches, dict.fromkeys(range(7, 10), math.nan), StopAfter(stop), start=start, **settings)
+        second = run(tmp_path / str(stop), pretrain_batches, dict.fromkeys(range(7, 10), math.nan), start=start, **settings)
+        assert same_weights(second, whole)
+
+
 def test_run_that_counts_anew_begins_with_the_weights_at_step_0(tmp_path: Path, pretrain_batches: PretrainBatches):
     first = run(tmp_path / "first", pretrain_batches)
     start = Start(tmp_path / "first" / "step-00000012", "anew", keeps_moments=False)
