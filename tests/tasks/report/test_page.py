@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tasks.evaluate.change import Change
 from tasks.report.facts import RunStory
 from tasks.report.markup import visible
+from tasks.report.wording import GAP
 from tests.curve_points import point
 from tests.tasks.report.stories import SCORES, make_corpus_story, make_stages, page_of
 
@@ -61,7 +62,7 @@ def test_what_a_base_learned_and_forgot_is_a_table_and_other_runs_have_none(stor
     page = page_of(replace(story, changes=changes), tmp_path / "two").read_text()
     section = page.partition('id="changes"')[2].partition("</section>")[0]
     rows = [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<t[hd][^>]*>.*?</t[hd]>", row)] for row in section.split("<tr>")[2:]]
-    assert rows[0] == ["own", "bits per byte", "3.378", "2.116", "-1.262", "-1.400 to -1.100", "23", "47.0 kB", "learned"]
+    assert rows[0] == ["own", "bits per byte", "3.378", "2.116", "-1.262", "-1.400 to -1.100", "23", f"47.0{GAP}kB", "learned"]
     assert rows[1][-1] == "forgotten in part"
 
 
