@@ -25,7 +25,8 @@ from model.data.shard_writer import write_token_shard
 from model.training.curve import CurvePoint, read_curve
 from tasks.artifacts import Tokenizer, TokenShards
 from tasks.cluster import ClusterConfig, Launcher, WorkerCount
-from tasks.pretrain.pretrain import PretrainConfig, Pretraining, pretrain_model
+from tasks.pretrain.config import PretrainConfig, Pretraining
+from tasks.pretrain.pretrain import pretrain_model
 from tasks.tokenizer.encoding import SPECIAL_TOKENS
 
 VOCABULARY, CONTEXT, DOCUMENT = 512, 128, 43  # DOCUMENT tokens, <|eos|> included: three a row

@@ -5,7 +5,7 @@ from dataclasses import replace
 from flows.recipe import AnyRecipe, Recipe
 from tasks.artifacts import Workspace
 from tasks.errors import UserError
-from tasks.pretrain.pretrain import Pretraining
+from tasks.pretrain.config import Pretraining
 from tasks.pretrain.start import KEY, FoundStart, find_start
 from tasks.pretrain.start_checks import check_start, told_of
 

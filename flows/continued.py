@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from model.config.training_config import MixturePhase
 from tasks.corpus.replay import ReplayConfig
 from tasks.finetune.base_model import BaseConfig
-from tasks.pretrain.pretrain import PretrainConfig
+from tasks.pretrain.config import PretrainConfig
 from tasks.promotion.champion import ChampionConfig
 from tasks.shards.shards import GENERAL, OWN, ShardsConfig
 

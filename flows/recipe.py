@@ -26,7 +26,7 @@ from tasks.executor.filetasks import FilesConfig
 from tasks.finetune.base_model import BaseConfig
 from tasks.finetune.config import FinetuneConfig
 from tasks.pretrain.adapt import Adaptation, AdaptConfig
-from tasks.pretrain.pretrain import PretrainConfig, Pretraining, check_objective
+from tasks.pretrain.config import PretrainConfig, Pretraining, check_objective
 from tasks.promotion.champion import ChampionConfig
 from tasks.promotion.gate_config import GateConfig
 from tasks.promotion.names import BASE

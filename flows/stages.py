@@ -52,7 +52,8 @@ from tasks.finetune.finetune import finetune
 from tasks.finetune.heads import Head, take_head
 from tasks.ledger import StageOutcome
 from tasks.pretrain.adapt import Adaptation, adapt_tokenizer
-from tasks.pretrain.pretrain import Pretraining, pretrain_model, pretraining_digests
+from tasks.pretrain.config import Pretraining
+from tasks.pretrain.pretrain import pretrain_model, pretraining_digests
 from tasks.promotion.champion import ChampionConfig, Registry, champion_digest, fetch_champion
 from tasks.promotion.gate import Contest
 from tasks.promotion.gather import GatherConfig, gather_examples

@@ -2,24 +2,11 @@
 
 import json
 import shutil
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from model.config.model_config import ModelConfig
-from model.config.objective_config import ObjectiveConfig, check_context, check_pair
-from model.config.training_config import (
-    BestConfig,
-    ContextPhase,
-    FaultConfig,
-    MixturePhase,
-    OptimizerConfig,
-    Precision,
-    ProfileConfig,
-    TrainingConfig,
-)
+from model.config.objective_config import ObjectiveConfig
 from model.nn.word_vectors import vector_width
 from model.training.curve import read_curve
 from model.training.figures import training_figures
@@ -27,18 +14,18 @@ from model.training.interruption import Signals
 from model.training.left_out import read_left_out
 from model.training.record import recording
 from tasks.artifacts import PretrainedModel, Tokenizer, TokenShards, canonical, file_digest
-from tasks.cluster import Launch, Training, WorkerCount, Workers
+from tasks.cluster import Launch, Training
 from tasks.errors import UserError
 from tasks.inference.objective_file import bits_per_byte, write_objective
 from tasks.ledger import Ledger, StageOutcome
 from tasks.pretrain.audit import audit_stream, write_audit
 from tasks.pretrain.checkpoint_place import place_of
+from tasks.pretrain.config import Pretraining, check_objective, training_config
 from tasks.pretrain.continued import TOKENIZER_FILES, continued_model, continued_story
 from tasks.pretrain.job import PretrainJob, write_job
-from tasks.pretrain.start import FoundStart, check_tokenizer
-from tasks.pretrain.start_config import StartConfig
+from tasks.pretrain.start import check_tokenizer
 from tasks.pretrain.training_rows import open_stream
-from tasks.settings import PLACEMENT, Json, Later, Placement, Section, given_path
+from tasks.settings import Json, given_path
 from tasks.tokenizer.encoding import decode_text, load_tokenizer, text_ids
 from tasks.tokenizer.objective_symbols import objective_symbols
 from tasks.tokenizer.word_table import JIEBA, segmenter, word_table, words_digests
@@ -50,146 +37,6 @@ if TYPE_CHECKING:
     from model.data.batches import Batches
     from model.data.row_stream import RowStream
     from model.objectives.objectives import PretrainableModel
-
-
-class PretrainConfig(Section):
-    """How long and how fast to learn. The global batch is fixed in tokens, whatever the number of workers."""
-
-    revision: Literal[4] = 4
-    steps: int = Field(default=1000, ge=1, description="optimizer steps")
-    batch_tokens: int = Field(default=16_384, ge=1, description="tokens of one optimizer step over all workers")
-    micro_rows: int = Field(default=8, ge=1, description="rows of one forward pass on one worker, at most")
-    optimizer: OptimizerConfig = OptimizerConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
-    document_mask: bool | None = Field(
-        default=None,
-        description="attention and states stop at document ends, where positions restart; null: true, but for seq2seq, "
-        "which reads a row as one text, and where training is compiled",
-    )
-    mixture: tuple[MixturePhase, ...] = Field(
-        default=(), description="weights of the groups that shards.group_by made, by step; none: every row once an epoch"
-    )
-    curriculum: tuple[ContextPhase, ...] = Field(
-        default=(), description="shorter sequences in early steps: divisors of shards.context, by step"
-    )
-    window_groups: int | None = Field(
-        default=None, ge=1, description="row groups that are shuffled together; null: all rows, for mapped files"
-    )
-    word_vectors: Annotated[str | None, Placement()] = Field(
-        default=None, description="word2vec or GloVe file of initial embeddings; its content is the identity"
-    )
-    start: Annotated[StartConfig | None, Later()] = Field(
-        default=None, description="the checkpoint of another pretraining to begin at; none: fresh weights"
-    )
-    evaluate_every: int = Field(default=100, ge=1, description="steps between validation losses")
-    evaluate_batches: int = Field(default=4, ge=1, description="global batches of the validation rows, from the first")
-    checkpoint_every: int = Field(default=200, ge=1, description="steps between checkpoints")
-    keep_checkpoints: int = Field(default=2, ge=1, description="newest of these kept")
-    keep_every: int | None = Field(
-        default=None, ge=1, description="steps between checkpoints kept for good; a multiple of checkpoint_every"
-    )
-    best: BestConfig | None = Field(default=None, description="the best checkpoint is kept too; patience ends a run that gets no better")
-    faults: FaultConfig = Field(default=FaultConfig(), description="which steps are skipped, and when a run goes back")
-    norms_every: Annotated[int | None, Placement()] = Field(
-        default=None, ge=1, description="steps between norms of gradients and activations by layer"
-    )
-    profile: Annotated[ProfileConfig | None, Placement()] = Field(
-        default=None, description="steps that torch's profiler records: {steps: [from, to]}"
-    )
-    checkpoint_place: Annotated[str | None, Placement()] = Field(
-        default=None,
-        min_length=1,
-        description="folder or address (s3://…) where whole checkpoints are copied too: a machine that lost its disk goes on from there",
-    )
-    log_every: int = Field(default=10, ge=1, description="steps between figures")
-    precision: Precision = Field(default="auto", description="of matrix products; auto probes the processor; weights: float32")
-    compile: bool = Field(
-        default=False, description="torch.compile: takes a minute, faster on GPUs; shapes must not change with each batch"
-    )
-    seed: int = Field(default=1, ge=0, description="of weights, row order and dropout")
-    workers: Annotated[WorkerCount, Placement()] = Field(
-        default=0,
-        description="Ray Train workers: 0, this machine without Ray; a number; or [least, most], of which as many as there is room for, "
-        "and after a loss those that are left",
-    )
-    gpus_per_worker: Annotated[float, Placement()] = Field(default=0, ge=0, description="1 on GPU machines")
-    threads: Annotated[int, Placement()] = Field(default=0, ge=0, description="CPU threads per worker; 0: torch's choice")
-
-    @property
-    def placement(self) -> Workers:
-        """Where it trains."""
-        return Workers.of(self.workers, self.gpus_per_worker, self.threads)
-
-
-@dataclass(frozen=True)
-class Pretraining:
-    """The two recipe sections that this stage follows, and the checkpoint that `pretrain.start` means."""
-
-    model: ModelConfig | None  # None: that of the base, which it goes on from
-    pretrain: PretrainConfig
-    start: FoundStart | None = field(default=None, metadata={PLACEMENT: True})  # its content enters by `pretraining_digests`
-
-    @property
-    def begun_from(self) -> dict[str, str]:
-        """The pretraining whose checkpoint it begins at, as an input; what that one learned lives on in this one."""
-        return {} if self.start is None or self.start.fingerprint is None else {"start": self.start.fingerprint}
-
-    @property
-    def shape(self) -> ModelConfig:
-        """The model's; of a base that of its folder (`with_base`)."""
-        assert self.model is not None, "a continued pretraining has the shape of its base"
-        return self.model
-
-    def with_base(self, base: PretrainedModel | None) -> "Pretraining":
-        """With the shape of the base, where there is one."""
-        from model.huggingface.huggingface import read_model_config
-
-        return self if base is None else replace(self, model=read_model_config(base.path / "model"))
-
-    @property
-    def masks_documents(self) -> bool:
-        """`document_mask` with the default resolved."""
-        chosen = self.pretrain.document_mask
-        return self.shape.family != "seq2seq" and not self.pretrain.compile if chosen is None else chosen
-
-
-def check_objective(config: Pretraining, context: int) -> None:
-    """Raises ValueError, with the fix, for a model and an objective on rows of `context` tokens that do not go together."""
-    check_pair(config.shape, config.pretrain.objective)
-    check_context(config.shape, config.pretrain.objective, context)
-    if config.shape.family == "seq2seq" and config.pretrain.document_mask:
-        raise ValueError(
-            "pretrain.document_mask: seq2seq reads a row as one text; leave it out, and set shards.packing to documents "
-            "to have a document a row"
-        )
-    if config.pretrain.compile and config.pretrain.document_mask:
-        raise ValueError(
-            "pretrain.compile: packed documents change their shapes with every batch, and each would be compiled anew; "
-            "set pretrain.document_mask to false, or compile to false"
-        )
-
-
-def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
-    """The loop's settings: the batch in rows of `context` tokens."""
-    return TrainingConfig(
-        steps=config.steps,
-        batch_rows=max(1, config.batch_tokens // context),
-        micro_rows=config.micro_rows,
-        evaluate_every=config.evaluate_every,
-        evaluate_batches=config.evaluate_batches,
-        checkpoint_every=config.checkpoint_every,
-        keep_checkpoints=config.keep_checkpoints,
-        keep_every=config.keep_every,
-        log_every=config.log_every,
-        seed=config.seed,
-        precision=config.precision,
-        compile=config.compile,
-        faults=config.faults,
-        best=config.best,
-        fresh_steps=tuple(sorted({phase.from_step for phase in (*config.mixture, *config.curriculum) if phase.from_step})),
-        norms_every=config.norms_every,
-        profile=config.profile,
-    )
 
 
 def pretraining_digests(config: Pretraining) -> dict[str, str]:

@@ -7,7 +7,7 @@ from model.config.model_config import ModelConfig
 from model.config.training_config import OptimizerConfig
 from model.optim.schedule import learning_rate, stable_steps
 from tasks.errors import UserError
-from tasks.pretrain.pretrain import Pretraining, training_config
+from tasks.pretrain.config import Pretraining, training_config
 from tasks.pretrain.start import KEY, FoundStart
 from tasks.settings import Json
 

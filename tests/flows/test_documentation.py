@@ -28,8 +28,8 @@ from tasks.examples.kinds.table import KINDS
 from tasks.finetune.config import finetuning_optimizer
 from tasks.kernels.statistics_columns import COLUMNS
 from tasks.pretrain.adapt import LEAST, POOR, AdaptConfig
+from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.continued import MOST_EPOCHS
-from tasks.pretrain.pretrain import PretrainConfig
 from tasks.pretrain.start_config import StartConfig
 from tasks.reading.sources import AnySource
 from tasks.report.reasons import REASONS

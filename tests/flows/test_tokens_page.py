@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from flows.cli import cli
-from tasks.pretrain.pretrain import PretrainConfig
+from tasks.pretrain.config import PretrainConfig
 from tasks.shards.shards import ShardsConfig
 
 if TYPE_CHECKING:

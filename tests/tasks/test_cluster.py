@@ -16,7 +16,7 @@ from model.training.curve import CurvePoint, append_point
 from tasks.cluster import ClusterConfig, Launcher, LostWorkers, Training, WorkerCount, Workers
 from tasks.errors import UserError, machine_fault
 from tasks.finetune.config import FinetuneConfig
-from tasks.pretrain.pretrain import PretrainConfig
+from tasks.pretrain.config import PretrainConfig
 from tasks.settings import Json, identity
 from tasks.training_entry import Asking, Entry
 from tests.curve_points import point

@@ -27,7 +27,8 @@ from model.training.curve import CurvePoint, read_curve
 from model.training.events import read_events
 from tasks.artifacts import Tokenizer, TokenShards
 from tasks.cluster import ClusterConfig, Launcher, LostWorkers, Training, WorkerCount, Workers, child_environment
-from tasks.pretrain.pretrain import PretrainConfig, Pretraining, pretrain_model
+from tasks.pretrain.config import PretrainConfig, Pretraining
+from tasks.pretrain.pretrain import pretrain_model
 from tasks.ray_workers import is_lost_peer, worker_fault
 from tasks.settings import Json
 from tasks.tokenizer.encoding import SPECIAL_TOKENS

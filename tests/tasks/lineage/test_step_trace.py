@@ -30,8 +30,8 @@ from tasks.lineage.find_documents import LISTED, TABLES, find_document, find_tex
 from tasks.lineage.run_reference import find_run, own_workspace
 from tasks.lineage.step_trace import batch_at, open_run, read_run, step_documents, taker
 from tasks.lineage.table_rows import numbered_rows
+from tasks.pretrain.config import PretrainConfig, Pretraining
 from tasks.pretrain.job import PretrainJob, read_job
-from tasks.pretrain.pretrain import PretrainConfig, Pretraining
 from tasks.pretrain.start import FoundStart
 from tasks.shards.shards import ShardsConfig
 from tasks.tokenizer.encoding import decode_text, load_tokenizer

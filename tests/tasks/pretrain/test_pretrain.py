@@ -25,8 +25,9 @@ from tasks.errors import UserError
 from tasks.inference.objective_file import read_objective
 from tasks.inference.saved_models import load
 from tasks.ledger import StageOutcome
+from tasks.pretrain.config import PretrainConfig, Pretraining, training_config
 from tasks.pretrain.job import read_job
-from tasks.pretrain.pretrain import PretrainConfig, Pretraining, pretrain_model, pretraining_digests, training_config
+from tasks.pretrain.pretrain import pretrain_model, pretraining_digests
 from tasks.pretrain.training_rows import open_stream
 from tasks.tokenizer.encoding import SPECIAL_TOKENS, decode_text, load_tokenizer
 from tests.tasks.pretrain.small_training import BOS, CONTEXT, EOS, PAD, VOCAB, call_here, write_manifest, write_shards, write_tokenizer

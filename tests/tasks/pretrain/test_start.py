@@ -17,8 +17,9 @@ from model.training.curve import read_curve
 from model.training.left_out import LeftOut, read_left_out, write_left_out
 from tasks.artifacts import Tokenizer, TokenShards
 from tasks.errors import UserError
+from tasks.pretrain.config import PretrainConfig, Pretraining
 from tasks.pretrain.job import TRAINING, read_job
-from tasks.pretrain.pretrain import PretrainConfig, Pretraining, pretrain_model, pretraining_digests
+from tasks.pretrain.pretrain import pretrain_model, pretraining_digests
 from tasks.pretrain.start import find_start
 from tasks.pretrain.start_checks import check_start, told_of
 from tasks.pretrain.start_config import StartConfig
