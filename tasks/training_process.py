@@ -1,5 +1,6 @@
 """Training process: the child's side of the launcher, `python -m tasks.training_process JOB.json`.
 
+Under torchrun each of its processes is one of the training's: `torchrun --nproc-per-node 8 -m tasks.training_process JOB.json`.
 SIGINT and SIGTERM: save and stop, exit code 130; SIGUSR1: save now. It ends so too when the process that started it is gone.
 """
 
@@ -12,9 +13,10 @@ import sys
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from model.distributed.device import is_under_torchrun, process_rank
 from model.training.interruption import Signals
 from tasks.cluster import INTERRUPTED, STOP_SECONDS, LostWorkers
 from tasks.errors import UserError
@@ -29,6 +31,10 @@ def main(spec: Path) -> int:
     told = ChildSpec(**json.loads(spec.read_text()))
     threading.Thread(target=_stop_with, args=(os.getppid(),), daemon=True).start()
     try:
+        if is_under_torchrun():
+            with _together(), _alone(spec.with_suffix(".lock")) if process_rank()[0] == 0 else nullcontext():
+                call_entry(told, Signals)
+            return 0
         with _alone(spec.with_suffix(".lock")):
             if told.workers == 0:
                 call_entry(told, Signals)
@@ -56,6 +62,19 @@ def _end_by_signals() -> None:
         signal.signal(number, signal.default_int_handler)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+
+
+@contextmanager
+def _together() -> Generator[None]:
+    """While open, the processes that torchrun started are one group."""
+    import torch
+    import torch.distributed as dist
+
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 @contextmanager

@@ -16,6 +16,11 @@ def process_rank() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_under_torchrun() -> bool:
+    """Whether torchrun started this process, as one of several or of one."""
+    return dist.is_available() and dist.is_torchelastic_launched()
+
+
 def local_rank() -> int:
     """Position of this process on its machine: torchrun's LOCAL_RANK, else the rank modulo the visible GPUs."""
     rank, _ = process_rank()

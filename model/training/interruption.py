@@ -1,7 +1,8 @@
 """Interruption: how a training is asked to save, or to save and stop: by signals, or by files where signals do not reach.
 
-SIGINT and SIGTERM: save and stop after the step that is on its way; a second one ends at once. SIGUSR1: save and go on. SIGHUP, for
-which there is no second time: the terminal, or the process that started this one, is gone; as SIGTERM, where it is not ignored.
+SIGINT and SIGTERM: save and stop after the step that is on its way; a second one, a second later or more, ends at once. SIGUSR1: save
+and go on. SIGHUP, for which there is no second time: the terminal, or the process that started this one, is gone; as SIGTERM, where it
+is not ignored.
 A worker that another process started, as Ray's, watches for files instead: `<name>.stop` and `<name>.save`.
 """
 
@@ -14,6 +15,7 @@ from typing import Protocol, Self
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_SECONDS = 0.5
+SAME_SECONDS = 1.0  # a signal that comes so soon after the first is the same request, sent by a terminal and by a launcher too
 
 
 class Asked(Protocol):
@@ -45,6 +47,7 @@ class Signals:
 
     def __init__(self) -> None:
         self._stops, self._saves = False, False
+        self._asked_at = 0.0
         self._before: dict[signal.Signals, object] = {}
 
     def stop(self) -> bool:
@@ -57,9 +60,10 @@ class Signals:
         return saves
 
     def _hear_stop(self, number: int, frame: FrameType | None) -> None:
-        if self._stops and number != signal.SIGHUP:
+        if self._stops and number != signal.SIGHUP and time.monotonic() - self._asked_at > SAME_SECONDS:
             raise KeyboardInterrupt(f"a second {signal.Signals(number).name}")
-        self._stops = True
+        if not self._stops:
+            self._stops, self._asked_at = True, time.monotonic()
 
     def _hear_save(self, number: int, frame: FrameType | None) -> None:
         self._saves = True

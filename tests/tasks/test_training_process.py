@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from model.training.interruption import Signals
+from model.training.interruption import SAME_SECONDS, Signals
 from tasks.cluster import ClusterConfig, Launcher, Training, Workers
 from tasks.settings import Json
 from tasks.training_entry import Asking, Entry
 
 ROOT = Path(__file__).parents[2]
-SAVE_SECONDS = 1.0
+SAVE_SECONDS = 3.0
 
 
 def note(job: dict[str, Json], line: str) -> None:
@@ -122,7 +122,7 @@ def test_run_that_is_stopped_has_its_training_save(launcher: Launcher, out: Path
 
 def test_second_signal_ends_a_training_while_it_saves(launcher: Launcher, out: Path) -> None:
     once_noted(out, "steps", lambda: child().terminate())
-    once_noted(out, "saving", lambda: child().terminate())
+    once_noted(out, "saving", lambda: (time.sleep(SAME_SECONDS + 0.1), child().terminate()))
     with pytest.raises(InterruptedError):
         launch(launcher, take_steps, out)
     assert notes(out) == ["began", "steps", "saving"]
@@ -175,7 +175,8 @@ def test_training_whose_run_was_killed_saves_before_another_one_begins(launcher:
     assert notes(out) == ["began", "steps", "saving", "kept"] * 2
 
 
-def test_end_of_the_process_that_started_it_is_no_second_signal() -> None:
+def test_end_of_the_process_that_started_it_is_no_second_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.training.interruption.SAME_SECONDS", 0.0)
     with Signals() as asked:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGHUP)

@@ -8,12 +8,15 @@ from model.training.interruption import Requests, Signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_first_signal_asks_to_stop_and_a_second_one_ends_at_once(number: signal.Signals):
+def test_first_signal_asks_to_stop_and_a_second_one_ends_at_once(number: signal.Signals, monkeypatch: pytest.MonkeyPatch):
     before = signal.getsignal(number)
     with Signals() as asked:
         assert not asked.stop()
         os.kill(os.getpid(), number)
         assert asked.stop()
+        os.kill(os.getpid(), number)  # as a terminal and a launcher send it both
+        assert asked.stop()
+        monkeypatch.setattr("model.training.interruption.SAME_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt, match=f"a second {number.name}"):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
