@@ -152,15 +152,16 @@ def train_on_ray(spec: ChildSpec) -> None:
     try:
         with Signals() as asked:
             while True:
-                _fit(_trainer(spec), files, asked)
+                has_ended = _fit(_trainer(spec), files, asked)
                 ended = files.read_note()
                 if not isinstance(ended, InterruptedError) or asked.stop():
                     break
                 files.clear()  # Ray takes a node away: the workers have saved, and go on on others
+        if has_ended:
+            ray.shutdown()
         if ended is not None:
             raise ended
     finally:
-        ray.shutdown()
         files.clear()
 
 
@@ -203,8 +204,12 @@ def _trainer(spec: ChildSpec) -> "TorchTrainer":
     )
 
 
-def _fit(trainer: "TorchTrainer", files: _Files, asked: Signals) -> None:
-    """Until the workers have ended, hand on what the signals ask for. In another thread, for Ray takes SIGINT for itself."""
+def _fit(trainer: "TorchTrainer", files: _Files, asked: Signals) -> bool:
+    """Until the workers have ended, hand on what the signals ask for; False when they were not waited for.
+
+    In another thread, since Ray takes SIGINT for itself. Where Ray is left in the middle, it must not be shut down, which ends this
+    process on the spot; what it started ends with the process.
+    """
     failed: list[Exception] = []
     thread = threading.Thread(target=_fit_quietly, args=(trainer, failed), daemon=True)
     thread.start()
@@ -220,9 +225,10 @@ def _fit(trainer: "TorchTrainer", files: _Files, asked: Signals) -> None:
         if noted is None and isinstance(files.read_note(), UserError | RuntimeError):
             noted = time.monotonic()
         if noted is not None and time.monotonic() - noted > FAULT_SECONDS:
-            return
+            return False
     if failed and not files.note.exists():
         raise _told(failed[0]) from failed[0]
+    return True
 
 
 def _fit_quietly(trainer: "TorchTrainer", failed: list[Exception]) -> None:

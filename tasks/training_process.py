@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -50,9 +51,10 @@ def main(spec: Path) -> int:
     except (UserError, LostWorkers) as error:
         _leave_verdict(spec, type(error).__name__, str(error))
         return 2
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - told with its traceback
         _leave_verdict(spec, "error", f"{type(error).__name__}: {error}")
-        raise
+        traceback.print_exc()
+        return 1
     return 0
 
 
@@ -103,4 +105,8 @@ def _stop_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    code = main(Path(sys.argv[1]))
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a Ray that is left in the middle, or a thread that still writes, has no say any more
