@@ -1,8 +1,8 @@
 """Adaptation of a base's tokenizer to a corpus: how well it fits is measured before anything is learned, and tokens are added if asked for.
 
-A text that is spelled in bytes costs as many tokens as bytes, and the base has seen such spellings least of all. Measured (the table is in
-docs/continue.md): tokenizers that learned from a fifth of the language or more spell 2 to 63 % of its text so, those that never saw it
-79 to 100 %. So POOR lies between.
+A text that is spelled in bytes costs as many tokens as bytes, and the base has seen such spellings least of all. Measured by
+benchmarks/byte_spelling.py (docs/continue.md): tokenizers that learned from a fifth of the language or more spell 2 to 54 % of its text
+so, those that never saw it 78 to 100 %. So POOR lies between.
 """
 
 import json

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from model.config.objective_config import ObjectiveConfig
 from tasks.errors import UserError
 from tasks.inference.folder_writing import TEMPLATE_FILE, TOKENIZER_CONFIG, TOKENS_MAP
-from tasks.shards.shards import GENERAL
+from tasks.shards.shards import GENERAL, OWN
 from tasks.tokenizer.new_tokens import read_spelled
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Told:
 def continued_story(stream: "RowStream", steps: int) -> Told:
     """How often a run of so many steps reads the rows of each group, with a word where the replayed ones come too often."""
     if stream.mixture is None:
-        return Told({}, {})
+        return Told({f"epochs.{OWN}": steps * stream.batch_rows / stream.rows}, {})
     counts = stream.mixture.counts(steps * stream.batch_rows).tolist()
     epochs = {name: count / stream.token_rows[name].rows for name, count in zip(stream.names, counts, strict=True)}
     often = epochs.get(GENERAL, 0.0)

@@ -12,7 +12,7 @@ import pytest
 from tests.tasks.foreign import write_bert, write_gpt2
 
 if TYPE_CHECKING:
-    from tests.flows.conftest import Done, Mill
+    from tests.flows.conftest import Built, Done, Mill
 
 Command = Callable[..., "Done"]
 RECIPE = """
@@ -57,7 +57,7 @@ def figures(folder: Path) -> dict[str, float]:
 
 
 def test_champion_goes_on_learning_new_text_beside_its_own_and_the_report_says_what_changed(
-    mill: "Mill", command: Command, workspace: Path, letters: Path
+    mill: "Mill", command: Command, built: "Built", workspace: Path, letters: Path
 ) -> None:
     document = mill.run(letters, workspace, "adapt.add_tokens=20").document()
     stages = {stage["stage"]: stage for stage in document["stages"]}
@@ -79,6 +79,15 @@ def test_champion_goes_on_learning_new_text_beside_its_own_and_the_report_says_w
     assert document["registered"][0]["name"] == "letters"
     seen = command("trace", stages["pretrain"]["fingerprint"], "--step", "3", "--workspace", str(workspace)).out
     assert ("letters" in seen, "memory of the base" in seen) == (True, True)
+
+    def lengthened(fingerprint: str) -> "Done":
+        sets = ("adapt.add_tokens=20", "pretrain.steps=12", f"pretrain.start={{from: '{fingerprint}', counts: anew}}")
+        overrides = [part for override in sets for part in ("--set", override)]
+        return command("plan", str(letters), "--workspace", str(workspace), *overrides)
+
+    assert lengthened(stages["pretrain"]["fingerprint"]).code == 0
+    scratch = built.stage("pretrain")["fingerprint"]
+    assert f"pretrain/{scratch} did not go on from a base, as this recipe does" in lengthened(scratch).refusal()
 
 
 def test_plan_of_a_continued_run_names_what_is_reused_and_tells_no_budget(command: Command, workspace: Path, letters: Path) -> None:

@@ -278,8 +278,10 @@ def test_continue_page_says_the_bounds_and_defaults_of_the_code() -> None:
     said = " ".join(CONTINUE.split())
     assert f"{LEAST:.0%} of your text or more, and of which more than {POOR:.0%}".replace("%", " %") in said
     assert f"a note speaks up beyond {MOST_EPOCHS}" in said
-    recipe = (ROOT / "configs" / "continue.yaml").read_text(encoding="utf-8")
-    assert f"share: {ReplayConfig().share:g} " in recipe
+    assert f"{ReplayConfig().share:g} where a recipe says nothing" in said
+    asked = load("configs/continue.yaml").recipe
+    assert isinstance(asked, Recipe)
+    assert f"`replay.share: {asked.replay.share:g}`, as it stands" in said
     assert set(re.findall(r"`(?:adapt|replay)\.(\w+)", said)) <= {*AdaptConfig.model_fields, *ReplayConfig.model_fields}
 
 
