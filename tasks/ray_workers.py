@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.2  # between looks at what the signals and the workers say
 FAULT_SECONDS = 5.0  # after a worker's fault, for the others to end: they may wait in a collective for one that has left
-START_SECONDS = 10.0  # for the places of an elastic group: right after a loss Ray may still count those of the lost node
+START_SECONDS = 5.0  # for the places of an elastic group: right after a loss Ray may still count those of the lost node
 RESIZE_SECONDS = 60.0  # between looks whether a group may grow, which costs the steps since its last checkpoint
 
 

@@ -15,9 +15,9 @@ import time
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 
-from model.distributed.device import is_under_torchrun, process_rank
 from model.training.interruption import Signals
 from tasks.cluster import INTERRUPTED, STOP_SECONDS, LostWorkers
 from tasks.errors import UserError
@@ -31,9 +31,11 @@ def main(spec: Path) -> int:
     _end_by_signals()
     told = ChildSpec(**json.loads(spec.read_text()))
     threading.Thread(target=_stop_with, args=(os.getppid(),), daemon=True).start()
+    from model.distributed.device import is_under_torchrun, process_rank  # with torch, which takes seconds: signals are heard by now
+
     try:
         if is_under_torchrun():
-            with _together(), _alone(spec.with_suffix(".lock")) if process_rank()[0] == 0 else nullcontext():
+            with _together(told.collective_seconds), _alone(spec.with_suffix(".lock")) if process_rank()[0] == 0 else nullcontext():
                 call_entry(told, Signals)
             return 0
         with _alone(spec.with_suffix(".lock")):
@@ -67,12 +69,12 @@ def _end_by_signals() -> None:
 
 
 @contextmanager
-def _together() -> Generator[None]:
-    """While open, the processes that torchrun started are one group."""
+def _together(seconds: float) -> Generator[None]:
+    """While open, the processes that torchrun started are one group, whose members wait no longer than this for one another."""
     import torch
     import torch.distributed as dist
 
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(seconds=seconds))
     try:
         yield
     finally:
