@@ -86,6 +86,12 @@ PLACEMENT = [
     "pretrain.workers=2",
     "pretrain.threads=2",
     "pretrain.gpus_per_worker=1",
+    "pretrain.workers=[1, 2]",
+    "pretrain.norms_every=10",
+    "pretrain.profile={steps: [1, 2]}",
+    "pretrain.checkpoint_place=s3://elsewhere",
+    "cluster.restarts=1",
+    "cluster.collective_seconds=60",
     "finetune.0.workers=2",
     "finetune.0.threads=2",
     "ingest.sources.0.paths=[elsewhere]",
@@ -113,7 +119,7 @@ def test_every_other_field_of_a_recipe_is_part_of_the_identity(recipe: Path) -> 
     names = ("workers", "threads", "gpus_per_worker", "paths", "heldout_paths", "existing")
     placed |= {"cluster.object_store_bytes", "tracking.uri", "register_.wait_seconds"}
     later = {"evaluate.heldout_seed", "examples.1.source.messages_field", "finetune.0.replay", "finetune.1.replay"}  # at their defaults
-    later |= {"champion", "base", "adapt", "replay", "shards.general"}
+    later |= {"pretrain.start", "champion", "base", "adapt", "replay", "shards.general"}
     assert {key for key in hidden if not key.endswith(names) and key.partition(".")[0] not in later} <= placed | later
 
 
