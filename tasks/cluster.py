@@ -176,7 +176,9 @@ class Launcher:
         if self._stopped:
             raise InterruptedError("the run was stopped; training goes on from its last checkpoint")
         if child.returncode in STOPPED:
-            told = (_read_verdict(verdict) or {}).get("message", f"{name}: stopped before it had anything to save")
+            told = (_read_verdict(verdict) or {}).get(
+                "message", f"{name}: ended at once; it goes on from its last checkpoint, where it has one"
+            )
             raise InterruptedError(told)
         if child.returncode != 0:
             raise _failure(verdict, log, child.returncode)

@@ -109,7 +109,7 @@ def test_training_that_gets_a_signal_of_its_own_saves_and_is_told_as_interrupted
 
 def test_signal_before_the_first_step_ends_the_process_at_once(launcher: Launcher, out: Path) -> None:
     once_noted(out, "began", lambda: child().terminate())
-    with pytest.raises(InterruptedError, match=r"^stage-0123: stopped before it had anything to save$"):
+    with pytest.raises(InterruptedError, match=r"^stage-0123: ended at once; it goes on from its last checkpoint, where it has one$"):
         launch(launcher, prepare_long, out)
 
 
