@@ -277,7 +277,7 @@ def load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimize
         name, key = full_name.rsplit("/", 1)
         if name not in numbers:
             raise ValueError(f"{path}: holds state of {name}, which this run does not train")
-        states.setdefault(numbers[name], {})[key] = tensor
+        states.setdefault(numbers[name], {})[key] = tensor.clone()  # else it is the mapped file, whose room stays taken when it is deleted
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -77,4 +77,4 @@ class StepGuard:
         if state["values"].shape != self._values.shape:
             raise ValueError(f"faults.window was {state['values'].shape[1]} and is now {self.config.window}; set it back")
         device = self._values.device
-        self._values, self._count, self._in_a_row = (state[name].to(device) for name in ("values", "count", "in_a_row"))
+        self._values, self._count, self._in_a_row = (state[name].to(device, copy=True) for name in ("values", "count", "in_a_row"))

@@ -1,5 +1,6 @@
 import dataclasses
 import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,19 @@ def test_saved_state_comes_back_whole(tmp_path: Path, tiny: ModelConfig, model: 
         assert torch.equal(ours, theirs)
         for key in ("exp_avg", "exp_avg_sq", "step"):
             assert torch.equal(optimizer.state[ours][key], other_optimizer.state[theirs][key])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="maps are told by /proc")
+def test_loaded_checkpoint_can_be_deleted_and_its_room_is_free(
+    tmp_path: Path, tiny: ModelConfig, model: LanguageModel, optimizer: torch.optim.AdamW
+):
+    path = save(tmp_path, model, optimizer, 7)
+    other, loaded = LanguageModel(tiny, 61), guard()
+    other_optimizer = build_optimizer(other, OptimizerConfig())
+    load_checkpoint(path, other, other_optimizer, loaded)
+    assert str(path) not in Path("/proc/self/maps").read_text()
+    assert other_optimizer.state
+    assert loaded.state()
 
 
 def test_only_the_newest_are_kept(tmp_path: Path, model: LanguageModel, optimizer: torch.optim.AdamW):
