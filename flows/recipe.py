@@ -176,11 +176,11 @@ class Recipe(CorpusSections):
         check_curriculum(self.pretrain.curriculum, self.shards.context)
         if self.pretrain.mixture and self.shards.group_by == "none":
             raise ValueError("pretrain.mixture weighs groups of rows, but shards.group_by is none: set it to source or language")
+        check_tunings(self.examples, self.finetune)
         if self.start is None:
             self._check_new_model()
         else:
             check_replay(self.replay, self.shards, self.pretrain, [source.name for source in self.ingest.sources])
-        check_tunings(self.examples, self.finetune)
         names_of(self.register_, self.register_.name, self.examples, self.finetune, has_base=True)
         check_holdout(self.heldout, {"evaluate": (self.evaluate.heldout_share, self.evaluate.heldout_seed)})
         return self

@@ -93,6 +93,8 @@ def test_killed_training_goes_on_with_the_losses_of_an_uninterrupted_one(
 ) -> None:
     process, folder = training
     os.killpg(process.pid, signal.SIGKILL)
+    for one in running_in(workspace):  # its training too, which would save when it is left alone
+        one.kill()
     process.communicate()
     wait_until(lambda: not running_in(workspace), "the end of what the killed run had started")
     written = len(written_steps(folder))

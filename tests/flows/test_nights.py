@@ -224,9 +224,8 @@ def test_two_nights_at_once_are_one_night(
 
 def test_night_that_fails_leaves_champion_and_rows_as_they_were(night: Callable[..., "Done"], workspace: Path, registry: str) -> None:
     before = champion(registry, "tiny-topics")
-    failed = night(
-        LABELLER, [{"text": f"{word} {n}", "label": "english"} for n, word in enumerate(WORDS)], "finetune.0.optimizer.learning_rate=1e30"
-    )
+    rows = [{"text": f"{word} {n}", "label": "english"} for n, word in enumerate(WORDS)]
+    failed = night(LABELLER, rows, "finetune.0.optimizer.learning_rate=1e30", "finetune.0.epochs=30")  # long enough to give up
     assert failed.code == 2, failed.err[-2000:]
     assert "Failed" in (workspace / "morning.html").read_text(encoding="utf-8")
     assert champion(registry, "tiny-topics") == before

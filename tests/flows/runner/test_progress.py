@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,9 +44,26 @@ def test_journal_gets_every_figure_that_is_drawn_over_the_steps(progress: Progre
     assert not entry["values"].keys() & {"step", "steps", "norms", "batch_digests", "validation_loss"}
 
 
-def test_what_befalls_a_training_is_told_as_it_comes_and_once(progress: Progress, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "wordmill")
-    logging.getLogger("wordmill").propagate = True
+class Lines(logging.Handler):
+    """What was logged, once, whatever else listens to the logger."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    handler, logger = Lines(), logging.getLogger("wordmill")
+    logger.addHandler(handler)
+    yield handler.lines
+    logger.removeHandler(handler)
+
+
+def test_what_befalls_a_training_is_told_as_it_comes_and_once(progress: Progress, tmp_path: Path, logged: list[str]) -> None:
     for event in (
         Event("started", 0, "anew"),
         Event("skipped", 4, "loss nan, not finite"),
@@ -56,19 +74,17 @@ def test_what_befalls_a_training_is_told_as_it_comes_and_once(progress: Progress
     progress.follow(FULL)
     append_event(tmp_path, Event("returned", 8, "10 steps skipped in a row; to step 8"))
     progress.close()
-    assert caplog.messages == [
+    assert logged == [
         "pretrain: step 4: skipped: loss nan, not finite",
         "pretrain: step 12: save failed: no space left on device",
         "pretrain: step 8: returned: 10 steps skipped in a row; to step 8",
     ]
 
 
-def test_many_skips_are_told_by_their_number(progress: Progress, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "wordmill")
-    logging.getLogger("wordmill").propagate = True
+def test_many_skips_are_told_by_their_number(progress: Progress, tmp_path: Path, logged: list[str]) -> None:
     for step in range(1, 31):
         append_event(tmp_path, Event("skipped", step, "loss nan"))
     progress.close()
-    told = [message.removeprefix("pretrain: ") for message in caplog.messages]
+    told = [message.removeprefix("pretrain: ") for message in logged]
     assert told[:3] == [f"step {step}: skipped: loss nan" for step in (1, 2, 3)]
     assert told[3:] == [*(f"step {count}: {count} steps skipped so far" for count in (6, 12, 24)), "30 steps were skipped in all"]
