@@ -2,8 +2,8 @@
 
     python benchmarks/save_cost.py --json rows.json
 
-Two processes of one thread each, as the demo trains, in turns with and without saves; seconds from step 100 to step 700, in which
-fall the saves of steps 100 to 600. `stood` is what the steps waited for the copy, the rest what the writing beside them took.
+Two processes of one thread each, as the demo trains, in turns with and without saves; seconds from step 100 to step 400, in which
+fall the saves of steps 100 to 300. `stood` is what the steps waited for the copy, the rest what the writing beside them took.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from model.training.record import Watch  # noqa: E402
 from model.training.training import train  # noqa: E402
 
 TARGET_SHARE = 0.02
-FROM, TO, EVERY = 100, 700, 100  # steps
+FROM, TO, EVERY = 100, 400, 100  # steps
 VOCABULARY, CONTEXT, ROWS = 2048, 128, 16
 SHAPE = ModelConfig(family="llama", layers=4, width=128, heads=4, context=256)  # configs/demo.yaml
 
@@ -66,7 +66,7 @@ def seconds_of(folder: Path, every: int) -> tuple[float, float, int]:
     points: list[CurvePoint] = []
     events: list[Event] = []
     torch.manual_seed(1)
-    training = TrainingConfig(steps=TO + 50, batch_rows=ROWS, micro_rows=8, checkpoint_every=every, log_every=50, precision="float32")
+    training = TrainingConfig(steps=TO + 50, batch_rows=ROWS, micro_rows=8, checkpoint_every=every, log_every=50)
     watch = Watch(points.append, events.append)
     train(LanguageModel(SHAPE, VOCABULARY), Noise(), None, training, OptimizerConfig(), folder, "noise", watch)
     if not points:
