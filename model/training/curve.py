@@ -5,7 +5,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from model.training.json_lines import append_line, is_broken_off
+from model.training.json_lines import LineReader, append_line
 
 CURVE = "curve.jsonl"  # in the folder of what is trained
 
@@ -60,19 +60,11 @@ class CurveReader:
 
     def __init__(self, folder: Path, skips_old: bool = False) -> None:
         """`skips_old`: what stands there already, from an earlier process, is not read."""
-        self.path = folder / CURVE
-        self._offset = self.path.stat().st_size if skips_old and self.path.exists() else 0
+        self._lines = LineReader(folder / CURVE, skips_old)
 
     def new_points(self) -> list[CurvePoint]:
         """The points that came since the last call, as they were written. Raises ValueError as `read_curve` does."""
-        if not self.path.exists():
-            return []
-        with self.path.open("rb") as file:
-            file.seek(self._offset)
-            data = file.read()
-        whole = data.rfind(b"\n") + 1
-        self._offset += whole
-        return [self._point(line) for line in data[:whole].splitlines() if not is_broken_off(line)]
+        return [self._point(line) for line in self._lines.new_lines()]
 
     def _point(self, line: bytes) -> CurvePoint:
         try:
@@ -80,4 +72,4 @@ class CurveReader:
             point = CurvePoint(**{field.name: values[field.name] for field in fields(CurvePoint) if field.name in values})
             return replace(point, batch_digests=tuple(point.batch_digests))
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.path}: no point of a curve ({error!r}): {line[:80]!r}") from error
+            raise ValueError(f"{self._lines.path}: no point of a curve ({error!r}): {line[:80]!r}") from error

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from model.training.json_lines import append_line, is_broken_off
+from model.training.json_lines import LineReader, append_line
 from model.training.left_out import LeftOut, data_step
 
 EVENTS = "events.jsonl"  # in the folder of what is trained
@@ -54,26 +54,18 @@ class EventReader:
 
     def __init__(self, folder: Path, skips_old: bool = False) -> None:
         """`skips_old`: what stands there already, from an earlier process, is not read."""
-        self.path = folder / EVENTS
-        self._offset = self.path.stat().st_size if skips_old and self.path.exists() else 0
+        self._lines = LineReader(folder / EVENTS, skips_old)
 
     def new_events(self) -> list[Event]:
         """The events that came since the last call, as they were written. Raises ValueError as `read_events` does."""
-        if not self.path.exists():
-            return []
-        with self.path.open("rb") as file:
-            file.seek(self._offset)
-            data = file.read()
-        whole = data.rfind(b"\n") + 1
-        self._offset += whole
-        return [self._event(line) for line in data[:whole].splitlines() if not is_broken_off(line)]
+        return [self._event(line) for line in self._lines.new_lines()]
 
     def _event(self, line: bytes) -> Event:
         try:
             values = json.loads(line)
             return Event(**{field.name: values[field.name] for field in fields(Event) if field.name in values})
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.path}: no event ({error!r}): {line[:80]!r}") from error
+            raise ValueError(f"{self._lines.path}: no event ({error!r}): {line[:80]!r}") from error
 
 
 def skipped_steps(events: Sequence[Event], left_out: Sequence[LeftOut] = ()) -> dict[int, Event]:

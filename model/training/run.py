@@ -1,7 +1,6 @@
 """Run: one call of the training loop: its model, its state, and what it does at a step."""
 
 import dataclasses
-import logging
 import math
 import time
 from collections.abc import Mapping
@@ -48,9 +47,6 @@ from model.training.saver import Saver
 from model.training.start import Start
 from model.training.step_guard import StepGuard
 from model.training.window import Measured, Window
-
-logger = logging.getLogger(__name__)
-
 
 OF_THIS_RUN = ("identity", "config", "seed", "world", "threads", "torch", "device", "precision", "micro_rows")
 
