@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from model.config.checks import without_defaults_that_came_later
 from tasks.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class Placement:
 class Later:
     """Annotates a field that came when artifacts had been made without it: `share: Annotated[float, Later()] = 0.12`.
 
-    At its default it does not enter a fingerprint, so that those artifacts stay valid.
+    At its default it does not enter a fingerprint, so that those artifacts stay valid. A dataclass's field has the metadata `LATER`
+    (model/config/checks.py).
     """
 
 
@@ -99,7 +101,8 @@ def identity(value: object) -> Json:
             if not _is_annotated(info, Placement) and not (_is_annotated(info, Later) and getattr(value, name) == info.get_default())
         }
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: identity(getattr(value, f.name)) for f in fields(value) if not f.metadata.get(PLACEMENT)}
+        kept = without_defaults_that_came_later(value)
+        return {f.name: identity(kept[f.name]) for f in fields(value) if f.name in kept and not f.metadata.get(PLACEMENT)}
     if isinstance(value, Path):
         raise TypeError(f"{value}: a path says where, not what; use the content digest")
     raise TypeError(f"{value!r} ({type(value).__name__}) cannot enter a fingerprint")

@@ -1,6 +1,15 @@
 """Validation of settings: each check raises ValueError that names the setting, what was found and what is expected."""
 
+import dataclasses
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+IS_LATER = "is_later"
+LATER: Mapping[str, bool] = {IS_LATER: True}  # metadata of a setting that came when trainings had been made without it
 
 
 def at_least(low: int, **values: int) -> None:
@@ -34,3 +43,12 @@ def divides(name: str, count: int, whole_name: str, whole: int) -> None:
     near = [max(n for n in divisors if n < count)] if count > 1 else []
     near += [n for n in divisors if n > count][:1]
     raise ValueError(f"{name} {count} does not divide {whole_name} {whole}; the nearest {name} that do: {', '.join(map(str, near))}")
+
+
+def without_defaults_that_came_later(settings: "DataclassInstance") -> dict[str, object]:
+    """The fields by name; those marked `LATER` are left out at their default, so that what was made before them keeps its digest."""
+    return {
+        field.name: getattr(settings, field.name)
+        for field in dataclasses.fields(settings)
+        if not (field.metadata.get(IS_LATER) and getattr(settings, field.name) == field.default)
+    }

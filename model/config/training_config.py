@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from model.config.checks import at_least, one_of, within
+from model.config.checks import LATER, at_least, one_of, within, without_defaults_that_came_later
+from model.config.layout_config import LayoutConfig
 from model.config.model_config import FORBID_UNKNOWN_KEYS, ModelConfig
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -176,6 +177,7 @@ class TrainingConfig:
     fresh_steps: tuple[int, ...] = ()  # at which the data change, so that what is usual is learned anew: of mixtures and curricula
     norms_every: int | None = None  # steps between norms of gradients and activations by layer
     profile: ProfileConfig | None = None
+    layout: LayoutConfig = field(default=LayoutConfig(), metadata=LATER)
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value out of bounds."""
@@ -225,8 +227,10 @@ Config = ModelConfig | OptimizerConfig | TrainingConfig | FaultConfig | BestConf
 
 
 def config_to_json(config: Config) -> str:
-    """Canonical JSON: sorted keys, no spaces; equal configs give equal text."""
-    return json.dumps(dataclasses.asdict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Canonical JSON: sorted keys, no spaces; equal configs give equal text. Settings that came later are left out at their defaults."""
+    kept = without_defaults_that_came_later(config)
+    values = {name: value for name, value in dataclasses.asdict(config).items() if name in kept}
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def settings_digest(kind: str, model: ModelConfig, vocab_size: int, training: TrainingConfig, optimizer: OptimizerConfig) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from model.config.layout_config import LayoutConfig
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig, check_context, check_pair
 from model.config.training_config import (
@@ -77,6 +78,9 @@ class PretrainConfig(Section):
     precision: Precision = Field(default="auto", description="of matrix products; auto probes the processor; weights: float32")
     compile: bool = Field(
         default=False, description="torch.compile: takes a minute, faster on GPUs; shapes must not change with each batch"
+    )
+    layout: Annotated[LayoutConfig, Placement()] = Field(
+        default=LayoutConfig(), description="how the model lies on its workers: shards, tensor, activation_checkpointing"
     )
     seed: int = Field(default=1, ge=0, description="of weights, row order and dropout")
     workers: Annotated[WorkerCount, Placement()] = Field(
@@ -161,4 +165,5 @@ def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
         fresh_steps=tuple(sorted({phase.from_step for phase in (*config.mixture, *config.curriculum) if phase.from_step})),
         norms_every=config.norms_every,
         profile=config.profile,
+        layout=config.layout,
     )
