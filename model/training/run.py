@@ -81,17 +81,16 @@ class Run:
             raise ValueError(f"the batches have {batches.batch_rows} rows, but batch_rows is {training.batch_rows}")
         check_measured(training, validation is not None, more_validation)
         self.device = choose_device()
-        self.dtype = choose_precision(training.precision, self.device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         self.model = model.to(self.device)
-        set_compute_dtype(model, self.dtype)
+        self.control = Control()
+        self.compute_in(choose_precision(training.precision, self.device))
         self.batches, self.validation, self.more_validation = batches, validation, more_validation
         self.training, self.optimizer_config = training, optimizer
         self.checkpoints, self.watch = checkpoints, watch
         self.optimizer = build_optimizer(model, optimizer)
         self.guard = StepGuard(training.faults, self.device)
-        self.control = Control()
         self.place = place
         self.saver = Saver(checkpoints, training, self.control, self.rank == 0, place)
         self.profile = StepProfile(training.profile, checkpoints.parent, self.rank)
@@ -103,6 +102,12 @@ class Run:
         self.trained_seconds, self.first_step = 0.0, 0
         self.window = Window()
         self.is_stopped, self.went_back, self.is_best = False, False, False
+
+    def compute_in(self, chosen: torch.dtype) -> None:
+        """What all processes compute in: float32 where any of them has chosen it."""
+        (exact,) = self.control.sums(float(chosen == torch.float32))
+        self.dtype = torch.float32 if exact else chosen
+        set_compute_dtype(self.model, self.dtype)
 
     # -- Beginning ------------------------------------------------------------------------------------------------------
 
@@ -139,9 +144,15 @@ class Run:
 
     def _resume(self, path: Path) -> None:
         found = read_state(path)
+        self._go_on_in(found)
         check_resumable(path, found, self.state)
         load_checkpoint(path, self.model, self.optimizer, self.guard)
         self._go_on_with(found)
+
+    def _go_on_in(self, found: TrainingState) -> None:
+        before = torch.bfloat16 if found.precision == "bfloat16" else torch.float32
+        self.compute_in(choose_precision(self.training.precision, self.device, before))
+        self.state = dataclasses.replace(self.state, precision=str(self.dtype).removeprefix("torch."))
 
     def _go_on_with(self, found: TrainingState) -> None:
         """The state as it was saved, on the machine as it is."""
@@ -152,6 +163,7 @@ class Run:
         """From another run's checkpoint. Its best is not this run's, and of what it left out counts what it knew there."""
         found = read_state(start.checkpoint)
         if start.counts == "on":
+            self._go_on_in(found)
             load_checkpoint(start.checkpoint, self.model, self.optimizer, self.guard)
             self.left_out = read_left_out(start.checkpoint.parent)[: found.returns]
             if self.rank == 0 and self.left_out:

@@ -38,6 +38,7 @@ class TrainingResult:
     skipped: int  # steps whose update was left out
     returns: int  # how often it went back to a checkpoint
     ended_early: bool  # because nothing got better
+    precision: str  # of matrix products
     peak_flops: float  # a second, of all processes: model/training/peak.py
 
 
@@ -133,5 +134,6 @@ def _result(run: Run) -> TrainingResult:
         skipped=state.skipped,
         returns=state.returns,
         ended_early=run.ends_early and state.step < run.training.steps,
+        precision=state.precision,
         peak_flops=run.peak_flops,
     )
