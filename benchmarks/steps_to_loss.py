@@ -2,7 +2,7 @@
 
     python -m benchmarks.steps_to_loss --runs runs.jsonl --json rows.json
 
-Net and data are fixed: a llama of 4 layers, 96 wide, on the bytes of this Python's language reference and standard library (or of
+Net and data are fixed: a llama of 4 layers, 64 wide, on the bytes of this Python's language reference and standard library (or of
 `--text FILE`), 1,024 a step. Every run has a whole schedule of its own length: warm-up, then a line to 0. AdamW is tuned at its full
 length, the others at 0.65 of it, each over as many settings: rates times one beta, a further rate while the best lies at an edge, then
 decay and warm-up one at a time. Settings are chosen by seed 0; what is reported are the mean and the standard deviation of the
@@ -35,8 +35,8 @@ from model.optim.schedule import learning_rate
 from tasks.reading.stdlib import python_texts
 
 BYTES, CONTEXT, BATCH_ROWS = 256, 64, 16
-SHAPE = ModelConfig(family="llama", layers=4, width=96, heads=2, context=CONTEXT)
-STEPS = 300  # of AdamW
+SHAPE = ModelConfig(family="llama", layers=4, width=64, heads=2, context=CONTEXT)
+STEPS = 150  # of AdamW
 VALIDATION_ROWS = 512
 HELD_OUT = 20  # one document of so many is held out
 SHARE = 0.65  # of AdamW's steps

@@ -106,6 +106,18 @@ def kind_with(keys: Collection[str]) -> OptimizerKind | None:
     return min(fitting, key=lambda kind: len(STATE_KEYS[kind]), default=None)
 
 
+def check_kind(place: str, names: Collection[str], optimizer: torch.optim.Optimizer) -> None:
+    """Raises ValueError where stored states, by "parameter/key", are another kind's than the optimizer's; `place`: where they lie."""
+    found = sorted({name.rsplit("/", 1)[1] for name in names})
+    kind, theirs = kind_of(optimizer), kind_with(found)
+    if found and theirs != kind:
+        raise ValueError(
+            f"{place}: written with optimizer.kind {theirs or 'of another version'} (it holds {', '.join(found)}), but this run has {kind} "
+            f"({', '.join(sorted(STATE_KEYS[kind]))}). Fix: set optimizer.kind to {theirs or 'what it was'}, or use an empty folder; "
+            "a start with counts anew and keeps_moments false needs no moments"
+        )
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """The rate of the next step, for every parameter, times its group's factor."""
     for group in optimizer.param_groups:

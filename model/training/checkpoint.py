@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.distributed.control import Control
 from model.distributed.device import process_rank
+from model.optim.optimizer import check_kind
 from model.training.step_guard import StepGuard
 
 MANIFEST = "manifest.json"
@@ -269,11 +270,22 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     return {f"{names[n]}/{key}": value for n, state in states.items() for key, value in state.items()}
 
 
+def check_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
+    """`check_kind` before anything is read but names; ahead of `check_resumable`, which tells no more than that settings differ."""
+    with safe_open(path, "pt") as file:
+        check_kind(str(path), file.keys(), optimizer)
+
+
 def load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Restores the optimizer's moments from optimizer.safetensors. Raises ValueError for parameters that it does not train."""
+    """Restores the optimizer's moments from optimizer.safetensors.
+
+    Raises ValueError for those of another kind of optimizer, and of parameters that it does not train.
+    """
     numbers = {name: number for number, name in enumerate(_trained_names(model, optimizer))}
     states: dict[int, dict[str, Tensor]] = {}
-    for full_name, tensor in load_file(path).items():
+    tensors = load_file(path)
+    check_kind(str(path), tensors, optimizer)
+    for full_name, tensor in tensors.items():
         name, key = full_name.rsplit("/", 1)
         if name not in numbers:
             raise ValueError(f"{path}: holds state of {name}, which this run does not train")

@@ -24,6 +24,7 @@ from model.training.best import check_measured, judged
 from model.training.checkpoint import (
     OPTIMIZER,
     TrainingState,
+    check_optimizer,
     check_resumable,
     checkpoint_path,
     load_checkpoint,
@@ -145,6 +146,7 @@ class Run:
     def _resume(self, path: Path) -> None:
         found = read_state(path)
         self._go_on_in(found)
+        check_optimizer(path / OPTIMIZER, self.optimizer)
         check_resumable(path, found, self.state)
         load_checkpoint(path, self.model, self.optimizer, self.guard)
         self._go_on_with(found)
