@@ -167,6 +167,20 @@ def test_adafactor_takes_the_steps_of_the_stock_one(model: LanguageModel):
         assert torch.allclose(one, same, atol=1e-6)
 
 
+def test_sgd_takes_the_steps_of_the_stock_one():
+    config = OptimizerConfig(learning_rate=0.1, kind="sgd", momentum=0.9, weight_decay=0.1)
+    model = single_matrices((4, 6), (3, 3))
+    other = copy.deepcopy(model)
+    optimizer, stock = build_optimizer(model, config), torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    for number in range(4):
+        give_gradients(model, number)
+        give_gradients(other, number)
+        optimizer.step()
+        stock.step()
+    for one, same in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(one, same, atol=1e-6)
+
+
 def test_lion_takes_the_step_of_its_paper():
     model = single_matrices((1, 2))
     (weight,) = model.parameters()
@@ -213,7 +227,9 @@ def test_pattern_that_matches_no_parameter_is_refused_with_names_near_it(model: 
 
 def test_states_of_another_kind_are_refused_by_name(model: LanguageModel):
     adamw, muon = build_optimizer(model, OptimizerConfig()), build_optimizer(model, OptimizerConfig(kind="muon"))
-    with pytest.raises(ValueError, match=r"written with optimizer.kind adamw \(it holds exp_avg, exp_avg_sq, step\), but this run has muon"):
+    with pytest.raises(
+        ValueError, match=r"written with optimizer.kind adamw \(it holds exp_avg, exp_avg_sq, step\), but this run has muon"
+    ):
         check_kind("step-7", ["w/exp_avg", "w/exp_avg_sq", "w/step"], muon)
     with pytest.raises(ValueError, match="written with optimizer.kind sgd .*Fix: set optimizer.kind to sgd"):
         check_kind("step-7", ["w/momentum_buffer"], adamw)
