@@ -70,8 +70,8 @@ class Setting:
 
 
 GRIDS: dict[OptimizerKind, tuple[Sequence[float], Sequence[float]]] = {  # rates, betas
-    "adamw": ((8e-3, 1.6e-2, 3.2e-2), (0.95, 0.99)),
-    "muon": ((8e-3, 1.6e-2, 3.2e-2), (0.9, 0.95)),
+    "adamw": ((2e-3, 4e-3, 8e-3), (0.95, 0.99)),
+    "muon": ((4e-3, 8e-3, 1.6e-2), (0.9, 0.95)),
     "lion": ((3e-4, 6e-4, 1.2e-3), (0.95, 0.99)),
     "sgd": ((0.1, 0.3, 1.0), (0.9, 0.95)),
 }

@@ -1,9 +1,9 @@
 """Checkpoints: training state on disk, such that a folder with a manifest is whole.
 
 checkpoints/step-00000100/ holds model.safetensors, optimizer.safetensors, random.safetensors (of all processes),
-guard.safetensors, state.json and, written last, manifest.json with the size and SHA-256 of each. It is made under another name,
-flushed to the disk and renamed. Nothing is pickled. The manifest names the files, so that a layout of several shards can
-take the place of model.safetensors and optimizer.safetensors: docs/decisions/0014-checkpoints.md.
+guard.safetensors, average.safetensors where weights are averaged, state.json and, written last, manifest.json with the size and
+SHA-256 of each. It is made under another name, flushed to the disk and renamed. Nothing is pickled. The manifest names the files, so
+that a layout of several shards can take the place of model.safetensors and optimizer.safetensors: docs/decisions/0014-checkpoints.md.
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from model.distributed.control import Control
 from model.distributed.device import process_rank
+from model.optim.average import Average
 from model.optim.optimizer import check_kind
 from model.training.step_guard import StepGuard
 
@@ -32,6 +33,7 @@ MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 RANDOM = "random.safetensors"
 GUARD = "guard.safetensors"
+AVERAGE = "average.safetensors"  # where weights are averaged
 STATE = "state.json"
 UNFINISHED = ".unfinished-"
 FOLDER = re.compile(r"step-(\d{8,})")
@@ -75,6 +77,7 @@ class Snapshot:
     optimizer: Tensors  # each parameter's state as "parameter/key"
     random: Tensors  # "<rank>/cpu", "<rank>/cuda"
     guard: Tensors
+    average: Tensors  # none where nothing is averaged
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -92,7 +95,8 @@ def write_checkpoint(folder: Path, snapshot: Snapshot) -> int:
     shutil.rmtree(work, ignore_errors=True)
     try:
         work.mkdir(parents=True)
-        parts = ((MODEL, snapshot.model), (OPTIMIZER, snapshot.optimizer), (RANDOM, snapshot.random), (GUARD, snapshot.guard))
+        parts = [(MODEL, snapshot.model), (OPTIMIZER, snapshot.optimizer), (RANDOM, snapshot.random), (GUARD, snapshot.guard)]
+        parts += [(AVERAGE, snapshot.average)] if snapshot.average else []
         for name, tensors in parts:
             _save_file(dict(tensors), work / name)
         (work / STATE).write_text(json.dumps(dataclasses.asdict(snapshot.state), indent=1))
@@ -221,6 +225,14 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     load_optimizer(path / OPTIMIZER, model, optimizer)
     guard.load(load_file(path / GUARD))
     load_random(path)
+
+
+def load_average(path: Path, average: Average | None) -> None:
+    """Restores the averaged weights, in place, where the checkpoint has such an average; another run's may have none, or another."""
+    if average is not None and (path / AVERAGE).is_file():
+        state = load_file(path / AVERAGE)
+        if average.fits(state):
+            average.load(state)
 
 
 def load_random(path: Path) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from model.distributed.control import Control
 from model.distributed.device import agree_on, choose_device, choose_precision, process_rank, sum_over_processes
 from model.distributed.parallel import Scored, gradient_sync, mean_loss, wrap
 from model.nn.models import Model, set_compute_dtype
+from model.optim.average import Average
 from model.optim.optimizer import build_optimizer, set_learning_rate, step_where
 from model.optim.schedule import learning_rate
 from model.training.best import check_measured, judged
@@ -27,6 +29,7 @@ from model.training.checkpoint import (
     check_optimizer,
     check_resumable,
     checkpoint_path,
+    load_average,
     load_checkpoint,
     load_optimizer,
     load_weights,
@@ -98,6 +101,7 @@ class Run:
         self.norms: dict[str, float] | None = None  # since the last report
         self.peak_flops = 0.0  # of all processes
         self.left_out: tuple[LeftOut, ...] = ()
+        self.average: Average | None = None
         self.state = self._new_state(identity)
         self.started = time.perf_counter()
         self.trained_seconds, self.first_step = 0.0, 0
@@ -128,9 +132,13 @@ class Run:
         elif start is not None:
             self._begin_from(start)
             told = f"begins at {start.checkpoint}, and counts {start.counts}"
+        if step < 0:
+            self.average = self._new_average()
+            if start is not None and start.counts == "on":
+                load_average(start.checkpoint, self.average)
         self.first_step = self.state.step
         self.model.train()
-        scored = Scored(self.model)
+        scored = Scored(self.model, self.training.loss)
         if self.training.compile:
             scored.compile()
         self.scored = wrap(scored)
@@ -149,6 +157,8 @@ class Run:
         check_optimizer(path / OPTIMIZER, self.optimizer)
         check_resumable(path, found, self.state)
         load_checkpoint(path, self.model, self.optimizer, self.guard)
+        self.average = self._new_average()
+        load_average(path, self.average)
         self._go_on_with(found)
 
     def _go_on_in(self, found: TrainingState) -> None:
@@ -177,6 +187,10 @@ class Run:
         if start.keeps_moments:
             load_optimizer(start.checkpoint / OPTIMIZER, self.model, self.optimizer)
 
+    def _new_average(self) -> Average | None:
+        """Of the weights as they are."""
+        return None if self.training.average is None else Average(self.training.average, self.model)
+
     def prefetch(self) -> Prefetch:
         """This process' micro-batches of the steps that are left."""
         self.went_back = False
@@ -202,6 +216,8 @@ class Run:
         verdict = self.guard.judge(loss, norm)
         set_learning_rate(self.optimizer, learning_rate(step, self.training.steps, self.optimizer_config))
         step_where(self.optimizer, verdict.takes)
+        if self.average is not None:
+            self.average.add(step + 1, verdict.takes)
         self.optimizer.zero_grad(set_to_none=True)
         self.window.sequences += made.sequences
         self.window.own_tokens += made.tokens
@@ -225,9 +241,9 @@ class Run:
         nats = torch.zeros((), device=self.device)
         for number, batch in enumerate(made.slices):
             with gradient_sync(self.scored, is_due=number == len(made.slices) - 1):
-                loss: Tensor = self.scored(batch.to(self.device))
-                (loss * scale).backward()
-            nats += loss.detach()
+                learned, own = self.scored(batch.to(self.device))
+                (learned * scale).backward()
+            nats += own.detach()
         return nats
 
     # -- After steps ----------------------------------------------------------------------------------------------------
@@ -253,10 +269,14 @@ class Run:
         self.window = Window()
 
     def _validate(self) -> dict[str, float]:
-        """Validation loss under "", and those of further batches by their names; notes whether the deciding one is the best."""
-        found = {name: self._loss_on(batches) for name, batches in self.more_validation.items()}
-        if self.validation is not None:
-            found[""] = self._loss_on(self.validation)
+        """Validation loss under "", and those of further batches by their names; notes whether the deciding one is the best.
+
+        Of the averaged weights, where there are such.
+        """
+        with nullcontext() if self.average is None else self.average.in_place():
+            found = {name: self._loss_on(batches) for name, batches in self.more_validation.items()}
+            if self.validation is not None:
+                found[""] = self._loss_on(self.validation)
         for name, loss in found.items():
             if not math.isfinite(loss):
                 figure = f"validation loss of {name}" if name else "validation loss"
@@ -324,7 +344,7 @@ class Run:
 
     def save(self, waits: bool) -> None:
         """A checkpoint of this step; the window must be closed."""
-        self.saver.save(self.model, self.optimizer, self.guard, self.state, waits)
+        self.saver.save(self.model, self.optimizer, self.guard, self.state, waits, self.average)
         self.is_best = False
         self.window.started = time.perf_counter()
 

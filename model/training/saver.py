@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from model.config.training_config import TrainingConfig
 from model.distributed.control import Control
+from model.optim.average import Average
 from model.training.checkpoint import (
     Snapshot,
     Tensors,
@@ -44,7 +45,15 @@ class Saver:
         self._fault: BaseException | None = None
         self.begun_at: int | None = None  # step of another run's checkpoint that this one began at: that of its own is kept
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, guard: StepGuard, state: TrainingState, waits: bool) -> None:
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        guard: StepGuard,
+        state: TrainingState,
+        waits: bool,
+        average: Average | None = None,
+    ) -> None:
         """Takes the copy and begins to write it; every process calls it. `waits`: returns when it is written."""
         began = time.perf_counter()
         random = random_states(self._control)
@@ -57,6 +66,7 @@ class Saver:
             self._copied("optimizer", optimizer_tensors(model, optimizer)),
             random,
             self._copied("guard", guard.state()),
+            {} if average is None else self._copied("average", average.state()),
         )
         if torch.cuda.is_available():
             torch.cuda.synchronize()
