@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from model.config.training_config import OptimizerConfig, TrainingConfig, settings_digest
+from model.config.training_config import OptimizerConfig, TrainingConfig, check_optimizer_layout, settings_digest
 from model.data.batches import Batches, micro_slices, rank_rows
 from model.data.digest import joined, split
 from model.data.prefetch import Made, Prefetch
@@ -83,6 +83,7 @@ class Run:
         self.slices = micro_slices(*rank_rows(training.batch_rows, self.rank, self.world), training.micro_rows)
         if batches.batch_rows != training.batch_rows:
             raise ValueError(f"the batches have {batches.batch_rows} rows, but batch_rows is {training.batch_rows}")
+        check_optimizer_layout(optimizer, training.layout)
         check_measured(training, validation is not None, more_validation)
         self.device = choose_device()
         if self.device.type == "cuda":

@@ -113,7 +113,7 @@ class FinetuneConfig(Section):
     )
     loss: Annotated[LossConfig, Later()] = Field(
         default=LossConfig(),
-        description="What is learned from beside the nats: z, label_smoothing; losses are told without. For one class of several, and texts",
+        description="What is learned from beside the nats: z, label_smoothing; losses are told without. Not for several labels or figures",
     )
     average: Annotated[AverageConfig | None, Later()] = Field(
         default=None, description="Weights that are validated and come out: {ema: 0.99}, or {last: 5, every: 20}; none: the last ones"

@@ -19,6 +19,7 @@ from model.config.training_config import (
     Precision,
     ProfileConfig,
     TrainingConfig,
+    check_optimizer_layout,
 )
 from tasks.artifacts import PretrainedModel
 from tasks.cluster import WorkerCount, Workers
@@ -140,6 +141,7 @@ class Pretraining:
 def check_objective(config: Pretraining, context: int) -> None:
     """Raises ValueError, with the fix, for a model and an objective on rows of `context` tokens that do not go together."""
     check_pair(config.shape, config.pretrain.objective)
+    check_optimizer_layout(config.pretrain.optimizer, config.pretrain.layout)
     check_context(config.shape, config.pretrain.objective, context)
     if config.shape.family == "seq2seq" and config.pretrain.document_mask:
         raise ValueError(

@@ -5,8 +5,19 @@ import pytest
 import torch
 from torch import nn
 
+from model.config.layout_config import LayoutConfig
 from model.config.model_config import ModelConfig
-from model.config.training_config import OptimizerConfig, RateFactor
+from model.config.training_config import (
+    AverageConfig,
+    LossConfig,
+    OptimizerConfig,
+    OptimizerKind,
+    RateFactor,
+    TrainingConfig,
+    check_optimizer_layout,
+    config_to_json,
+    settings_digest,
+)
 from model.nn.models import LanguageModel
 from model.optim.matrices import hidden_matrices
 from model.optim.muon import newton_schulz, orthogonalized
@@ -234,3 +245,28 @@ def test_states_of_another_kind_are_refused_by_name(model: LanguageModel):
     with pytest.raises(ValueError, match="written with optimizer.kind sgd .*Fix: set optimizer.kind to sgd"):
         check_kind("step-7", ["w/momentum_buffer"], adamw)
     check_kind("step-7", [], muon)  # of a checkpoint before the first step
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout"),
+    [("muon", LayoutConfig(tensor=2)), ("adafactor", LayoutConfig(tensor=2)), ("adafactor", LayoutConfig(shards=True))],
+)
+def test_layout_that_divides_what_an_optimizer_needs_whole_is_refused(kind: OptimizerKind, layout: LayoutConfig):
+    with pytest.raises(ValueError, match=f"optimizer.kind {kind} .*set layout.tensor to 1"):
+        check_optimizer_layout(OptimizerConfig(kind=kind), layout)
+    check_optimizer_layout(OptimizerConfig(kind="muon"), LayoutConfig(shards=True))
+
+
+def test_second_moment_that_bfloat16_does_not_hold_is_refused():
+    with pytest.raises(ValueError, match="beta2 0.999 with state_dtype bfloat16.*set beta2 to 0.99 at most"):
+        OptimizerConfig(state_dtype="bfloat16", beta2=0.999)
+
+
+def test_new_settings_at_their_defaults_leave_digests_as_they_were():
+    written = config_to_json(OptimizerConfig())
+    assert not any(name in written for name in ("kind", "momentum", "state_dtype", "no_decay", "rate_factors"))
+    plain = settings_digest("LanguageModel", ModelConfig(), 100, TrainingConfig(), OptimizerConfig())
+    assert plain == settings_digest("LanguageModel", ModelConfig(), 100, TrainingConfig(loss=LossConfig(), average=None), OptimizerConfig())
+    for changed in (TrainingConfig(loss=LossConfig(z=1e-4)), TrainingConfig(average=AverageConfig(ema=0.9))):
+        assert plain != settings_digest("LanguageModel", ModelConfig(), 100, changed, OptimizerConfig())
+    assert plain != settings_digest("LanguageModel", ModelConfig(), 100, TrainingConfig(), OptimizerConfig(kind="muon"))
