@@ -59,7 +59,7 @@ class Setting:
 
     def config(self, steps: int) -> OptimizerConfig:
         """For a run of so many steps."""
-        averages = {"beta2": self.beta} if self.kind in ("adamw", "lion") else {"momentum": self.beta}
+        is_second = self.kind in ("adamw", "lion")
         return OptimizerConfig(
             learning_rate=self.rate,
             final_learning_rate=0.0,
@@ -68,7 +68,8 @@ class Setting:
             weight_decay=self.decay,
             kind=self.kind,
             rate_factors=() if self.embedding == 1 else (RateFactor("*embedding*", self.embedding),),
-            **averages,
+            beta2=self.beta if is_second else 0.95,
+            momentum=0.95 if is_second else self.beta,
         )
 
 
@@ -173,7 +174,7 @@ def row_of(
     kind: OptimizerKind, steps: int, losses: Sequence[float], peer_steps: int, peer: Sequence[float], setting: Setting
 ) -> dict[str, object]:
     """A row of results; `ratio` above 1: fewer steps than AdamW's."""
-    p = float(stats.ttest_ind(losses, peer, equal_var=False, alternative="less").pvalue)
+    compared = stats.ttest_ind(losses, peer, equal_var=False, alternative="less")
     return {
         "name": f"steps-to-loss-{kind}-{steps / peer_steps:.2f}",
         "ours": steps,
@@ -186,7 +187,7 @@ def row_of(
         "loss_sd": statistics.stdev(losses),
         "peer_loss": statistics.mean(peer),
         "peer_loss_sd": statistics.stdev(peer),
-        "p": p,
+        "p": float(compared.pvalue),  # pyright: ignore[reportAttributeAccessIssue]  (the stubs lack it)
         "setting": dataclasses.asdict(setting),
     }
 

@@ -4,7 +4,7 @@ Of the weights that learn. Memory, beside the training's own: 4 bytes a paramete
 validation 4 more, for the weights that the average stands in for; a checkpoint is larger by the first two.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -50,7 +50,7 @@ class Average:
         return ((1 + self._steps) / (10 + self._steps)).clamp(max=ema)
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
+    def in_place(self) -> Generator[None]:
         """Meanwhile the model has the averaged weights; then its own again, bit for bit."""
         own = {name: weight.detach().clone() for name, weight in self._weights.items()}
         self.put()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from model.config.training_config import OptimizerConfig, OptimizerKind
+from model.config.training_config import OPTIMIZERS, OptimizerConfig, OptimizerKind
 from model.nn.name_patterns import check_patterns, last_match
 from model.optim.adafactor import Adafactor
 from model.optim.adamw import FusedAdamW, ShortAdamW
@@ -57,7 +57,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     return ByRules(config.kind, groups, rules)
 
 
-def _groups(model: nn.Module, config: OptimizerConfig, matrices: Mapping[nn.Parameter, Parts]) -> list[dict[str, object]]:
+def _groups(model: nn.Module, config: OptimizerConfig, matrices: Mapping[Tensor, Parts]) -> list[dict[str, object]]:
     """Parameters that share a rule, a decay and a rate; the rate is that of the schedule times `factor`."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     names = [name for name, _ in named]
@@ -85,12 +85,14 @@ def _groups(model: nn.Module, config: OptimizerConfig, matrices: Mapping[nn.Para
 
 def kind_of(optimizer: torch.optim.Optimizer) -> OptimizerKind:
     """By its class."""
-    return optimizer.kind if isinstance(optimizer, ByRules) else "adamw"
+    if isinstance(optimizer, ByRules):
+        return optimizer.kind
+    return "adamw"
 
 
 def kind_with(keys: Collection[str]) -> OptimizerKind | None:
     """The kind whose checkpoints hold these keys; None for those of no kind here."""
-    fitting = [kind for kind, known in STATE_KEYS.items() if set(keys) <= known]
+    fitting: list[OptimizerKind] = [kind for kind in OPTIMIZERS if set(keys) <= STATE_KEYS[kind]]
     return min(fitting, key=lambda kind: len(STATE_KEYS[kind]), default=None)
 
 
