@@ -5,8 +5,9 @@
 Net and data are fixed: a llama of 4 layers, 64 wide, on the bytes of this Python's language reference and standard library (or of
 `--text FILE`), 1,024 a step. Every run has a whole schedule of its own length: warm-up, then a line to 0. AdamW is tuned at its full
 length, the others at 0.65 of it: three rates times two betas, a further rate where the best lies at an edge, a longer warm-up, and for
-AdamW alone a faster embedding and its rate once more; the decay is 0.1. Settings are chosen by seed 0; what is reported are the mean and the standard
-deviation of the validation losses of seeds 1 to 5, and Welch's one-sided p that an optimizer's mean loss is not below AdamW's.
+AdamW alone a faster embedding and its rate once more; the decay is 0.1. Settings are chosen by seed 0; what is reported are the mean
+and the standard deviation of the validation losses of seeds 1 to 5, and Welch's one-sided p that an optimizer's mean loss is not below
+AdamW's.
 
 Each run is a line of `--runs` as soon as it ends; a second call does what is missing. One thread, float32.
 """
