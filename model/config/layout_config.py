@@ -1,4 +1,4 @@
-"""Layout: how a model lies on the processes that train it. It changes where numbers are, and no result beyond float error. Imports no torch."""
+"""Layout: how a model lies on the processes that train it. It changes no result beyond float error. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
