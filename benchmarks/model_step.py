@@ -6,7 +6,8 @@
 On a CPU: one thread, both sides in one process taking turns; processor seconds, the median of the pairs' ratios; above 1 is in
 our favour. The allocator's settings of `model/training/allocation.py` hold for all sides. Peak memory is that of a fresh process for each
 side, its libraries included. Peers compute in float32; ours as `precision: auto` would, or in float32 where the row says so.
-On a GPU all sides are compiled and compute in bfloat16, each with the largest power of two of rows that fits it.
+On a GPU all sides are compiled and compute in bfloat16, each with the largest power of two of rows that fits it; what is measured is
+written row by row, and after --minutes the command ends with what it has.
 Rows against nanoGPT are left out without a checkout of karpathy/nanoGPT, those against transformers without that library.
 """
 
@@ -14,6 +15,7 @@ import argparse
 import importlib.util
 import json
 import os
+import signal
 import statistics
 import sys
 import time
@@ -171,12 +173,22 @@ def main() -> None:
         from benchmarks.model_gpu import gpu_rows
 
         found = gpu_rows(asked.quick, asked.nanogpt, asked.rows.split(",") if asked.rows else None)
+        signal.signal(signal.SIGALRM, _out_of_time)
+        signal.alarm(round(60 * asked.minutes))
     rows: list[Row] = []
-    for row in found:
-        rows.append(row)
-        show(row)
-        if asked.json is not None:
-            asked.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    try:
+        for row in found:
+            rows.append(row)
+            show(row)
+            if asked.json is not None:
+                asked.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    except TimeoutError as error:
+        print(f"{error}: {len(rows)} rows were measured; the others: --rows SHAPE", file=sys.stderr)
+
+
+def _out_of_time(number: int, frame: object) -> None:
+    del number, frame
+    raise TimeoutError("the time is over")
 
 
 def show(row: Row) -> None:
@@ -193,6 +205,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--pairs", type=int, help="of steps, on a CPU; 30")
+    parser.add_argument("--minutes", type=float, default=9.0, help="on a GPU: the command ends by itself after so many")
     parser.add_argument("--quick", action="store_true", help="tiny models, two pairs: no figure to quote")
     parser.add_argument("--json", type=Path, help="file for the rows")
     asked = parser.parse_args()
