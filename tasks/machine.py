@@ -35,6 +35,7 @@ class Machine:
     cores: int  # that this process may use
     memory: int  # bytes, of all processes together: the machine's, or of a container its limit
     gpus: tuple[Gpu, ...] = ()
+    has_bfloat16: bool = False  # the processor, in hardware
 
     @property
     def kind(self) -> dict[str, str]:
@@ -52,16 +53,18 @@ def told_kind(kind: Mapping[str, str]) -> str:
 @cache
 def this_machine() -> Machine:
     """As it is now; looked at once a process."""
-    return Machine(_processor(), _cores(), _memory(), _gpus())
+    words = set(_cpuinfo("flags").split())
+    named = _cpuinfo("model name") or platform.processor() or platform.machine()
+    return Machine(named, _cores(), _memory(), _gpus(), has_bfloat16=bool(words & {"avx512_bf16", "amx_bf16", "amx_tile"}))
 
 
-def _processor() -> str:
+def _cpuinfo(name: str) -> str:
+    """What Linux says of the first processor; empty where it does not."""
     try:
         lines = CPUINFO.read_text(errors="replace").splitlines()
     except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
 def _cores() -> int:
