@@ -1,8 +1,19 @@
 """Prices: what an hour of a machine and of a GPU costs, and what a run comes to."""
 
+from dataclasses import dataclass
+
 from pydantic import Field
 
 from tasks.settings import Section
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What something came to."""
+
+    amount: float
+    currency: str
+    rate: str  # in words
 
 
 class Prices(Section):
@@ -24,6 +35,11 @@ class Prices(Section):
         if not self.are_known:
             return None
         return (wall_seconds * (self.machine_hour or 0.0) + gpu_seconds * (self.gpu_hour or 0.0)) / 3600
+
+    def spent(self, wall_seconds: float, gpu_seconds: float) -> Cost | None:
+        """The same with what it was reckoned at."""
+        amount = self.cost(wall_seconds, gpu_seconds)
+        return None if amount is None else Cost(amount, self.currency, self.told())
 
     def told(self) -> str:
         """`2.5 USD per GPU hour`."""

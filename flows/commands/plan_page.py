@@ -24,7 +24,7 @@ NAMED = 4  # stages of which nothing is known, by name
 
 def plan_view(rows: Sequence[Planned], recipe: AnyRecipe, found: Forecast, notes: Sequence[str] = ()) -> str:
     """Stages, trainings, memory, the sum, and what a reader should know before the run."""
-    parts = [_stages(rows, found)]
+    parts = [_stages(rows, found), *_reasons(rows)]
     if found.trainings:
         parts += ["", _trainings(found.trainings), "", _memory(found.trainings)]
     parts += ["", *_sums(rows, recipe, found), *_remarks(recipe, found), *(f"note: {note}" for note in notes)]
@@ -32,15 +32,25 @@ def plan_view(rows: Sequence[Planned], recipe: AnyRecipe, found: Forecast, notes
 
 
 def _stages(rows: Sequence[Planned], found: Forecast) -> str:
-    shows_why = any(why != NEVER for row in rows for why in row.why)
-    table = table_of("stage", "plan", "time>", "told from", *(["why"] if shows_why else []))
+    table = table_of("stage", "plan", "time>", "told from")
     for row in rows:
         estimate = found.stages.get(row.label)
         status = Text("cached", "cyan") if row.cached else Text("will run", "green")
         told = "" if row.cached else "unknown" if estimate is None else estimate.told
-        cells = [row.label, status, "" if estimate is None else span(estimate), told]
-        table.add_row(*cells, *(["\n".join(row.why)] if shows_why else []))
+        table.add_row(row.label, status, "" if estimate is None else span(estimate), told)
     return rendered(table)
+
+
+def _reasons(rows: Sequence[Planned]) -> list[str]:
+    """Why stages run: those that have a reason of their own. Others follow, since what they read changes."""
+    waiting = [row for row in rows if not row.cached]
+    own = {row.label: [why for why in row.why if why != NEVER and not why.endswith(": changed")] for row in waiting}
+    files = {row.label: [why for why in row.why if why.startswith("file ") and why.endswith(": changed")] for row in waiting}
+    lines = [f"{label} will run: {why}" for label in own for why in (*own[label], *files[label])]
+    new = [row.label for row in waiting if row.why == (NEVER,)]
+    if new:
+        lines.append(f"{'all stages' if len(new) == len(rows) else listed(new)}: {NEVER}")
+    return lines
 
 
 def _trainings(trainings: Sequence[TrainingForecast]) -> str:
@@ -61,22 +71,21 @@ def _trainings(trainings: Sequence[TrainingForecast]) -> str:
 
 
 def _memory(trainings: Sequence[TrainingForecast]) -> str:
-    table = table_of("memory of a worker", "peak>", "there is>", "its parts, each at its largest")
+    title = f"its parts, each at its largest; beside them {amount(LIBRARY_BYTES)} of libraries"
+    table = table_of("memory of a worker", "peak>", "there is>", title)
     for one in trainings:
         fit = one.fit
         parts = ", ".join(f"{name} {amount(getattr(fit.memory, name))}" for name in MEMORY_PARTS if getattr(fit.memory, name))
         measured = "" if one.measured_memory is None else f"; measured {amount(one.measured_memory)}"
         color = {"does not fit": "red", "tight": "yellow"}.get(fit.verdict, "")
         room = "unknown" if fit.room is None else amount(fit.room)
-        table.add_row(one.work.label, Text(amount(fit.peak), color), room, f"{parts}, libraries {amount(LIBRARY_BYTES)}{measured}")
+        table.add_row(one.work.label, Text(amount(fit.peak), color), room, f"{parts}{measured}")
     return rendered(table)
 
 
 def _sums(rows: Sequence[Planned], recipe: AnyRecipe, found: Forecast) -> list[str]:
     waiting = sum(not row.cached for row in rows)
     first = f"{waiting} will run, {len(rows) - waiting} cached"
-    if waiting and all(why == NEVER for row in rows for why in row.why):
-        first += f" ({NEVER})" if waiting == len(rows) else f" (those that will run were {NEVER})"
     if not waiting:
         return [f"{first}: nothing takes any time", *_names(recipe)]
     if found.wall is None or found.seconds is None:
@@ -85,11 +94,11 @@ def _sums(rows: Sequence[Planned], recipe: AnyRecipe, found: Forecast) -> list[s
     if found.seconds.seconds > 1.02 * found.wall.seconds:
         lines[-1] += f" with {recipe.concurrency} stages at a time; one after the other {span(found.seconds)}"
     if found.unknown:
-        lines[-1] += f"; of {_listed(found.unknown)} nothing is known"
+        lines[-1] += f"; of {listed(found.unknown)} nothing is known"
     return [*lines, _cost(recipe, found), *_names(recipe)]
 
 
-def _listed(labels: Sequence[str]) -> str:
+def listed(labels: Sequence[str]) -> str:
     return ", ".join(labels) if len(labels) <= NAMED else f"{len(labels)} stages ({', '.join(labels[:NAMED])}, …)"
 
 

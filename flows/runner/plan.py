@@ -92,9 +92,9 @@ class Plan:
         return Expected(stage.artifact("", found.fingerprint), label_of(stage.name, subject))
 
     def _nearest(self, stage: str, subject: str, found: Identity) -> Manifest | None:
-        """The finished artifact of the stage that differs in the fewest fields, of the same subject where there is one."""
+        """The finished artifact of the stage and subject that differs in the fewest fields; one whose subject is not noted may be it."""
         known = self.history.of_stage(stage)
-        chosen = [past for past in known if past.subject == subject] or known
+        chosen = [past for past in known if past.subject == subject] or [past for past in known if not past.subject]
         return min((past.manifest for past in chosen), key=lambda manifest: len(differences(found, manifest)), default=None)
 
 

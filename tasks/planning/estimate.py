@@ -30,11 +30,6 @@ class Estimate:
         """One behind the other; told as this one is."""
         return replace(self, seconds=self.seconds + other.seconds, low=self.low + other.low, high=self.high + other.high)
 
-    @property
-    def is_sure(self) -> bool:
-        """Whether the bounds are near enough for the figure to be told without them."""
-        return self.high <= self.low * LEAST_SPREAD**2
-
 
 def around(seconds: float, factor: float, told: str) -> Estimate:
     """With bounds at `factor` to either side."""
@@ -42,15 +37,18 @@ def around(seconds: float, factor: float, told: str) -> Estimate:
 
 
 def from_runs(seconds: Sequence[float], told: str) -> Estimate:
-    """From what earlier runs took, one or more: their median, within 95 % of what a further run takes if logarithms spread normally."""
-    at = median(seconds)
+    """From what earlier runs took, one or more: within 95 % of what a further one takes if logarithms spread normally.
+
+    The bounds go no farther beyond the runs themselves than those of a single run do: two or three say little of how they spread.
+    """
     if len(seconds) == 1 or min(seconds) <= 0:
-        return around(at, SPREAD_OF_ONE, told)
+        return around(median(seconds), SPREAD_OF_ONE, told)
     logs = [math.log(one) for one in seconds]
+    at = math.exp(mean(logs)) if len(logs) == 2 else median(seconds)
     quantile = QUANTILES[min(len(logs) - 1, len(QUANTILES)) - 1]
-    spread = math.exp(quantile * stdev(logs) * math.sqrt(1 + 1 / len(logs)))
-    widest = max(SPREAD_OF_ONE, max(seconds) / at, at / min(seconds))  # two runs say little of how far others may lie
-    return around(math.exp(mean(logs)) if len(logs) == 2 else at, max(LEAST_SPREAD, min(spread, widest)), told)
+    spread = max(LEAST_SPREAD, math.exp(min(5.0, quantile * stdev(logs) * math.sqrt(1 + 1 / len(logs)))))
+    low, high = max(at / spread, min(seconds) / SPREAD_OF_ONE), min(at * spread, max(seconds) * SPREAD_OF_ONE)
+    return Estimate(at, low, high, told)
 
 
 def runs(count: int, of: str = "") -> str:

@@ -19,9 +19,7 @@ class Probed:
     steps: int
     tokens_per_second: float  # all processes together
     memory_bytes: float  # the most that one process held, its libraries included
-    start_seconds: float  # from the start of the process to the first step
-    precision: str
-    device: str
+    beside_seconds: float  # beside the steps: starting the process, saving
 
 
 def probe_path(root: Path, work: TrainingWork, machine: Machine) -> Path:

@@ -1,7 +1,7 @@
 """Training time: seconds that a training will take, from earlier ones of the workspace, a probe, or a stated share of the peak."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.machine import Machine
 from tasks.planning.estimate import Estimate, around, from_runs, runs
@@ -18,13 +18,13 @@ SIZE_POWER = 0.1  # and by this power of the ratio of sizes: shares of the peak 
 OTHER_SUBJECT = 1.15
 OTHER_BATCH = 1.1
 PROBED = 1.25  # twenty steps, without evaluations and checkpoints
+SHORT_ROWS = 4.0  # of a fine-tuning whose rows were not read yet: they may be so many times shorter than the context
 SAME = 1.03  # sizes and batches within this factor of one another count as the same
 
 # What is assumed where nothing was measured: the share of the peak (MFU) that a training reaches, and how far it may lie off.
 GPU_SHARE, GPU_SPREAD = 0.4, 1.6  # published for 124 M on 8 x H100: 40 % (llm.c, modded-nanogpt #7); 26 % to 50 % around it
 CPU_SHARE, CPU_SPREAD = 0.3, 3.0  # of the best product of two float32 matrices: ours lie between 0.1 and 0.9 of it
 START_SECONDS = {"process": 8.0, "ray": 20.0}  # imports, data, saving the model; of the demo on two cores
-SAVING_SECONDS = 3.0  # behind the steps, where only the start was measured
 START_SPREAD = 2.0
 
 
@@ -50,6 +50,13 @@ def training_estimate(
 
     `peak`: FLOP/s of this machine's processors, where they were measured. None where the steps are not known, or nothing is.
     """
+    found = _estimate(work, hardware, machine, known, probe, peak)
+    return found if found is None or work.mean_tokens else replace(found, low=found.low / SHORT_ROWS, told=f"{found.told}, rows at their longest")
+
+
+def _estimate(
+    work: TrainingWork, hardware: Hardware, machine: Machine, known: Sequence[PastTraining], probe: Probed | None, peak: float | None
+) -> Estimate | None:
     if work.tokens is None:
         return None
     if hardware.is_here and known:
@@ -60,7 +67,7 @@ def training_estimate(
             return _from_past(work, machine, chosen, _Alike(*best))
     if hardware.is_here and probe is not None:
         seconds = work.tokens / probe.tokens_per_second
-        return around(seconds, PROBED, "by --probe").plus(_start(work, probe.start_seconds + SAVING_SECONDS))
+        return around(seconds, PROBED, "by --probe").plus(_start(work, probe.beside_seconds))
     return assumed(work, hardware, peak)
 
 

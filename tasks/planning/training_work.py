@@ -46,6 +46,7 @@ class TrainingWork:
     micro_rows: int
     precision: Precision
     compiles: bool
+    masks_documents: bool  # attention stops at their ends
     workers: Workers
     layout: LayoutConfig
     optimizer: OptimizerConfig
@@ -181,6 +182,7 @@ def pretraining_work(config: Pretraining, shape: ModelConfig, vocabulary: int, c
         micro_rows=chosen.micro_rows,
         precision=chosen.precision,
         compiles=chosen.compile,
+        masks_documents=replace(config, model=shape).masks_documents,
         workers=chosen.placement,
         layout=chosen.layout,
         optimizer=chosen.optimizer,
@@ -216,6 +218,7 @@ def finetuning_work(config: FinetuneConfig, number: int, shape: ModelConfig, voc
         micro_rows=config.micro_rows,
         precision=config.precision,
         compiles=False,
+        masks_documents=False,
         workers=config.placement,
         layout=LayoutConfig(),
         optimizer=config.optimizer,
@@ -235,6 +238,7 @@ def pace_key(work: TrainingWork, machine: Machine) -> dict[str, Json]:
         "row_tokens": work.row_tokens,
         "precision": work.precision,
         "compiles": work.compiles,
+        "masks_documents": work.masks_documents,
         "workers": [work.workers.count, work.workers.gpus, work.workers.threads],
         "layout": identity(work.layout),
         "freeze": list(work.freeze),
