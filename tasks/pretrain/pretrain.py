@@ -84,6 +84,7 @@ def pretrain_model(
         "tokens": float(result["tokens"]),
         "steps": float(result["step"]),
         "tokens_per_second": max(point.tokens_per_second for point in read_curve(out)),
+        "threads": float(config.pretrain.threads),
         **{name: float(result[name]) for name in ("skipped", "returns", "peak_flops")},
         **training_figures(out),
     }
