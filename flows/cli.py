@@ -167,11 +167,13 @@ def resume(artifact: str, workspace: str | None, as_json: bool) -> None:
 @cli.command()
 @click.argument("recipe")
 @SET
+@click.option("--ladder", is_flag=True, help="Train a few small models of the recipe's own data first, and predict the whole run's loss.")
 @WORKSPACE
 @JSON
-def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json: bool) -> None:
+def plan(recipe: str, overrides: tuple[str, ...], ladder: bool, workspace: str | None, as_json: bool) -> None:
     """Show what a run of RECIPE would do: per stage cached or not, and why."""
     from flows.beginning import start_notes
+    from flows.commands.ladder_view import ladder_json, ladder_view
     from flows.commands.tables import plan_json, plan_table
     from flows.recipe import notes_of
     from flows.runner.plan import Plan
@@ -179,15 +181,24 @@ def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json
     from tasks.artifacts import Workspace
     from tasks.tracking.address import tracking_address
 
-    loaded, _ = _load(recipe, overrides, workspace)
+    loaded, changes = _load(recipe, overrides, workspace)
+    climbed = None
+    if ladder:
+        from flows.commands.ladder import climb_ladder
+
+        _speak()
+        climbed = climb_ladder(loaded, recipe, changes)
     chosen = Workspace(loaded.recipe.workspace)
     planned = Plan(chosen, tracking_address(loaded.recipe.tracking.uri, chosen))
     loaded.dag(planned)
     notes = [*notes_of(loaded.recipe), *start_notes(loaded.recipe), *night_notes(loaded.recipe), *planned.notes]
     if as_json:
-        click.echo(json.dumps(plan_json(planned.rows, loaded.recipe, notes), ensure_ascii=False, indent=1))
+        document = plan_json(planned.rows, loaded.recipe, notes) | ({} if climbed is None else {"ladder": ladder_json(climbed)})
+        click.echo(json.dumps(document, ensure_ascii=False, indent=1))
     else:
         click.echo(plan_table(planned.rows, loaded.recipe, notes))
+        if climbed is not None:
+            click.echo(f"\n{ladder_view(climbed)}")
 
 
 def _load(recipe: str, overrides: tuple[str, ...], workspace: str | None) -> "tuple[Loaded, list[str]]":
