@@ -171,11 +171,13 @@ def resume(artifact: str, workspace: str | None, as_json: bool) -> None:
 @click.argument("recipe")
 @SET
 @click.option("--probe", "probes", is_flag=True, help="Run some steps of each training here first, where no earlier run tells how fast it is.")
+@click.option("--ladder", is_flag=True, help="Train a few small models of the recipe's own data first, and predict the whole run's loss.")
 @WORKSPACE
 @JSON
-def plan(recipe: str, overrides: tuple[str, ...], probes: bool, workspace: str | None, as_json: bool) -> None:
+def plan(recipe: str, overrides: tuple[str, ...], probes: bool, ladder: bool, workspace: str | None, as_json: bool) -> None:
     """Tell what a run of RECIPE would do, before anything is spent: stages, why they run, seconds, memory, cost, and what does not fit."""
     from flows.beginning import start_notes
+    from flows.commands.ladder_view import ladder_json, ladder_view
     from flows.commands.plan_page import plan_json, plan_view
     from flows.recipe import notes_of
     from flows.runner.forecast import forecast
@@ -185,7 +187,13 @@ def plan(recipe: str, overrides: tuple[str, ...], probes: bool, workspace: str |
     from tasks.machine import this_machine
     from tasks.tracking.address import tracking_address
 
-    loaded, _ = _load(recipe, overrides, workspace)
+    loaded, changes = _load(recipe, overrides, workspace)
+    climbed = None
+    if ladder:
+        from flows.commands.ladder import climb_ladder
+
+        _speak()
+        climbed = climb_ladder(loaded, recipe, changes)
     chosen = Workspace(loaded.recipe.workspace)
     planned = Plan(chosen, tracking_address(loaded.recipe.tracking.uri, chosen))
     loaded.dag(planned)
@@ -197,9 +205,12 @@ def plan(recipe: str, overrides: tuple[str, ...], probes: bool, workspace: str |
         notes += probe_trainings(planned, loaded.recipe, this_machine())
     found = forecast(planned, loaded.recipe, this_machine())
     if as_json:
-        click.echo(json.dumps(plan_json(planned.rows, loaded.recipe, found, notes), ensure_ascii=False, indent=1))
+        document = plan_json(planned.rows, loaded.recipe, found, notes) | ({} if climbed is None else {"ladder": ladder_json(climbed)})
+        click.echo(json.dumps(document, ensure_ascii=False, indent=1))
     else:
         click.echo(plan_view(planned.rows, loaded.recipe, found, notes))
+        if climbed is not None:
+            click.echo(f"\n{ladder_view(climbed)}")
 
 
 def _load(recipe: str, overrides: tuple[str, ...], workspace: str | None) -> "tuple[Loaded, list[str]]":
