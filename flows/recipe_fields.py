@@ -36,17 +36,15 @@ class RecipeField:
 
 def find_field(recipe: type[BaseModel], name: str) -> RecipeField:
     """The field of that name in such recipes. UserError with the nearest names where there is none."""
-    section: Type = recipe
-    is_placement = False
+    found = Member(recipe, False)
     done: list[str] = []
     for key in name.split("."):
-        members = _members(section)
+        members = _members(_bare(found.annotation))
         if key not in members:
             raise UserError(_unknown(done, key, members))
         done.append(key)
-        section = _bare(members[key].annotation)
-        is_placement = is_placement or members[key].is_placement
-    return RecipeField(name, _takes(members[done[-1]].annotation), is_placement)
+        found = Member(members[key].annotation, found.is_placement or members[key].is_placement)
+    return RecipeField(name, _takes(found.annotation), found.is_placement)
 
 
 def value_at(values: Json, name: str) -> Json:

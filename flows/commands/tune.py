@@ -209,7 +209,7 @@ def _curve(folder: Path) -> Curve:
 def _unfinished(one: Followed) -> Ended:
     """A trial that has begun and said nothing of its end."""
     points = read_curve(one.folder)
-    return Ended(one.fingerprint, "out of time", _curve(one.folder), points[-1].seconds if points else 0.0)
+    return Ended(one.fingerprint, "unfinished", _curve(one.folder), points[-1].seconds if points else 0.0)
 
 
 def _followed(trial: Trial, folder: Path, known: Ended | None) -> Followed:
@@ -290,7 +290,7 @@ def _conclude(prepared: _Search, ended: Mapping[str, Ended]) -> Tuned:
     if trial.changes:
         written, diff, more = _write(prepared, trial)
         notes += more
-    waiting = sum(one.why in ("out of time", "lost") for one in ended.values()) + len(prepared.drawn.trials) - len(ended)
+    waiting = sum(one.why in ("unfinished", "lost") for one in ended.values()) + len(prepared.drawn.trials) - len(ended)
     if waiting:
         notes.append(
             f"{waiting} trials did not come to an end; the same command goes on with them{'' if written is None else ', with --write'}"

@@ -23,7 +23,7 @@ STATUS: Mapping[str, str] = {
     "stopped early": "FINISHED",
     "failed": "FAILED",
     "lost": "FAILED",
-    "out of time": "KILLED",
+    "unfinished": "KILLED",
 }
 
 

@@ -65,7 +65,7 @@ class Ends(Callback):
         if ends == "finished" or ends == "failed":
             why = ends
         elif self._stop.exists():
-            why = "out of time"
+            why = "unfinished"
         self._note(trial, why, told)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:

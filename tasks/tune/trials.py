@@ -13,7 +13,7 @@ from model.training.json_lines import LineReader, append_line
 
 TRIALS = "trials.jsonl"
 
-Why = Literal["finished", "stopped early", "failed", "out of time", "lost"]
+Why = Literal["finished", "stopped early", "failed", "unfinished", "lost"]
 FINAL: tuple[Why, ...] = ("finished", "stopped early", "failed")  # another try would end the same
 Curve = tuple[tuple[int, float], ...]  # step, and the validation loss there, in nats per target
 
