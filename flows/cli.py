@@ -213,6 +213,54 @@ def plan(recipe: str, overrides: tuple[str, ...], probes: bool, ladder: bool, wo
             click.echo(f"\n{ladder_view(climbed)}")
 
 
+@cli.command()
+@click.argument("recipe")
+@click.option(
+    "--over",
+    multiple=True,
+    required=True,
+    metavar="FIELD=SPACE",
+    help="Search a field: 2,4,6 (one of these), 0.0..0.3 (between), 1e-4..1e-2:log (each power of ten as likely). Repeatable.",
+)
+@click.option("--trials", default=12, show_default=True, type=click.IntRange(2), help="How many, with the recipe as it stands.")
+@click.option("--minutes", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True), help="For all trials; then they stop.")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="Of the values that are drawn.")
+@click.option("--write", default=None, metavar="FILE", help="The best as a recipe; default: RECIPE-tuned.yaml beside it.")
+@SET
+@WORKSPACE
+@JSON
+def tune(
+    recipe: str,
+    over: tuple[str, ...],
+    trials: int,
+    minutes: float,
+    seed: int,
+    write: str | None,
+    overrides: tuple[str, ...],
+    workspace: str | None,
+    as_json: bool,
+) -> None:
+    """Search fields of RECIPE by short trainings, and write the best as a recipe.
+
+    Trials train side by side on the recipe's own data; those that fall behind are ended early. The first is the recipe as it stands.
+    A search that was stopped goes on with the same command.
+    """
+    from flows.commands.tune_asked import Asked, check_asked
+    from flows.runner.environment import settle
+    from tasks.artifacts import Workspace
+
+    loaded, changes = _load(recipe, overrides, workspace)
+    asked = Asked(recipe, over, tuple(changes), trials, minutes, seed, write)
+    check_asked(asked)
+    settle(Workspace(loaded.recipe.workspace).root)
+    _speak()
+    from flows.commands.tune import tune as search
+    from flows.commands.tune_view import tuned_json, tuned_view
+
+    tuned = search(asked)
+    click.echo(json.dumps(tuned_json(asked, tuned), ensure_ascii=False, indent=1) if as_json else tuned_view(asked, tuned))
+
+
 def _load(recipe: str, overrides: tuple[str, ...], workspace: str | None) -> "tuple[Loaded, list[str]]":
     """The recipe, and all that was changed in it."""
     from flows.dags import load
