@@ -170,7 +170,7 @@ def resume(artifact: str, workspace: str | None, as_json: bool) -> None:
 @cli.command()
 @click.argument("recipe")
 @SET
-@click.option("--probe", "probes", is_flag=True, help="Run some steps of each training here first, where no earlier run tells how fast it is.")
+@click.option("--probe", "probes", is_flag=True, help="Run some steps of each training here first, where no run tells how fast it is.")
 @click.option("--ladder", is_flag=True, help="Train a few small models of the recipe's own data first, and predict the whole run's loss.")
 @WORKSPACE
 @JSON

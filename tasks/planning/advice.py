@@ -26,7 +26,9 @@ def size_advice(parameters: int, tokens: float) -> str:
         return f"{told}: far too few tokens for this model; {better}"
     if ratio < OPTIMAL:
         return f"{told}; {better}"
-    return f"{told}; {better}. Longer is right where the model is to be small in use" + (", and costs more than it brings" if ratio > MANY else "")
+    return f"{told}; {better}. Longer is right where the model is to be small in use" + (
+        ", and costs more than it brings" if ratio > MANY else ""
+    )
 
 
 def epoch_advice(tokens: float, text: float) -> str:
