@@ -63,7 +63,7 @@ class Layout:
 
     @property
     def writer(self) -> tuple[int | None, int]:
-        """Which this process is of those that have numbers of their own, counted from 0, and how many they are; None: it is none of them."""
+        """Which this process is of those that have numbers of their own (None: none of them), from 0, and how many there are."""
         if self.shards:
             return self.mesh.rank, self.mesh.world
         return (self.mesh.tensor_rank if self.mesh.data_rank == 0 else None), self.mesh.tensor
