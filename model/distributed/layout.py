@@ -77,13 +77,15 @@ class Layout:
         most = -(-batch_rows // self.mesh.data)
         return micro_slices(start, stop, micro_rows, -(-most // micro_rows) if self.shards else 0)
 
-    def place(self, model: M, compiles: bool = False) -> Scored[M]:
+    def place(self, model: M, control: Control, compiles: bool = False) -> Scored[M]:
         """The model where it is trained, compiled if asked for.
 
-        One that is to be divided gives its weights away: until `gather` it is a frame without any.
+        One that is to be divided, on the CPU, takes rank 0's weights, and gives them away: until `gather` it is a frame without any.
         """
         if not self.is_divided:
             return _compiled(Scored(model.to(self.device)), compiles)
+        for parameter in model.parameters():
+            control.as_first(parameter.data)  # as DDP does
         twin = _twin(model)
         shapes = {name: tuple(parameter.shape) for name, parameter in twin.named_parameters()}
         cut_layers(twin, self.mesh)
@@ -133,7 +135,7 @@ class Layout:
         factor = (largest / (norm + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
         own = list(gradients(self._parameters()).values())
         if own:
-            torch._foreach_mul_(own, factor)  # pyright: ignore[reportPrivateUsage]  (as torch's own)
+            torch._foreach_mul_(own, factor)  # pyright: ignore[reportPrivateImportUsage]  (as torch's own does)
         return norm
 
     def norms(self, parts: Iterable[Iterable[str]]) -> list[Tensor]:

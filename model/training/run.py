@@ -87,14 +87,14 @@ class Run:
         check_measured(training, validation is not None, more_validation)
         set_compute_dtype(model, self.dtype)
         self.whole = model
-        self.placed = self.layout.place(model, training.compile)
+        self.control = Control()
+        self.placed = self.layout.place(model, self.control, training.compile)
         self.model = self.placed.model
         self.batches, self.validation, self.more_validation = batches, validation, more_validation
         self.training, self.optimizer_config = training, optimizer
         self.checkpoints, self.watch = checkpoints, watch
         self.optimizer = build_optimizer(self.model, optimizer)
         self.guard = StepGuard(training.faults, self.device)
-        self.control = Control()
         self.place = place
         self.saver = Saver(checkpoints, training, self.control, self.rank == 0, place, self.layout)
         self.profile = StepProfile(training.profile, checkpoints.parent, self.rank)

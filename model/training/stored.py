@@ -117,6 +117,5 @@ def _place(values: Mapping[str, Mapping[str, object]]) -> Place:
     rows, columns = held["rows"], held["columns"]
     assert isinstance(rows, list)
     assert columns is None or isinstance(columns, list)
-    whole = values["shape"]
-    assert isinstance(whole, list)
+    whole = [int(size) for size in values["shape"]]
     return Place(tuple(whole), Slice(tuple((start, stop) for start, stop in rows), None if columns is None else (columns[0], columns[1])))
