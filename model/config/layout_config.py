@@ -74,5 +74,18 @@ def check_processes(
         )
 
 
+def check_optimizer(layout: LayoutConfig, kind: str, place: str = "") -> None:
+    """Raises ValueError for an optimizer that has to see more of a matrix than a process holds."""
+    if layout.tensor > 1 and kind in ("muon", "adafactor"):
+        fix = "set tensor to 1, and shards to true to save memory" if kind == "muon" else "set tensor to 1"
+        raise ValueError(
+            f"{place}layout.tensor {layout.tensor}: optimizer.kind {kind} needs whole matrices; {fix}, or kind to adamw or lion"
+        )
+    if layout.shards and kind == "adafactor":
+        raise ValueError(
+            f"{place}layout.shards: optimizer.kind adafactor needs whole matrices; set shards to false, or kind to adamw or lion"
+        )
+
+
 def _divisors(whole: int) -> str:
     return ", ".join(str(n) for n in range(1, whole + 1) if whole % n == 0)

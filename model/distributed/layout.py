@@ -46,7 +46,7 @@ class Layout:
     """What the loop asks for, whatever the layout."""
 
     def __init__(self, config: LayoutConfig, device: torch.device, dtype: torch.dtype) -> None:
-        """`dtype`: of matrix products. Raises ValueError where `tensor` does not divide the processes."""
+        """`dtype`: that weights may be rounded to before they are sent: that of matrix products, or float32. Raises ValueError where `tensor` does not divide the processes."""
         self.config, self.device, self.dtype = config, device, dtype
         self.mesh = Mesh(config.tensor, device)
         self.shards = config.shards and self.mesh.data > 1

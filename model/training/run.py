@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from model.config.layout_config import check_optimizer
 from model.config.training_config import OptimizerConfig, TrainingConfig, settings_digest
 from model.data.batches import Batches
 from model.data.digest import joined, split
@@ -76,10 +77,14 @@ class Run:
         place: Mirror | None,
     ) -> None:
         self.device = choose_device()
-        self.dtype = choose_precision(training.precision, self.device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
-        self.layout = Layout(training.layout, self.device, self.dtype)
+        self.control = Control()
+        self.training, self.optimizer_config = training, optimizer
+        self.dtype = self._precision(None)  # until a checkpoint tells what the run began with
+        is_settled = training.precision != "auto" or self.device.type == "cuda"  # and no checkpoint tells another one
+        check_optimizer(training.layout, optimizer.kind)
+        self.layout = Layout(training.layout, self.device, self.dtype if is_settled else torch.float32)
         self.rank, self.world = self.layout.mesh.rank, self.layout.mesh.world
         self.slices = self.layout.slices(training.batch_rows, training.micro_rows)
         if batches.batch_rows != training.batch_rows:
@@ -87,11 +92,9 @@ class Run:
         check_measured(training, validation is not None, more_validation)
         set_compute_dtype(model, self.dtype)
         self.whole = model
-        self.control = Control()
         self.placed = self.layout.place(model, self.control, training.compile)
         self.model = self.placed.model
         self.batches, self.validation, self.more_validation = batches, validation, more_validation
-        self.training, self.optimizer_config = training, optimizer
         self.checkpoints, self.watch = checkpoints, watch
         self.optimizer = build_optimizer(self.model, optimizer)
         self.guard = StepGuard(training.faults, self.device)
@@ -106,6 +109,12 @@ class Run:
         self.trained_seconds, self.first_step = 0.0, 0
         self.window = Window()
         self.is_stopped, self.went_back, self.is_best = False, False, False
+
+    def _precision(self, before: torch.dtype | None) -> torch.dtype:
+        """What all processes compute in: float32 where any of them has chosen it."""
+        chosen = choose_precision(self.training.precision, self.device, before)
+        (exact,) = self.control.sums(float(chosen == torch.float32))
+        return torch.float32 if exact else chosen
 
     # -- Beginning ------------------------------------------------------------------------------------------------------
 
@@ -139,9 +148,16 @@ class Run:
 
     def _resume(self, path: Path) -> None:
         found = read_state(path)
+        self._go_on_in(found)
         check_resumable(path, found, self.state)
         self._load(path)
         self._go_on_with(found)
+
+    def _go_on_in(self, found: TrainingState) -> None:
+        before = torch.bfloat16 if found.precision == "bfloat16" else torch.float32
+        self.dtype = self._precision(before)
+        set_compute_dtype(self.model, self.dtype)
+        self.state = dataclasses.replace(self.state, precision=str(self.dtype).removeprefix("torch."))
 
     def _load(self, path: Path) -> None:
         load_checkpoint(path, self.model, self.optimizer, self.guard, self.layout.held, self.layout.mesh.data_rank)
@@ -155,6 +171,7 @@ class Run:
         """From another run's checkpoint. Its best is not this run's, and of what it left out counts what it knew there."""
         found = read_state(start.checkpoint)
         if start.counts == "on":
+            self._go_on_in(found)
             self._load(start.checkpoint)
             self.left_out = read_left_out(start.checkpoint.parent)[: found.returns]
             if self.rank == 0 and self.left_out:

@@ -38,6 +38,7 @@ class TrainingResult:
     skipped: int  # steps whose update was left out
     returns: int  # how often it went back to a checkpoint
     ended_early: bool  # because nothing got better
+    precision: str  # of matrix products
     peak_flops: float  # a second, of all processes: model/training/peak.py
     more_losses: Mapping[str, float]  # of the further validation batches by these weights, nats per target, once it has finished
 
@@ -139,6 +140,7 @@ def _result(run: Run) -> TrainingResult:
         skipped=state.skipped,
         returns=state.returns,
         ended_early=run.ends_early and state.step < run.training.steps,
+        precision=state.precision,
         peak_flops=run.peak_flops,
         more_losses=more_losses,
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from model.config.layout_config import LayoutConfig, check_processes
+from model.config.layout_config import LayoutConfig, check_optimizer, check_processes
 from model.config.lora_config import LoraConfig
 from model.config.training_config import BestConfig, FaultConfig, MixturePhase, OptimizerConfig, Precision
 from model.data.mixture import whole_weights
@@ -114,7 +114,7 @@ class FinetuneConfig(Section):
     )
     faults: FaultConfig = Field(default=FaultConfig(), description="Which steps are skipped, and when a run goes back")
     log_every: int = Field(default=10, ge=1, description="Steps between figures")
-    precision: Precision = Field(default="auto", description="Of matrix products; auto probes the processor")
+    precision: Precision = Field(default="auto", description="Of matrix products; auto measures the processor")
     layout: Annotated[LayoutConfig, Placement()] = Field(
         default=LayoutConfig(), description="How the model lies on its workers: shards, tensor, activation_checkpointing"
     )
@@ -148,6 +148,7 @@ class FinetuneConfig(Section):
                 f"workers {self.placement.count} are more than the {self.batch_rows} examples of a batch, of which each takes its share: "
                 f"lower it to at most {self.batch_rows}, or raise batch_rows"
             )
+        check_optimizer(self.layout, self.optimizer.kind)
         least, most = self.placement.counts
         for count in range(least, most + 1):
             check_processes(self.layout, count, self.batch_rows, self.micro_rows, (least, most))

@@ -103,7 +103,7 @@ def finetune(
     logger.info("finetune %s: what learned\n%s", config.name, (out / LEARNS).read_text(encoding="utf-8").rstrip())
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     figures = {name: float(value) for name, value in result["figures"].items() if value is not None}
-    figures |= training_figures(out)
+    figures |= training_figures(out) | {"threads": float(config.threads)}
     points = read_curve(out)
     figures["tokens_per_second"] = float(np.median([point.tokens_per_second for point in points]))
     figures["training_seconds"] = points[-1].seconds

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from model.config.layout_config import LayoutConfig, check_layout
+from model.config.layout_config import LayoutConfig, check_layout, check_optimizer
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig, check_context, check_pair
 from model.config.training_config import (
@@ -75,7 +75,7 @@ class PretrainConfig(Section):
         description="folder or address (s3://…) where whole checkpoints are copied too: a machine that lost its disk goes on from there",
     )
     log_every: int = Field(default=10, ge=1, description="steps between figures")
-    precision: Precision = Field(default="auto", description="of matrix products; auto probes the processor; weights: float32")
+    precision: Precision = Field(default="auto", description="of matrix products; auto measures the processor; weights: float32")
     compile: bool = Field(
         default=False, description="torch.compile: takes a minute, faster on GPUs; shapes must not change with each batch"
     )
@@ -145,6 +145,7 @@ def check_objective(config: Pretraining, context: int) -> None:
         )
     pretrain = config.pretrain
     rows = max(1, pretrain.batch_tokens // context)
+    check_optimizer(pretrain.layout, pretrain.optimizer.kind, place="pretrain.")
     check_layout(pretrain.layout, config.shape, pretrain.placement.counts, rows, pretrain.micro_rows, place="pretrain.")
 
 

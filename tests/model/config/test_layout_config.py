@@ -1,6 +1,6 @@
 import pytest
 
-from model.config.layout_config import LayoutConfig, check_layout
+from model.config.layout_config import LayoutConfig, check_layout, check_optimizer
 from model.config.model_config import ModelConfig
 
 LLAMA = ModelConfig("llama", width=96, heads=12, kv_heads=6, mlp_width=240)
@@ -33,3 +33,12 @@ def test_shards_need_equally_many_passes():
         check_layout(LayoutConfig(shards=True), LLAMA, (3, 3), 8, 1)
     check_layout(LayoutConfig(shards=True), LLAMA, (1, 4), 8, 2)
     check_layout(LayoutConfig(shards=True), LLAMA, (1, 1), 8, 1)
+
+
+def test_optimizers_that_need_whole_matrices_are_refused_where_matrices_are_divided():
+    with pytest.raises(ValueError, match=r"layout.tensor 2: optimizer.kind muon needs whole matrices"):
+        check_optimizer(LayoutConfig(tensor=2), "muon")
+    with pytest.raises(ValueError, match=r"layout.shards: optimizer.kind adafactor needs whole matrices"):
+        check_optimizer(LayoutConfig(shards=True), "adafactor")
+    check_optimizer(LayoutConfig(shards=True), "muon")
+    check_optimizer(LayoutConfig(shards=True, tensor=2), "lion")
