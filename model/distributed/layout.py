@@ -46,7 +46,10 @@ class Layout:
     """What the loop asks for, whatever the layout."""
 
     def __init__(self, config: LayoutConfig, device: torch.device, dtype: torch.dtype) -> None:
-        """`dtype`: that weights may be rounded to before they are sent: that of matrix products, or float32. Raises ValueError where `tensor` does not divide the processes."""
+        """`dtype`: what blocks may round their weights to before they are gathered: that of their products, or float32.
+
+        Raises ValueError where `tensor` does not divide the processes.
+        """
         self.config, self.device, self.dtype = config, device, dtype
         self.mesh = Mesh(config.tensor, device)
         self.shards = config.shards and self.mesh.data > 1
@@ -135,7 +138,7 @@ class Layout:
         factor = (largest / (norm + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
         own = list(gradients(self._parameters()).values())
         if own:
-            torch._foreach_mul_(own, factor)  # pyright: ignore[reportPrivateImportUsage]  (as torch's own does)
+            torch._foreach_mul_(own, factor)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]  (as torch's own does)
         return norm
 
     def norms(self, parts: Iterable[Iterable[str]]) -> list[Tensor]:

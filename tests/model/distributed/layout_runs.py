@@ -18,6 +18,7 @@ from model.config.lora_config import LoraConfig
 from model.config.training_config import BestConfig, OptimizerConfig, TrainingConfig
 from model.data.batches import Batch
 from model.data.task_batches import TaskBatches
+from model.distributed.device import wait_for_all
 from model.nn.freezing import FreezePattern, apply_patterns
 from model.nn.lora import apply_lora
 from model.nn.models import LanguageModel, Model, MultiTask
@@ -29,7 +30,15 @@ from model.training.training import TrainingResult, train
 
 STEPS = 20
 PLACES = (LAYOUTS[0], LAYOUTS[1], LAYOUTS[2], LAYOUTS[4], LAYOUTS[6])  # one, DDP, FSDP2, tensor, both
-EQUAL = [replace(variant, processes=one.processes, layout=one.layout) for variant in VARIANTS for one in LAYOUTS]
+ONE, REPLICAS, SHARDS, TENSOR, BOTH = PLACES
+DIVIDED = (SHARDS, TENSOR, BOTH)
+EQUAL = [  # every layout with documents and accumulation, those that divide a model without, and for the other family
+    replace(variant, processes=one.processes, layout=one.layout)
+    for variant in VARIANTS
+    for one in (LAYOUTS if variant.masks_documents else (ONE, *DIVIDED))
+]
+CHANGES = [(ONE, place) for place in DIVIDED] + [(place, ONE) for place in DIVIDED]  # of the layout between two starts
+CHANGES += [(REPLICAS, SHARDS), (SHARDS, TENSOR), (TENSOR, SHARDS), (SHARDS, BOTH), (BOTH, REPLICAS)]
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ def goes_on(folder: Path, layout: LayoutConfig, source: Path, rank: int) -> obje
     target = folder / "checkpoints" / "step-00000004"
     if rank == 0:
         shutil.copytree(source / "checkpoints" / "step-00000004", target)
-    torch.distributed.barrier()
+    wait_for_all(torch.device("cpu"))
     return trained(folder / "checkpoints", layout).losses
 
 
@@ -202,15 +211,14 @@ def work(rank: int, folder: Path) -> None:
         do(f"equal/{number}", case, lambda own, case=case: losses_of(case, STEPS, own / "checkpoints"))
     for case in PLACES:
         do(f"kept/{case.name}", case, lambda own, case=case: kept(own, case.layout))
-    for case in PLACES:
+    for source, case in CHANGES:
+        before = folder / "kept" / source.name
+        do(f"goes on/{source.name} in {case.name}", case, lambda own, c=case, b=before: goes_on(own, c.layout, b, rank))
+    for case in DIVIDED:
         do(f"resumes/{case.name}", case, lambda own, case=case: resumes(own, case.layout))
-        for source in PLACES:
-            if source != case:
-                before = folder / "kept" / source.name
-                do(f"goes on/{source.name} in {case.name}", case, lambda own, c=case, b=before: goes_on(own, c.layout, b, rank))
-    for case in (PLACES[0], PLACES[2]):
+    for case in (ONE, SHARDS):
         do(f"freezes/{case.name}", case, lambda own, case=case: freezes(own, case.layout))
         do(f"turns/{case.name}", case, lambda own, case=case: takes_turns(own, case.layout))
-    for case in PLACES:
+    for case in (ONE, SHARDS, BOTH):
         do(f"best/{case.name}", case, lambda own, case=case: takes_the_best(own, case.layout))
-    do("fails/shards", PLACES[4], lambda own: fails_to_save(own, PLACES[4].layout, rank))
+    do("fails/both", BOTH, lambda own: fails_to_save(own, BOTH.layout, rank))
