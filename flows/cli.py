@@ -170,7 +170,9 @@ def resume(artifact: str, workspace: str | None, as_json: bool) -> None:
 @cli.command()
 @click.argument("recipe")
 @SET
-@click.option("--probe", "probes", is_flag=True, help="Run some steps of each training here first, where no earlier run tells how fast it is.")
+@click.option(
+    "--probe", "probes", is_flag=True, help="Run some steps of each training here first, where no earlier run tells how fast it is."
+)
 @WORKSPACE
 @JSON
 def plan(recipe: str, overrides: tuple[str, ...], probes: bool, workspace: str | None, as_json: bool) -> None:

@@ -21,7 +21,9 @@ class Prices(Section):
 
     currency: str = Field(default="USD", min_length=1, max_length=8, description="Unit of both prices, as shown")
     machine_hour: float | None = Field(
-        default=None, ge=0, description="Of the machine that runs the recipe, by the clock from beginning to end; with its GPUs, if it is rented so"
+        default=None,
+        ge=0,
+        description="Of the machine that runs the recipe, by the clock from beginning to end; with its GPUs, if it is rented so",
     )
     gpu_hour: float | None = Field(default=None, ge=0, description="Of each GPU, while a training holds it: where GPUs are paid beside it")
 

@@ -107,7 +107,7 @@ def _cost(recipe: AnyRecipe, found: Forecast) -> str:
         return "cost: unknown; set prices.machine_hour, prices.gpu_hour (docs/plan.md)"
     least = "at least " if found.unknown else ""
     bounds = f"{found.cost.low:,.2f}–{found.cost.high:,.2f}"
-    return f"cost: {least}{found.cost.seconds:,.2f} {recipe.prices.currency} ({bounds}), at {recipe.prices.told()}"
+    return f"cost: {least}{found.cost.amount:,.2f} {recipe.prices.currency} ({bounds}), at {recipe.prices.told()}"
 
 
 def _names(recipe: AnyRecipe) -> list[str]:
@@ -186,7 +186,7 @@ def plan_json(rows: Sequence[Planned], recipe: AnyRecipe, found: Forecast, notes
             "seconds": _estimate_json(found.seconds),
             "wall": _estimate_json(found.wall),
             "unknown": [*found.unknown],
-            "cost": _estimate_json(found.cost),
+            "cost": None if found.cost is None else asdict(found.cost),
             "currency": recipe.prices.currency,
             "parameters": max((one.work.parameters for one in found.trainings), default=0),
             "tokens": sum(one.work.tokens or 0 for one in found.trainings if not one.is_cached),

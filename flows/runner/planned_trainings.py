@@ -66,7 +66,7 @@ def _shape(plan: Plan, recipe: AnyRecipe) -> ModelShape | str:
 
 
 def _start_folder(plan: Plan, start: ChampionConfig | BaseConfig) -> Path | None:
-    """The model's folder: in the workspace, of an earlier champion too, which has most likely the same shape; else where the recipe says."""
+    """In the workspace, that of an earlier champion too, which has most likely the same shape; of a base else where the recipe says."""
     stage = "base" if isinstance(start, BaseConfig) else "champion"
     here = [Path(row.folder) for row in plan.rows if row.stage == stage and row.cached]
     if not here and isinstance(start, BaseConfig):

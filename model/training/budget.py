@@ -118,13 +118,14 @@ def training_memory(
     accumulates: bool = False,
     tokens: int = 0,
     *,
-    layout: LayoutConfig = LayoutConfig(),
+    layout: LayoutConfig = LayoutConfig(),  # noqa: B008 - frozen
     processes: int = 1,
     state_bytes: int = 8,
 ) -> TrainingMemory:
     """Of pretraining on one process' CPU, without the interpreter and its libraries, in rows of `tokens` (0: the context).
 
-    `state_bytes`: of the optimizer, a parameter. seq2seq: source and target rows as long. Raises ValueError for a precision other than float32 and bfloat16.
+    `state_bytes`: of the optimizer, a parameter. seq2seq: source and target rows as long.
+    Raises ValueError for a precision other than float32 and bfloat16.
     """
     if precision not in COMPUTE_BYTES:
         raise ValueError(f"precision {precision!r}: expected one of {', '.join(COMPUTE_BYTES)}")

@@ -26,7 +26,9 @@ def size_advice(parameters: int, tokens: float) -> str:
         return f"{told}: far too few tokens for this model; {better}"
     if ratio < OPTIMAL:
         return f"{told}; {better}"
-    return f"{told}; {better}. Longer is right where the model is to be small in use" + (", and costs more than it brings" if ratio > MANY else "")
+    return f"{told}; {better}. Longer is right where the model is to be small in use" + (
+        ", and costs more than it brings" if ratio > MANY else ""
+    )
 
 
 def epoch_advice(tokens: float, text: float) -> str:
@@ -35,8 +37,8 @@ def epoch_advice(tokens: float, text: float) -> str:
     if passes <= MOST_EPOCHS:
         return ""
     return (
-        f"{passes:,.1f} passes over the {short(text)} tokens of the shards: beyond {MOST_EPOCHS:g} a repeated token is worth less than a new "
-        "one (Muennighoff et al., arXiv 2305.16264): take more text, or fewer steps"
+        f"{passes:,.1f} passes over the {short(text)} tokens of the shards: beyond {MOST_EPOCHS:g} a repeated token is worth less "
+        "than a new one (Muennighoff et al., arXiv 2305.16264): take more text, or fewer steps"
     )
 
 

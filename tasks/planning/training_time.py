@@ -51,7 +51,11 @@ def training_estimate(
     `peak`: FLOP/s of this machine's processors, where they were measured. None where the steps are not known, or nothing is.
     """
     found = _estimate(work, hardware, machine, known, probe, peak)
-    return found if found is None or work.mean_tokens else replace(found, low=found.low / SHORT_ROWS, told=f"{found.told}, rows at their longest")
+    return (
+        found
+        if found is None or work.mean_tokens
+        else replace(found, low=found.low / SHORT_ROWS, told=f"{found.told}, rows at their longest")
+    )
 
 
 def _estimate(

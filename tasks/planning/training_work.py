@@ -18,7 +18,7 @@ from tasks.cluster import Workers
 from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.finetune import training_steps
 from tasks.machine import Machine
-from tasks.pretrain.config import Pretraining, PretrainConfig
+from tasks.pretrain.config import PretrainConfig, Pretraining
 from tasks.settings import Json, identity
 
 MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "copy")  # each at its own largest
