@@ -1,7 +1,7 @@
 """Plan page: what a run would do, take and cost, as `wordmill plan` shows it, and the same as JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from rich.text import Text
 
@@ -24,21 +24,22 @@ NAMED = 4  # stages of which nothing is known, by name
 
 def plan_view(rows: Sequence[Planned], recipe: AnyRecipe, found: Forecast, notes: Sequence[str] = ()) -> str:
     """Stages, trainings, memory, the sum, and what a reader should know before the run."""
-    parts = [_stages(rows, found), *_reasons(rows)]
+    parts = [*_stages(rows, found), *_reasons(rows)]
     if found.trainings:
-        parts += ["", _trainings(found.trainings), "", _memory(found.trainings)]
-    parts += ["", *_sums(rows, recipe, found), *_remarks(recipe, found), *(f"note: {note}" for note in notes)]
+        parts += ["", _trainings(found.trainings, recipe), "", _memory(found.trainings)]
+    parts += ["", *_sums(rows, recipe, found), *_remarks(found), *(f"note: {note}" for note in notes)]
     return "\n".join(parts)
 
 
-def _stages(rows: Sequence[Planned], found: Forecast) -> str:
-    table = table_of("stage", "plan", "time>", "told from")
+def _stages(rows: Sequence[Planned], found: Forecast) -> list[str]:
+    cached = [row.label for row in rows if row.cached]
+    table = table_of("will run", "time>", "told from")
     for row in rows:
         estimate = found.stages.get(row.label)
-        status = Text("cached", "cyan") if row.cached else Text("will run", "green")
-        told = "" if row.cached else "unknown" if estimate is None else estimate.told
-        table.add_row(row.label, status, "" if estimate is None else span(estimate), told)
-    return rendered(table)
+        if not row.cached:
+            unknown = Text("unknown", "dim")
+            table.add_row(row.label, "" if estimate is None else span(estimate), unknown if estimate is None else estimate.told)
+    return [*([f"cached: {', '.join(cached)}"] if cached else []), *([rendered(table)] if len(cached) < len(rows) else [])]
 
 
 def _reasons(rows: Sequence[Planned]) -> list[str]:
@@ -53,25 +54,49 @@ def _reasons(rows: Sequence[Planned]) -> list[str]:
     return lines
 
 
-def _trainings(trainings: Sequence[TrainingForecast]) -> str:
-    table = table_of("training", "parameters>", "steps>", "tokens>", "FLOPs>", "time>", "on")
+def _trainings(trainings: Sequence[TrainingForecast], recipe: AnyRecipe) -> str:
+    has_prices = recipe.prices.are_known
+    table = table_of("training", "parameters>", "steps>", "tokens>", "FLOPs>", *(["cost>"] if has_prices else []), "on")
     for one in trainings:
         work = one.work
         most = "" if work.mean_tokens else "≤ "
+        cost = "" if one.cost is None else f"{one.cost:,.2f} {recipe.prices.currency}"
         table.add_row(
             work.label,
             short(work.parameters),
-            "epochs" if work.steps is None else f"{'≤ ' if work.ends_early else ''}{work.steps:,}",
+            "unknown" if work.steps is None else f"{'≤ ' if work.ends_early else ''}{work.steps:,}",
             "unknown" if work.tokens is None else most + short(work.tokens),
-            "unknown" if work.flops is None else f"{most}{work.flops:.1e}".replace("e+", "e"),
-            Text("done", "cyan") if one.is_cached else "unknown" if one.estimate is None else span(one.estimate),
-            "this machine" if one.hardware.is_here and not one.hardware.is_gpu else one.hardware.name,
+            "unknown" if work.flops is None else most + _scientific(work.flops),
+            *([cost] if has_prices else []),
+            Text("cached", "cyan") if one.is_cached else "this machine" if not one.hardware.is_gpu else one.hardware.name,
         )
+    if len(trainings) > 1:
+        sums = training_sums(trainings)
+        table.add_row("in all", "", f"{sums.steps:,}", short(sums.tokens), _scientific(sums.flops))
     return rendered(table)
 
 
+def _scientific(value: float) -> str:
+    return f"{value:.1e}".replace("e+", "e")
+
+
+@dataclass(frozen=True)
+class TrainingSums:
+    """Of the trainings that are to run, as far as they are known; at most."""
+
+    steps: int
+    tokens: float
+    flops: float
+
+
+def training_sums(trainings: Sequence[TrainingForecast]) -> TrainingSums:
+    """Of all together."""
+    works = [one.work for one in trainings if not one.is_cached]
+    return TrainingSums(sum(one.steps or 0 for one in works), sum(one.tokens or 0 for one in works), sum(one.flops or 0 for one in works))
+
+
 def _memory(trainings: Sequence[TrainingForecast]) -> str:
-    title = f"its parts, each at its largest; beside them {amount(LIBRARY_BYTES)} of libraries"
+    title = f"its parts at their largest, beside {amount(LIBRARY_BYTES)} of libraries"
     table = table_of("memory of a worker", "peak>", "there is>", title)
     for one in trainings:
         fit = one.fit
@@ -115,7 +140,7 @@ def _names(recipe: AnyRecipe) -> list[str]:
     return [f"competes as {', '.join(names)}"] if names else []
 
 
-def _remarks(recipe: AnyRecipe, found: Forecast) -> list[str]:
+def _remarks(found: Forecast) -> list[str]:
     """What does not fit, what takes long, what is assumed, and advice."""
     lines: list[str] = []
     for one in found.trainings:
@@ -189,10 +214,9 @@ def plan_json(rows: Sequence[Planned], recipe: AnyRecipe, found: Forecast, notes
             "cost": None if found.cost is None else asdict(found.cost),
             "currency": recipe.prices.currency,
             "parameters": max((one.work.parameters for one in found.trainings), default=0),
-            "tokens": sum(one.work.tokens or 0 for one in found.trainings if not one.is_cached),
-            "flops": sum(one.work.flops or 0 for one in found.trainings if not one.is_cached),
+            **asdict(training_sums(found.trainings)),
         },
-        "remarks": _remarks(recipe, found),
+        "remarks": _remarks(found),
         "registers": {model or "base": name for model, name in registry_names_of(recipe).items()},
         "notes": [*notes],
     }

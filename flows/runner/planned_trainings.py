@@ -1,9 +1,10 @@
 """Planned trainings: what each training of a recipe takes, as far as the recipe and the artifacts that are there tell."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from flows.beginning import start_of
 from flows.recipe import AnyRecipe, CorpusRecipe, Recipe
 from flows.runner.plan import Plan
 from model.config.model_config import ModelConfig
@@ -45,7 +46,7 @@ def planned_trainings(plan: Plan, recipe: AnyRecipe, past: Sequence[PastTraining
         return PlannedTrainings((), dict.fromkeys(labels, shape))
     works = [_finetuning(plan, recipe, tuning, number, shape, past) for number, tuning in enumerate(recipe.finetune)]
     if isinstance(recipe, Recipe):
-        works.insert(0, pretraining_work(recipe.pretraining, shape.config, shape.vocabulary, recipe.shards.context))
+        works.insert(0, _pretraining(recipe, shape))
     return PlannedTrainings(tuple(work for work in works if work.label in labels or not plan.rows), {})
 
 
@@ -62,7 +63,7 @@ def _shape(plan: Plan, recipe: AnyRecipe) -> ModelShape | str:
         found = read_trunk_config(folder)
     except ValueError as error:
         return str(error)
-    return ModelShape(found.model, found.vocab_size)
+    return ModelShape(found.model, found.vocab_size + (recipe.adapt.add_tokens if isinstance(recipe, Recipe) else 0))
 
 
 def _start_folder(plan: Plan, start: ChampionConfig | BaseConfig) -> Path | None:
@@ -77,6 +78,14 @@ def _start_folder(plan: Plan, start: ChampionConfig | BaseConfig) -> Path | None
     earlier = [past.folder for past in sorted(plan.history.of_stage(stage), key=lambda past: past.manifest.finished)]
     found = here or earlier
     return found[-1] / "model" if found else None
+
+
+def _pretraining(recipe: Recipe, shape: ModelShape) -> TrainingWork:
+    """Without the steps that it takes over from another's checkpoint."""
+    work = pretraining_work(recipe.pretraining, shape.config, shape.vocabulary, recipe.shards.context)
+    begun = start_of(recipe)
+    taken_over = 0 if begun is None or begun.start.counts != "on" else begun.start.step
+    return replace(work, steps=max(1, recipe.pretrain.steps - taken_over))
 
 
 def _finetuning(

@@ -63,10 +63,11 @@ def _estimate(
 ) -> Estimate | None:
     if work.tokens is None:
         return None
-    if hardware.is_here and known:
-        alike = {past.fingerprint: _alike(work, hardware, machine, past) for past in known}
-        best = min(one.key for one in alike.values())
-        chosen = [past for past in known if alike[past.fingerprint].key == best]
+    alike = {past.fingerprint: _alike(work, hardware, machine, past) for past in known}
+    usable = [past for past in known if hardware.is_here or not alike[past.fingerprint].placement]  # elsewhere: what ran there too
+    if usable:
+        best = min(alike[past.fingerprint].key for past in usable)
+        chosen = [past for past in usable if alike[past.fingerprint].key == best]
         if probe is None or not any(best[:4]):
             return _from_past(work, machine, chosen, _Alike(*best))
     if hardware.is_here and probe is not None:
