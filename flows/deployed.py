@@ -20,6 +20,7 @@ from prefect.settings import (
 from flows.dags import load
 from flows.evaluate import score
 from flows.finetune import nightly
+from flows.ladder import climb, laddered
 from flows.recipe import FinetuneRecipe
 from flows.runner.environment import settle
 from flows.runner.night import run_night
@@ -57,6 +58,17 @@ def finetune(recipe: str = "configs/nightly.yaml", overrides: list[str] | None =
     recipe: a YAML file, seen from the project folder. overrides: such as "finetune.0.steps=200", a line each.
     """
     return _run("finetune", recipe, overrides or [])
+
+
+@flow(name="ladder", flow_run_name="{recipe}")
+def ladder(recipe: str = "configs/demo.yaml", overrides: list[str] | None = None) -> dict[str, Json]:
+    """Train small models of a recipe's own data, and predict the validation loss of its whole run.
+
+    recipe: a YAML file, seen from the project folder. overrides: such as "ladder.rungs=3", a line each.
+    """
+    settle()
+    chosen = laddered(load(recipe, overrides or []).recipe)
+    return run_dag("ladder", chosen, lambda run: climb(run, chosen), partial(tell, recipe=chosen, flow_name="ladder")).as_json()
 
 
 def _run(name: str, recipe: str, overrides: Sequence[str]) -> dict[str, Json]:

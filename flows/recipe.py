@@ -27,6 +27,7 @@ from tasks.finetune.base_model import BaseConfig
 from tasks.finetune.config import FinetuneConfig
 from tasks.pretrain.adapt import Adaptation, AdaptConfig
 from tasks.pretrain.config import PretrainConfig, Pretraining, check_objective
+from tasks.pretrain.ladder import LadderConfig
 from tasks.prices import Prices
 from tasks.promotion.champion import ChampionConfig
 from tasks.promotion.gate_config import GateConfig
@@ -111,6 +112,7 @@ class Recipe(CorpusSections):
     shards: ShardsConfig = ShardsConfig()
     model: Annotated[ModelConfig, BeforeValidator(fill_preset)] = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()
+    ladder: Annotated[LadderConfig, Later()] = LadderConfig()
     finetune: tuple[FinetuneConfig, ...] = ()
     evaluate: EvaluateConfig = EvaluateConfig()
     gate: GateConfig = GateConfig()

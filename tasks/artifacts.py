@@ -114,6 +114,11 @@ class PretrainedModel(Artifact):
 
 
 @dataclass(frozen=True)
+class LossPrediction(Artifact):
+    """`prediction.json` and `ladder.svg`: what small trainings say of a pretraining's loss (tasks/pretrain/prediction.py)."""
+
+
+@dataclass(frozen=True)
 class FinetunedModel(Artifact):
     """Like PretrainedModel, for one task, with `task.json` (kind, labels) beside the weights.
 

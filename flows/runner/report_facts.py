@@ -32,12 +32,14 @@ from tasks.lineage.training_cost import restarts_of, trained_seconds
 from tasks.lineage.trainings import read_training
 from tasks.pretrain.audit import Audit, read_audit
 from tasks.pretrain.job import read_job
+from tasks.pretrain.prediction import find_prediction
 from tasks.pretrain.spikes import Spike, find_spikes
 from tasks.promotion.decision import read_decision
 from tasks.report.facts import (
     PREVIOUS,
     DroppedSample,
     InsideStory,
+    LadderStory,
     ModelStory,
     RunStory,
     Sample,
@@ -77,6 +79,7 @@ def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str
         curves={r.label: curve for r in done if (curve := tuple(read_curve(path_of(r))))},
         spikes=tuple(spike for record in done if record.stage == "pretrain" for spike in spikes(execution.workspace, record)),
         trainings=tuple(training_story(execution.workspace, r, recipe.workspace) for r in done if r.stage in STAGES_THAT_TRAIN),
+        ladder=next((ladder_story(execution.workspace, record) for record in done if record.stage == "pretrain"), None),
         changes=tuple(change for record in done if record.stage == "change" for change in read_changes(path_of(record))),
         scores=score_rows(execution, recipe),
         decisions=tuple(read_decision(path_of(record)) for record in done if record.stage == "gate"),
@@ -200,6 +203,13 @@ def training_story(workspace: Workspace, record: Record, given: str) -> Training
         peak_flops=record.artifact.figures.get("peak_flops", 0.0),
         profiles=tuple(f"../../{record.stage}/{found.fingerprint}/profile/{path.name}" for path in sorted((folder / "profile").glob("*"))),
     )
+
+
+def ladder_story(workspace: Workspace, record: Record) -> LadderStory | None:
+    """What was predicted of this very pretraining, if anything was."""
+    manifest = read_manifest(path_of(record))
+    found = None if manifest is None else find_prediction(workspace, manifest)
+    return None if found is None or manifest is None else LadderStory(found, manifest.figures["validation_loss"])
 
 
 def skip_story(workspace: Workspace, record: Record, event: Event, left_out: Sequence[LeftOut], given: str) -> SkipStory:

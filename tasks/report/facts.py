@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tasks.lineage.step_trace import StepDocument
     from tasks.lineage.training_cost import Restart
     from tasks.lineage.trainings import Reached
+    from tasks.pretrain.prediction import Prediction
 
 MAJORITY = "majority"  # always answers with the most frequent label
 UNIGRAM = "unigram"  # token frequencies alone
@@ -118,6 +119,14 @@ class TrainingStory:
 
 
 @dataclass(frozen=True)
+class LadderStory:
+    """What a ladder of small trainings predicted of the pretraining, and what that came to."""
+
+    prediction: Prediction
+    result: float  # validation loss, nats per target
+
+
+@dataclass(frozen=True)
 class Sample:
     """A generation: `text` continues `prompt` and does not repeat it."""
 
@@ -161,6 +170,7 @@ class RunStory:
     curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict[str, tuple[CurvePoint, ...]])
     spikes: tuple[SpikeStory, ...] = ()  # of the pretraining, largest first
     trainings: tuple[TrainingStory, ...] = ()
+    ladder: LadderStory | None = None
     changes: tuple[Change, ...] = ()  # of a model that went on from a base
     scores: tuple[ScoreRow, ...] = ()
     decisions: tuple[Decision, ...] = ()  # of the gate, one a name

@@ -23,6 +23,7 @@ from tasks.report.decision_wording import TITLES, decided_sentence, rule_paragra
 from tasks.report.facts import BASELINES, DroppedSample, RunStory, StageStory
 from tasks.report.fit import fit_chart, fit_table, title
 from tasks.report.inspection import HEAT_NATS, drawings
+from tasks.report.ladder import ladder_markup, ladder_sentence
 from tasks.report.markup import HERE, policy, shortened, style, template
 from tasks.report.mixture import mixture_bars, mixture_table, share_by
 from tasks.report.norms import norm_chart
@@ -282,6 +283,8 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
         packing_sentence=packing_sentence(story.packing),
         batches=batches_told(story.audit) if story.audit else None,
         trainings=trainings_told(story),
+        ladder_picture=ladder_markup(story.ladder) if story.ladder else "",
+        ladder_sentence=ladder_sentence(story.ladder) if story.ladder else "",
         mfu_formula=MFU_FORMULA,
         has_step_pages=bool(story.spikes or any(skip.command for one in story.trainings for skip in one.skips)),
         changes=change_rows(story.changes),
