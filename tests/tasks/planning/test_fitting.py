@@ -61,3 +61,12 @@ def test_frozen_weights_have_no_gradients_and_moments(settings: dict) -> None:
 def test_peak_counts_the_libraries_of_the_process() -> None:
     work = pretraining()
     assert fit_of(work, hardware_of(work, ClusterConfig(), HERE), HERE).peak == work.memory("float32", False).peak + LIBRARY_BYTES
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "least", "most"),
+    [({}, 8, 8), ({"state_dtype": "bfloat16"}, 4, 4), ({"kind": "lion"}, 4, 4), ({"kind": "muon"}, 5, 7), ({"kind": "adafactor"}, 0, 0)],
+)
+def test_moments_are_those_of_the_optimizer(optimizer: dict, least: int, most: int) -> None:
+    work = pretraining(optimizer=optimizer)
+    assert least * work.parameters <= work.memory("float32", False).optimizer <= most * work.parameters
