@@ -22,7 +22,7 @@ from tasks.machine import Machine
 from tasks.pretrain.config import PretrainConfig, Pretraining
 from tasks.settings import Json, identity
 
-MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "copy")  # each at its own largest
+MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "layer", "logits", "copy")  # each at its own largest
 TOP = re.compile(r"all but top (\d+)")
 
 
@@ -144,7 +144,7 @@ class TrainingWork:
 
     def memory(self, precision: str, on_gpu: bool) -> TrainingMemory:
         """Of one process, without interpreter and libraries; of a GPU the copy for checkpoints lies in the machine's memory."""
-        rows = -(-self.batch_rows // self.processes)
+        rows = -(-self.batch_rows // max(1, self.processes // self.layout.tensor))
         micro = min(rows, self.micro_rows)
         found = training_memory(
             self.shape,
