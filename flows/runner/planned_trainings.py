@@ -54,7 +54,7 @@ def _shape(plan: Plan, recipe: AnyRecipe) -> ModelShape | str:
     """Of the model that is trained, or why it is not known."""
     assert not isinstance(recipe, CorpusRecipe)
     if isinstance(recipe, Recipe) and recipe.start is None:
-        return ModelShape(recipe.model, recipe.tokenizer.vocab_size)
+        return ModelShape(recipe.model, _vocabulary(plan, recipe))
     assert recipe.start is not None
     folder = _start_folder(plan, recipe.start)
     if folder is None:
@@ -64,6 +64,16 @@ def _shape(plan: Plan, recipe: AnyRecipe) -> ModelShape | str:
     except ValueError as error:
         return str(error)
     return ModelShape(found.model, found.vocab_size + (recipe.adapt.add_tokens if isinstance(recipe, Recipe) else 0))
+
+
+def _vocabulary(plan: Plan, recipe: Recipe) -> int:
+    """Of the tokenizer that is there, or was there before, where the recipe takes an existing one; else what the recipe asks for."""
+    row = next((row for row in plan.rows if row.stage == "tokenizer"), None)
+    found = None if row is None else plan.history.find(row.fingerprint)
+    before = plan.nearest.get(row.label) if row is not None and recipe.tokenizer.existing is not None else None
+    manifest = before if found is None else found.manifest
+    asked = recipe.tokenizer.vocab_size
+    return asked if manifest is None else int(manifest.figures.get("vocab_size", asked))
 
 
 def _start_folder(plan: Plan, start: ChampionConfig | BaseConfig) -> Path | None:

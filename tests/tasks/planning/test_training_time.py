@@ -97,5 +97,22 @@ def test_recipe_that_wants_gpus_uses_those_that_are_here() -> None:
     work = pretraining(workers=2, gpus_per_worker=1)
     two = replace(HERE, gpus=(Gpu("NVIDIA A100-SXM4-80GB", 80 * 10**9), Gpu("NVIDIA A100-SXM4-40GB", 40 * 10**9)))
     here, away = hardware_of(work, ClusterConfig(), two), hardware_of(work, ClusterConfig(), HERE)
+    assert hardware_of(work, ClusterConfig(gpu="A100"), two).is_here
+    assert not hardware_of(work, ClusterConfig(gpu="H100"), two).is_here
     assert (here.is_here, here.memory) == (True, 40 * 10**9)
     assert (away.is_here, away.is_assumed, away.memory) == (False, True, None)
+
+
+def test_gpus_elsewhere_that_earlier_runs_used_tell_more_than_a_data_sheet(workspace: Workspace) -> None:
+    work = pretraining(100, workers=8, gpus_per_worker=1)
+    folder = leave_training(workspace, "a1", work, step_seconds=0.5, beside=10.0)
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"notes": {}', '"notes": {"device": "cuda:0"}'))
+    known = past_trainings(History(workspace))
+    found = training_estimate(work, hardware_of(work, ClusterConfig(gpu="H100"), HERE), HERE, known, None, None)
+    assert found is not None
+    assert (found.seconds, found.told) == (pytest.approx(60.0), "1 earlier run")
+    fewer = pretraining(100, workers=2, gpus_per_worker=1)
+    other = training_estimate(fewer, hardware_of(fewer, ClusterConfig(gpu="H100"), HERE), HERE, known, None, None)
+    assert other is not None
+    assert "MFU" in other.told
