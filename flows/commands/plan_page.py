@@ -19,6 +19,7 @@ from tasks.planning.training_work import MEMORY_PARTS
 
 UNITS = (("s", 1.0, 90.0), ("min", 60.0, 5400.0), ("h", 3600.0, 129_600.0), ("days", 86_400.0, float("inf")))  # each up to so many seconds
 UNKNOWN = "unknown: run --probe"
+REASONS = 3  # of a stage, in words
 NAMED = 4  # stages of which nothing is known, by name
 
 
@@ -43,11 +44,13 @@ def _stages(rows: Sequence[Planned], found: Forecast) -> list[str]:
 
 
 def _reasons(rows: Sequence[Planned]) -> list[str]:
-    """Why stages run: those that have a reason of their own. Others follow, since what they read changes."""
+    """Why stages run: those that have a reason of their own. Others follow, since what they read changes; `--json` has all reasons."""
     waiting = [row for row in rows if not row.cached]
-    own = {row.label: [why for why in row.why if why != NEVER and not why.endswith(": changed")] for row in waiting}
-    files = {row.label: [why for why in row.why if why.startswith("file ") and why.endswith(": changed")] for row in waiting}
-    lines = [f"{label} will run: {why}" for label in own for why in (*own[label], *files[label])]
+    lines: list[str] = []
+    for row in waiting:
+        own = [why for why in row.why if why != NEVER and (why.startswith("file ") or not why.endswith(": changed"))]
+        more = f"; and {len(own) - REASONS} more" if len(own) > REASONS else ""
+        lines += [f"{row.label} will run: {'; '.join(own[:REASONS])}{more}"] if own else []
     new = [row.label for row in waiting if row.why == (NEVER,)]
     if new:
         lines.append(f"{'all stages' if len(new) == len(rows) else listed(new)}: {NEVER}")

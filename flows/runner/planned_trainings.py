@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flows.beginning import start_of
-from flows.recipe import AnyRecipe, CorpusRecipe, Recipe
+from flows.recipe import AnyRecipe, CorpusRecipe, Recipe, line_of
 from flows.runner.plan import Plan
 from model.config.model_config import ModelConfig
 from model.huggingface.huggingface_config import read_trunk_config
@@ -13,6 +13,7 @@ from tasks.errors import UserError
 from tasks.examples.kinds.table import KINDS
 from tasks.finetune.base_model import BaseConfig, base_folder
 from tasks.finetune.config import FinetuneConfig
+from tasks.planning.history import Past
 from tasks.planning.past_training import PastTraining
 from tasks.planning.training_work import KnownExamples, TrainingWork, finetuning_work, pretraining_work
 from tasks.promotion.champion import ChampionConfig
@@ -58,7 +59,7 @@ def _shape(plan: Plan, recipe: AnyRecipe) -> ModelShape | str:
     assert recipe.start is not None
     folder = _start_folder(plan, recipe.start)
     if folder is None:
-        return "the champion was not fetched into this workspace yet: a first run does"
+        return "nothing in this workspace tells the champion's shape; a first run fetches it"
     try:
         found = read_trunk_config(folder)
     except ValueError as error:
@@ -85,9 +86,22 @@ def _start_folder(plan: Plan, start: ChampionConfig | BaseConfig) -> Path | None
             return base_folder(start)
         except UserError:
             return None
-    earlier = [past.folder for past in sorted(plan.history.of_stage(stage), key=lambda past: past.manifest.finished)]
-    found = here or earlier
-    return found[-1] / "model" if found else None
+    fetched = _newest(plan.history.of_stage(stage))
+    folders = here or ([fetched.folder] if fetched is not None else [])
+    if not folders and isinstance(start, ChampionConfig):
+        folders = _registered(plan, line_of(start))
+    return folders[-1] / "model" if folders else None
+
+
+def _registered(plan: Plan, name: str | None) -> list[Path]:
+    """The model that a run in this workspace registered last under a name: most likely of the champion's shape."""
+    last = _newest([past for past in plan.history.of_stage("register") if past.manifest.notes.get("name") == name])
+    model = None if last is None else plan.history.find(last.manifest.inputs["model"])
+    return [] if model is None else [model.folder]
+
+
+def _newest(known: Sequence[Past]) -> Past | None:
+    return max(known, key=lambda past: past.manifest.finished, default=None)
 
 
 def _pretraining(recipe: Recipe, shape: ModelShape) -> TrainingWork:
