@@ -1,7 +1,7 @@
 """Plan page: what a run would do, take and cost, as `wordmill plan` shows it, and the same as JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from rich.text import Text
 
@@ -19,59 +19,87 @@ from tasks.planning.training_work import MEMORY_PARTS
 
 UNITS = (("s", 1.0, 90.0), ("min", 60.0, 5400.0), ("h", 3600.0, 129_600.0), ("days", 86_400.0, float("inf")))  # each up to so many seconds
 UNKNOWN = "unknown: run --probe"
+REASONS = 3  # of a stage, in words
 NAMED = 4  # stages of which nothing is known, by name
 
 
 def plan_view(rows: Sequence[Planned], recipe: AnyRecipe, found: Forecast, notes: Sequence[str] = ()) -> str:
     """Stages, trainings, memory, the sum, and what a reader should know before the run."""
-    parts = [_stages(rows, found), *_reasons(rows)]
+    parts = [*_stages(rows, found), *_reasons(rows)]
     if found.trainings:
-        parts += ["", _trainings(found.trainings), "", _memory(found.trainings)]
-    parts += ["", *_sums(rows, recipe, found), *_remarks(recipe, found), *(f"note: {note}" for note in notes)]
+        parts += ["", _trainings(found.trainings, recipe), "", _memory(found.trainings)]
+    parts += ["", *_sums(rows, recipe, found), *_remarks(found), *(f"note: {note}" for note in notes)]
     return "\n".join(parts)
 
 
-def _stages(rows: Sequence[Planned], found: Forecast) -> str:
-    table = table_of("stage", "plan", "time>", "told from")
+def _stages(rows: Sequence[Planned], found: Forecast) -> list[str]:
+    cached = [row.label for row in rows if row.cached]
+    table = table_of("will run", "time>", "told from")
     for row in rows:
         estimate = found.stages.get(row.label)
-        status = Text("cached", "cyan") if row.cached else Text("will run", "green")
-        told = "" if row.cached else "unknown" if estimate is None else estimate.told
-        table.add_row(row.label, status, "" if estimate is None else span(estimate), told)
-    return rendered(table)
+        if not row.cached:
+            unknown = Text("unknown", "dim")
+            table.add_row(row.label, "" if estimate is None else span(estimate), unknown if estimate is None else estimate.told)
+    return [*([f"cached: {', '.join(cached)}"] if cached else []), *([rendered(table)] if len(cached) < len(rows) else [])]
 
 
 def _reasons(rows: Sequence[Planned]) -> list[str]:
-    """Why stages run: those that have a reason of their own. Others follow, since what they read changes."""
+    """Why stages run: those that have a reason of their own. Others follow, since what they read changes; `--json` has all reasons."""
     waiting = [row for row in rows if not row.cached]
-    own = {row.label: [why for why in row.why if why != NEVER and not why.endswith(": changed")] for row in waiting}
-    files = {row.label: [why for why in row.why if why.startswith("file ") and why.endswith(": changed")] for row in waiting}
-    lines = [f"{label} will run: {why}" for label in own for why in (*own[label], *files[label])]
+    lines: list[str] = []
+    for row in waiting:
+        own = [why for why in row.why if why != NEVER and (why.startswith("file ") or not why.endswith(": changed"))]
+        more = f"; and {len(own) - REASONS} more" if len(own) > REASONS else ""
+        lines += [f"{row.label} will run: {'; '.join(own[:REASONS])}{more}"] if own else []
     new = [row.label for row in waiting if row.why == (NEVER,)]
     if new:
         lines.append(f"{'all stages' if len(new) == len(rows) else listed(new)}: {NEVER}")
     return lines
 
 
-def _trainings(trainings: Sequence[TrainingForecast]) -> str:
-    table = table_of("training", "parameters>", "steps>", "tokens>", "FLOPs>", "time>", "on")
+def _trainings(trainings: Sequence[TrainingForecast], recipe: AnyRecipe) -> str:
+    has_prices = recipe.prices.are_known
+    table = table_of("training", "parameters>", "steps>", "tokens>", "FLOPs>", *(["cost>"] if has_prices else []), "on")
     for one in trainings:
         work = one.work
         most = "" if work.mean_tokens else "≤ "
+        cost = "" if one.cost is None else f"{one.cost:,.2f} {recipe.prices.currency}"
         table.add_row(
             work.label,
             short(work.parameters),
-            "epochs" if work.steps is None else f"{'≤ ' if work.ends_early else ''}{work.steps:,}",
+            "unknown" if work.steps is None else f"{'≤ ' if work.ends_early else ''}{work.steps:,}",
             "unknown" if work.tokens is None else most + short(work.tokens),
-            "unknown" if work.flops is None else f"{most}{work.flops:.1e}".replace("e+", "e"),
-            Text("done", "cyan") if one.is_cached else "unknown" if one.estimate is None else span(one.estimate),
-            "this machine" if one.hardware.is_here and not one.hardware.is_gpu else one.hardware.name,
+            "unknown" if work.flops is None else most + _scientific(work.flops),
+            *([cost] if has_prices else []),
+            Text("cached", "cyan") if one.is_cached else "this machine" if not one.hardware.is_gpu else one.hardware.name,
         )
+    if len(trainings) > 1:
+        sums = training_sums(trainings)
+        table.add_row("in all", "", f"{sums.steps:,}", short(sums.tokens), _scientific(sums.flops))
     return rendered(table)
 
 
+def _scientific(value: float) -> str:
+    return f"{value:.1e}".replace("e+", "e")
+
+
+@dataclass(frozen=True)
+class TrainingSums:
+    """Of the trainings that are to run, as far as they are known; at most."""
+
+    steps: int
+    tokens: float
+    flops: float
+
+
+def training_sums(trainings: Sequence[TrainingForecast]) -> TrainingSums:
+    """Of all together."""
+    works = [one.work for one in trainings if not one.is_cached]
+    return TrainingSums(sum(one.steps or 0 for one in works), sum(one.tokens or 0 for one in works), sum(one.flops or 0 for one in works))
+
+
 def _memory(trainings: Sequence[TrainingForecast]) -> str:
-    title = f"its parts, each at its largest; beside them {amount(LIBRARY_BYTES)} of libraries"
+    title = f"its parts at their largest, beside {amount(LIBRARY_BYTES)} of libraries"
     table = table_of("memory of a worker", "peak>", "there is>", title)
     for one in trainings:
         fit = one.fit
@@ -107,7 +135,7 @@ def _cost(recipe: AnyRecipe, found: Forecast) -> str:
         return "cost: unknown; set prices.machine_hour, prices.gpu_hour (docs/plan.md)"
     least = "at least " if found.unknown else ""
     bounds = f"{found.cost.low:,.2f}–{found.cost.high:,.2f}"
-    return f"cost: {least}{found.cost.seconds:,.2f} {recipe.prices.currency} ({bounds}), at {recipe.prices.told()}"
+    return f"cost: {least}{found.cost.amount:,.2f} {recipe.prices.currency} ({bounds}), at {recipe.prices.told()}"
 
 
 def _names(recipe: AnyRecipe) -> list[str]:
@@ -115,7 +143,7 @@ def _names(recipe: AnyRecipe) -> list[str]:
     return [f"competes as {', '.join(names)}"] if names else []
 
 
-def _remarks(recipe: AnyRecipe, found: Forecast) -> list[str]:
+def _remarks(found: Forecast) -> list[str]:
     """What does not fit, what takes long, what is assumed, and advice."""
     lines: list[str] = []
     for one in found.trainings:
@@ -186,13 +214,12 @@ def plan_json(rows: Sequence[Planned], recipe: AnyRecipe, found: Forecast, notes
             "seconds": _estimate_json(found.seconds),
             "wall": _estimate_json(found.wall),
             "unknown": [*found.unknown],
-            "cost": _estimate_json(found.cost),
+            "cost": None if found.cost is None else asdict(found.cost),
             "currency": recipe.prices.currency,
             "parameters": max((one.work.parameters for one in found.trainings), default=0),
-            "tokens": sum(one.work.tokens or 0 for one in found.trainings if not one.is_cached),
-            "flops": sum(one.work.flops or 0 for one in found.trainings if not one.is_cached),
+            **asdict(training_sums(found.trainings)),
         },
-        "remarks": _remarks(recipe, found),
+        "remarks": _remarks(found),
         "registers": {model or "base": name for model, name in registry_names_of(recipe).items()},
         "notes": [*notes],
     }

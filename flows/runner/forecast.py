@@ -39,6 +39,15 @@ class TrainingForecast:
 
 
 @dataclass(frozen=True)
+class CostBounds:
+    """What a run costs, in the recipe's currency."""
+
+    amount: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Forecast:
     """Of a whole run."""
 
@@ -47,7 +56,7 @@ class Forecast:
     untold: Mapping[str, str]  # trainings of which not even the shape is known -> why
     seconds: Estimate | None  # of all stages, one after the other; None: of none is anything known
     wall: Estimate | None  # with as many at a time as the recipe's concurrency allows
-    cost: Estimate | None  # in the recipe's currency; None: no price, or no time
+    cost: CostBounds | None  # None: no price, or no time
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -159,14 +168,16 @@ def _summed(
     known = {label: found for label, found in stages.items() if found is not None}
     if not known:
         return Forecast(stages, trainings, untold, None, None, None)
-    total = Estimate(*(sum(getattr(one, end) for one in known.values()) for end in ("seconds", "low", "high")), "")
     on_ray = {one.work.label for one in trainings if one.work.workers.count > 0 and recipe.cluster.address is None}
-    walls = [_wall(recipe, rows, {label: getattr(one, end) for label, one in known.items()}, on_ray) for end in ("seconds", "low", "high")]
-    wall = Estimate(*walls, "")
     gpus = {one.work.label: one.work.gpus for one in trainings}
-    held = [sum(getattr(one, end) * gpus.get(label, 0) for label, one in known.items()) for end in ("seconds", "low", "high")]
-    costs = [recipe.prices.cost(seconds, of_gpus) for seconds, of_gpus in zip(walls, held, strict=True)]
-    cost = Estimate(*(one for one in costs if one is not None), "") if None not in costs else None
+    ends = [{label: getattr(one, end) for label, one in known.items()} for end in ("seconds", "low", "high")]
+    sums = [sum(seconds.values()) for seconds in ends]
+    walls = [_wall(recipe, rows, seconds, on_ray) for seconds in ends]
+    held = [sum(taken * gpus.get(label, 0) for label, taken in seconds.items()) for seconds in ends]
+    costs = [recipe.prices.cost(wall, of_gpus) for wall, of_gpus in zip(walls, held, strict=True)]
+    known_costs = [one for one in costs if one is not None]
+    cost = CostBounds(known_costs[0], known_costs[1], known_costs[2]) if known_costs else None
+    total, wall = (Estimate(three[0], three[1], three[2], "") for three in (sums, walls))
     return Forecast(stages, trainings, untold, total, wall, cost)
 
 

@@ -1,10 +1,11 @@
 """Planned trainings: what each training of a recipe takes, as far as the recipe and the artifacts that are there tell."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flows.recipe import AnyRecipe, CorpusRecipe, Recipe
+from flows.beginning import start_of
+from flows.recipe import AnyRecipe, CorpusRecipe, Recipe, line_of
 from flows.runner.plan import Plan
 from model.config.model_config import ModelConfig
 from model.huggingface.huggingface_config import read_trunk_config
@@ -12,6 +13,7 @@ from tasks.errors import UserError
 from tasks.examples.kinds.table import KINDS
 from tasks.finetune.base_model import BaseConfig, base_folder
 from tasks.finetune.config import FinetuneConfig
+from tasks.planning.history import Past
 from tasks.planning.past_training import PastTraining
 from tasks.planning.training_work import KnownExamples, TrainingWork, finetuning_work, pretraining_work
 from tasks.promotion.champion import ChampionConfig
@@ -45,7 +47,7 @@ def planned_trainings(plan: Plan, recipe: AnyRecipe, past: Sequence[PastTraining
         return PlannedTrainings((), dict.fromkeys(labels, shape))
     works = [_finetuning(plan, recipe, tuning, number, shape, past) for number, tuning in enumerate(recipe.finetune)]
     if isinstance(recipe, Recipe):
-        works.insert(0, pretraining_work(recipe.pretraining, shape.config, shape.vocabulary, recipe.shards.context))
+        works.insert(0, _pretraining(recipe, shape))
     return PlannedTrainings(tuple(work for work in works if work.label in labels or not plan.rows), {})
 
 
@@ -53,20 +55,30 @@ def _shape(plan: Plan, recipe: AnyRecipe) -> ModelShape | str:
     """Of the model that is trained, or why it is not known."""
     assert not isinstance(recipe, CorpusRecipe)
     if isinstance(recipe, Recipe) and recipe.start is None:
-        return ModelShape(recipe.model, recipe.tokenizer.vocab_size)
+        return ModelShape(recipe.model, _vocabulary(plan, recipe))
     assert recipe.start is not None
     folder = _start_folder(plan, recipe.start)
     if folder is None:
-        return "the champion was not fetched into this workspace yet: a first run does"
+        return "nothing in this workspace tells the champion's shape; a first run fetches it"
     try:
         found = read_trunk_config(folder)
     except ValueError as error:
         return str(error)
-    return ModelShape(found.model, found.vocab_size)
+    return ModelShape(found.model, found.vocab_size + (recipe.adapt.add_tokens if isinstance(recipe, Recipe) else 0))
+
+
+def _vocabulary(plan: Plan, recipe: Recipe) -> int:
+    """Of the tokenizer that is there, or was there before, where the recipe takes an existing one; else what the recipe asks for."""
+    row = next((row for row in plan.rows if row.stage == "tokenizer"), None)
+    found = None if row is None else plan.history.find(row.fingerprint)
+    before = plan.nearest.get(row.label) if row is not None and recipe.tokenizer.existing is not None else None
+    manifest = before if found is None else found.manifest
+    asked = recipe.tokenizer.vocab_size
+    return asked if manifest is None else int(manifest.figures.get("vocab_size", asked))
 
 
 def _start_folder(plan: Plan, start: ChampionConfig | BaseConfig) -> Path | None:
-    """The model's folder: in the workspace, of an earlier champion too, which has most likely the same shape; else where the recipe says."""
+    """In the workspace, that of an earlier champion too, which has most likely the same shape; of a base else where the recipe says."""
     stage = "base" if isinstance(start, BaseConfig) else "champion"
     here = [Path(row.folder) for row in plan.rows if row.stage == stage and row.cached]
     if not here and isinstance(start, BaseConfig):
@@ -74,9 +86,30 @@ def _start_folder(plan: Plan, start: ChampionConfig | BaseConfig) -> Path | None
             return base_folder(start)
         except UserError:
             return None
-    earlier = [past.folder for past in sorted(plan.history.of_stage(stage), key=lambda past: past.manifest.finished)]
-    found = here or earlier
-    return found[-1] / "model" if found else None
+    fetched = _newest(plan.history.of_stage(stage))
+    folders = here or ([fetched.folder] if fetched is not None else [])
+    if not folders and isinstance(start, ChampionConfig):
+        folders = _registered(plan, line_of(start))
+    return folders[-1] / "model" if folders else None
+
+
+def _registered(plan: Plan, name: str | None) -> list[Path]:
+    """The model that a run in this workspace registered last under a name: most likely of the champion's shape."""
+    last = _newest([past for past in plan.history.of_stage("register") if past.manifest.notes.get("name") == name])
+    model = None if last is None else plan.history.find(last.manifest.inputs["model"])
+    return [] if model is None else [model.folder]
+
+
+def _newest(known: Sequence[Past]) -> Past | None:
+    return max(known, key=lambda past: past.manifest.finished, default=None)
+
+
+def _pretraining(recipe: Recipe, shape: ModelShape) -> TrainingWork:
+    """Without the steps that it takes over from another's checkpoint."""
+    work = pretraining_work(recipe.pretraining, shape.config, shape.vocabulary, recipe.shards.context)
+    begun = start_of(recipe)
+    taken_over = 0 if begun is None or begun.start.counts != "on" else begun.start.step
+    return replace(work, steps=max(1, recipe.pretrain.steps - taken_over))
 
 
 def _finetuning(

@@ -37,8 +37,8 @@ def epoch_advice(tokens: float, text: float) -> str:
     if passes <= MOST_EPOCHS:
         return ""
     return (
-        f"{passes:,.1f} passes over the {short(text)} tokens of the shards: beyond {MOST_EPOCHS:g} a repeated token is worth less than a new "
-        "one (Muennighoff et al., arXiv 2305.16264): take more text, or fewer steps"
+        f"{passes:,.1f} passes over the {short(text)} tokens of the shards: beyond {MOST_EPOCHS:g} a repeated token is worth less "
+        "than a new one (Muennighoff et al., arXiv 2305.16264): take more text, or fewer steps"
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Literal
 
+from model.config.training_config import MOST_BETA2
 from model.training.budget import TrainingMemory
 from tasks.machine import Machine
 from tasks.planning.hardware import Hardware
@@ -98,6 +99,7 @@ def _ladders(work: TrainingWork, hardware: Hardware) -> dict[str, tuple[_Option,
     found = {
         "micro_rows": tuple(_fewer_rows(work)),
         "recompute": tuple(_recompute(work)),
+        "moments": tuple(_shorter_moments(work)),
         "precision": tuple(_shorter_numbers(work, hardware)),
         "shards": tuple(_shards(work, hardware)),
         "layers": tuple(_fewer_layers(work)),
@@ -118,6 +120,16 @@ def _recompute(work: TrainingWork) -> Iterator[_Option]:
         yield _Option(
             (f"{work.key}.layout.activation_checkpointing={kind}",),
             lambda work, kind=kind: replace(work, layout=replace(work.layout, activation_checkpointing=kind)),
+        )
+
+
+def _shorter_moments(work: TrainingWork) -> Iterator[_Option]:
+    optimizer = work.optimizer
+    holds = optimizer.kind == "lion" or (optimizer.kind in ("adamw", "muon") and optimizer.beta2 <= MOST_BETA2)
+    if holds and optimizer.state_dtype == "float32":
+        yield _Option(
+            (f"{work.key}.optimizer.state_dtype=bfloat16",),
+            lambda work: replace(work, optimizer=replace(work.optimizer, state_dtype="bfloat16")),
         )
 
 

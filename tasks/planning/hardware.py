@@ -28,7 +28,8 @@ def hardware_of(work: TrainingWork, cluster: ClusterConfig, machine: Machine) ->
     if not (work.wants_gpus or finds_gpu):
         return _processors(work, cluster, machine)
     needed = max(1, work.gpus)
-    if cluster.address is None and len(machine.gpus) >= needed and (cluster.gpu is None or finds_gpu):
+    is_named = cluster.gpu is None or all(sheet_of(gpu.name) == sheet_of(cluster.gpu) for gpu in machine.gpus)
+    if cluster.address is None and len(machine.gpus) >= needed and (is_named or finds_gpu):
         gpu = min(machine.gpus, key=lambda one: one.memory)
         memory = cluster.device_memory or gpu.memory
         return Hardware(True, True, f"{needed} x {gpu.name}", _shared(memory, work), sheet_of(gpu.name))

@@ -1,7 +1,7 @@
 """Stage time: what a stage without a training will take, from what earlier runs of it took in this workspace."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.artifacts import Manifest
 from tasks.planning.estimate import Estimate, from_runs, runs
@@ -12,6 +12,7 @@ OTHER_MACHINE = 2.0  # factor by which the bounds go apart
 OTHER_SUBJECT = 1.3
 OTHER_SETTINGS = 1.15
 UNKNOWN_SIZE = 1.3
+FIRST_SECONDS = 2.0  # added to the upper bound: which stage of a run imports a library first, and pays for it, is not known
 NEAR = 1.25  # sizes within this factor of one another are one size
 FIXED_SHARE = 0.15  # power of the ratio of sizes by which the bounds go apart: a part of the seconds does not grow with the input
 BY_SIZE = ("ingest", "annotate", "select", "deduplicate", "decontaminate", "tokenizer", "shards", "replay")  # work grows with their input
@@ -75,7 +76,7 @@ def _told(asked: Asked, chosen: Sequence[Past], ratios: Sequence[float | None], 
     found = from_runs(seconds, runs(len(chosen), ", ".join(what for holds, what, _ in differs if holds)))
     for holds, _, factor in differs:
         found = found.widened(factor) if holds else found
-    return found
+    return replace(found, high=found.high + FIRST_SECONDS)
 
 
 def _ratio(asked: Asked, before: Manifest, history: History) -> float | None:

@@ -12,6 +12,7 @@ from tasks.planning.training_work import TrainingWork
 
 # Factors by which the bounds go apart, for each way in which an earlier training differs from the one to come.
 OTHER_MACHINE = 2.0
+OTHER_STAGE = 1.5  # rows of fine-tunings are short, and padded
 OTHER_PLACEMENT = 1.6
 OTHER_SIZE = 1.25
 SIZE_POWER = 0.1  # and by this power of the ratio of sizes: shares of the peak drift slowly with the size
@@ -33,14 +34,15 @@ class _Alike:
     """How an earlier training differs; less is nearer."""
 
     machine: bool
+    stage: bool
     placement: bool
     size: bool
     subject: bool
     batch: bool
 
     @property
-    def key(self) -> tuple[bool, bool, bool, bool, bool]:
-        return self.machine, self.placement, self.size, self.subject, self.batch
+    def key(self) -> tuple[bool, bool, bool, bool, bool, bool]:
+        return self.machine, self.stage, self.placement, self.size, self.subject, self.batch
 
 
 def training_estimate(
@@ -63,11 +65,13 @@ def _estimate(
 ) -> Estimate | None:
     if work.tokens is None:
         return None
-    if hardware.is_here and known:
-        alike = {past.fingerprint: _alike(work, hardware, machine, past) for past in known}
-        best = min(one.key for one in alike.values())
-        chosen = [past for past in known if alike[past.fingerprint].key == best]
-        if probe is None or not any(best[:4]):
+    alike = {past.fingerprint: _alike(work, machine, past) for past in known}
+    comparable = [past for past in known if past.is_gpu == hardware.is_gpu]
+    usable = [past for past in comparable if hardware.is_here or not alike[past.fingerprint].placement]  # elsewhere: what ran there too
+    if usable:
+        best = min(alike[past.fingerprint].key for past in usable)
+        chosen = [past for past in usable if alike[past.fingerprint].key == best]
+        if probe is None or not any(best[:5]):
             return _from_past(work, machine, chosen, _Alike(*best))
     if hardware.is_here and probe is not None:
         seconds = work.tokens / probe.tokens_per_second
@@ -91,13 +95,14 @@ def assumed(work: TrainingWork, hardware: Hardware, peak: float | None) -> Estim
     return None
 
 
-def _alike(work: TrainingWork, hardware: Hardware, machine: Machine, past: PastTraining) -> _Alike:
-    placed = (past.processes, past.threads, past.is_gpu) == (work.processes, work.workers.threads, hardware.is_gpu)
+def _alike(work: TrainingWork, machine: Machine, past: PastTraining) -> _Alike:
+    placed = (past.processes, past.threads) == (work.processes, work.workers.threads)
     return _Alike(
         machine=dict(past.machine) != machine.kind,
+        stage=past.stage != work.stage,
         placement=not placed,
         size=not _same(past.parameters, work.parameters),
-        subject=(past.stage, past.subject) != (work.stage, work.subject),
+        subject=past.subject != work.subject,
         batch=not _same(past.tokens_per_step, work.tokens_per_step),
     )
 
@@ -117,7 +122,8 @@ def _from_past(work: TrainingWork, machine: Machine, chosen: Sequence[PastTraini
     assert work.tokens is not None
     far = max(max(past.parameters / work.parameters, work.parameters / past.parameters) for past in chosen)
     differs = [
-        (alike.subject and not alike.size, "of another training", OTHER_SUBJECT),
+        (alike.stage, "of another stage", OTHER_STAGE),
+        (alike.subject and not (alike.size or alike.stage), "of another training", OTHER_SUBJECT),
         (alike.size, "of another size", OTHER_SIZE * far**SIZE_POWER),
         (alike.batch and not (alike.size or alike.subject), "of other batches", OTHER_BATCH),
         (alike.placement, "on other workers", OTHER_PLACEMENT),
@@ -135,7 +141,7 @@ def _from_past(work: TrainingWork, machine: Machine, chosen: Sequence[PastTraini
 def _pace(work: TrainingWork, machine: Machine, past: PastTraining, alike: _Alike) -> float:
     """Tokens a second of the training to come, were it as fast in FLOP/s as the earlier one was on as many processors."""
     pace = past.tokens_per_second
-    if (alike.size or alike.subject) and past.flops_per_token is not None:
+    if (alike.size or alike.subject or alike.stage) and past.flops_per_token is not None:
         pace *= past.flops_per_token / work.flops_per_token
     if alike.placement:
         pace *= _units(work.processes, work.workers.threads, machine) / _units(past.processes, past.threads, machine)

@@ -3,6 +3,7 @@
 C channels, R rank of adapters, V vocabulary.
 """
 
+import math
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,11 +19,10 @@ from tasks.cluster import Workers
 from tasks.finetune.config import FinetuneConfig
 from tasks.finetune.finetune import training_steps
 from tasks.machine import Machine
-from tasks.pretrain.config import Pretraining, PretrainConfig
+from tasks.pretrain.config import PretrainConfig, Pretraining
 from tasks.settings import Json, identity
 
-MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "copy")  # each at its own largest
-STATE_BYTES = 8  # AdamW's two moments, a parameter
+MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "layer", "logits", "copy")  # each at its own largest
 TOP = re.compile(r"all but top (\d+)")
 
 
@@ -119,6 +119,23 @@ class TrainingWork:
         """Of all steps."""
         return None if self.tokens is None else self.tokens * self.flops_per_token
 
+    @property
+    def state_bytes(self) -> int:
+        """That the optimizer keeps of a parameter, as `model/optim/` does; of Muon on average, its matrices with one moment."""
+        number = 2 if self.optimizer.state_dtype == "bfloat16" else 4
+        count = count_parameters(self.shape, self.vocabulary)
+        match self.optimizer.kind:
+            case "adamw":
+                return 2 * number
+            case "muon":
+                return math.ceil(number * (2 - (count.attention + count.mlp) / count.total))
+            case "lion":
+                return number
+            case "sgd":
+                return 4 if self.optimizer.momentum else 0
+            case "adafactor":
+                return 0  # a row and a column of each matrix
+
     def compute_precision(self, machine: Machine, on_gpu: bool) -> str:
         """`auto` resolved as a worker would: bfloat16 on GPUs, and on processors that have it."""
         if self.precision != "auto":
@@ -127,7 +144,7 @@ class TrainingWork:
 
     def memory(self, precision: str, on_gpu: bool) -> TrainingMemory:
         """Of one process, without interpreter and libraries; of a GPU the copy for checkpoints lies in the machine's memory."""
-        rows = -(-self.batch_rows // self.processes)
+        rows = -(-self.batch_rows // max(1, self.processes // self.layout.tensor))
         micro = min(rows, self.micro_rows)
         found = training_memory(
             self.shape,
@@ -138,14 +155,14 @@ class TrainingWork:
             self.row_tokens,
             layout=self.layout,
             processes=self.processes,
-            state_bytes=STATE_BYTES,
+            state_bytes=self.state_bytes,
         )
         share = min(1.0, self.trained / self.parameters)
         found = replace(
             found,
             gradients=round(found.gradients * share),
             optimizer=round(found.optimizer * share),
-            copy=0 if on_gpu else round(found.copy * (4 + STATE_BYTES * share) / (4 + STATE_BYTES)),
+            copy=0 if on_gpu else round(found.copy * (4 + self.state_bytes * share) / (4 + self.state_bytes)),
         )
         return found if self.writes else replace(found, logits=0, head_gradient=0)
 
@@ -241,6 +258,7 @@ def pace_key(work: TrainingWork, machine: Machine) -> dict[str, Json]:
         "masks_documents": work.masks_documents,
         "workers": [work.workers.count, work.workers.gpus, work.workers.threads],
         "layout": identity(work.layout),
+        "optimizer": [work.optimizer.kind, work.optimizer.state_dtype],
         "freeze": list(work.freeze),
         "lora": None if work.lora is None else identity(work.lora),
         "machine": dict(machine.kind),
