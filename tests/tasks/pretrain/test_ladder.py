@@ -12,7 +12,7 @@ from tasks.artifacts import Manifest, PretrainedModel, Tokenizer, TokenShards, W
 from tasks.errors import UserError
 from tasks.ledger import StageOutcome
 from tasks.pretrain.config import PretrainConfig, Pretraining
-from tasks.pretrain.ladder import Laddered, LadderConfig, RungOf, ladder_of, shares, smaller_model, train_rung, whole_flops
+from tasks.pretrain.ladder import LadderConfig, Laddered, RungOf, ladder_of, shares, smaller_model, train_rung, whole_flops
 from tasks.pretrain.prediction import find_prediction, predict_loss, read_prediction
 from tasks.settings import identity
 from tests.tasks.pretrain.small_training import CONTEXT, VOCAB, call_here, write_shards, write_tokenizer
