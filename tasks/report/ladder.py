@@ -105,9 +105,10 @@ def scale_of(prediction: Prediction, result: float | None) -> Scale:
     losses = [law.low, law.high, *(one.loss for one in prediction.rungs), *(end for one in prediction.fan for end in (one.low, one.high))]
     losses += [] if result is None else [result]
     room = 0.06 * (max(losses) - min(losses))
+    below = room if result is None else 3 * room  # for what the result is called
     first = prediction.rungs[0].flops
     reach = (law.flops / first) ** 0.08
-    return Scale((first / reach, law.flops * reach**1.6), (min(losses) - room, max(losses) + room))
+    return Scale((first / reach, law.flops * reach**1.6), (min(losses) - below, max(losses) + room))
 
 
 def grid(scale: Scale) -> list[str]:
@@ -187,7 +188,7 @@ def came_to(prediction: Prediction, scale: Scale, result: float) -> list[str]:
     """The result, a diamond."""
     x, y = scale.x(prediction.law.flops), scale.y(result)
     diamond = f'<path class="result" d="M{x:.1f} {y - 7:.1f}l7 7l-7 7l-7 -7z"/>'
-    return [diamond, beside(x, scale.y(prediction.law.low) + 22, f"result {score_text(result)}")]
+    return [diamond, beside(x, max(y, scale.y(prediction.law.low)) + 22, f"result {score_text(result)}")]
 
 
 def beside(x: float, y: float, text: str) -> str:
