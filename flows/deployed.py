@@ -25,8 +25,10 @@ from flows.recipe import FinetuneRecipe
 from flows.runner.environment import settle
 from flows.runner.night import run_night
 from flows.runner.report_facts import tell
+from flows.runner.room import require_room
 from flows.runner.session import run_dag
 from tasks.errors import UserError
+from tasks.machine import this_machine
 from tasks.settings import Json
 from tasks.tracking.address import basic, silent
 
@@ -73,6 +75,7 @@ def _run(name: str, recipe: str, overrides: Sequence[str]) -> dict[str, Json]:
     """The body of all flows that follow a recipe."""
     settle()
     loaded = load(recipe, overrides, name)
+    require_room(loaded.recipe, loaded.dag, this_machine())
     story = partial(tell, recipe=loaded.recipe, flow_name=name)
     if isinstance(loaded.recipe, FinetuneRecipe) and loaded.recipe.night is not None:
         chosen = loaded.recipe

@@ -28,6 +28,7 @@ from tasks.finetune.config import FinetuneConfig
 from tasks.pretrain.adapt import Adaptation, AdaptConfig
 from tasks.pretrain.config import PretrainConfig, Pretraining, check_objective
 from tasks.pretrain.ladder import LadderConfig
+from tasks.prices import Prices
 from tasks.promotion.champion import ChampionConfig
 from tasks.promotion.gate_config import GateConfig
 from tasks.promotion.names import BASE
@@ -69,6 +70,7 @@ class CorpusSections(HoldingOut):
     cluster: ClusterConfig = ClusterConfig()
     files: FilesConfig = FilesConfig()
     tracking: TrackingConfig = TrackingConfig()
+    prices: Prices = Prices()
     ingest: IngestConfig
     quality: QualityConfig | None = Field(default=None, description="a classifier whose score is a statistic")
     clean: CleanConfig = CleanConfig()
@@ -228,6 +230,7 @@ class FinetuneRecipe(HoldingOut):
     concurrency: Annotated[int, Placement()] = Field(default=2, ge=1)
     cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
+    prices: Prices = Prices()
     champion: ChampionConfig | None = None
     base: BaseConfig | None = None
     examples: tuple[AnyExamples, ...] = Field(min_length=1)

@@ -12,7 +12,7 @@ import psutil
 import yaml
 from prefect.runtime import flow_run
 
-from flows.recipe import AnyRecipe
+from flows.recipe import AnyRecipe, CorpusRecipe, Recipe
 from flows.runner.execution import Execution, Record
 from flows.runner.last_scores import last_scores
 from flows.runner.summaries import slug
@@ -90,8 +90,19 @@ def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str
         versions=library_versions(),
         processor_seconds=processor_seconds(),
         configuration=yaml.safe_dump(identity(recipe), sort_keys=False, allow_unicode=True),
+        cost=recipe.prices.spent(seconds, gpu_seconds(execution, recipe)),
         links={"Prefect": flow_run.ui_url or "", "MLflow": os.environ.get("MLFLOW_TRACKING_URI", "")},
     )
+
+
+def gpu_seconds(execution: Execution, recipe: AnyRecipe) -> float:
+    """Of all GPUs that the trainings of this run held."""
+    if isinstance(recipe, CorpusRecipe):
+        return 0.0
+    placed = {f"finetune: {tuning.name}": tuning.placement for tuning in recipe.finetune}
+    placed |= {"pretrain": recipe.pretrain.placement} if isinstance(recipe, Recipe) else {}
+    gpus = {label: where.count * where.gpus for label, where in placed.items()}
+    return sum(record.seconds * gpus.get(record.label, 0.0) for record in execution.records if record.status == "ran")
 
 
 def path_of(record: Record) -> Path:

@@ -11,6 +11,7 @@ from tasks.corpus.mixture import MixtureRow
 from tasks.evaluate.inspection import Inside
 from tasks.ledger import Ledger, Receipt
 from tasks.pretrain.audit import Audit
+from tasks.prices import Cost
 from tasks.promotion.decision import Decision
 from tasks.scores import ScoreRow
 from tasks.shards.packing_table import PackingRow
@@ -181,3 +182,4 @@ class RunStory:
     processor_seconds: float = 0.0  # user and system time of this run, all processes; 0: not measured
     configuration: str = ""  # the whole recipe as YAML
     links: Mapping[str, str] = field(default_factory=dict[str, str])  # "MLflow" -> URL; only http and https are shown
+    cost: Cost | None = None  # of the run so far; None: the recipe has no prices
