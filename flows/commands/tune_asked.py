@@ -1,4 +1,4 @@
-"""What `wordmill tune` is asked, checked before anything starts."""
+"""Request of a search: what `wordmill tune` is given, checked before anything starts."""
 
 import os
 from collections.abc import Mapping

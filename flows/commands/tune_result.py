@@ -1,4 +1,4 @@
-"""What came of a search: the best, the recipe that is written, and what is kept of the trials."""
+"""Result of a search: the best, the recipe that is written, and what is kept of the trials."""
 
 import difflib
 import shutil

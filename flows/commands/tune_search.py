@@ -1,4 +1,4 @@
-"""A search of recipe fields, ready to begin: its trials, its folder, and the steps at which trials are ended."""
+"""Search of recipe fields, ready to begin: its trials, its folder, and the steps at which trials are ended."""
 
 import math
 from collections.abc import Mapping, Sequence

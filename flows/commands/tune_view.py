@@ -1,4 +1,4 @@
-"""What `wordmill tune` prints: a trial a row, the best, the recipe that was written with its diff, and the next command."""
+"""Views of a search: a trial a row, the best, the recipe that was written with its diff, and the next command."""
 
 import shlex
 

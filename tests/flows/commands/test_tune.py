@@ -40,7 +40,7 @@ class Searched:
 
 @pytest.fixture(scope="module")
 def searched(mill: "Mill", recipe: Path, built: "Built", tmp_path_factory: pytest.TempPathFactory) -> Searched:
-    """Rates that learn next to nothing, beside that of the recipe and a good one: whoever comes second to a bad one's first rung is ended."""
+    """Rates that learn next to nothing, beside that of the recipe, whose run is known, and a better one."""
     folder = tmp_path_factory.mktemp("searched")
     workspace = Path(shutil.copytree(built.workspace, folder / "workspace"))
     asked = ["--over", f"{RATE}=1e-6,1e-7,1e-8,2e-2", "--trials", "5", "--minutes", "3", "--write", str(folder / "best.yaml"), "--json"]
