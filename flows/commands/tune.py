@@ -5,7 +5,8 @@ WORKSPACE/tune/<fingerprint>/    a search: trials.jsonl, how each trial ended; f
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -69,39 +70,46 @@ def _run_before(asked: Asked, prepared: Search) -> None:
 
 def _run_trials(prepared: Search, planned: PlannedPretraining) -> dict[str, Ended]:
     """How each trial ended, by fingerprint."""
-    workspace, folder, asked = prepared.workspace, prepared.folder, prepared.asked
+    folder = prepared.folder
     folder.mkdir(parents=True, exist_ok=True)
-    known = {trial.fingerprint: end for trial in prepared.drawn.trials if (end := _known(workspace, trial, folder)) is not None}
-    started = datetime.now(UTC)
-    journals = workspace.root / "journal"
-    journal = Journal(journals, prepared.recipe.name, f"tune {started:%Y-%m-%d %H:%M:%S}", run_tags("tune"))
-    sender = start_sender(journals, prepared.tracking, workspace.root / "mlartifacts")
-    launcher = Launcher(prepared.recipe.cluster, workspace.root / "logs")
-    params = {**{f"over.{name}": text for name, _, text in (over.partition("=") for over in asked.over)}, "trials": str(asked.trials)}
-    journal.params(journal.run, {**params, "minutes": f"{asked.minutes:g}", "seed": str(asked.seed)})
+    known = {trial.fingerprint: end for trial in prepared.drawn.trials if (end := _known(prepared.workspace, trial, folder)) is not None}
     followed = [_followed(trial, folder, known.get(trial.fingerprint)) for trial in prepared.drawn.trials]
     _tell_beginning(prepared, len(known))
-    status = "FAILED"
-    try:
-        with sampled(journal), TrialJournal(journal, folder, followed) as trials:
-            if len(known) < len(followed):
-                launcher.launch(_training(prepared, planned, known), lambda point: None)
-        ended = trials.ended | {
-            one.fingerprint: _unfinished(one) for one in followed if one.fingerprint not in trials.ended and (one.folder / CURVE).exists()
-        }
+    launcher = Launcher(prepared.recipe.cluster, prepared.workspace.root / "logs")
+    with _tracked(prepared) as journal:
+        try:
+            with TrialJournal(journal, folder, followed) as trials:
+                if len(known) < len(followed):
+                    launcher.launch(_training(prepared, planned, known), lambda point: None)
+        finally:
+            launcher.stop()
+        begun = [one for one in followed if one.fingerprint not in trials.ended and (one.folder / CURVE).exists()]
+        ended = trials.ended | {one.fingerprint: _unfinished(one) for one in begun}
         best = best_of(list(ended.values()))
         if best is not None:
             journal.metrics(journal.run, {"validation_loss": best.curve[-1][1], "trials": len(ended)})
             journal.tags(journal.run, {"wordmill.best": next(one.told for one in followed if one.fingerprint == best.fingerprint)})
-        status = "FINISHED"
         return ended
+
+
+@contextmanager
+def _tracked(prepared: Search) -> Generator[Journal]:
+    """While open, the search is a run in MLflow."""
+    asked, journals = prepared.asked, prepared.workspace.root / "journal"
+    journal = Journal(journals, prepared.recipe.name, f"tune {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", run_tags("tune"))
+    sender = start_sender(journals, prepared.tracking, prepared.workspace.root / "mlartifacts")
+    over = {f"over.{name}": text for name, _, text in (given.partition("=") for given in asked.over)}
+    journal.params(journal.run, {**over, "trials": str(asked.trials), "minutes": f"{asked.minutes:g}", "seed": str(asked.seed)})
+    status = "FAILED"
+    try:
+        with sampled(journal):
+            yield journal
+        status = "FINISHED"
     except BaseException as error:
-        status = "KILLED" if isinstance(error, InterruptedError) or not isinstance(error, Exception) else "FAILED"
-        if status == "KILLED":
-            logger.warning("Stopping the trials; those that have ended are kept.")
+        if isinstance(error, InterruptedError) or not isinstance(error, Exception):
+            status = "KILLED"
         raise
     finally:
-        launcher.stop()
         journal.end(journal.run, status)
         journal.close()
         report_unsent(sender, journal, prepared.tracking, DRAIN_SECONDS if status == "FINISHED" else 5.0)
@@ -178,6 +186,7 @@ def _training(prepared: Search, planned: PlannedPretraining, known: Mapping[str,
 def _job(trial: Trial, planned: PlannedPretraining, out: Path) -> PretrainJob:
     """Its pretraining in one process, without what only a whole run needs."""
     config = trial.planned.config
-    plain = config.pretrain.model_copy(update={"checkpoint_place": None, "profile": None, "norms_every": None})
+    layout = replace(config.pretrain.layout, shards=False, tensor=1)
+    plain = config.pretrain.model_copy(update={"checkpoint_place": None, "profile": None, "norms_every": None, "layout": layout})
     config = replace(config, pretrain=plain).with_base(planned.base)
     return pretrain_job(config, planned.shards, planned.tokenizer, out, planned.base)
