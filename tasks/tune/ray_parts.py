@@ -8,6 +8,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from model.training.curve import CURVE
 from tasks.tune.search import FIGURE, STEP, STOP, SearchJob
 from tasks.tune.trials import Ended, Why, append_ended
 
@@ -78,6 +79,8 @@ class Ends(Callback):
         one = self._job.trials[number]
         if one.known or number not in self._began:
             return
+        if why == "unfinished" and not (Path(one.folder) / CURVE).exists():
+            return  # it was not even begun
         curve = tuple(dict(self._curves.get(number, [])).items())
         append_ended(Path(self._job.folder), Ended(one.fingerprint, why, curve, round(time.monotonic() - self._began[number], 1), told))
 

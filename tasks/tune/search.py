@@ -1,7 +1,7 @@
 """Search by Ray Tune: trials side by side, each a training in a process of its own; ASHA ends those that fall behind.
 
 It runs in a child process (tasks/training_process.py), as trainings do. A trial reports each validation loss; where ASHA (Li et
-al., arXiv 1810.05934) has it end, it ends between two steps. A file `stop` in the search's folder has all trials save and end.
+al., arXiv 1810.05934) has it end, it ends between two steps. A file `trials.stop` in the search's folder has all trials save and end.
 What is left of a trial is its line in trials.jsonl and the curve in its folder.
 """
 
@@ -31,7 +31,7 @@ from tasks.tune.trials import TrialJob
 if TYPE_CHECKING:
     from ray import tune
 
-STOP = "stop"  # a file in the search's folder: all trials are to save and end
+STOP = "trials.stop"  # a file in the search's folder: all trials are to save and end
 FIGURE, STEP = "validation_loss", "step"
 KEEPS = 3  # of so many trials, the best one goes on beyond a rung; eta of arXiv 1810.05934
 FAILED_LOSS = 1e9  # of a trial that failed, to ASHA alone, whose percentiles bear no infinity
@@ -159,7 +159,7 @@ class Reporter:
     def __init__(self, job: SearchJob, trial: TrialJob) -> None:
         self._curve = CurveReader(Path(trial.folder))
         self._first_rung, self._last = job.first_rung, 0
-        self._requests = Requests(Path(job.folder), Path(STOP).stem, takes=False)
+        self._requests = Requests(Path(job.folder), STOP.removesuffix(".stop"), takes=False)
 
     @contextmanager
     def asking(self) -> "Generator[Reporter]":
