@@ -89,6 +89,7 @@ def search(told: dict[str, Json], asking: Asking = Signals) -> None:
     if not thread.is_alive():
         ray.shutdown()
         shutil.rmtree(folder / "ray", ignore_errors=True)
+        (folder / STOP).unlink(missing_ok=True)
     if failed:
         raise failed[0]
     if is_stopped:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.flows.conftest import Built, Mill
 
+COUNT = 6  # trials
+OVER_RATES = ["--over", "pretrain.optimizer.learning_rate=1e-6,1e-7,1e-8,2e-2,1e38", "--trials", f"{COUNT}", "--minutes", "3", "--json"]
 RATE, FINAL_RATE = "pretrain.optimizer.learning_rate", "pretrain.optimizer.final_learning_rate"
 
 
@@ -34,17 +36,13 @@ class Searched:
     document: dict
     err: str
 
-    def ended(self, number: int) -> str:
-        return self.document["trials"][number - 1]["ended"]
-
 
 @pytest.fixture(scope="module")
 def searched(mill: "Mill", recipe: Path, built: "Built", tmp_path_factory: pytest.TempPathFactory) -> Searched:
-    """Rates that learn next to nothing, beside that of the recipe, whose run is known, and a better one."""
+    """Rates that learn next to nothing, one that destroys the model, and a better one, beside the recipe's, whose run is known."""
     folder = tmp_path_factory.mktemp("searched")
     workspace = Path(shutil.copytree(built.workspace, folder / "workspace"))
-    asked = ["--over", f"{RATE}=1e-6,1e-7,1e-8,2e-2", "--trials", "5", "--minutes", "3", "--write", str(folder / "best.yaml"), "--json"]
-    done = mill("tune", str(recipe), "--workspace", str(workspace), *asked)
+    done = mill("tune", str(recipe), "--workspace", str(workspace), *OVER_RATES, "--write", str(folder / "best.yaml"))
     return Searched(workspace, folder / "best.yaml", done.document(), done.err)
 
 
@@ -52,10 +50,17 @@ def test_trials_that_fall_behind_are_ended_early(searched: Searched) -> None:
     trials = searched.document["trials"]
     assert trials[0]["values"] == {RATE: 0.003}
     assert trials[0]["told"] == "made by a run"
-    assert {trial["ended"] for trial in trials} == {"finished", "stopped early"}
-    for trial in trials:
-        assert trial["step"] == (8 if trial["ended"] == "finished" else 4)
+    steps = {"finished": 8, "stopped early": 4, "failed": 0}
+    assert {trial["ended"] for trial in trials} == set(steps)
+    assert [trial["step"] for trial in trials] == [steps[trial["ended"]] for trial in trials]
     assert [trial["values"][RATE] for trial in trials if trial["trial"] == searched.document["best"]] == [0.02]
+
+
+def test_trial_that_fails_is_told_and_ends_no_other(searched: Searched) -> None:
+    (failed,) = [trial for trial in searched.document["trials"] if trial["ended"] == "failed"]
+    assert failed["values"] == {RATE: 1e38}
+    assert "learning_rate" in failed["told"]
+    assert failed["told"] in searched.err
 
 
 def test_recipe_that_is_written_differs_in_the_fields_alone(searched: Searched, recipe: Path) -> None:
@@ -82,16 +87,21 @@ def runs_of(workspace: Path) -> "tuple[Run, list[Run]]":
 def test_each_trial_is_a_child_run_with_its_values_and_its_curve(searched: Searched) -> None:
     parent, children = runs_of(searched.workspace)
     assert parent.info.status == "FINISHED"
-    assert [run.info.run_name for run in children] == [f"trial {number}" for number in range(1, 6)]
-    assert {run.info.status for run in children} == {"FINISHED"}
+    assert [run.info.run_name for run in children] == [f"trial {number}" for number in range(1, COUNT + 1)]
+    assert {run.data.tags["wordmill.ended"]: run.info.status for run in children} == {
+        "finished": "FINISHED",
+        "stopped early": "FINISHED",
+        "failed": "FAILED",
+    }
     client = MlflowClient(f"sqlite:///{searched.workspace}/mlflow.db")
     for run, trial in zip(children, searched.document["trials"], strict=True):
         assert float(run.data.params[RATE]) == trial["values"][RATE]
         assert run.data.tags["wordmill.ended"] == trial["ended"]
         curve = client.get_metric_history(run.info.run_id, "validation_loss")
         assert [point.step for point in curve] == [step for step in (4, 8) if step <= trial["step"]]
-        assert curve[-1].value == pytest.approx(trial["validation_loss"])
-    assert parent.data.metrics["validation_loss"] == pytest.approx(min(trial["validation_loss"] for trial in searched.document["trials"]))
+        assert [point.value for point in curve][-1:] == pytest.approx([trial["validation_loss"]] if trial["step"] else [])
+    best = searched.document["trials"][searched.document["best"] - 1]
+    assert parent.data.metrics["validation_loss"] == pytest.approx(best["validation_loss"])
 
 
 def test_only_the_best_leaves_its_training_which_the_run_takes_over(searched: Searched) -> None:
@@ -108,8 +118,8 @@ def test_known_trials_are_not_trained_again_and_more_are_added(searched: Searche
     workspace = Path(shutil.copytree(searched.workspace, tmp_path / "workspace"))
     (noted,) = workspace.glob(f"tune/*/{TRIALS}")
     before = noted.read_text()
-    asked = ["--over", f"{RATE}=1e-6,1e-7,1e-8,2e-2", "--trials", "5", "--minutes", "1", "--write", str(tmp_path / "best.yaml"), "--json"]
-    again = mill("tune", str(recipe), "--workspace", str(workspace), *asked).document()
+    written = tmp_path / "best.yaml"
+    again = mill("tune", str(recipe), "--workspace", str(workspace), *OVER_RATES, "--write", str(written)).document()
     assert again["trials"] == searched.document["trials"]
     assert noted.read_text() == before
 
