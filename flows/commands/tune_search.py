@@ -55,6 +55,7 @@ class Search:
 
 
 def prepare(asked: Asked) -> Search:
+    """Checks it and draws its trials; nothing is started. UserError for what cannot be searched."""
     checked = check_asked(asked)
     recipe = checked.recipe
     check_sources(recipe)
