@@ -164,6 +164,8 @@ def _training(prepared: Search, planned: PlannedPretraining, known: Mapping[str,
     for trial in prepared.drawn.trials:
         out = folder / trial.fingerprint
         before = known.get(trial.fingerprint)
+        if before is not None and before.why == "failed":
+            continue  # no measure of others
         told = _job(trial, planned, out)
         if before is None:
             out.mkdir(exist_ok=True)
