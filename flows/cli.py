@@ -98,7 +98,9 @@ def _run_and_tell(loaded: "Loaded", recipe: str, changes: list[str], as_json: bo
     from flows.beginning import start_notes
     from flows.recipe import check_sources, notes_of
     from flows.runner.environment import settle
+    from flows.runner.room import require_room
     from tasks.artifacts import Workspace
+    from tasks.machine import this_machine
     from tasks.tracking.address import require_answer, tracking_address
 
     chosen = Workspace(loaded.recipe.workspace).open()
@@ -107,6 +109,7 @@ def _run_and_tell(loaded: "Loaded", recipe: str, changes: list[str], as_json: bo
     for note in notes:
         logging.getLogger("wordmill").warning("%s", note)
     require_answer(tracking_address(loaded.recipe.tracking.uri, chosen))  # before a server is started
+    require_room(loaded.recipe, loaded.dag, this_machine())
     settle(chosen.root)
     from flows.deployed import FLOWS, guarded, require_server
 
@@ -167,27 +170,47 @@ def resume(artifact: str, workspace: str | None, as_json: bool) -> None:
 @cli.command()
 @click.argument("recipe")
 @SET
+@click.option("--probe", "probes", is_flag=True, help="Run some steps of each training here first, where no run tells how fast it is.")
+@click.option("--ladder", is_flag=True, help="Train a few small models of the recipe's own data first, and predict the whole run's loss.")
 @WORKSPACE
 @JSON
-def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json: bool) -> None:
-    """Show what a run of RECIPE would do: per stage cached or not, and why."""
+def plan(recipe: str, overrides: tuple[str, ...], probes: bool, ladder: bool, workspace: str | None, as_json: bool) -> None:
+    """Tell what a run of RECIPE would do, before anything is spent: stages, why they run, seconds, memory, cost, and what does not fit."""
     from flows.beginning import start_notes
-    from flows.commands.tables import plan_json, plan_table
+    from flows.commands.ladder_view import ladder_json, ladder_view
+    from flows.commands.plan_page import plan_json, plan_view
     from flows.recipe import notes_of
+    from flows.runner.forecast import forecast
     from flows.runner.plan import Plan
     from flows.tonight import night_notes
     from tasks.artifacts import Workspace
+    from tasks.machine import this_machine
     from tasks.tracking.address import tracking_address
 
-    loaded, _ = _load(recipe, overrides, workspace)
+    loaded, changes = _load(recipe, overrides, workspace)
+    climbed = None
+    if ladder:
+        from flows.commands.ladder import climb_ladder
+
+        _speak()
+        climbed = climb_ladder(loaded, recipe, changes)
     chosen = Workspace(loaded.recipe.workspace)
     planned = Plan(chosen, tracking_address(loaded.recipe.tracking.uri, chosen))
     loaded.dag(planned)
     notes = [*notes_of(loaded.recipe), *start_notes(loaded.recipe), *night_notes(loaded.recipe), *planned.notes]
+    if probes:
+        from flows.runner.probing import probe_trainings
+
+        _speak()
+        notes += probe_trainings(planned, loaded.recipe, this_machine())
+    found = forecast(planned, loaded.recipe, this_machine())
     if as_json:
-        click.echo(json.dumps(plan_json(planned.rows, loaded.recipe, notes), ensure_ascii=False, indent=1))
+        document = plan_json(planned.rows, loaded.recipe, found, notes) | ({} if climbed is None else {"ladder": ladder_json(climbed)})
+        click.echo(json.dumps(document, ensure_ascii=False, indent=1))
     else:
-        click.echo(plan_table(planned.rows, loaded.recipe, notes))
+        click.echo(plan_view(planned.rows, loaded.recipe, found, notes))
+        if climbed is not None:
+            click.echo(f"\n{ladder_view(climbed)}")
 
 
 @cli.command()

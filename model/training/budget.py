@@ -3,8 +3,9 @@
 C channels, V vocabulary, T tokens of a row, H query heads, G key and value heads, D channels a head, M channels inside the MLP.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from model.config.layout_config import LayoutConfig
 from model.config.model_config import GATED, ModelConfig
 
 COMPUTE_BYTES = {"float32": 4, "bfloat16": 2}
@@ -110,11 +111,20 @@ def trunk_flops_per_token(config: ModelConfig, tokens: int = 0) -> float:
 
 
 def training_memory(
-    config: ModelConfig, vocab_size: int, micro_rows: int, precision: str, accumulates: bool = False, tokens: int = 0
+    config: ModelConfig,
+    vocab_size: int,
+    micro_rows: int,
+    precision: str,
+    accumulates: bool = False,
+    tokens: int = 0,
+    *,
+    layout: LayoutConfig = LayoutConfig(),
+    processes: int = 1,
+    state_bytes: int = 8,
 ) -> TrainingMemory:
     """Of pretraining on one process' CPU, without the interpreter and its libraries, in rows of `tokens` (0: the context).
 
-    seq2seq: source and target rows as long. Raises ValueError for a precision other than float32 and bfloat16.
+    `state_bytes`: of the optimizer, a parameter. seq2seq: source and target rows as long. Raises ValueError for a precision other than float32 and bfloat16.
     """
     if precision not in COMPUTE_BYTES:
         raise ValueError(f"precision {precision!r}: expected one of {', '.join(COMPUTE_BYTES)}")
@@ -123,15 +133,25 @@ def training_memory(
     positions = micro_rows * T
     count = count_parameters(config, vocab_size)
     casts = 0 if size == 4 else size * (count.total - count.norms)
-    return TrainingMemory(
+    whole = TrainingMemory(
         weights=4 * count.total + casts,
         gradients=4 * count.total,
-        optimizer=8 * count.total,
+        optimizer=state_bytes * count.total,
         activations=positions * _kept_bytes(config, T, size),
         logits=_logit_bytes(config, vocab_size, positions, size),
         head_gradient=4 * vocab_size * config.width,
-        copy=12 * count.total,
+        copy=(4 + state_bytes) * count.total,
         accumulates=accumulates,
+    )
+    shares = (processes if layout.shards else 1, layout.tensor)
+    kept = {"none": 1.0, "selective": 0.6, "full": 0.15}[layout.activation_checkpointing]
+    return replace(
+        whole,
+        weights=whole.weights // (shares[0] * shares[1]),
+        gradients=whole.gradients // (shares[0] * shares[1]),
+        optimizer=whole.optimizer // (shares[0] * shares[1]),
+        copy=whole.copy // (shares[0] * shares[1]),
+        activations=round(whole.activations * kept / shares[1]),
     )
 
 

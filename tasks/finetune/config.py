@@ -113,7 +113,7 @@ class FinetuneConfig(Section):
     )
     faults: FaultConfig = Field(default=FaultConfig(), description="Which steps are skipped, and when a run goes back")
     log_every: int = Field(default=10, ge=1, description="Steps between figures")
-    precision: Precision = Field(default="auto", description="Of matrix products; auto probes the processor")
+    precision: Precision = Field(default="auto", description="Of matrix products; auto measures the processor")
     seed: int = Field(default=1, ge=0, lt=2**63, description="Of the head, the order of the examples and the validation split")
     workers: Annotated[WorkerCount, Placement()] = Field(
         default=0,

@@ -100,7 +100,7 @@ def finetune(
     logger.info("finetune %s: what learned\n%s", config.name, (out / LEARNS).read_text(encoding="utf-8").rstrip())
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     figures = {name: float(value) for name, value in result["figures"].items() if value is not None}
-    figures |= training_figures(out)
+    figures |= training_figures(out) | {"threads": float(config.threads)}
     points = read_curve(out)
     figures["tokens_per_second"] = float(np.median([point.tokens_per_second for point in points]))
     figures["training_seconds"] = points[-1].seconds
@@ -178,7 +178,6 @@ def _train(
     model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet], pad: int, out: Path, job_identity: str, asking: Asking
 ) -> _Trained:
     """The loop, with the loss of the model's head or heads; a line of curve.jsonl for each report."""
-    from model.distributed.parallel import mean_loss
     from model.training.training import train
 
     learned = {name: one.pass_rows for name, one in sets.items()}
@@ -204,12 +203,7 @@ def _train(
         )
     if not result.finished:
         raise InterruptedError(f"finetune {config.name}: stopped at step {result.step} of {training.steps}; it goes on from there")
-    losses = {
-        name: mean_loss(model, take_turns({name: one}, weights), training.evaluate_batches, config.micro_rows)
-        for name, one in judged.items()
-        if len(sets) > 1
-    }
-    return _Trained(result, turns, losses)
+    return _Trained(result, turns, result.more_losses)
 
 
 def _learned_batches(one: ExampleSet, config: FinetuneConfig, context: int, pad: int) -> "Batches":

@@ -75,7 +75,7 @@ class PretrainConfig(Section):
         description="folder or address (s3://…) where whole checkpoints are copied too: a machine that lost its disk goes on from there",
     )
     log_every: int = Field(default=10, ge=1, description="steps between figures")
-    precision: Precision = Field(default="auto", description="of matrix products; auto probes the processor; weights: float32")
+    precision: Precision = Field(default="auto", description="of matrix products; auto measures the processor; weights: float32")
     compile: bool = Field(
         default=False, description="torch.compile: takes a minute, faster on GPUs; shapes must not change with each batch"
     )
