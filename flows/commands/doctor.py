@@ -67,9 +67,8 @@ def processor() -> Check:
     from model.distributed.device import choose_precision
 
     fast = choose_precision("auto", torch.device("cpu")) == torch.bfloat16
-    return Check(
-        "processor", True, f"{os.cpu_count()} cores; {'bfloat16 is fast' if fast else 'bfloat16 is no faster than float32, which is used'}"
-    )
+    told = "bfloat16 is fast" if fast else "bfloat16 is no faster than float32, which is used"
+    return Check("processor", True, f"{os.cpu_count()} cores; {told}")
 
 
 def memory() -> Check:

@@ -324,20 +324,6 @@ def _check_order(section: str, steps: Sequence[int]) -> None:
         raise ValueError(f"{section}: from_step goes {', '.join(map(str, steps))}; each phase must begin after the one before")
 
 
-def check_optimizer_layout(optimizer: OptimizerConfig, layout: LayoutConfig) -> None:
-    """Raises ValueError for an optimizer that needs what the layout divides."""
-    if optimizer.kind == "muon" and layout.tensor > 1:
-        raise ValueError(
-            f"optimizer.kind muon makes whole matrices orthogonal, and layout.tensor {layout.tensor} cuts them; set layout.tensor to 1 "
-            "(layout.shards divides them too, and goes with muon), or kind to adamw, lion or sgd"
-        )
-    if optimizer.kind == "adafactor" and (layout.tensor > 1 or layout.shards):
-        raise ValueError(
-            "optimizer.kind adafactor needs whole weights, and the layout divides them; set layout.tensor to 1 and layout.shards to false, "
-            "or kind to adamw, lion or sgd"
-        )
-
-
 Config = ModelConfig | OptimizerConfig | TrainingConfig | FaultConfig | BestConfig | LossConfig | AverageConfig
 
 

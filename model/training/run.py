@@ -9,24 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from model.config.training_config import OptimizerConfig, TrainingConfig, check_optimizer_layout, settings_digest
-from model.data.batches import Batches, micro_slices, rank_rows
+from model.config.layout_config import check_optimizer
+from model.config.training_config import OptimizerConfig, TrainingConfig, settings_digest
+from model.data.batches import Batches
 from model.data.digest import joined, split
 from model.data.prefetch import Made, Prefetch
 from model.distributed.control import Control
-from model.distributed.device import agree_on, choose_device, choose_precision, process_rank, sum_over_processes
-from model.distributed.parallel import Scored, gradient_sync, mean_loss, wrap
+from model.distributed.device import agree_on, choose_device, choose_precision
+from model.distributed.evaluation import mean_loss
+from model.distributed.layout import Layout
 from model.nn.models import Model, set_compute_dtype
 from model.optim.average import Average
 from model.optim.optimizer import build_optimizer, set_learning_rate, step_where
 from model.optim.schedule import learning_rate
 from model.training.best import check_measured, judged
 from model.training.checkpoint import (
-    OPTIMIZER,
     TrainingState,
-    check_optimizer,
+    check_moments,
     check_resumable,
     checkpoint_path,
     load_average,
@@ -79,25 +80,30 @@ class Run:
         more_validation: Mapping[str, Batches],
         place: Mirror | None,
     ) -> None:
-        self.rank, self.world = process_rank()
-        self.slices = micro_slices(*rank_rows(training.batch_rows, self.rank, self.world), training.micro_rows)
-        if batches.batch_rows != training.batch_rows:
-            raise ValueError(f"the batches have {batches.batch_rows} rows, but batch_rows is {training.batch_rows}")
-        check_optimizer_layout(optimizer, training.layout)
-        check_measured(training, validation is not None, more_validation)
         self.device = choose_device()
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
-        self.model = model.to(self.device)
         self.control = Control()
-        self.compute_in(choose_precision(training.precision, self.device))
-        self.batches, self.validation, self.more_validation = batches, validation, more_validation
         self.training, self.optimizer_config = training, optimizer
+        self.dtype = self._precision(None)  # until a checkpoint tells what the run began with
+        is_settled = training.precision != "auto" or self.device.type == "cuda"  # and no checkpoint tells another one
+        check_optimizer(training.layout, optimizer.kind)
+        self.layout = Layout(training.layout, self.device, self.dtype if is_settled else torch.float32)
+        self.rank, self.world = self.layout.mesh.rank, self.layout.mesh.world
+        self.slices = self.layout.slices(training.batch_rows, training.micro_rows)
+        if batches.batch_rows != training.batch_rows:
+            raise ValueError(f"the batches have {batches.batch_rows} rows, but batch_rows is {training.batch_rows}")
+        check_measured(training, validation is not None, more_validation)
+        set_compute_dtype(model, self.dtype)
+        self.whole = model
+        self.placed = self.layout.place(model, self.control, training.compile, training.loss)
+        self.model = self.placed.model
+        self.batches, self.validation, self.more_validation = batches, validation, more_validation
         self.checkpoints, self.watch = checkpoints, watch
-        self.optimizer = build_optimizer(model, optimizer)
+        self.optimizer = build_optimizer(self.model, optimizer)
         self.guard = StepGuard(training.faults, self.device)
         self.place = place
-        self.saver = Saver(checkpoints, training, self.control, self.rank == 0, place)
+        self.saver = Saver(checkpoints, training, self.control, self.rank == 0, place, self.layout)
         self.profile = StepProfile(training.profile, checkpoints.parent, self.rank)
         self.norms: dict[str, float] | None = None  # since the last report
         self.peak_flops = 0.0  # of all processes
@@ -109,18 +115,18 @@ class Run:
         self.window = Window()
         self.is_stopped, self.went_back, self.is_best = False, False, False
 
-    def compute_in(self, chosen: torch.dtype) -> None:
+    def _precision(self, before: torch.dtype | None) -> torch.dtype:
         """What all processes compute in: float32 where any of them has chosen it."""
+        chosen = choose_precision(self.training.precision, self.device, before)
         (exact,) = self.control.sums(float(chosen == torch.float32))
-        self.dtype = torch.float32 if exact else chosen
-        set_compute_dtype(self.model, self.dtype)
+        return torch.float32 if exact else chosen
 
     # -- Beginning ------------------------------------------------------------------------------------------------------
 
     def begin(self, start: Start | None) -> None:
         """Loads the newest whole checkpoint, or the start's, or seeds the generators; then wraps the model for its processes."""
         began = time.perf_counter()
-        torch.manual_seed((self.training.seed * 1_000_003 + self.rank) % 2**63)
+        torch.manual_seed((self.training.seed * 1_000_003 + self.layout.mesh.data_rank) % 2**63)
         step = agree_on(newest_step(self.checkpoints, self.place, self.tell) if self.rank == 0 else -1, self.device)
         self.left_out = read_left_out(self.checkpoints)
         told = "anew"
@@ -139,10 +145,7 @@ class Run:
                 load_average(start.checkpoint, self.average)
         self.first_step = self.state.step
         self.model.train()
-        scored = Scored(self.model, self.training.loss)
-        if self.training.compile:
-            scored.compile()
-        self.scored = wrap(scored)
+        self.scored = self.layout.wrap(self.placed)
         seconds = time.perf_counter() - began
         peak = measured_peak(self.device, self.dtype)
         (self.peak_flops,) = self.control.sums(peak.flops)
@@ -155,17 +158,21 @@ class Run:
     def _resume(self, path: Path) -> None:
         found = read_state(path)
         self._go_on_in(found)
-        check_optimizer(path / OPTIMIZER, self.optimizer)
+        check_moments(path, self.optimizer)
         check_resumable(path, found, self.state)
-        load_checkpoint(path, self.model, self.optimizer, self.guard)
+        self._load(path)
         self.average = self._new_average()
         load_average(path, self.average)
         self._go_on_with(found)
 
     def _go_on_in(self, found: TrainingState) -> None:
         before = torch.bfloat16 if found.precision == "bfloat16" else torch.float32
-        self.compute_in(choose_precision(self.training.precision, self.device, before))
+        self.dtype = self._precision(before)
+        set_compute_dtype(self.model, self.dtype)
         self.state = dataclasses.replace(self.state, precision=str(self.dtype).removeprefix("torch."))
+
+    def _load(self, path: Path) -> None:
+        load_checkpoint(path, self.model, self.optimizer, self.guard, self.layout.held, self.layout.mesh.data_rank)
 
     def _go_on_with(self, found: TrainingState) -> None:
         """The state as it was saved, on the machine as it is."""
@@ -177,16 +184,16 @@ class Run:
         found = read_state(start.checkpoint)
         if start.counts == "on":
             self._go_on_in(found)
-            load_checkpoint(start.checkpoint, self.model, self.optimizer, self.guard)
+            self._load(start.checkpoint)
             self.left_out = read_left_out(start.checkpoint.parent)[: found.returns]
             if self.rank == 0 and self.left_out:
                 self.checkpoints.mkdir(parents=True, exist_ok=True)
                 write_left_out(self.checkpoints, self.left_out)
             self._go_on_with(dataclasses.replace(found, best=None, best_step=None, waited=0))
             return
-        load_weights(start.checkpoint, self.model)
+        load_weights(start.checkpoint, self.model, self.layout.held)
         if start.keeps_moments:
-            load_optimizer(start.checkpoint / OPTIMIZER, self.model, self.optimizer)
+            load_optimizer(start.checkpoint, self.model, self.optimizer, self.layout.held)
 
     def _new_average(self) -> Average | None:
         """Of the weights as they are."""
@@ -208,12 +215,11 @@ class Run:
         step = self.state.step
         if step in self.training.fresh_steps:
             self.guard.forget()
-        targets, tokens, high, low, saves, stops = self.control.sums(
-            made.targets, made.tokens, *split(made.digest % 2**64), asked.save(), asked.stop()
-        )
+        seen = (made.targets, made.tokens, *split(made.digest % 2**64)) if self.layout.mesh.counts else (0, 0, 0, 0)
+        targets, tokens, high, low, saves, stops = self.control.sums(*seen, asked.save(), asked.stop())
         nats = self._watched_learn(made, targets)
-        loss = sum_over_processes(nats.double()) / max(1.0, targets)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.optimizer_config.clip_norm)
+        loss = self.layout.mesh.data_sum(nats.double()) / max(1.0, targets)
+        norm = self.layout.clip(self.model, self.optimizer_config.clip_norm)
         verdict = self.guard.judge(loss, norm)
         set_learning_rate(self.optimizer, learning_rate(step, self.training.steps, self.optimizer_config))
         step_where(self.optimizer, verdict.takes)
@@ -231,17 +237,17 @@ class Run:
         every = self.training.norms_every
         if every is None or (self.state.step + 1) % every:
             return self._learn(made, targets)
-        with LayerNorms(self.model) as layers:
+        with LayerNorms(self.model, self.layout) as layers:
             nats = self._learn(made, targets)
             self.norms = layers.norms()
         return nats
 
     def _learn(self, made: Made, targets: float) -> Tensor:
         """Forward and backward over the slices; returns the sum of this process' nats."""
-        scale = self.world / max(1.0, targets)  # the wrapper averages over processes; the loss is per global target
+        scale = self.layout.mesh.data / max(1.0, targets)  # the wrapper averages over processes; the loss is per global target
         nats = torch.zeros((), device=self.device)
         for number, batch in enumerate(made.slices):
-            with gradient_sync(self.scored, is_due=number == len(made.slices) - 1):
+            with self.layout.gradient_sync(self.scored, is_due=number == len(made.slices) - 1):
                 learned, own = self.scored(batch.to(self.device))
                 (learned * scale).backward()
             nats += own.detach()
@@ -292,9 +298,13 @@ class Run:
                 self.tell(Event("ended early", self.state.step, told))
         return found
 
+    def more_losses(self) -> dict[str, float]:
+        """Of the further validation batches, by the weights as they are."""
+        return {name: self._loss_on(batches) for name, batches in self.more_validation.items()}
+
     def _report(self, measured: Measured, validation: Mapping[str, float] | None) -> None:
         step, steps = self.state.step, self.training.steps
-        needed = flops_of(self.model, measured.row_tokens) * measured.tokens / measured.seconds
+        needed = flops_of(self.whole, measured.row_tokens) * measured.tokens / measured.seconds
         point = CurvePoint(
             step=step,
             steps=steps,
@@ -402,10 +412,11 @@ class Run:
             device=self.device.type,
             precision=str(self.dtype).removeprefix("torch."),
             micro_rows=max(stop - start for start, stop in self.slices),
+            layout=self.layout.told,
         )
 
     def _diverged(self, told: str) -> str:
         return diverged(told, self.optimizer_config, self.dtype)
 
     def _loss_on(self, batches: Batches) -> float:
-        return mean_loss(self.model, batches, self.training.evaluate_batches, self.training.micro_rows)
+        return mean_loss(self.model, batches, self.training.evaluate_batches, self.training.micro_rows, self.layout)

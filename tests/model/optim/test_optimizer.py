@@ -5,16 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from model.config.layout_config import LayoutConfig
 from model.config.model_config import ModelConfig
 from model.config.training_config import (
     AverageConfig,
     LossConfig,
     OptimizerConfig,
-    OptimizerKind,
     RateFactor,
     TrainingConfig,
-    check_optimizer_layout,
     config_to_json,
     settings_digest,
 )
@@ -245,16 +242,6 @@ def test_states_of_another_kind_are_refused_by_name(model: LanguageModel):
     with pytest.raises(ValueError, match="written with optimizer.kind sgd .*Fix: set optimizer.kind to sgd"):
         check_kind("step-7", ["w/momentum_buffer"], adamw)
     check_kind("step-7", [], muon)  # of a checkpoint before the first step
-
-
-@pytest.mark.parametrize(
-    ("kind", "layout"),
-    [("muon", LayoutConfig(tensor=2)), ("adafactor", LayoutConfig(tensor=2)), ("adafactor", LayoutConfig(shards=True))],
-)
-def test_layout_that_divides_what_an_optimizer_needs_whole_is_refused(kind: OptimizerKind, layout: LayoutConfig):
-    with pytest.raises(ValueError, match=f"optimizer.kind {kind} .*set layout.tensor to 1"):
-        check_optimizer_layout(OptimizerConfig(kind=kind), layout)
-    check_optimizer_layout(OptimizerConfig(kind="muon"), LayoutConfig(shards=True))
 
 
 def test_second_moment_that_bfloat16_does_not_hold_is_refused():
