@@ -199,7 +199,7 @@ class Recipe(CorpusSections):
                 f"the nearest: {max(1, round(self.pretrain.batch_tokens / context)) * context}"
             )
         workers = self.pretrain.placement.count
-        if workers > rows:
+        if workers // self.pretrain.layout.tensor > rows:
             raise ValueError(
                 f"pretrain.workers {workers} are more than the {rows} rows of a batch ({self.pretrain.batch_tokens} tokens of context "
                 f"{context}), of which each worker takes its share: lower it to at most {rows}, or raise batch_tokens"

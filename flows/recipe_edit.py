@@ -17,7 +17,7 @@ def spelled(value: Scalar) -> str:
 
 def changed_text(text: str, changes: Mapping[str, Scalar], place: str) -> str:
     """The recipe `text`, with the fields at these dotted keys set. UserError where the text is such that it would not become that."""
-    wanted = yaml.load(text, Loader=RecipeLoader)
+    wanted = _apart(yaml.load(text, Loader=RecipeLoader))
     for name, value in changes.items():
         text = _with(text, name.split("."), value)
         _set(wanted, name.split("."), value)
@@ -29,6 +29,13 @@ def changed_text(text: str, changes: Mapping[str, Scalar], place: str) -> str:
         told = " ".join(f"--set {name}={spelled(value)}" for name, value in changes.items())
         raise UserError(f"{place}: written so that its fields cannot be changed one by one (by aliases, perhaps). Run it with {told}")
     return text
+
+
+def _apart(values: Json) -> Json:
+    """A copy in which nothing is held twice, as it is where an alias stands."""
+    if isinstance(values, dict):
+        return {key: _apart(value) for key, value in values.items()}
+    return [_apart(value) for value in values] if isinstance(values, list) else values
 
 
 def _set(values: Json, keys: Sequence[str], value: Scalar) -> None:

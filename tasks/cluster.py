@@ -103,6 +103,12 @@ class Workers:
     threads: int  # of each; 0: what torch chooses
     least: int = 0  # workers that are enough where there are no more; 0: all of them are needed
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The least and the most processes that train: one where there are no workers."""
+        most = max(1, self.count)
+        return self.least or most, most
+
     @classmethod
     def of(cls, count: WorkerCount, gpus: float, threads: int) -> "Workers":
         """From a recipe's figures."""

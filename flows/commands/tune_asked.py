@@ -1,5 +1,6 @@
-"""What `wordmill tune` is asked, checked before anything starts."""
+"""Request of a search: what `wordmill tune` is given, checked before anything starts."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,16 +52,15 @@ def check_asked(asked: Asked) -> Checked:
 
 
 def _target(asked: Asked) -> Path:
-    """Where the best is written. UserError where something stands there that was not meant."""
+    """Where the best is written. UserError where it cannot be, and where something stands there that was not meant."""
     source = given_path(asked.recipe)
-    if asked.write is None:
-        target = source.with_name(f"{source.stem}-tuned{source.suffix}")
-        if target.exists():
-            raise UserError(f"{target} is there already. Fix: --write FILE, the same to replace it, or another one.")
-        return target
-    target = given_path(asked.write)
+    target = source.with_name(f"{source.stem}-tuned{source.suffix}") if asked.write is None else given_path(asked.write)
+    if asked.write is None and target.exists():
+        raise UserError(f"{target} is there already. Fix: --write FILE, the same to replace it, or another one.")
     if target.exists() and target.samefile(source):
         raise UserError(f"--write {target}: it is the recipe itself. Fix: name another file.")
     if target.is_dir() or not target.parent.is_dir():
         raise UserError(f"--write {target}: {'a folder' if target.is_dir() else 'its folder is not there'}. Fix: name a file.")
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise UserError(f"{target}: may not be written. Fix: --write FILE, in another folder.")
     return target

@@ -47,6 +47,12 @@ class Drawn:
         return (f"{len(self.invalid)} of the values drawn do not go together, and are no trials; the first: {self.invalid[0]}",)
 
 
+def told_values(trial: Trial) -> str:
+    """`layers 4, learning_rate 0.003`, for people."""
+    shown = ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in trial.values.items())
+    return shown if trial.changes else f"the recipe as it stands ({shown})"
+
+
 def follows(spaces: Mapping[str, Space]) -> bool:
     """Whether the final learning rate is to keep its share of the learning rate."""
     return RATE in spaces and FINAL not in spaces

@@ -1,13 +1,13 @@
-"""What `wordmill tune` prints: a trial a row, the best, the recipe that was written with its diff, and the next command."""
+"""Views of a search: a trial a row, the best, the recipe that was written with its diff, and the next command."""
 
 import shlex
 
 from rich.text import Text
 
 from flows.commands.tables import rendered, table_of
-from flows.commands.tune import Tuned, told_values
 from flows.commands.tune_asked import Asked
-from flows.commands.tune_trials import Trial
+from flows.commands.tune_result import Tuned
+from flows.commands.tune_trials import Trial, told_values
 from flows.runner.summaries import duration
 from tasks.settings import Json
 

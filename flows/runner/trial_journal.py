@@ -54,7 +54,7 @@ class TrialJournal:
         self._ends = EndedReader(self.folder, skips_old=True)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._bar: "tqdm[NoReturn]" = tqdm(total=len(self.trials), desc="tune", unit="trial", disable=None, leave=False)
+        self._bar: tqdm[NoReturn] = tqdm(total=len(self.trials), desc="tune", unit="trial", disable=None, leave=False)
 
     def __enter__(self) -> Self:
         for one in self.trials:

@@ -1,4 +1,4 @@
-"""A DAG up to its pretraining: a builder that hands on to another what stands before it, and tells what it would train on."""
+"""Stages before a pretraining: a builder that hands them on to another one, and tells what would be trained on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

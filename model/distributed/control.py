@@ -15,7 +15,7 @@ class Control:
         self.is_alone = not (dist.is_available() and dist.is_initialized())
         self.rank = 0 if self.is_alone else dist.get_rank()
         is_enough = self.is_alone or (waits is None and dist.get_backend() == "gloo")
-        self._group = None if is_enough else dist.new_group(backend="gloo", timeout=waits or _timeout(torch.device("cuda")))
+        self._group = None if is_enough else _new_group(waits or _timeout(torch.device("cuda")))
 
     def sums(self, *values: float) -> list[float]:
         """Each value, summed over all processes in float64."""
@@ -33,6 +33,11 @@ class Control:
         dist.all_gather(found, tensor, group=self._group)
         return found
 
+    def as_first(self, tensor: Tensor) -> None:
+        """Rank 0's numbers (on the CPU), in place, on every process."""
+        if not self.is_alone:
+            dist.broadcast(tensor, 0, group=self._group)
+
     def sent_to_first(self, tensor: Tensor) -> None:
         """Gives a tensor (on the CPU) to rank 0, which takes it by `received`."""
         dist.send(tensor.contiguous(), 0, group=self._group)
@@ -41,6 +46,12 @@ class Control:
         """What `rank` sends to this process, rank 0, in `buffer`."""
         dist.recv(buffer, rank, group=self._group)
         return buffer
+
+
+def _new_group(waits: timedelta) -> dist.ProcessGroup:
+    group = dist.new_group(backend="gloo", timeout=waits)
+    assert isinstance(group, dist.ProcessGroup)
+    return group
 
 
 def subgroup(groups: list[list[int]], device: torch.device) -> dist.ProcessGroup:

@@ -46,7 +46,10 @@ class Layout:
     """What the loop asks for, whatever the layout."""
 
     def __init__(self, config: LayoutConfig, device: torch.device, dtype: torch.dtype) -> None:
-        """`dtype`: of matrix products. Raises ValueError where `tensor` does not divide the processes."""
+        """`dtype`: what blocks may round their weights to before they are gathered: that of their products, or float32.
+
+        Raises ValueError where `tensor` does not divide the processes.
+        """
         self.config, self.device, self.dtype = config, device, dtype
         self.mesh = Mesh(config.tensor, device)
         self.shards = config.shards and self.mesh.data > 1
@@ -63,7 +66,7 @@ class Layout:
 
     @property
     def writer(self) -> tuple[int | None, int]:
-        """Which this process is of those that have numbers of their own, counted from 0, and how many they are; None: it is none of them."""
+        """Which this process is of those that have numbers of their own (None: none of them), from 0, and how many there are."""
         if self.shards:
             return self.mesh.rank, self.mesh.world
         return (self.mesh.tensor_rank if self.mesh.data_rank == 0 else None), self.mesh.tensor
@@ -77,13 +80,15 @@ class Layout:
         most = -(-batch_rows // self.mesh.data)
         return micro_slices(start, stop, micro_rows, -(-most // micro_rows) if self.shards else 0)
 
-    def place(self, model: M, compiles: bool = False) -> Scored[M]:
+    def place(self, model: M, control: Control, compiles: bool = False) -> Scored[M]:
         """The model where it is trained, compiled if asked for.
 
-        One that is to be divided gives its weights away: until `gather` it is a frame without any.
+        One that is to be divided, on the CPU, takes rank 0's weights, and gives them away: until `gather` it is a frame without any.
         """
         if not self.is_divided:
             return _compiled(Scored(model.to(self.device)), compiles)
+        for parameter in model.parameters():
+            control.as_first(parameter.data)  # as DDP does
         twin = _twin(model)
         shapes = {name: tuple(parameter.shape) for name, parameter in twin.named_parameters()}
         cut_layers(twin, self.mesh)
@@ -133,7 +138,7 @@ class Layout:
         factor = (largest / (norm + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
         own = list(gradients(self._parameters()).values())
         if own:
-            torch._foreach_mul_(own, factor)  # pyright: ignore[reportPrivateUsage]  (as torch's own)
+            torch._foreach_mul_(own, factor)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]  (as torch's own does)
         return norm
 
     def norms(self, parts: Iterable[Iterable[str]]) -> list[Tensor]:

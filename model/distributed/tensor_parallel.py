@@ -114,7 +114,7 @@ class HeadNorm(nn.RMSNorm):
     """RMSNorm of this process' heads by a weight that all have."""
 
     def __init__(self, source: RMSNorm, group: dist.ProcessGroup) -> None:
-        super().__init__(source.normalized_shape, eps=source.eps, device="meta")
+        super().__init__(list(source.normalized_shape), eps=source.eps, device="meta")
         self.weight, self.group = source.weight, group
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class HeadNorm(nn.RMSNorm):
         return F.rms_norm(x, self.normalized_shape, fan(self.weight, self.group).to(x.dtype), self.eps)
 
 
-def _cut(parameter: nn.Parameter | None, held: Slice) -> nn.Parameter | None:
+def _cut(parameter: Tensor | None, held: Slice) -> nn.Parameter | None:
     if parameter is None:
         return None
     with torch.no_grad():

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from model.config.layout_config import check_optimizer
 from model.config.training_config import OptimizerConfig, TrainingConfig, settings_digest
 from model.data.batches import Batches
 from model.data.digest import joined, split
@@ -81,7 +82,9 @@ class Run:
         self.control = Control()
         self.training, self.optimizer_config = training, optimizer
         self.dtype = self._precision(None)  # until a checkpoint tells what the run began with
-        self.layout = Layout(training.layout, self.device, self.dtype)
+        is_settled = training.precision != "auto" or self.device.type == "cuda"  # and no checkpoint tells another one
+        check_optimizer(training.layout, optimizer.kind)
+        self.layout = Layout(training.layout, self.device, self.dtype if is_settled else torch.float32)
         self.rank, self.world = self.layout.mesh.rank, self.layout.mesh.world
         self.slices = self.layout.slices(training.batch_rows, training.micro_rows)
         if batches.batch_rows != training.batch_rows:
@@ -89,7 +92,7 @@ class Run:
         check_measured(training, validation is not None, more_validation)
         set_compute_dtype(model, self.dtype)
         self.whole = model
-        self.placed = self.layout.place(model, training.compile)
+        self.placed = self.layout.place(model, self.control, training.compile)
         self.model = self.placed.model
         self.batches, self.validation, self.more_validation = batches, validation, more_validation
         self.checkpoints, self.watch = checkpoints, watch

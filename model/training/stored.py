@@ -20,7 +20,8 @@ from torch import Tensor
 
 from model.distributed.slices import Slice, whole_slice, within
 
-MODEL, OPTIMIZER = "model", "optimizer"
+MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"  # where a part is whole, and what it is called
+SUFFIX = ".safetensors"
 SLICES = "slices"  # in a file's header: by name the whole shape, rows and columns
 DIVIDED = re.compile(r"^(model|optimizer)-(\d{5})-of-(\d{5})\.safetensors$")
 
@@ -35,14 +36,14 @@ class Place:
 
 def file_name(part: str, number: int | None = None, count: int = 1) -> str:
     """Of a part that is whole, or of the `number`-th (counted from 0) of `count` processes that divide it."""
-    return f"{part}.safetensors" if number is None else f"{part}-{number + 1:05}-of-{count:05}.safetensors"
+    return part if number is None else f"{part.removesuffix(SUFFIX)}-{number + 1:05}-of-{count:05}{SUFFIX}"
 
 
 def missing_files(part: str, names: Collection[str]) -> list[str]:
     """Which files of a part are not among `names`."""
-    counts = {int(found[3]) for name in names if (found := DIVIDED.match(name)) and found[1] == part}
-    if file_name(part) in names or not counts:
-        return [] if file_name(part) in names else [file_name(part)]
+    counts = {int(found[3]) for name in names if (found := DIVIDED.match(name)) and f"{found[1]}{SUFFIX}" == part}
+    if part in names or not counts:
+        return [] if part in names else [part]
     return [name for number in range(max(counts)) if (name := file_name(part, number, max(counts))) not in names]
 
 
@@ -60,7 +61,7 @@ class Stored:
 
     def __init__(self, folder: Path, part: str) -> None:
         self._stack = ExitStack()
-        self.path = folder / file_name(part)
+        self.path = folder / part
         paths = [self.path] if self.path.exists() else sorted(path for path in folder.iterdir() if _is_of(path, part))
         self._files = [self._stack.enter_context(safe_open(path, "pt")) for path in paths]
         self._places: dict[str, list[tuple[int, Slice]]] = {}  # file, and what of the tensor it has
@@ -83,7 +84,7 @@ class Stored:
             return self._files[places[0][0]].get_tensor(name).clone()  # else it is the mapped file, whose room stays taken
         if places[0][1] == wanted:
             return self._files[places[0][0]].get_tensor(name).clone()
-        found = torch.empty(wanted.shape_of(shape), dtype=self._files[places[0][0]].get_tensor(name).dtype)
+        found = torch.empty(wanted.shape_of(shape), dtype=self._files[places[0][0]].get_slice(name)[0:0].dtype)
         filled = 0
         for number, held in places:
             source = self._files[number].get_slice(name)
@@ -109,7 +110,7 @@ class Stored:
 
 def _is_of(path: Path, part: str) -> bool:
     found = DIVIDED.match(path.name)
-    return found is not None and found[1] == part
+    return found is not None and f"{found[1]}{SUFFIX}" == part
 
 
 def _place(values: Mapping[str, Mapping[str, object]]) -> Place:
@@ -117,6 +118,5 @@ def _place(values: Mapping[str, Mapping[str, object]]) -> Place:
     rows, columns = held["rows"], held["columns"]
     assert isinstance(rows, list)
     assert columns is None or isinstance(columns, list)
-    whole = values["shape"]
-    assert isinstance(whole, list)
+    whole = [int(size) for size in values["shape"]]
     return Place(tuple(whole), Slice(tuple((start, stop) for start, stop in rows), None if columns is None else (columns[0], columns[1])))

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from model.config.heads import Targets
+from model.config.layout_config import check_tensor
 from model.config.training_config import TrainingConfig
 from model.training.curve import read_curve
 from model.training.figures import training_figures
@@ -69,6 +70,7 @@ def training_config(config: FinetuneConfig, learned: float, validation: int) -> 
         precision=config.precision,
         faults=config.faults,
         best=config.best if validation else None,
+        layout=config.layout,
     )
 
 
@@ -85,6 +87,7 @@ def finetune(
     With `lora`, adapter/ (in PEFT's form) as well; the model holds the adapters merged into its matrices. Of several sets of
     `examples`, in the order of the config: model/ has a head for each (tasks/finetune/multi_task.py), and adapter/ a folder for each.
     """
+    _check_layout(config, base.path / "model")
     fingerprints = tuple(one.fingerprint for one in examples)
     settings: list[Json] = [identity(config.freeze), identity(config.lora), identity(config.weights), config.replay]
     job = FinetuneJob(
@@ -105,6 +108,18 @@ def finetune(
     figures["tokens_per_second"] = float(np.median([point.tokens_per_second for point in points]))
     figures["training_seconds"] = points[-1].seconds
     return StageOutcome(Ledger(rows_out=1, tokens_out=int(figures["tokens"])), (), figures, result["notes"])
+
+
+def _check_layout(config: FinetuneConfig, base: Path) -> None:
+    """Before a worker is started: UserError for a base whose layers cannot be divided as asked."""
+    if config.layout.tensor == 1:
+        return
+    from model.huggingface.huggingface import read_model_config
+
+    try:
+        check_tensor(config.layout.tensor, read_model_config(base))
+    except ValueError as error:
+        raise UserError(f"finetune {config.name}: {error}.") from error
 
 
 def train_finetune(told: dict[str, Json], asking: Asking = Signals) -> None:
@@ -221,6 +236,8 @@ def _write_result(
     config: FinetuneConfig, trained: _Trained, sets: Mapping[str, ExampleSet], added: list[str], model: "Model", out: Path
 ) -> None:
     """What the stage tells: final losses and counts, read back by the process that launched this one."""
+    from model.distributed.device import choose_device
+
     parameters, result = list(model.parameters()), trained.result
     figures = {
         "loss": result.loss,
@@ -238,7 +255,7 @@ def _write_result(
         "parameters_trained": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         **{f"validation_loss.{name}": loss for name, loss in trained.losses.items()},
     }
-    notes = {"kind": ", ".join(one.kind for one in sets.values()), "device": str(parameters[0].device)}
+    notes = {"kind": ", ".join(one.kind for one in sets.values()), "device": str(choose_device())}
     if len(sets) > 1:
         told = [f"{name} {one.learned.num_rows:,} in {trained.turns[name]:,} steps" for name, one in sets.items()]
         notes["examples"] = ", ".join(told)

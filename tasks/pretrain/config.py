@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from model.config.layout_config import LayoutConfig
+from model.config.layout_config import LayoutConfig, check_layout, check_optimizer
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig, check_context, check_pair
 from model.config.training_config import (
@@ -130,7 +130,7 @@ class Pretraining:
 
 
 def check_objective(config: Pretraining, context: int) -> None:
-    """Raises ValueError, with the fix, for a model and an objective on rows of `context` tokens that do not go together."""
+    """Raises ValueError, with the fix, for a model, an objective on rows of `context` tokens and a layout that do not go together."""
     check_pair(config.shape, config.pretrain.objective)
     check_context(config.shape, config.pretrain.objective, context)
     if config.shape.family == "seq2seq" and config.pretrain.document_mask:
@@ -143,6 +143,10 @@ def check_objective(config: Pretraining, context: int) -> None:
             "pretrain.compile: packed documents change their shapes with every batch, and each would be compiled anew; "
             "set pretrain.document_mask to false, or compile to false"
         )
+    pretrain = config.pretrain
+    rows = max(1, pretrain.batch_tokens // context)
+    check_optimizer(pretrain.layout, pretrain.optimizer.kind, place="pretrain.")
+    check_layout(pretrain.layout, config.shape, pretrain.placement.counts, rows, pretrain.micro_rows, place="pretrain.")
 
 
 def training_config(config: PretrainConfig, context: int) -> TrainingConfig:

@@ -1,8 +1,10 @@
 """Ladder: small trainings of a recipe's own data, model family and schedule, each with a small share of the whole run's arithmetic.
 
 A rung is the whole run made smaller on both sides: with a share s of its arithmetic it has about sqrt(s) of the operations a token and
-sqrt(s) of the steps, so that tokens per parameter stay as they are, in the spirit of arXiv 2203.15556. Batch, rows, order and
-validation are the whole run's own; warm-up, decay and phases keep their share of the steps.
+sqrt(s) of the tokens, so that tokens per parameter stay as they are, in the spirit of arXiv 2203.15556. Short runs are bound by their
+steps: a rung has as many as the whole run, or ENOUGH_STEPS, if need be with a smaller batch (the batch up to which larger ones save
+steps grows with the tokens: arXiv 2410.21676). Learning rates stay: what a smaller width would raise (arXiv 2203.03466), a smaller
+batch would lower. Warm-up, decay and phases keep their share of the steps; rows, their order and validation are the whole run's own.
 """
 
 import math
@@ -26,7 +28,7 @@ from tasks.pretrain.pretrain import pretrain_model
 from tasks.settings import Section
 
 LEAST_STEPS = 12  # of a rung: with fewer its loss tells of its first steps alone
-ENOUGH_STEPS = 48  # of the smallest rung, below which its share is not made smaller to save arithmetic
+ENOUGH_STEPS = 1000  # of a rung, for which its batch is made smaller than the whole run's
 MANY_HEADS = 8  # a model with so many is made narrower by whole heads; one with fewer by narrower heads too
 CHANNELS = 4  # by which heads, and recurrent layers, are made narrower
 STRETCHED, OTHER_HEADS = 0.25, 0.02  # how much a shape counts against a model, beside how far its operations are off
@@ -44,7 +46,7 @@ class LadderConfig(Section):
     flops: float = Field(
         default=3e13,
         gt=0,
-        description="floating-point operations of all rungs together: share is halved until they fit, or the smallest has but 48 steps",
+        description="floating-point operations of all rungs together, at most: share is halved until they fit",
     )
 
 
@@ -77,36 +79,38 @@ def whole_flops(whole: Pretraining, vocab_size: int, context: int) -> float:
     return flops_per_token(whole.shape, vocab_size, context) * whole.pretrain.steps * whole.pretrain.batch_tokens
 
 
-def shares(ladder: LadderConfig, flops: float, steps: int) -> list[float]:
-    """Of `flops` and `steps`, the whole run's, that each rung has, the smallest first."""
+def shares(ladder: LadderConfig, flops: float) -> list[float]:
+    """Of `flops`, the whole run's arithmetic, that each rung has, the smallest first."""
     parts = [ladder.ratio ** (number + 1 - ladder.rungs) for number in range(ladder.rungs)]
     share = ladder.share
-    while share * flops * sum(parts) > ladder.flops and steps * math.sqrt(share / 2 * parts[0]) >= ENOUGH_STEPS:
+    while share * flops * sum(parts) > ladder.flops:
         share /= 2
     return [share * part for part in parts]
 
 
 def ladder_of(laddered: Laddered, vocab_size: int, context: int) -> list[Rung]:
-    """All rungs. UserError, with what would do, where the whole run is too short, or they come out alike."""
+    """All rungs. UserError, with what would do, where the whole run is too short for any."""
     whole = laddered.whole.pretrain.steps
-    parts = shares(laddered.ladder, whole_flops(laddered.whole, vocab_size, context), whole)
+    parts = shares(laddered.ladder, whole_flops(laddered.whole, vocab_size, context))
     rungs = [rung(laddered.whole, share, vocab_size, context) for share in parts]
     steps = rungs[0].training.pretrain.steps
     if steps < LEAST_STEPS:
         raise UserError(
             f"ladder: its smallest training would have {steps} steps, expected {LEAST_STEPS} or more: the whole run has {whole:,}. Fix: "
-            f"set pretrain.steps to {math.ceil(whole * LEAST_STEPS / max(steps, 1)):,} or more, raise ladder.share, or lower ladder.ratio."
+            f"set pretrain.steps to {math.ceil(whole * LEAST_STEPS / steps):,} or more, or raise ladder.share or ladder.flops."
         )
     return rungs
 
 
 def rung(whole: Pretraining, share: float, vocab_size: int, context: int) -> Rung:
-    """The whole run with `share` of its arithmetic."""
-    flops = share * whole_flops(whole, vocab_size, context)
+    """The whole run with `share` of its arithmetic, in rows of `context` tokens."""
     model = smaller_model(whole.shape, math.sqrt(share), vocab_size, context)
-    step_flops = flops_per_token(model, vocab_size, context) * whole.pretrain.batch_tokens
-    steps = max(1, round(flops / step_flops))
-    return Rung(Pretraining(model, fewer_steps(whole.pretrain, steps)), step_flops * steps)
+    token_flops = flops_per_token(model, vocab_size, context)
+    tokens, batch = share * whole_flops(whole, vocab_size, context) / token_flops, whole.pretrain.batch_tokens
+    steps = min(whole.pretrain.steps, max(ENOUGH_STEPS, tokens / batch))
+    rows = min(max(1, round(tokens / steps / context)), batch // context)
+    steps = max(1, round(tokens / (rows * context)))
+    return Rung(Pretraining(model, smaller_training(whole.pretrain, steps, rows, context)), token_flops * steps * rows * context)
 
 
 def smaller_model(model: ModelConfig, share: float, vocab_size: int, context: int) -> ModelConfig:
@@ -157,16 +161,19 @@ def scaled(count: int, part: float) -> int:
     return max(1, round(count * part))
 
 
-def fewer_steps(whole: PretrainConfig, steps: int) -> PretrainConfig:
-    """The same training over `steps` steps, in one process of this machine: what begins at a step begins at the same share of them."""
+def smaller_training(whole: PretrainConfig, steps: int, rows: int, context: int) -> PretrainConfig:
+    """The same over `steps` steps of `rows` rows, in one process of this machine."""
     part = steps / whole.steps
+    judged = whole.evaluate_batches * (whole.batch_tokens // context)  # rows
     return whole.model_copy(
         update={
             "steps": steps,
+            "batch_tokens": rows * context,
             "optimizer": shorter_schedule(whole.optimizer, part),
             "mixture": earlier(whole.mixture, part),
             "curriculum": earlier(whole.curriculum, part),
             "evaluate_every": steps if whole.best is None else scaled(whole.evaluate_every, part),
+            "evaluate_batches": math.ceil(judged / rows),
             "log_every": scaled(whole.log_every, part),
             "keep_checkpoints": 1,
             "keep_every": None,
@@ -180,7 +187,7 @@ def fewer_steps(whole: PretrainConfig, steps: int) -> PretrainConfig:
 
 
 def shorter_schedule(optimizer: OptimizerConfig, part: float) -> OptimizerConfig:
-    """Warm-up and decay keep their share of the steps; the rates stay."""
+    """Warm-up and decay keep their share of the steps."""
     return replace(
         optimizer,
         warmup_steps=optimizer.warmup_steps and scaled(optimizer.warmup_steps, part),

@@ -2,7 +2,8 @@
 
 L(C) = E + A * C^-alpha: Kaplan et al. (arXiv 2001.08361) with E = 0, Hoffmann et al. (arXiv 2203.15556) with an E of its own. Three or
 four points do not tell E from alpha, so none is chosen: every pair of a grid counts by how well it fits and by how likely it was before,
-and the interval is of all of them together, with the scatter that trainings have from seed to seed.
+and the interval is of all of them together, with the scatter that trainings have. An E below 0 is no loss that could be reached: it
+describes the first hundreds of steps, where loss falls about evenly with the logarithm of compute.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.9  # of the interval
-FLOORS = np.linspace(0.0, 0.9, 31)  # E over the lowest loss seen, all equally likely before
+FLOORS = np.linspace(-0.5, 0.8, 40)  # E over the lowest loss seen, all equally likely before
 EXPONENTS = np.geomspace(0.02, 1.5, 60)  # alpha, equally likely on a logarithmic scale
-SCATTER = 0.008  # of one training's loss, relative, before any was seen: docs/results.md, "The ladder's prediction"
+SCATTER = 0.014  # of a small training's loss, relative: 1 % from seed to seed, as much from shape to shape (docs/results.md)
 SCATTER_WEIGHT = 4.0  # trainings that this counts as
 QUANTILES = 1001  # points at which the predicted loss is looked at
 

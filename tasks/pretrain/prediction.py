@@ -114,8 +114,15 @@ def predicted(config: Laddered, rungs: Sequence[Step], bits: float | None, flops
 def step_of(rung: PretrainedModel) -> Step:
     """As its manifest tells of it."""
     told = rung.figures
-    counts = (int(told[name]) for name in ("parameters", "width", "layers", "steps", "tokens"))
-    return Step(*counts, told["flops"], told["validation_loss"])
+    return Step(
+        int(told["parameters"]),
+        int(told["width"]),
+        int(told["layers"]),
+        int(told["steps"]),
+        int(told["tokens"]),
+        told["flops"],
+        told["validation_loss"],
+    )
 
 
 def bits_per_nat(rung: PretrainedModel) -> float | None:

@@ -148,7 +148,7 @@ def train_pretrain(told: dict[str, Json], asking: Asking = Signals) -> None:
     """Runs in each worker: does the job that it is told, leaves model, curve, audit and result in the job's `out`."""
     import torch
 
-    from model.distributed.device import process_rank
+    from model.distributed.device import choose_device, process_rank
     from model.huggingface.huggingface import save_folder
     from model.objectives.objectives import new_model
     from model.training.mirror import Mirror
@@ -195,7 +195,7 @@ def train_pretrain(told: dict[str, Json], asking: Asking = Signals) -> None:
         left_out = read_left_out(out / "checkpoints")
         write_audit(audit_stream(rows, result.step, job.shards / "documents-train.parquet", left_out, job.begun_at), out / "audit.json")
         targets, size = validation_text(held, training.evaluate_batches, tokenizer)
-        device = next(model.parameters()).device
+        device = choose_device()
         figures = {
             "step": result.step,
             "loss": result.loss,

@@ -105,9 +105,10 @@ def scale_of(prediction: Prediction, result: float | None) -> Scale:
     losses = [law.low, law.high, *(one.loss for one in prediction.rungs), *(end for one in prediction.fan for end in (one.low, one.high))]
     losses += [] if result is None else [result]
     room = 0.06 * (max(losses) - min(losses))
+    below = room if result is None else 3 * room  # for what the result is called
     first = prediction.rungs[0].flops
     reach = (law.flops / first) ** 0.08
-    return Scale((first / reach, law.flops * reach**1.6), (min(losses) - room, max(losses) + room))
+    return Scale((first / reach, law.flops * reach**1.6), (min(losses) - below, max(losses) + room))
 
 
 def grid(scale: Scale) -> list[str]:
@@ -180,14 +181,14 @@ def predicted(prediction: Prediction, scale: Scale) -> list[str]:
     bar = f'<line class="span" x1="{x:.1f}" x2="{x:.1f}" y1="{high:.1f}" y2="{low:.1f}"/>'
     ends = "".join(f'<line class="span" x1="{x - 6:.1f}" x2="{x + 6:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>' for y in (high, low))
     text = f"predicted {score_text(law.loss)}"
-    return [bar, ends, mark("predicted", x, scale.y(law.loss), 5), beside(x, high - 8, text)]
+    return [bar, ends, mark("predicted", x, scale.y(law.loss), 5), beside(x, high - 12, text)]
 
 
 def came_to(prediction: Prediction, scale: Scale, result: float) -> list[str]:
     """The result, a diamond."""
     x, y = scale.x(prediction.law.flops), scale.y(result)
     diamond = f'<path class="result" d="M{x:.1f} {y - 7:.1f}l7 7l-7 7l-7 -7z"/>'
-    return [diamond, beside(x, scale.y(prediction.law.low) + 18, f"result {score_text(result)}")]
+    return [diamond, beside(x, max(y, scale.y(prediction.law.low)) + 22, f"result {score_text(result)}")]
 
 
 def beside(x: float, y: float, text: str) -> str:

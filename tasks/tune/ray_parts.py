@@ -8,7 +8,8 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from tasks.tune.search import FIGURE, STEP, STOP, SearchJob
+from model.training.curve import CURVE
+from tasks.tune.search import FAILURE, FIGURE, STEP, STOP, SearchJob
 from tasks.tune.trials import Ended, Why, append_ended
 
 
@@ -43,30 +44,30 @@ class Ends(Callback):
         self._job, self._stop = job, Path(job.folder) / STOP
         self._began: dict[int, float] = {}
         self._curves: dict[int, list[tuple[int, float]]] = {}
-        self._last: dict[int, tuple[str, str]] = {}  # "ends" and "told" of the last report
+        self._finished: set[int] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         """Notes the time."""
         self._began[_number(trial)] = time.monotonic()
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, object], **info: object) -> None:
-        """A validation loss, or a failure."""
+        """A validation loss."""
         number = _number(trial)
-        if "ends" not in result:
-            return
-        self._last[number] = (str(result["ends"]), str(result["told"]))
-        if result["ends"] != "failed":
+        if STEP in result:
             self._curves.setdefault(number, []).append((cast(int, result[STEP]), cast(float, result[FIGURE])))
+        if result.get("ends") == "finished":
+            self._finished.add(number)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         """It ended by itself, or was ended."""
-        ends, told = self._last.get(_number(trial), ("", ""))
-        why: Why = "stopped early"
-        if ends == "finished" or ends == "failed":
-            why = ends
-        elif self._stop.exists():
-            why = "unfinished"
-        self._note(trial, why, told)
+        number = _number(trial)
+        failure = Path(self._job.trials[number].folder) / FAILURE
+        if number in self._finished:
+            self._note(trial, "finished", "")
+        elif failure.exists():
+            self._note(trial, "failed", failure.read_text(encoding="utf-8"))
+        else:
+            self._note(trial, "unfinished" if self._stop.exists() else "stopped early", "")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         """Its process is gone, or the fault is ours."""
@@ -78,6 +79,8 @@ class Ends(Callback):
         one = self._job.trials[number]
         if one.known or number not in self._began:
             return
+        if why == "unfinished" and not (Path(one.folder) / CURVE).exists():
+            return  # it was not even begun
         curve = tuple(dict(self._curves.get(number, [])).items())
         append_ended(Path(self._job.folder), Ended(one.fingerprint, why, curve, round(time.monotonic() - self._began[number], 1), told))
 

@@ -1,7 +1,7 @@
 """Search by Ray Tune: trials side by side, each a training in a process of its own; ASHA ends those that fall behind.
 
 It runs in a child process (tasks/training_process.py), as trainings do. A trial reports each validation loss; where ASHA (Li et
-al., arXiv 1810.05934) has it end, it ends between two steps. A file `stop` in the search's folder has all trials save and end.
+al., arXiv 1810.05934) has it end, it ends between two steps. A file `trials.stop` in the search's folder has all trials save and end.
 What is left of a trial is its line in trials.jsonl and the curve in its folder.
 """
 
@@ -31,10 +31,10 @@ from tasks.tune.trials import TrialJob
 if TYPE_CHECKING:
     from ray import tune
 
-STOP = "stop"  # a file in the search's folder: all trials are to save and end
+STOP = "trials.stop"  # a file in the search's folder: all trials are to save and end
 FIGURE, STEP = "validation_loss", "step"
+FAILURE = "failure.txt"  # in the folder of a trial: why it cannot be trained. ASHA hears nothing of it: its percentiles bear no outlier
 KEEPS = 3  # of so many trials, the best one goes on beyond a rung; eta of arXiv 1810.05934
-FAILED_LOSS = 1e9  # of a trial that failed, to ASHA alone, whose percentiles bear no infinity
 LOOK_SECONDS = 0.2
 LEAVE_SECONDS = STOP_SECONDS - 30  # that trials may take to save, before they are left alone: the launcher waits for us, too
 QUIET = {
@@ -89,6 +89,7 @@ def search(told: dict[str, Json], asking: Asking = Signals) -> None:
     if not thread.is_alive():
         ray.shutdown()
         shutil.rmtree(folder / "ray", ignore_errors=True)
+        (folder / STOP).unlink(missing_ok=True)
     if failed:
         raise failed[0]
     if is_stopped:
@@ -148,7 +149,7 @@ def run_trial(job: SearchJob, config: dict[str, int]) -> None:
     except InterruptedError:
         return
     except UserError as error:
-        reporter.fail(str(error))
+        (Path(trial.folder) / FAILURE).write_text(str(error), encoding="utf-8")
         return
     reporter.tell("finished")
 
@@ -158,8 +159,7 @@ class Reporter:
 
     def __init__(self, job: SearchJob, trial: TrialJob) -> None:
         self._curve = CurveReader(Path(trial.folder))
-        self._first_rung, self._last = job.first_rung, 0
-        self._requests = Requests(Path(job.folder), Path(STOP).stem, takes=False)
+        self._requests = Requests(Path(job.folder), STOP.removesuffix(".stop"), takes=False)
 
     @contextmanager
     def asking(self) -> "Generator[Reporter]":
@@ -182,16 +182,11 @@ class Reporter:
             assert point.validation_loss is not None
             self.report(point.step, point.validation_loss, ends if number == len(points) else "")
 
-    def fail(self, told: str) -> None:
-        """It diverged, or cannot be trained: worse than any other from here on."""
-        self.report(max(self._first_rung, self._last + 1), FAILED_LOSS, "failed", told)
-
-    def report(self, step: int, loss: float, ends: str, told: str = "") -> None:
+    def report(self, step: int, loss: float, ends: str) -> None:
         """To Ray Tune, which may end this thread here."""
         from ray import tune
 
-        self._last = step
-        tune.report({STEP: step, FIGURE: loss, "ends": ends, "told": told})
+        tune.report({STEP: step, FIGURE: loss, "ends": ends})
 
 
 def _spec(job: SearchJob, trial: TrialJob | None) -> ChildSpec:

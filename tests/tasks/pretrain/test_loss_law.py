@@ -21,7 +21,7 @@ def test_fit_to_points_of_a_law_predicts_what_the_law_says(law: tuple[float, flo
     found = fit_law(points_of(law), 1.0)
     truth = law[0] + law[1]
     assert found.low < truth < found.high
-    assert found.loss == pytest.approx(truth, rel=0.03)
+    assert found.loss == pytest.approx(truth, rel=0.04)
     assert [found.at(one.flops) for one in points_of(law)] == pytest.approx([one.loss for one in points_of(law)], rel=0.005)
 
 
@@ -32,8 +32,8 @@ def test_interval_is_right_as_often_as_it_says() -> None:
     for _ in range(tries):
         floor, exponent = source.uniform(0, 2.2), source.uniform(0.08, 0.35)
         law = (floor, 3.5 - floor, exponent)
-        found = fit_law(points_of(law, source.normal(0, 0.008, len(SHARES))), 1.0)
-        hits += found.low <= 3.5 * (1 + source.normal(0, 0.008)) <= found.high
+        found = fit_law(points_of(law, source.normal(0, 0.014, len(SHARES))), 1.0)
+        hits += found.low <= 3.5 * (1 + source.normal(0, 0.014)) <= found.high
     assert hits >= (LEVEL - 0.1) * tries
 
 
