@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Literal
 
+from model.config.layout_config import RECOMPUTED
 from model.config.training_config import MOST_BETA2
 from model.training.budget import TrainingMemory
 from tasks.machine import Machine
@@ -115,8 +116,9 @@ def _fewer_rows(work: TrainingWork) -> Iterator[_Option]:
 
 
 def _recompute(work: TrainingWork) -> Iterator[_Option]:
-    kinds = ("none", "selective", "full") if work.stage == "pretrain" else ()
-    for kind in kinds[kinds.index(work.layout.activation_checkpointing) + 1 :] if kinds else ():
+    if work.shape.is_recurrent:
+        return
+    for kind in RECOMPUTED[RECOMPUTED.index(work.layout.activation_checkpointing) + 1 :]:
         yield _Option(
             (f"{work.key}.layout.activation_checkpointing={kind}",),
             lambda work, kind=kind: replace(work, layout=replace(work.layout, activation_checkpointing=kind)),
@@ -140,18 +142,19 @@ def _shorter_numbers(work: TrainingWork, hardware: Hardware) -> Iterator[_Option
 
 def _shards(work: TrainingWork, hardware: Hardware) -> Iterator[_Option]:
     """Over the workers that there are, then over more: each brings a device of its own, which processes of one machine do not."""
-    if work.stage != "pretrain" or not hardware.is_gpu or not work.workers.count:
+    if not hardware.is_gpu or not work.workers.count or work.optimizer.kind == "adafactor":  # which needs whole matrices
         return
     count = work.processes if not work.layout.shards and work.processes > 1 else 2 * work.processes
     while count <= min(MOST_WORKERS, work.batch_rows):
         keys = () if work.layout.shards else (f"{work.key}.layout.shards=true",)
         more = () if count == work.processes else (f"{work.key}.workers={count}",)
-        yield _Option(
-            (*keys, *more),
-            lambda work, count=count: replace(
-                work, layout=replace(work.layout, shards=True), workers=replace(work.workers, count=count, least=0)
-            ),
-        )
+        if work.batch_rows % count == 0:
+            yield _Option(
+                (*keys, *more),
+                lambda work, count=count: replace(
+                    work, layout=replace(work.layout, shards=True), workers=replace(work.workers, count=count, least=0)
+                ),
+            )
         count *= 2
 
 
