@@ -19,7 +19,7 @@ REFUSED = 1.2  # times the memory that there is: a run that is estimated to take
 TIGHT = 0.9  # of the memory: above it, the estimate's own error decides
 MOST_SETTINGS = 3
 MOST_WORKERS = 64
-FEWER_LAYERS = (0.75, 0.5, 0.25, 0.1)
+SMALLER = (0.75, 0.5, 0.25, 0.125, 0.0625)  # shares of the layers, and of the width, that are tried
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ def _ladders(work: TrainingWork, hardware: Hardware) -> dict[str, tuple[_Option,
         "precision": tuple(_shorter_numbers(work, hardware)),
         "shards": tuple(_shards(work, hardware)),
         "layers": tuple(_fewer_layers(work)),
+        "width": tuple(_narrower(work)),
     }
     return {name: options for name, options in found.items() if options}
 
@@ -160,6 +161,15 @@ def _shards(work: TrainingWork, hardware: Hardware) -> Iterator[_Option]:
 
 def _fewer_layers(work: TrainingWork) -> Iterator[_Option]:
     """Of a new model; a fine-tuning has that of its base."""
-    depths = {max(1, round(work.shape.layers * share)) for share in FEWER_LAYERS} if work.stage == "pretrain" else set[int]()
+    depths = {max(1, round(work.shape.layers * share)) for share in SMALLER} if work.stage == "pretrain" else set[int]()
     for layers in sorted(depths - {work.shape.layers}, reverse=True):
         yield _Option((f"model.layers={layers}",), lambda work, layers=layers: replace(work, shape=replace(work.shape, layers=layers)))
+
+
+def _narrower(work: TrainingWork) -> Iterator[_Option]:
+    """Widths that the heads divide into even parts."""
+    shape, part = work.shape, 2 * work.shape.heads
+    is_free = work.stage == "pretrain" and not (shape.head_dim or shape.mlp_width)
+    widths = {round(shape.width * share) // part * part for share in SMALLER} if is_free else set[int]()
+    for width in sorted(widths - {0, shape.width}, reverse=True):
+        yield _Option((f"model.width={width}",), lambda work, width=width: replace(work, shape=replace(work.shape, width=width)))
