@@ -1,5 +1,6 @@
 """Overrides, and which parts of a recipe make up a stage's identity."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from flows.dags import kind_of
 from flows.recipe import FinetuneRecipe, Recipe
 from flows.recipe_file import read_recipe
 from flows.runner.summaries import flattened
+from model.config.layout_config import LayoutConfig
 from tasks.errors import UserError
 from tasks.settings import identity
 from tests.flows.recipe_text import load_recipe
@@ -87,6 +89,8 @@ PLACEMENT = [
     "pretrain.threads=2",
     "pretrain.gpus_per_worker=1",
     "pretrain.workers=[1, 2]",
+    "pretrain.layout={shards: true}",
+    "finetune.0.layout={shards: true, reshards: false}",
     "pretrain.norms_every=10",
     "pretrain.profile={steps: [1, 2]}",
     "pretrain.checkpoint_place=s3://elsewhere",
@@ -117,6 +121,7 @@ def test_every_other_field_of_a_recipe_is_part_of_the_identity(recipe: Path) -> 
     by_content = {"tokenizer.references", "pretrain.word_vectors", "pretrain.objective.words"}
     placed |= by_content | {"files.place", "decontaminate.allow", "deduplicate.against"}
     names = ("workers", "threads", "gpus_per_worker", "paths", "heldout_paths", "existing")
+    names += tuple(f".layout.{key.name}" for key in dataclasses.fields(LayoutConfig))
     placed |= {"cluster.object_store_bytes", "tracking.uri", "register_.wait_seconds"}
     later = {"evaluate.heldout_seed", "examples.1.source.messages_field", "finetune.0.replay", "finetune.1.replay"}  # at their defaults
     later |= {"pretrain.start", "champion", "base", "adapt", "replay", "shards.general"}
@@ -170,6 +175,9 @@ RESERVED = 'tokenizer.reserve=["<|mask|>"]'
     ("overrides", "said"),
     [
         (["pretrain.objective={kind: masked}"], "objective masked does not go with family llama"),
+        (["pretrain.layout={tensor: 2}"], r"pretrain\.layout\.tensor 2 does not divide 1 process"),
+        (["pretrain.layout={tensor: 3}", "pretrain.workers=3"], r"pretrain\.layout\.tensor 3 does not divide the model's heads"),
+        (["finetune.0.layout={tensor: 2}"], r"layout\.tensor 2 does not divide 1 process"),
         (["model.family=bert"], r"objective causal does not go with family bert.*objective\.kind to masked"),
         (["pretrain.objective={kind: restore}"], r"set model\.context to 64, or shards\.context to 16 or less"),
         (["pretrain.objective={kind: masked, rat: 0.2}"], r"pretrain\.objective.*rat"),
