@@ -91,8 +91,8 @@ def _ours(shape: Shape, machine: Machine, ids: Tensor, targets: Tensor, precisio
     lengths = torch.full((len(ids),), ids.shape[1], device=machine.device)
     batch = Batch(ids, targets, lengths)
     scored = Scored(model)
-    nats = torch.compile(scored) if machine.compiles else scored
-    return _step(lambda: nats(batch) / targets.numel(), optimizer)
+    losses = torch.compile(scored) if machine.compiles else scored
+    return _step(lambda: losses(batch)[0] / targets.numel(), optimizer)
 
 
 def _nanogpt(shape: Shape, machine: Machine, ids: Tensor, targets: Tensor, autocasts: bool) -> Step:

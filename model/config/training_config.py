@@ -162,6 +162,50 @@ class FaultConfig:
 
 
 @dataclass(frozen=True)
+class LossConfig:
+    """What training adds to the nats of the targets. Losses that are told, validated and judged stay the nats alone."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
+
+    z: float = 0.0  # times the square of log sum exp(logits), which keeps it near 0: 1e-4 in arXiv 2204.02311, section 5
+    label_smoothing: float = 0.0  # share of each target that goes to all classes alike: arXiv 1512.00567, section 7
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value out of bounds."""
+        within("z", self.z, 0.0, math.inf)
+        within("label_smoothing", self.label_smoothing, 0.0, 1.0, includes_high=False)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is added."""
+        return self.z == 0 and self.label_smoothing == 0
+
+
+PLAIN = LossConfig()
+
+
+@dataclass(frozen=True)
+class AverageConfig:
+    """Which average of the weights is validated, and comes out: model/optim/average.py."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
+
+    ema: float | None = None  # share of the average that a step keeps: 0.999 reaches back some thousand steps
+    last: int | None = None  # in place of ema: the mean of so many
+    every: int = 100  # of last: steps between them
+
+    def __post_init__(self) -> None:
+        """Raises ValueError unless there is one of the two, within its bounds."""
+        if (self.ema is None) == (self.last is None):
+            raise ValueError("average: give ema, such as 0.999, or last, such as 5 (with every), and not both")
+        if self.ema is not None:
+            within("ema", self.ema, 0.0, 1.0, includes_high=False)
+        if self.last is not None:
+            at_least(1, last=self.last)
+        at_least(1, every=self.every)
+
+
+@dataclass(frozen=True)
 class BestConfig:
     """Which checkpoint is kept as the best, and when a run ends because nothing gets better."""
 
@@ -221,6 +265,8 @@ class TrainingConfig:
     norms_every: int | None = None  # steps between norms of gradients and activations by layer
     profile: ProfileConfig | None = None
     layout: LayoutConfig = field(default=LayoutConfig(), metadata=LATER)
+    loss: LossConfig = field(default=PLAIN, metadata=LATER)
+    average: AverageConfig | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value out of bounds."""
@@ -239,6 +285,18 @@ class TrainingConfig:
         if self.seed >= 2**63:
             raise ValueError(f"seed {self.seed}: expected less than 2**63")
         one_of("precision", self.precision, ("auto", "float32", "bfloat16"))
+        self._check_average()
+
+    def _check_average(self) -> None:
+        if self.average is None:
+            return
+        if self.layout.shards or self.layout.tensor > 1:
+            raise ValueError("average holds whole weights, and layout divides them; leave average out, or shards and tensor")
+        if self.average.last is not None and self.average.every > self.steps:
+            raise ValueError(
+                f"average: every {self.average.every} is more than the {self.steps} steps there are, so nothing would be averaged; "
+                f"set it to {max(1, self.steps // self.average.last)} or less"
+            )
 
 
 def check_mixture(phases: Sequence[MixturePhase]) -> None:
@@ -266,7 +324,7 @@ def _check_order(section: str, steps: Sequence[int]) -> None:
         raise ValueError(f"{section}: from_step goes {', '.join(map(str, steps))}; each phase must begin after the one before")
 
 
-Config = ModelConfig | OptimizerConfig | TrainingConfig | FaultConfig | BestConfig
+Config = ModelConfig | OptimizerConfig | TrainingConfig | FaultConfig | BestConfig | LossConfig | AverageConfig
 
 
 def config_to_json(config: Config) -> str:
@@ -285,4 +343,8 @@ def settings_digest(kind: str, model: ModelConfig, vocab_size: int, training: Tr
     parts += [str(training.steps), str(training.batch_rows), str(training.compile), str(training.fresh_steps)]
     if training.best is not None:
         parts += [config_to_json(training.best), str(training.evaluate_every), str(training.evaluate_batches)]
+    if not training.loss.is_plain:
+        parts.append(config_to_json(training.loss))
+    if training.average is not None:
+        parts.append(config_to_json(training.average))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from model.config.layout_config import LayoutConfig, check_processes
+from model.config.training_config import PLAIN, LossConfig
 from model.data.batches import Batch, micro_slices, rank_rows
 from model.distributed.control import Control
 from model.distributed.fully_sharded import gradients, let_go, local, set_sync, shard
@@ -80,19 +81,19 @@ class Layout:
         most = -(-batch_rows // self.mesh.data)
         return micro_slices(start, stop, micro_rows, -(-most // micro_rows) if self.shards else 0)
 
-    def place(self, model: M, control: Control, compiles: bool = False) -> Scored[M]:
+    def place(self, model: M, control: Control, compiles: bool = False, terms: LossConfig = PLAIN) -> Scored[M]:
         """The model where it is trained, compiled if asked for.
 
         One that is to be divided, on the CPU, takes rank 0's weights, and gives them away: until `gather` it is a frame without any.
         """
         if not self.is_divided:
-            return _compiled(Scored(model.to(self.device)), compiles)
+            return _compiled(Scored(model.to(self.device), terms), compiles)
         for parameter in model.parameters():
             control.as_first(parameter.data)  # as DDP does
         twin = _twin(model)
         shapes = {name: tuple(parameter.shape) for name, parameter in twin.named_parameters()}
         cut_layers(twin, self.mesh)
-        scored = Scored(twin)
+        scored = Scored(twin, terms)
         if self.shards:
             shard(scored, self.mesh, self.config.reshards, self.dtype, compiles)
         else:
@@ -158,7 +159,8 @@ class Layout:
     def nats(self, model: Model, batch: Batch) -> Tensor:
         """Sum of nats over the batch's targets, without gradients: scalar float32."""
         if self.shards and self._root is not None:
-            return self._root(batch)
+            _, nats = self._root(batch)
+            return nats
         return model.loss(batch).nats
 
     def let_go(self) -> None:

@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from model.config.training_config import PLAIN, LossConfig
 from model.data.batches import Batch
 from model.nn.models import Model, MultiTask
 
@@ -16,13 +17,16 @@ M = TypeVar("M", bound=Model)
 class Scored(nn.Module, Generic[M]):
     """A model with its loss as one module, so that a wrapper sees the whole forward pass."""
 
-    def __init__(self, model: M) -> None:
+    def __init__(self, model: M, terms: LossConfig = PLAIN) -> None:
+        """`terms`: what is added to the nats where the model trains."""
         super().__init__()
         self.model: M = model
+        self.terms = terms
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Sum of nats over the batch's targets: scalar float32."""
-        return self.model.loss(batch).nats
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What is learned from, and the nats, each summed over the batch's targets: scalars float32, the same one without terms."""
+        loss = self.model.loss(batch, self.terms if self.model.training else PLAIN)
+        return loss.objective, loss.nats
 
 
 def wrap(scored: Scored[M], group: dist.ProcessGroup | None = None) -> nn.Module:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from model.config.heads import HeadSpec, Problem
 from model.config.model_config import ENCODERS, Activation, ModelConfig
+from model.config.training_config import PLAIN, LossConfig
 from model.nn.layers import Linear, activate, build_norm, initialize
 from model.nn.loss import LossSum, linear_cross_entropy, plain_cross_entropy
 
@@ -30,9 +31,9 @@ class LanguageHead(nn.Module):
         logits = F.linear(hidden, self.matrix(embedding).to(hidden.dtype))
         return self.cap * torch.tanh(logits / self.cap) if self.cap else logits
 
-    def loss(self, hidden: Tensor, embedding: Tensor, targets: Tensor) -> LossSum:
+    def loss(self, hidden: Tensor, embedding: Tensor, targets: Tensor, terms: LossConfig = PLAIN) -> LossSum:
         """Nats of targets [...] int64."""
-        return linear_cross_entropy(hidden, self.matrix(embedding), targets, cap=self.cap)
+        return linear_cross_entropy(hidden, self.matrix(embedding), targets, cap=self.cap, terms=terms)
 
 
 class MaskedHead(nn.Module):
@@ -55,11 +56,11 @@ class MaskedHead(nn.Module):
         x = self.transformed(hidden)
         return F.linear(x, embedding.to(x.dtype), self.bias.to(x.dtype))
 
-    def loss(self, hidden: Tensor, embedding: Tensor, targets: Tensor) -> LossSum:
+    def loss(self, hidden: Tensor, embedding: Tensor, targets: Tensor, terms: LossConfig = PLAIN) -> LossSum:
         """Nats of targets [...] int64; positions that are not scored are left out before the head."""
         is_scored = targets >= 0
         logits = self(hidden[is_scored], embedding)
-        return plain_cross_entropy(logits, targets[is_scored])
+        return plain_cross_entropy(logits, targets[is_scored], terms)
 
 
 class SequenceHead(nn.Module):
@@ -102,10 +103,12 @@ class SequenceHead(nn.Module):
         position = torch.zeros_like(lengths) if self.reads_first else lengths - 1
         return hidden[torch.arange(len(hidden), device=hidden.device), position]
 
-    def loss(self, logits: Tensor, targets: Tensor) -> LossSum:
+    def loss(self, logits: Tensor, targets: Tensor, terms: LossConfig = PLAIN) -> LossSum:
         """Nats of classes [B]; of labels [B, K], each by itself; or squared differences from figures [B]."""
         if self.problem == "single":
-            return plain_cross_entropy(logits, targets)
+            return plain_cross_entropy(logits, targets, terms)
+        if not terms.is_plain:
+            raise ValueError(f"loss.z and loss.label_smoothing are for one class of several, not for a {self.problem} head: leave them out")
         count = torch.tensor(targets.numel(), device=targets.device)
         if self.problem == "multi":
             return LossSum(F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum"), count)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from model.config.heads import HeadSpec, Problem
 from model.config.model_config import ModelConfig
+from model.config.training_config import PLAIN, LossConfig
 from model.data.batches import Batch
 from model.nn.heads import LanguageHead, MaskedHead, SequenceHead, TokenHead, build_head
 from model.nn.loss import LossSum, plain_cross_entropy
@@ -57,9 +58,9 @@ class LanguageModel(nn.Module):
         """ids [B, T] int64 -> logits [B, T, V]; the logits at t predict the token at t + 1."""
         return self.logits(self.trunk(ids))
 
-    def loss(self, batch: Batch) -> LossSum:
+    def loss(self, batch: Batch, terms: LossConfig = PLAIN) -> LossSum:
         """Nats of each next token: targets [B, T] are already shifted."""
-        return self.head.loss(_run(self.trunk, batch), self.trunk.embedding.weight, batch.targets)
+        return self.head.loss(_run(self.trunk, batch), self.trunk.embedding.weight, batch.targets, terms)
 
 
 class MaskedLanguageModel(nn.Module):
@@ -77,9 +78,9 @@ class MaskedLanguageModel(nn.Module):
         """ids [B, T] int64 -> logits [B, T, V]; the logits at t are of the token at t."""
         return self.head(self.trunk(ids, None, lengths, token_types), self.trunk.embedding.weight)
 
-    def loss(self, batch: Batch) -> LossSum:
+    def loss(self, batch: Batch, terms: LossConfig = PLAIN) -> LossSum:
         """Nats of the masked tokens: targets [B, T], not shifted."""
-        return self.head.loss(_run(self.trunk, batch), self.trunk.embedding.weight, batch.targets)
+        return self.head.loss(_run(self.trunk, batch), self.trunk.embedding.weight, batch.targets, terms)
 
 
 class Seq2SeqModel(nn.Module):
@@ -99,12 +100,12 @@ class Seq2SeqModel(nn.Module):
         """Source ids [B, S], lengths [B], target so far [B, T] -> logits [B, T, V] of what comes next."""
         return self.logits(self.trunk(ids, lengths, decoder_ids))
 
-    def loss(self, batch: Batch) -> LossSum:
+    def loss(self, batch: Batch, terms: LossConfig = PLAIN) -> LossSum:
         """Nats of the target: ids are the source, targets [B, T] belong to decoder_ids, already shifted."""
         if batch.decoder_ids is None:
             raise ValueError("a seq2seq model needs decoder_ids: take an objective in its encoder-decoder form")
         hidden = self.trunk(batch.ids, batch.lengths, batch.decoder_ids)
-        return self.head.loss(hidden, self.trunk.embedding.weight, batch.targets)
+        return self.head.loss(hidden, self.trunk.embedding.weight, batch.targets, terms)
 
 
 class SequenceClassifier(nn.Module):
@@ -120,9 +121,9 @@ class SequenceClassifier(nn.Module):
         """ids [B, T] int64, padded on the right; lengths [B] int64, at least 1 -> logits [B, K]."""
         return self.head(self.trunk(ids, None, lengths, token_types), lengths)
 
-    def loss(self, batch: Batch) -> LossSum:
+    def loss(self, batch: Batch, terms: LossConfig = PLAIN) -> LossSum:
         """See `SequenceHead.loss`."""
-        return self.head.loss(self(batch.ids, batch.lengths, batch.token_types), batch.targets)
+        return self.head.loss(self(batch.ids, batch.lengths, batch.token_types), batch.targets, terms)
 
 
 class TokenClassifier(nn.Module):
@@ -138,9 +139,9 @@ class TokenClassifier(nn.Module):
         """ids [B, T] int64, padded on the right -> logits [B, T, K]."""
         return self.head(self.trunk(ids, None, lengths, token_types))
 
-    def loss(self, batch: Batch) -> LossSum:
+    def loss(self, batch: Batch, terms: LossConfig = PLAIN) -> LossSum:
         """Nats of each token's class: targets [B, T], not shifted."""
-        return plain_cross_entropy(self(batch.ids, batch.lengths, batch.token_types), batch.targets)
+        return plain_cross_entropy(self(batch.ids, batch.lengths, batch.token_types), batch.targets, terms)
 
 
 class MultipleChoice(nn.Module):
@@ -156,9 +157,9 @@ class MultipleChoice(nn.Module):
         """ids [B, N, T] int64, lengths [B, N] -> logits [B, N]."""
         return _score_choices(self.trunk, self.head, ids, lengths, token_types)
 
-    def loss(self, batch: Batch) -> LossSum:
+    def loss(self, batch: Batch, terms: LossConfig = PLAIN) -> LossSum:
         """Nats of the right choice: targets [B]."""
-        return plain_cross_entropy(self(batch.ids, batch.lengths, batch.token_types), batch.targets)
+        return plain_cross_entropy(self(batch.ids, batch.lengths, batch.token_types), batch.targets, terms)
 
 
 class MultiTask(nn.Module):
@@ -195,13 +196,15 @@ class MultiTask(nn.Module):
             return head(hidden, self.trunk.embedding.weight)
         return head(hidden, batch.lengths) if isinstance(head, SequenceHead) else head(hidden)
 
-    def loss(self, batch: Batch) -> LossSum:
+    def loss(self, batch: Batch, terms: LossConfig = PLAIN) -> LossSum:
         """The loss of the head that the batch names."""
         head = self.head_for(batch.task)
         if isinstance(head, LanguageHead | MaskedHead):
-            return head.loss(_run(self.trunk, batch), self.trunk.embedding.weight, batch.targets)
+            return head.loss(_run(self.trunk, batch), self.trunk.embedding.weight, batch.targets, terms)
         logits = self(batch.task, batch)
-        return head.loss(logits, batch.targets) if isinstance(head, SequenceHead) else plain_cross_entropy(logits, batch.targets)
+        return (
+            head.loss(logits, batch.targets, terms) if isinstance(head, SequenceHead) else plain_cross_entropy(logits, batch.targets, terms)
+        )
 
 
 OneHead = (

@@ -1,6 +1,6 @@
 """Hidden matrices: the weights between hidden states, apart from embeddings, heads, norms and biases."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from model.nn.attention import Attention, CrossAttention
 from model.nn.layers import GatedMlp
@@ -9,9 +9,9 @@ TRUNK = "trunk."
 Parts = tuple[int, ...]  # rows of each matrix that a weight is made of
 
 
-def hidden_matrices(model: nn.Module) -> dict[nn.Parameter, Parts]:
+def hidden_matrices(model: nn.Module) -> dict[Tensor, Parts]:
     """Those of the trunk that learn, with the rows of what is one weight and several matrices: queries, keys and values; gates."""
-    found: dict[nn.Parameter, Parts] = {}
+    found: dict[Tensor, Parts] = {}
     for module in model.modules():
         if isinstance(module, Attention):
             heads, kv_heads = module.heads * module.head_width, module.kv_heads * module.head_width

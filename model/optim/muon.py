@@ -11,7 +11,7 @@ from itertools import islice
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.optim.matrices import Parts
 from model.optim.rules import Trained, averaged
@@ -28,7 +28,7 @@ AT_A_TIME = 2**27  # numbers whose directions are held at a time
 class Muon:
     """Nesterov momentum. Queries, keys and values are matrices of their own, as are gates: `parts` has their rows."""
 
-    parts: Mapping[nn.Parameter, Parts]
+    parts: Mapping[Tensor, Parts]
     momentum: float
     state_dtype: torch.dtype
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from model.config.training_config import OptimizerConfig, OptimizerKind
+from model.config.training_config import OPTIMIZERS, OptimizerConfig, OptimizerKind
 from model.nn.name_patterns import check_patterns, last_match
 from model.optim.adafactor import Adafactor
 from model.optim.adamw import FusedAdamW, ShortAdamW
@@ -14,6 +14,7 @@ from model.optim.lion import Lion
 from model.optim.matrices import Parts, hidden_matrices
 from model.optim.muon import Muon
 from model.optim.rules import ByRules, Rule
+from model.optim.sgd import Sgd
 
 MOMENTS = frozenset({"exp_avg", "exp_avg_sq", "step"})
 STATE_KEYS: Mapping[OptimizerKind, frozenset[str]] = {  # what a checkpoint may hold of a parameter
@@ -42,8 +43,6 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
             eps=config.epsilon,
             fused=True,  # on a CPU 7M parameters take 4 ms instead of 18
         )
-    if config.kind == "sgd":
-        return _sgd(groups, config)
     shared = any(isinstance(parameter, DTensor) for parameter in model.parameters())
     if config.kind == "adafactor" and shared:
         raise ValueError("optimizer.kind adafactor needs whole weights, but the layout shards them; set kind to adamw, muon or lion")
@@ -52,12 +51,13 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         "adamw": FusedAdamW(config) if config.state_dtype == "float32" else ShortAdamW(config),
         "muon": Muon(matrices, config.momentum, state_dtype),
         "lion": Lion(config, state_dtype),
+        "sgd": Sgd(config.momentum),
         "adafactor": Adafactor(),
     }
     return ByRules(config.kind, groups, rules)
 
 
-def _groups(model: nn.Module, config: OptimizerConfig, matrices: Mapping[nn.Parameter, Parts]) -> list[dict[str, object]]:
+def _groups(model: nn.Module, config: OptimizerConfig, matrices: Mapping[Tensor, Parts]) -> list[dict[str, object]]:
     """Parameters that share a rule, a decay and a rate; the rate is that of the schedule times `factor`."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     names = [name for name, _ in named]
@@ -83,27 +83,29 @@ def _groups(model: nn.Module, config: OptimizerConfig, matrices: Mapping[nn.Para
     ]
 
 
-def _sgd(groups: list[dict[str, object]], config: OptimizerConfig) -> torch.optim.SGD:
-    """Fused, with momentum. Decay is added to the gradient, as ever in SGD: it goes through the momentum too."""
-    optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, fused=True)
-    if config.momentum:
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:  # torch would make them in the first step, and leave them unset were that one skipped
-                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer
-
-
 def kind_of(optimizer: torch.optim.Optimizer) -> OptimizerKind:
     """By its class."""
     if isinstance(optimizer, ByRules):
         return optimizer.kind
-    return "sgd" if isinstance(optimizer, torch.optim.SGD) else "adamw"
+    return "adamw"
 
 
 def kind_with(keys: Collection[str]) -> OptimizerKind | None:
     """The kind whose checkpoints hold these keys; None for those of no kind here."""
-    fitting = [kind for kind, known in STATE_KEYS.items() if set(keys) <= known]
+    fitting: list[OptimizerKind] = [kind for kind in OPTIMIZERS if set(keys) <= STATE_KEYS[kind]]
     return min(fitting, key=lambda kind: len(STATE_KEYS[kind]), default=None)
+
+
+def check_kind(place: str, names: Collection[str], optimizer: torch.optim.Optimizer) -> None:
+    """Raises ValueError where stored states, by "parameter/key", are another kind's than the optimizer's; `place`: where they lie."""
+    found = sorted({name.rsplit("/", 1)[1] for name in names})
+    kind, theirs = kind_of(optimizer), kind_with(found)
+    if found and theirs != kind:
+        raise ValueError(
+            f"{place}: written with optimizer.kind {theirs or 'of another version'} (it holds {', '.join(found)}), but this run has {kind} "
+            f"({', '.join(sorted(STATE_KEYS[kind]))}). Fix: set optimizer.kind to {theirs or 'what it was'}, or use an empty folder; "
+            "a start with counts anew and keeps_moments false needs no moments"
+        )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

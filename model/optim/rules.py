@@ -79,7 +79,8 @@ class ByRules(torch.optim.Optimizer):
     """Groups have `rule`, a key of `rules`, `lr` and `weight_decay`."""
 
     def __init__(self, kind: OptimizerKind, groups: Iterable[dict[str, object]], rules: Mapping[str, Rule]) -> None:
-        self.kind, self.rules = kind, rules
+        self.kind: OptimizerKind = kind
+        self.rules = rules
         self.found_inf: Tensor | None = None  # as the fused kernels of torch take it: 1, a skipped step
         super().__init__(groups, {"fused": True})  # by which load_state_dict knows that the count of steps is on the device
 

@@ -1,9 +1,9 @@
 """Checkpoints: training state on disk, such that a folder with a manifest is whole.
 
 checkpoints/step-00000100/ holds model.safetensors, optimizer.safetensors, random.safetensors (of all processes),
-guard.safetensors, state.json and, written last, manifest.json with the size and SHA-256 of each. It is made under another name,
-flushed to the disk and renamed. Nothing is pickled. Where a layout divides the model, each process writes its slices in files of
-its own instead (model/training/stored.py): docs/decisions/0016-layouts.md.
+guard.safetensors, average.safetensors where weights are averaged, state.json and, written last, manifest.json with the size and
+SHA-256 of each. It is made under another name, flushed to the disk and renamed. Nothing is pickled. Where a layout divides the model,
+each process writes its slices in files of its own instead (model/training/stored.py): docs/decisions/0016-layouts.md.
 """
 
 import dataclasses
@@ -29,12 +29,15 @@ from model.distributed.device import process_rank
 from model.distributed.fully_sharded import like, local
 from model.distributed.layout import Held
 from model.distributed.slices import Slice
+from model.optim.average import Average
+from model.optim.optimizer import check_kind
 from model.training.step_guard import StepGuard
 from model.training.stored import MODEL, OPTIMIZER, Place, Stored, file_name, missing_files, save_tensors
 
 MANIFEST = "manifest.json"
 RANDOM = "random.safetensors"
 GUARD = "guard.safetensors"
+AVERAGE = "average.safetensors"  # where weights are averaged
 STATE = "state.json"
 UNFINISHED = ".unfinished-"
 MOST_ENTRIES = 1024  # bytes of JSON: two files, their sizes and digests
@@ -90,6 +93,7 @@ class Snapshot:
     optimizer: Tensors  # each parameter's state as "parameter/key"
     random: Tensors  # "<rank>/cpu", "<rank>/cuda": ranks among the processes that see other rows
     guard: Tensors
+    average: Tensors = field(default_factory=dict[str, Tensor])  # none where nothing is averaged
     share: Share | None = None  # None: model and optimizer are whole, and this process writes alone
 
     def places(self) -> dict[str, Place] | None:
@@ -179,8 +183,10 @@ def _finish(work: Path, target: Path, snapshot: Snapshot, entries: Entries) -> i
     """Writes what all processes know, the manifest last, and gives the folder its name. Returns the bytes of the files."""
     save_tensors(snapshot.random, work / RANDOM)
     save_tensors(snapshot.guard, work / GUARD)
+    if snapshot.average:
+        save_tensors(snapshot.average, work / AVERAGE)
     (work / STATE).write_text(json.dumps(dataclasses.asdict(snapshot.state), indent=1))
-    entries = {**entries, **_entries([work / name for name in (RANDOM, GUARD, STATE)])}
+    entries = {**entries, **_entries([work / name for name in (RANDOM, GUARD, STATE, *([AVERAGE] if snapshot.average else []))])}
     (work / MANIFEST).write_text(json.dumps({"files": dict(sorted(entries.items()))}, indent=1))
     _flush(work / MANIFEST)
     _flush(work)
@@ -319,6 +325,14 @@ def load_checkpoint(
     load_random(path, process_rank()[0] if rank is None else rank)
 
 
+def load_average(path: Path, average: Average | None) -> None:
+    """Restores the averaged weights, in place, where the checkpoint has such an average; another run's may have none, or another."""
+    if average is not None and (path / AVERAGE).is_file():
+        state = load_file(path / AVERAGE)
+        if average.fits(state):
+            average.load(state)
+
+
 def load_random(path: Path, rank: int) -> None:
     """Sets this process' random generators as they were; of a rank that there was not they stay as they are."""
     random = load_file(path / RANDOM)
@@ -366,8 +380,18 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     return {f"{names[n]}/{key}": local(value) for n, state in states.items() for key, value in state.items()}
 
 
+def check_moments(path: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Raises ValueError for a checkpoint of another kind of optimizer; ahead of `check_resumable`, which says that settings differ."""
+    with Stored(path, OPTIMIZER) as stored:
+        check_kind(str(stored.path), stored.shapes, optimizer)
+
+
 def load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, held: Mapping[str, Held] = WHOLE) -> None:
-    """Restores the optimizer's moments from a checkpoint. Raises ValueError for parameters that it does not train."""
+    """Restores the optimizer's moments from a checkpoint.
+
+    Raises ValueError for those of another kind of optimizer, and of parameters that it does not train.
+    """
+    check_moments(path, optimizer)
     numbers = {name: number for number, name in enumerate(_trained_names(model, optimizer))}
     states: dict[int, dict[str, Tensor]] = {}
     with Stored(path, OPTIMIZER) as stored:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +21,16 @@ from model.distributed.device import agree_on, choose_device, choose_precision
 from model.distributed.evaluation import mean_loss
 from model.distributed.layout import Layout
 from model.nn.models import Model, set_compute_dtype
+from model.optim.average import Average
 from model.optim.optimizer import build_optimizer, set_learning_rate, step_where
 from model.optim.schedule import learning_rate
 from model.training.best import check_measured, judged
 from model.training.checkpoint import (
     TrainingState,
+    check_moments,
     check_resumable,
     checkpoint_path,
+    load_average,
     load_checkpoint,
     load_optimizer,
     load_weights,
@@ -92,7 +96,7 @@ class Run:
         check_measured(training, validation is not None, more_validation)
         set_compute_dtype(model, self.dtype)
         self.whole = model
-        self.placed = self.layout.place(model, self.control, training.compile)
+        self.placed = self.layout.place(model, self.control, training.compile, training.loss)
         self.model = self.placed.model
         self.batches, self.validation, self.more_validation = batches, validation, more_validation
         self.checkpoints, self.watch = checkpoints, watch
@@ -104,6 +108,7 @@ class Run:
         self.norms: dict[str, float] | None = None  # since the last report
         self.peak_flops = 0.0  # of all processes
         self.left_out: tuple[LeftOut, ...] = ()
+        self.average: Average | None = None
         self.state = self._new_state(identity)
         self.started = time.perf_counter()
         self.trained_seconds, self.first_step = 0.0, 0
@@ -134,6 +139,10 @@ class Run:
         elif start is not None:
             self._begin_from(start)
             told = f"begins at {start.checkpoint}, and counts {start.counts}"
+        if step < 0:
+            self.average = self._new_average()
+            if start is not None and start.counts == "on":
+                load_average(start.checkpoint, self.average)
         self.first_step = self.state.step
         self.model.train()
         self.scored = self.layout.wrap(self.placed)
@@ -149,8 +158,11 @@ class Run:
     def _resume(self, path: Path) -> None:
         found = read_state(path)
         self._go_on_in(found)
+        check_moments(path, self.optimizer)
         check_resumable(path, found, self.state)
         self._load(path)
+        self.average = self._new_average()
+        load_average(path, self.average)
         self._go_on_with(found)
 
     def _go_on_in(self, found: TrainingState) -> None:
@@ -183,6 +195,10 @@ class Run:
         if start.keeps_moments:
             load_optimizer(start.checkpoint, self.model, self.optimizer, self.layout.held)
 
+    def _new_average(self) -> Average | None:
+        """Of the weights as they are."""
+        return None if self.training.average is None else Average(self.training.average, self.model)
+
     def prefetch(self) -> Prefetch:
         """This process' micro-batches of the steps that are left."""
         self.went_back = False
@@ -207,6 +223,8 @@ class Run:
         verdict = self.guard.judge(loss, norm)
         set_learning_rate(self.optimizer, learning_rate(step, self.training.steps, self.optimizer_config))
         step_where(self.optimizer, verdict.takes)
+        if self.average is not None:
+            self.average.add(step + 1, verdict.takes)
         self.optimizer.zero_grad(set_to_none=True)
         self.window.sequences += made.sequences
         self.window.own_tokens += made.tokens
@@ -230,9 +248,9 @@ class Run:
         nats = torch.zeros((), device=self.device)
         for number, batch in enumerate(made.slices):
             with self.layout.gradient_sync(self.scored, is_due=number == len(made.slices) - 1):
-                loss: Tensor = self.scored(batch.to(self.device))
-                (loss * scale).backward()
-            nats += loss.detach()
+                learned, own = self.scored(batch.to(self.device))
+                (learned * scale).backward()
+            nats += own.detach()
         return nats
 
     # -- After steps ----------------------------------------------------------------------------------------------------
@@ -258,10 +276,14 @@ class Run:
         self.window = Window()
 
     def _validate(self) -> dict[str, float]:
-        """Validation loss under "", and those of further batches by their names; notes whether the deciding one is the best."""
-        found = {name: self._loss_on(batches) for name, batches in self.more_validation.items()}
-        if self.validation is not None:
-            found[""] = self._loss_on(self.validation)
+        """Validation loss under "", and those of further batches by their names; notes whether the deciding one is the best.
+
+        Of the averaged weights, where there are such.
+        """
+        with nullcontext() if self.average is None else self.average.in_place():
+            found = {name: self._loss_on(batches) for name, batches in self.more_validation.items()}
+            if self.validation is not None:
+                found[""] = self._loss_on(self.validation)
         for name, loss in found.items():
             if not math.isfinite(loss):
                 figure = f"validation loss of {name}" if name else "validation loss"
@@ -333,7 +355,7 @@ class Run:
 
     def save(self, waits: bool) -> None:
         """A checkpoint of this step; the window must be closed."""
-        self.saver.save(self.model, self.optimizer, self.guard, self.state, waits)
+        self.saver.save(self.model, self.optimizer, self.guard, self.state, waits, self.average)
         self.is_best = False
         self.window.started = time.perf_counter()
 

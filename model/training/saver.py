@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from model.config.training_config import TrainingConfig
 from model.distributed.control import Control
 from model.distributed.layout import Layout
+from model.optim.average import Average
 from model.training.checkpoint import (
     Share,
     Snapshot,
@@ -62,7 +63,15 @@ class Saver:
         self._fault: BaseException | None = None
         self.begun_at: int | None = None  # step of another run's checkpoint that this one began at: that of its own is kept
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, guard: StepGuard, state: TrainingState, waits: bool) -> None:
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        guard: StepGuard,
+        state: TrainingState,
+        waits: bool,
+        average: Average | None = None,
+    ) -> None:
         """Takes the copy and begins to write it; every process calls it. `waits`: returns when it is written."""
         began = time.perf_counter()
         layout = self._layout
@@ -79,6 +88,7 @@ class Saver:
             self._copied("optimizer", {name: value for name, value in moments.items() if own is None or name.rsplit("/", 1)[0] in own}),
             random,
             self._copied("guard", guard.state()),
+            {} if average is None else self._copied("average", average.state()),
             share,
         )
         if torch.cuda.is_available():

@@ -13,7 +13,7 @@ from model.config.training_config import OptimizerConfig, TrainingConfig
 from model.data.batches import Batches
 from model.data.prefetch import Prefetch
 from model.nn.models import Model
-from model.training.checkpoint import checkpoint_path, find_damage, load_weights
+from model.training.checkpoint import checkpoint_path, find_damage, load_average, load_weights
 from model.training.events import Event
 from model.training.interruption import Asked, Nobody
 from model.training.mirror import Mirror
@@ -109,7 +109,7 @@ def _step(run: Run, ahead: Prefetch, asked: Asked) -> None:
 
 
 def _result(run: Run) -> TrainingResult:
-    """Where the run stands; the weights are the best ones, where these are asked for."""
+    """Where the run stands; the weights are the best ones, and averaged, where that is asked for."""
     state, chosen = run.state, run.training.best
     finished, validation_loss = not run.is_stopped, state.validation_loss
     if finished and chosen is not None and chosen.is_result and state.best_step not in (None, state.step):
@@ -120,10 +120,13 @@ def _result(run: Run) -> TrainingResult:
             damage = damage or "another process cannot read it"
         if damage is None:
             load_weights(path, run.model, run.layout.held)
+            load_average(path, run.average)
             validation_loss = state.best if chosen.figure == "validation_loss" else validation_loss
         else:
             told = f"the best checkpoint, {path.name}, is not whole ({damage}): the last weights are the result"
             run.tell(Event("passed over", state.step, told))
+    if finished and run.average is not None:
+        run.average.put()
     more_losses = run.more_losses() if finished else {}
     if finished:
         run.layout.gather(run.whole, run.control)

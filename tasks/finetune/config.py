@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from model.config.layout_config import LayoutConfig, check_optimizer, check_processes
 from model.config.lora_config import LoraConfig
-from model.config.training_config import BestConfig, FaultConfig, MixturePhase, OptimizerConfig, Precision
+from model.config.training_config import AverageConfig, BestConfig, FaultConfig, LossConfig, MixturePhase, OptimizerConfig, Precision
 from model.data.mixture import whole_weights
 from tasks.cluster import WorkerCount, Workers
 from tasks.finetune.tuned_model import Freeze
@@ -111,6 +111,13 @@ class FinetuneConfig(Section):
         default=BestConfig(patience=5, is_result=True),
         description="The checkpoint with the least validation loss is the result, and 5 evaluations without a gain end the training; "
         "nothing of it without validation examples. null: the last weights are the result, after all steps",
+    )
+    loss: Annotated[LossConfig, Later()] = Field(
+        default=LossConfig(),
+        description="What is learned from beside the nats: z, label_smoothing; losses are told without. Not for several labels or figures",
+    )
+    average: Annotated[AverageConfig | None, Later()] = Field(
+        default=None, description="Weights that are validated and come out: {ema: 0.99}, or {last: 5, every: 20}; none: the last ones"
     )
     faults: FaultConfig = Field(default=FaultConfig(), description="Which steps are skipped, and when a run goes back")
     log_every: int = Field(default=10, ge=1, description="Steps between figures")

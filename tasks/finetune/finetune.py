@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from model.config.heads import Targets
+from model.config.heads import HeadSpec, Targets
 from model.config.layout_config import check_tensor
 from model.config.training_config import TrainingConfig
 from model.training.curve import read_curve
@@ -70,8 +70,20 @@ def training_config(config: FinetuneConfig, learned: float, validation: int) -> 
         precision=config.precision,
         faults=config.faults,
         best=config.best if validation else None,
+        loss=config.loss,
+        average=config.average,
         layout=config.layout,
     )
+
+
+def check_terms(config: FinetuneConfig, heads: Mapping[str, HeadSpec], place: str) -> None:
+    """UserError where the loss has terms that a set's head has no place for."""
+    for name, head in heads.items():
+        if not config.loss.is_plain and head.problem != "single":
+            raise UserError(
+                f"{place}: loss.z and loss.label_smoothing are for one class of several, but the head of examples {name!r} is "
+                f"{head.problem}. Fix: leave loss out, or fine-tune {name!r} apart."
+            )
 
 
 def finetune(
@@ -131,6 +143,7 @@ def train_finetune(told: dict[str, Json], asking: Asking = Signals) -> None:
     out, config = job.out, job.config
     place, tokenizer = f"finetune {config.name}", load_tokenizer(job.tokenizer)
     examples = {name: read_examples(folder, "train") for name, folder in zip(config.sets, job.examples, strict=True)}
+    check_terms(config, {name: one.head for name, one in examples.items()}, place)
     source = open_base(job.base, tokenizer, place)
     is_pair = source.trunk.config.family == "seq2seq"
     is_chat = any(one.kind.writes for one in examples.values()) and not is_pair

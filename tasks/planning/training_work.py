@@ -237,7 +237,7 @@ def finetuning_work(config: FinetuneConfig, number: int, shape: ModelConfig, voc
         compiles=False,
         masks_documents=False,
         workers=config.placement,
-        layout=LayoutConfig(),
+        layout=config.layout,
         optimizer=config.optimizer,
         freeze=tuple(config.freeze),
         lora=config.lora,

@@ -9,9 +9,11 @@ from model.config.layout_config import LayoutConfig, check_layout, check_optimiz
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig, check_context, check_pair
 from model.config.training_config import (
+    AverageConfig,
     BestConfig,
     ContextPhase,
     FaultConfig,
+    LossConfig,
     MixturePhase,
     OptimizerConfig,
     Precision,
@@ -34,6 +36,9 @@ class PretrainConfig(Section):
     micro_rows: int = Field(default=8, ge=1, description="rows of one forward pass on one worker, at most")
     optimizer: OptimizerConfig = OptimizerConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    loss: Annotated[LossConfig, Later()] = Field(
+        default=LossConfig(), description="what is learned from beside the nats: z, label_smoothing; losses are told without"
+    )
     document_mask: bool | None = Field(
         default=None,
         description="attention and states stop at document ends, where positions restart; null: true, but for seq2seq, "
@@ -62,6 +67,9 @@ class PretrainConfig(Section):
         default=None, ge=1, description="steps between checkpoints kept for good; a multiple of checkpoint_every"
     )
     best: BestConfig | None = Field(default=None, description="the best checkpoint is kept too; patience ends a run that gets no better")
+    average: Annotated[AverageConfig | None, Later()] = Field(
+        default=None, description="weights that are validated and come out: {ema: 0.999}, or {last: 5, every: 100}; none: the last ones"
+    )
     faults: FaultConfig = Field(default=FaultConfig(), description="which steps are skipped, and when a run goes back")
     norms_every: Annotated[int | None, Placement()] = Field(
         default=None, ge=1, description="steps between norms of gradients and activations by layer"
@@ -170,4 +178,6 @@ def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
         norms_every=config.norms_every,
         profile=config.profile,
         layout=config.layout,
+        loss=config.loss,
+        average=config.average,
     )

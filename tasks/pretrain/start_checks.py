@@ -21,6 +21,8 @@ def check_start(found: FoundStart, config: Pretraining) -> None:
     if asked.word_vectors is not None:
         raise UserError(f"{KEY} gives all weights, so pretrain.word_vectors would change nothing. Fix: leave one of the two out.")
     check_shape(found, config.shape)
+    if chosen.counts == "on" or chosen.keeps_moments:
+        check_optimizer(found, asked.optimizer)
     if chosen.counts == "on":
         check_steps(found, asked.steps)
         window = found.job.training.faults.window
@@ -70,6 +72,16 @@ def decisive(model: ModelConfig) -> dict[str, Json]:
     if model.position_kind == "learned":
         told["context"] = model.context
     return told
+
+
+def check_optimizer(found: FoundStart, optimizer: OptimizerConfig) -> None:
+    """UserError where the checkpoint's moments are those of another optimizer."""
+    before = found.job.optimizer.kind
+    if before != optimizer.kind:
+        raise UserError(
+            f"{KEY}: {found.name} was trained with optimizer.kind {before}, and this recipe says {optimizer.kind}, which has other "
+            f"moments. Fix: set pretrain.optimizer.kind to {before}, or {KEY}.counts to anew and keeps_moments to false."
+        )
 
 
 def check_steps(found: FoundStart, steps: int) -> None:
@@ -144,6 +156,7 @@ def changes(found: FoundStart, config: Pretraining, context: int) -> list[str]:
         "document_mask": (job.document_mask, config.masks_documents),
         "dropout": (job.model.dropout, config.shape.dropout),
         "weight_decay": (job.optimizer.weight_decay, now.optimizer.weight_decay),
+        "momentum": (job.optimizer.momentum, now.optimizer.momentum),
         "clip_norm": (job.optimizer.clip_norm, now.optimizer.clip_norm),
         "precision": (job.training.precision, now.precision),
     }

@@ -18,7 +18,7 @@ from flows.recipe_file import checked, read_recipe
 from model.config.lora_config import LoraConfig
 from model.config.model_config import PRESETS, Activation, Family, Initialization
 from model.config.objective_config import LEGAL_FAMILIES, ObjectiveConfig
-from model.config.training_config import DECAYS, WSD_SHARE, DecayShape, OptimizerConfig
+from model.config.training_config import DECAYS, MOST_BETA2, OPTIMIZERS, WSD_SHARE, DecayShape, OptimizerConfig
 from tasks.corpus.decontaminate import DecontaminateConfig
 from tasks.corpus.deduplicate import DeduplicateConfig
 from tasks.corpus.replay import ReplayConfig
@@ -295,6 +295,9 @@ def test_training_page_has_every_decay_tier_and_key_with_its_default() -> None:
     assert "`decay_steps` (a tenth of all)" in rows["wsd"][1]
     assert f"minus `power` ({defaults.power:g})" in rows["power"][1]
     assert all(f"`{shape}`" in TRAINING for shape in get_args(DecayShape))
+    assert tuple(quoted(row[0])[0] for row in table_of(TRAINING, "`optimizer.kind`")) == OPTIMIZERS
+    assert f"`momentum` ({defaults.momentum:g})" in TRAINING
+    assert f"`beta2` at most {MOST_BETA2:g}" in TRAINING
     pretrain = PretrainConfig()
     assert (pretrain.keep_every, pretrain.best) == (None, None)
     assert f"`keep_checkpoints` ({pretrain.keep_checkpoints})" in TRAINING

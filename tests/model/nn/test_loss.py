@@ -5,9 +5,10 @@ import torch.nn.functional as F
 from model.config.heads import IGNORED
 from model.config.lora_config import LoraConfig
 from model.config.model_config import ModelConfig
+from model.config.training_config import LossConfig
 from model.data.batches import Batch
 from model.nn.lora import apply_lora
-from model.nn.loss import _HeadGradient, linear_cross_entropy
+from model.nn.loss import _HeadGradient, linear_cross_entropy, plain_cross_entropy
 from model.nn.models import LanguageModel
 
 
@@ -43,6 +44,49 @@ def test_compiled_loss_equals_the_plain_one_in_value_and_gradient(cap: float):
     expected = nats(hidden, weight)
     gradients = torch.autograd.grad(expected, (hidden, weight))
     compiled = torch.compile(nats, backend="aot_eager", fullgraph=True)(hidden, weight)
+    torch.testing.assert_close(compiled, expected)
+    for ours, theirs in zip(torch.autograd.grad(compiled, (hidden, weight)), gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+TERMS = [LossConfig(z=0.01), LossConfig(label_smoothing=0.2), LossConfig(z=0.01, label_smoothing=0.2)]
+
+
+def written_out(logits: torch.Tensor, targets: torch.Tensor, terms: LossConfig) -> torch.Tensor:
+    """What is learned from, by its formula."""
+    kept = logits[targets != IGNORED]
+    smoothed = F.cross_entropy(kept, targets[targets != IGNORED], reduction="sum", label_smoothing=terms.label_smoothing)
+    return smoothed + terms.z * kept.logsumexp(dim=-1).square().sum()
+
+
+@pytest.mark.parametrize("terms", TERMS)
+@pytest.mark.parametrize("cap", [0.0, 5.0])
+def test_terms_enter_what_is_learned_from_and_not_the_nats(cap: float, terms: LossConfig):
+    hidden, weight, targets = make_case(40)
+    logits = hidden @ weight.T
+    scores = cap * torch.tanh(logits / cap) if cap else logits
+    expected = written_out(scores, targets, terms)
+    loss, plain = linear_cross_entropy(hidden, weight, targets, 7, cap, terms), linear_cross_entropy(hidden, weight, targets, 7, cap)
+    assert loss.objective.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert torch.equal(loss.nats, plain.nats)
+    assert not loss.nats.requires_grad
+    gradients = torch.autograd.grad(expected, (hidden, weight), retain_graph=True)
+    for ours, theirs in zip(torch.autograd.grad(loss.objective, (hidden, weight)), gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    few = plain_cross_entropy(scores, targets, terms)
+    assert few.objective.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert few.nats.item() == pytest.approx(plain.nats.item(), rel=1e-6)
+
+
+def test_compiled_loss_has_the_terms_too():
+    hidden, weight, targets = make_case(40)
+
+    def objective(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return linear_cross_entropy(hidden, weight, targets, 7, 5.0, TERMS[-1]).objective
+
+    expected = objective(hidden, weight)
+    gradients = torch.autograd.grad(expected, (hidden, weight))
+    compiled = torch.compile(objective, backend="aot_eager", fullgraph=True)(hidden, weight)
     torch.testing.assert_close(compiled, expected)
     for ours, theirs in zip(torch.autograd.grad(compiled, (hidden, weight)), gradients, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model.config.model_config import ModelConfig
-from model.config.training_config import BestConfig, FaultConfig, OptimizerConfig, TrainingConfig
+from model.config.training_config import PLAIN, BestConfig, FaultConfig, LossConfig, OptimizerConfig, TrainingConfig
 from model.data.batches import Batch, PretrainBatches
 from model.nn.loss import LossSum
 from model.nn.models import LanguageModel
@@ -56,8 +56,8 @@ class Poisoned:
 class Spoilt(LanguageModel):
     """A language model that multiplies its loss as the batch says."""
 
-    def loss(self, batch: Batch) -> LossSum:
-        loss = super().loss(batch)
+    def loss(self, batch: Batch, terms: LossConfig = PLAIN) -> LossSum:
+        loss = super().loss(batch, terms)
         return LossSum(loss.nats * float(batch.task or 1.0), loss.count)
 
 

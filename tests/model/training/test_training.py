@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from model.config.model_config import ModelConfig
-from model.config.training_config import OptimizerConfig, TrainingConfig
+from model.config.training_config import PLAIN, LossConfig, OptimizerConfig, TrainingConfig
 from model.data.batches import Batch, ExampleBatches, PretrainBatches
 from model.data.row_stream import RowStream
 from model.data.shard_reader import TokenRows
@@ -152,8 +152,8 @@ def test_checkpoint_of_other_data_is_refused(tmp_path: Path, tiny: ModelConfig, 
 
 def test_validation_loss_that_is_not_finite_ends_the_training(tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches):
     class Broken(LanguageModel):
-        def loss(self, batch: Batch) -> LossSum:
-            loss = super().loss(batch)
+        def loss(self, batch: Batch, terms: LossConfig = PLAIN) -> LossSum:
+            loss = super().loss(batch, terms)
             return LossSum(loss.nats * (1.0 if self.training else float("nan")), loss.count)
 
     training = TrainingConfig(steps=2, batch_rows=8, evaluate_every=2, precision="bfloat16")

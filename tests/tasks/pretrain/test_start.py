@@ -321,6 +321,14 @@ def test_another_window_of_the_guard_is_refused(parent: Path, workspace: Path) -
     assert "remembers its last 128 steps to judge the next by, but pretrain.faults.window is 64. Fix: set it to 128" in told
 
 
+def test_moments_of_another_optimizer_are_refused_before_anything_runs(parent: Path, workspace: Path) -> None:
+    lion = OptimizerConfig(warmup_steps=1, decay="constant", kind="lion")
+    for start in ({"from": PARENT, "step": 4}, {"from": PARENT, "step": 4, "counts": "anew"}):
+        told = refused(workspace, start, steps=9, optimizer=lion)
+        assert "was trained with optimizer.kind adamw, and this recipe says lion" in told
+        assert "Fix: set pretrain.optimizer.kind to adamw" in told
+
+
 def test_weights_are_given_once(parent: Path, workspace: Path) -> None:
     assert "leave one of the two out" in refused(workspace, {"from": PARENT, "step": 4}, steps=9, word_vectors="vectors.txt")
 
