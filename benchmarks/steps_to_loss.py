@@ -162,7 +162,7 @@ def tuned(kind: OptimizerKind, steps: int, measured: Callable[[Setting], float])
     if kind != "adamw":
         return best
     best = min([best, *(dataclasses.replace(best, embedding=factor) for factor in EMBEDDINGS)], key=measured)
-    return min([best, *(dataclasses.replace(best, rate=best.rate * factor) for factor in (0.5, 2.0))], key=measured)
+    return min([best, *(dataclasses.replace(best, rate=best.rate * factor) for factor in (0.5, 2.0, 4.0))], key=measured)
 
 
 def further(best: Setting, rates: Sequence[float]) -> Iterator[Setting]:
