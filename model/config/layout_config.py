@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from model.config.checks import at_least, one_of
-from model.config.model_config import FORBID_UNKNOWN_KEYS
+from model.config.model_config import FORBID_UNKNOWN_KEYS, ModelConfig
 
 Recomputed = Literal["none", "selective", "full"]
 RECOMPUTED: tuple[Recomputed, ...] = ("none", "selective", "full")
@@ -25,3 +25,12 @@ class LayoutConfig:
         """Raises ValueError for a value out of bounds."""
         at_least(1, tensor=self.tensor)
         one_of("activation_checkpointing", self.activation_checkpointing, RECOMPUTED)
+
+
+def check_recomputed(model: ModelConfig, kind: Recomputed) -> None:
+    """Raises ValueError for recurrent families, whose cells are one kernel that keeps what it wants."""
+    if kind != "none" and model.is_recurrent:
+        raise ValueError(
+            f"activation_checkpointing {kind}: the layers of {model.family} are one kernel, of which nothing can be computed again; "
+            "set it to none, or take fewer micro_rows"
+        )

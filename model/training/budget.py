@@ -5,11 +5,13 @@ C channels, V vocabulary, T tokens of a row, H query heads, G key and value head
 
 from dataclasses import dataclass
 
+from model.config.layout_config import LayoutConfig, Recomputed
 from model.config.model_config import GATED, ModelConfig
 
 COMPUTE_BYTES = {"float32": 4, "bfloat16": 2}
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 KEPT_BY_CELLS = {"rnn": 3, "gru": 9, "lstm": 11}  # numbers a position, layer and channel, measured on torch 2.13
+WHOLE = LayoutConfig()  # nothing is divided, nothing computed again
 MASKED_SHARE = 0.15  # of an encoder's tokens have a target
 
 
@@ -33,23 +35,25 @@ class ParameterCount:
 class TrainingMemory:
     """Bytes by part on one process, each at its own largest; not all are at the same moment, see `peak`."""
 
-    weights: int  # float32, and in bfloat16 the copies that products read
+    weights: int  # float32, and in bfloat16 the copies that products read; of shards this process' own, and what it gathers
     gradients: int
-    optimizer: int  # AdamW's two moments
+    optimizer: int  # the optimizer's state: of AdamW two moments
     activations: int  # what the forward pass keeps for the backward pass
     logits: int  # those held at a time, with their gradients
     head_gradient: int  # of the matrix of V x C behind the logits, once
-    copy: int  # of weights and moments, from which checkpoints are written
+    copy: int  # of weights and state, from which checkpoints are written
     accumulates: bool  # several micro-batches to a step: gradients are there all the time
+    layer: int = 0  # of the layer whose backward pass runs: what is computed again, and gradients on their way
 
     @property
     def peak(self) -> int:
-        """The largest of three moments: the loss, the first product of the backward pass, and its end."""
-        moving = max(self.activations + max(self.logits + self.head_gradient, 2 * self.head_gradient), self.head_gradient)
+        """The largest of four moments: the loss, the first product of the backward pass, its first layer, and its end."""
+        head = self.head_gradient
+        moving = self.activations + max(self.logits + head, 2 * head, self.layer + head)
         always = self.weights + self.optimizer + self.copy
         if self.accumulates:
             return always + self.gradients + moving
-        return always + max(moving, self.gradients + self.head_gradient)
+        return always + max(moving, self.gradients + head)
 
 
 def count_parameters(config: ModelConfig, vocab_size: int) -> ParameterCount:
@@ -110,11 +114,22 @@ def trunk_flops_per_token(config: ModelConfig, tokens: int = 0) -> float:
 
 
 def training_memory(
-    config: ModelConfig, vocab_size: int, micro_rows: int, precision: str, accumulates: bool = False, tokens: int = 0
+    config: ModelConfig,
+    vocab_size: int,
+    micro_rows: int,
+    precision: str,
+    accumulates: bool = False,
+    tokens: int = 0,
+    *,
+    layout: LayoutConfig = WHOLE,
+    processes: int = 1,
+    state_bytes: int = 8,
 ) -> TrainingMemory:
     """Of pretraining on one process' CPU, without the interpreter and its libraries, in rows of `tokens` (0: the context).
 
-    seq2seq: source and target rows as long. Raises ValueError for a precision other than float32 and bfloat16.
+    seq2seq: source and target rows as long. `processes`: those of the whole training, among which `layout` divides. `state_bytes`: what the
+    optimizer keeps for a parameter: AdamW 8, Muon, Lion and SGD with momentum 4, half of it in bfloat16.
+    Raises ValueError for a precision other than float32 and bfloat16.
     """
     if precision not in COMPUTE_BYTES:
         raise ValueError(f"precision {precision!r}: expected one of {', '.join(COMPUTE_BYTES)}")
@@ -122,17 +137,36 @@ def training_memory(
     T = tokens or config.context
     positions = micro_rows * T
     count = count_parameters(config, vocab_size)
-    casts = 0 if size == 4 else size * (count.total - count.norms)
+    kind = layout.activation_checkpointing
+    whole = _held(count, layout.tensor)
+    held = -(-whole // max(1, processes // layout.tensor)) if layout.shards else whole
     return TrainingMemory(
-        weights=4 * count.total + casts,
-        gradients=4 * count.total,
-        optimizer=8 * count.total,
-        activations=positions * _kept_bytes(config, T, size),
+        weights=4 * held + _computed_with(count, layout, max(1, config.layers), size),
+        gradients=4 * held,
+        optimizer=state_bytes * held,
+        activations=positions * _kept_bytes(config, T, size, kind, layout.tensor),
         logits=_logit_bytes(config, vocab_size, positions, size),
         head_gradient=4 * vocab_size * config.width,
-        copy=12 * count.total,
+        copy=(4 + state_bytes) * held,
         accumulates=accumulates,
+        layer=positions * _backward_bytes(config, T, size, kind, layout.tensor),
     )
+
+
+def _held(count: ParameterCount, tensor: int) -> int:
+    """Numbers of one process where matrices of layers are divided among `tensor`."""
+    return count.total - (count.attention + count.mlp) + -(-(count.attention + count.mlp) // tensor)
+
+
+def _computed_with(count: ParameterCount, layout: LayoutConfig, layers: int, size: int) -> int:
+    """Bytes of weights that are there only to compute with: bfloat16 copies, and of shards what is gathered.
+
+    Of a layer whose weights are let go behind it there are two at a time, one of them on its way.
+    """
+    matrices = (count.attention + count.mlp) // layout.tensor
+    if layout.shards:
+        return size * (count.total - count.attention - count.mlp + (min(2, layers) * matrices // layers if layout.reshards else matrices))
+    return 0 if size == 4 else size * (count.embeddings + count.head + matrices)
 
 
 def training_bytes(config: ModelConfig, vocab_size: int, micro_rows: int, precision: str, accumulates: bool = False) -> int:
@@ -164,34 +198,61 @@ def _keys_seen(config: ModelConfig, layer: int, tokens: int) -> float:
     return 2 * reach - reach**2 / tokens
 
 
-def _kept_bytes(config: ModelConfig, tokens: int, size: int) -> int:
+def _kept_bytes(config: ModelConfig, tokens: int, size: int, kind: Recomputed, tensor: int) -> int:
     """Of one position, by all layers and around them; of seq2seq of a source and a target position."""
     C = config.width
     if config.is_recurrent:
         return size * C * (2 + config.layers * KEPT_BY_CELLS[config.family])
     if config.family == "seq2seq":
-        layers = config.layers * _layer_bytes(config, 0, tokens, size, is_causal=False)
-        layers += config.decoder_depth * _layer_bytes(config, 0, tokens, size, is_causal=True)
-        layers += config.decoder_depth * size * 6 * C  # across: the sum, its norm, queries, keys, values, what they give
-        return layers + 4 * size * C
-    return 3 * size * C + sum(_layer_bytes(config, layer, tokens, size, config.is_causal) for layer in range(config.layers))
+        layers = config.layers * _layer_bytes(config, 0, tokens, size, kind, tensor, is_causal=False)
+        layers += config.decoder_depth * _layer_bytes(config, 0, tokens, size, kind, tensor, is_causal=True)
+        return layers + config.decoder_depth * size * _cross_kept(config, kind) + 4 * size * C
+    return 3 * size * C + sum(_layer_bytes(config, layer, tokens, size, kind, tensor, config.is_causal) for layer in range(config.layers))
 
 
-def _layer_bytes(config: ModelConfig, layer: int, tokens: int, size: int, is_causal: bool) -> int:
-    """Of one position: two sums and two norms of them, queries, keys, values, what they give, and the MLP's inside."""
+def _backward_bytes(config: ModelConfig, tokens: int, size: int, kind: Recomputed, tensor: int) -> int:
+    """Of one position in the last layer, whose backward pass is the first: what it computes again, and gradients on their way."""
+    if config.is_recurrent:
+        return 0
+    layer = max(config.layers, config.decoder_depth) - 1
+    whole, kept = (_layer_bytes(config, layer, tokens, size, each, tensor, config.is_causal) for each in ("none", kind))
+    if config.family == "seq2seq":
+        whole, kept = whole + size * _cross_kept(config, "none"), kept + size * _cross_kept(config, kind)
+    return whole - kept + size * (config.width + 2 * config.hidden_width // tensor)
+
+
+def _layer_bytes(config: ModelConfig, layer: int, tokens: int, size: int, kind: Recomputed, tensor: int, is_causal: bool) -> int:
+    """Of one position: two sums and two norms of them, queries, keys, values, what they give, and the MLP's inside.
+
+    Computed again is, with "full", all but the layer's input; with "selective" all but results of products and of stock attention.
+    """
     C, H, G, D = config.width, config.heads, config.key_value_heads, config.head_width
-    kept = 4 * C + (2 * H + 2 * G) * D + _mlp_kept(config)
+    if kind == "full":
+        return size * C
+    if kind == "selective":
+        is_stock = not (is_causal and size == 2 and not config.dropout and not config.window_of(layer))
+        attended = H * D if is_stock and not config.dropout else 0
+        inner = config.hidden_width * (2 if config.mlp_activation in GATED else 1)
+        return size * (3 * C + ((H + 2 * G) * D + attended + inner) // tensor)
+    inside = (2 * H + 2 * G) * D + _mlp_kept(config)
+    outside = 4 * C
     if config.family == "llama":
-        kept += 2 * (4 * C if size == 2 else C)  # RMSNorm keeps what it divided, in float32
+        outside += 2 * (4 * C if size == 2 else C)  # RMSNorm keeps what it divided, in float32
     if config.qk_norm:
-        kept += 3 * (H + G) * D
+        inside += 3 * (H + G) * D
     if config.window_of(layer) and config.window_of(layer) < tokens:
-        kept += (2 if is_causal else 4) * 2 * G * D  # keys and values once for each block of queries that sees them
+        inside += (2 if is_causal else 4) * 2 * G * D  # keys and values once for each block of queries that sees them
     if config.dropout:
-        kept += 2 * C + 4 * H * tokens * 4 // size  # masks, and the float32 scores that a CPU's stock kernel then keeps
+        inside += 4 * H * tokens * 4 // size  # the float32 scores that a CPU's stock kernel then keeps
+        outside += 2 * C  # masks
     elif is_causal and size == 2 and tokens <= 256 and not config.window_of(layer):
-        kept += H * (tokens + 128) // 2  # probabilities of short rows
-    return size * kept
+        inside += H * (tokens + 128) // 2  # probabilities of short rows
+    return size * (outside + inside // tensor)
+
+
+def _cross_kept(config: ModelConfig, kind: Recomputed) -> int:
+    """Numbers a position, across: the sum, its norm, queries, keys, values, what they give."""
+    return {"none": 6, "selective": 5, "full": 0}[kind] * config.width
 
 
 def _mlp_kept(config: ModelConfig) -> int:

@@ -17,7 +17,7 @@ from model.data.prefetch import Made, Prefetch
 from model.distributed.control import Control
 from model.distributed.device import agree_on, choose_device, choose_precision, process_rank, sum_over_processes
 from model.distributed.parallel import Scored, gradient_sync, mean_loss, wrap
-from model.nn.models import Model, set_compute_dtype
+from model.nn.models import Model, set_compute_dtype, set_recomputed
 from model.optim.optimizer import build_optimizer, set_learning_rate, step_where
 from model.optim.schedule import learning_rate
 from model.training.best import check_measured, judged
@@ -86,6 +86,7 @@ class Run:
             torch.cuda.set_device(self.device)
         self.model = model.to(self.device)
         set_compute_dtype(model, self.dtype)
+        set_recomputed(model, training.layout.activation_checkpointing)
         self.batches, self.validation, self.more_validation = batches, validation, more_validation
         self.training, self.optimizer_config = training, optimizer
         self.checkpoints, self.watch = checkpoints, watch

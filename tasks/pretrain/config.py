@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from model.config.layout_config import LayoutConfig
+from model.config.layout_config import LayoutConfig, check_recomputed
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig, check_context, check_pair
 from model.config.training_config import (
@@ -133,6 +133,7 @@ def check_objective(config: Pretraining, context: int) -> None:
     """Raises ValueError, with the fix, for a model and an objective on rows of `context` tokens that do not go together."""
     check_pair(config.shape, config.pretrain.objective)
     check_context(config.shape, config.pretrain.objective, context)
+    check_recomputed(config.shape, config.pretrain.layout.activation_checkpointing)
     if config.shape.family == "seq2seq" and config.pretrain.document_mask:
         raise ValueError(
             "pretrain.document_mask: seq2seq reads a row as one text; leave it out, and set shards.packing to documents "
