@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from model.config.training_config import OptimizerConfig, TrainingConfig, settings_digest
-from model.data.batches import Batches, micro_slices, rank_rows
+from model.data.batches import Batch, Batches, micro_slices, rank_rows
 from model.data.digest import joined, split
 from model.data.prefetch import Made, Prefetch
 from model.distributed.control import Control
 from model.distributed.device import agree_on, choose_device, choose_precision, process_rank, sum_over_processes
 from model.distributed.parallel import Scored, gradient_sync, mean_loss, wrap
+from model.nn.document_masks import with_masks
 from model.nn.models import Model, set_compute_dtype, set_recomputed
 from model.optim.optimizer import build_optimizer, set_learning_rate, step_where
 from model.optim.schedule import learning_rate
@@ -212,10 +213,17 @@ class Run:
         nats = torch.zeros((), device=self.device)
         for number, batch in enumerate(made.slices):
             with gradient_sync(self.scored, is_due=number == len(made.slices) - 1):
-                loss: Tensor = self.scored(batch.to(self.device))
+                loss: Tensor = self.scored(self._moved(batch))
                 (loss * scale).backward()
             nats += loss.detach()
         return nats
+
+    def _moved(self, batch: Batch) -> Batch:
+        """On the device; where the step is compiled, its documents in shapes that do not change."""
+        moved = batch.to(self.device)
+        if not self.training.compile or moved.documents is None:
+            return moved
+        return dataclasses.replace(moved, documents=with_masks(moved.documents, self.model.trunk.config))
 
     # -- After steps ----------------------------------------------------------------------------------------------------
 

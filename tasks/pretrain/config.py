@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from model.config.checks import LATER
 from model.config.layout_config import LayoutConfig, check_recomputed
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig, check_context, check_pair
@@ -37,7 +38,7 @@ class PretrainConfig(Section):
     document_mask: bool | None = Field(
         default=None,
         description="attention and states stop at document ends, where positions restart; null: true, but for seq2seq, "
-        "which reads a row as one text, and where training is compiled",
+        "which reads a row as one text, and for recurrent families that are compiled",
     )
     mixture: tuple[MixturePhase, ...] = Field(
         default=(), description="weights of the groups that shards.group_by made, by step; none: every row once an epoch"
@@ -76,9 +77,7 @@ class PretrainConfig(Section):
     )
     log_every: int = Field(default=10, ge=1, description="steps between figures")
     precision: Precision = Field(default="auto", description="of matrix products; auto probes the processor; weights: float32")
-    compile: bool = Field(
-        default=False, description="torch.compile: takes a minute, faster on GPUs; shapes must not change with each batch"
-    )
+    compile: bool = Field(default=False, description="torch.compile: takes a minute, faster on GPUs")
     layout: Annotated[LayoutConfig, Placement()] = Field(
         default=LayoutConfig(), description="how the model lies on its workers: shards, tensor, activation_checkpointing"
     )
@@ -104,6 +103,13 @@ class Pretraining:
     model: ModelConfig | None  # None: that of the base, which it goes on from
     pretrain: PretrainConfig
     start: FoundStart | None = field(default=None, metadata={PLACEMENT: True})  # its content enters by `pretraining_digests`
+    masks_compiled: bool = field(
+        default=False, metadata=LATER, init=False
+    )  # once `compile` went without masks unless told: those are others
+
+    def __post_init__(self) -> None:
+        """Notes what its default of `document_mask` came to mean."""
+        object.__setattr__(self, "masks_compiled", self.pretrain.compile and self.pretrain.document_mask is None and self._can_mask)
 
     @property
     def begun_from(self) -> dict[str, str]:
@@ -126,7 +132,14 @@ class Pretraining:
     def masks_documents(self) -> bool:
         """`document_mask` with the default resolved."""
         chosen = self.pretrain.document_mask
-        return self.shape.family != "seq2seq" and not self.pretrain.compile if chosen is None else chosen
+        return self._can_mask if chosen is None else chosen
+
+    @property
+    def _can_mask(self) -> bool:
+        """A base, whose shape may not be known yet, has a family that can."""
+        if self.model is None:
+            return True
+        return self.model.family != "seq2seq" and not (self.model.is_recurrent and self.pretrain.compile)
 
 
 def check_objective(config: Pretraining, context: int) -> None:
@@ -139,10 +152,10 @@ def check_objective(config: Pretraining, context: int) -> None:
             "pretrain.document_mask: seq2seq reads a row as one text; leave it out, and set shards.packing to documents "
             "to have a document a row"
         )
-    if config.pretrain.compile and config.pretrain.document_mask:
+    if config.shape.is_recurrent and config.pretrain.compile and config.pretrain.document_mask:
         raise ValueError(
-            "pretrain.compile: packed documents change their shapes with every batch, and each would be compiled anew; "
-            "set pretrain.document_mask to false, or compile to false"
+            f"pretrain.compile: the documents of a packed row change the shapes of {config.shape.family} with every batch, and each would "
+            "be compiled anew; set pretrain.document_mask to false, or compile to false"
         )
 
 
