@@ -108,7 +108,7 @@ def plan_budget(recipe: Recipe) -> PlanBudget:
     tokens = pretrain.steps * pretrain.batch_tokens
     placed = pretrain.placement
     rows = -(-pretrain.batch_tokens // context // max(1, placed.least or placed.count))  # of one worker's step, where they are fewest
-    micro_rows = min(rows, pretrain.micro_rows)
+    micro_rows = rows if pretrain.micro_rows == "auto" else min(rows, pretrain.micro_rows)
     precision = "float32" if pretrain.precision == "auto" else pretrain.precision
     memory = training_memory(config, vocabulary, micro_rows, precision, rows > micro_rows, context)
     return PlanBudget(

@@ -38,6 +38,7 @@ from model.training.events import Event
 from model.training.interruption import Asked
 from model.training.left_out import LeftOut, data_step, read_left_out, with_return, write_left_out
 from model.training.memory import peak_memory_bytes
+from model.training.micro_rows import fitting_micro_rows
 from model.training.mirror import Mirror
 from model.training.norms import LayerNorms
 from model.training.peak import flops_of, measured_peak
@@ -77,7 +78,8 @@ class Run:
         place: Mirror | None,
     ) -> None:
         self.rank, self.world = process_rank()
-        self.slices = micro_slices(*rank_rows(training.batch_rows, self.rank, self.world), training.micro_rows)
+        self.micro_rows = training.batch_rows if training.micro_rows == "auto" else training.micro_rows  # auto: chosen by `begin`
+        self.slices = micro_slices(*rank_rows(training.batch_rows, self.rank, self.world), self.micro_rows)
         if batches.batch_rows != training.batch_rows:
             raise ValueError(f"the batches have {batches.batch_rows} rows, but batch_rows is {training.batch_rows}")
         check_measured(training, validation is not None, more_validation)
@@ -117,6 +119,8 @@ class Run:
         told = "anew"
         if start is not None and start.counts == "on":
             self.saver.begun_at = step_of(start.checkpoint)
+        if self.training.micro_rows == "auto":
+            self._choose_micro_rows(checkpoint_path(self.checkpoints, step) if step >= 0 else None, start)
         if step >= 0:
             path = checkpoint_path(self.checkpoints, step)
             self._resume(path)
@@ -134,10 +138,23 @@ class Run:
         peak = measured_peak(self.device, self.dtype)
         (self.peak_flops,) = self.control.sums(peak.flops)
         told = f"{told}: {self.state.step} of {self.training.steps} steps are done; peak of each process: {peak.told}"
-        self.tell(Event("started", self.state.step, told, seconds=seconds, processes=self.world))
+        if self.training.micro_rows == "auto":
+            told = f"{told}; rows of one forward pass, as many as fit: {self.micro_rows}"
+        self.tell(Event("started", self.state.step, told, seconds=seconds, processes=self.world, micro_rows=self.micro_rows))
         if step < 0 and self.saver.begun_at is not None:
             self.save(waits=False)  # its own, to go back to, and to go on from should the other run be deleted
         self.window = Window()
+
+    def _choose_micro_rows(self, newest: Path | None, start: Start | None) -> None:
+        """As many as fit; where the run goes on as many as before, so that it is the same to the last bit."""
+        before = start.checkpoint if newest is None and start is not None and start.counts == "on" else newest
+        found = None if before is None else read_state(before)
+        if found is not None and (found.world, found.device) == (self.world, self.device.type):
+            self.micro_rows = found.micro_rows
+        else:
+            self.micro_rows = fitting_micro_rows(self.model, self.batches, self.training, self.control, self.rank, self.world)
+        self.slices = micro_slices(*rank_rows(self.training.batch_rows, self.rank, self.world), self.micro_rows)
+        self.state = dataclasses.replace(self.state, micro_rows=self.micro_rows)
 
     def _resume(self, path: Path) -> None:
         found = read_state(path)
@@ -382,4 +399,4 @@ class Run:
         return diverged(told, self.optimizer_config, self.dtype)
 
     def _loss_on(self, batches: Batches) -> float:
-        return mean_loss(self.model, batches, self.training.evaluate_batches, self.training.micro_rows)
+        return mean_loss(self.model, batches, self.training.evaluate_batches, self.micro_rows)

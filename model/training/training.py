@@ -39,6 +39,7 @@ class TrainingResult:
     returns: int  # how often it went back to a checkpoint
     ended_early: bool  # because nothing got better
     peak_flops: float  # a second, of all processes: model/training/peak.py
+    micro_rows: int  # of one forward pass, at most
 
 
 def train(
@@ -134,4 +135,5 @@ def _result(run: Run) -> TrainingResult:
         returns=state.returns,
         ended_early=run.ends_early and state.step < run.training.steps,
         peak_flops=run.peak_flops,
+        micro_rows=run.micro_rows,
     )

@@ -84,7 +84,9 @@ class FinetuneConfig(Section):
         "decay 0.01",
     )
     batch_rows: int = Field(default=16, ge=1, description="Examples of one optimizer step over all workers")
-    micro_rows: int = Field(default=8, ge=1, description="Examples of one forward pass on one worker, at most")
+    micro_rows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default=8, description="Examples of one forward pass on one worker, at most; auto: as many as fit in its memory"
+    )
     replay: Annotated[float, Later()] = Field(
         default=0.0,
         ge=0,

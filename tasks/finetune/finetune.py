@@ -205,7 +205,7 @@ def _train(
     if not result.finished:
         raise InterruptedError(f"finetune {config.name}: stopped at step {result.step} of {training.steps}; it goes on from there")
     losses = {
-        name: mean_loss(model, take_turns({name: one}, weights), training.evaluate_batches, config.micro_rows)
+        name: mean_loss(model, take_turns({name: one}, weights), training.evaluate_batches, result.micro_rows)
         for name, one in judged.items()
         if len(sets) > 1
     }

@@ -32,7 +32,9 @@ class PretrainConfig(Section):
     revision: Literal[4] = 4
     steps: int = Field(default=1000, ge=1, description="optimizer steps")
     batch_tokens: int = Field(default=16_384, ge=1, description="tokens of one optimizer step over all workers")
-    micro_rows: int = Field(default=8, ge=1, description="rows of one forward pass on one worker, at most")
+    micro_rows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default=8, description="rows of one forward pass on one worker, at most; auto: as many as fit in its memory"
+    )
     optimizer: OptimizerConfig = OptimizerConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     document_mask: bool | None = Field(
