@@ -34,10 +34,20 @@ def fitting_micro_rows(model: Model, batches: Batches, training: TrainingConfig,
     most = -(-training.batch_rows // world)
     free = _free_bytes(device) / (_neighbors(control) if device.type == "cpu" else 1)
     precision = str(dtype or torch.float32).removeprefix("torch.")
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    frozen_bytes = min((parameter.element_size() for parameter in frozen), default=4)
 
     def needed(rows: int) -> int:
         memory = training_memory(
-            model.trunk.config, model.trunk.vocab_size, rows, precision, rows < most, layout=training.layout, processes=world
+            model.trunk.config,
+            model.trunk.vocab_size,
+            rows,
+            precision,
+            rows < most,
+            layout=training.layout,
+            processes=world,
+            frozen=sum(parameter.numel() for parameter in frozen),
+            frozen_bytes=frozen_bytes,
         )
         return memory.peak - sum(parameter.nbytes for parameter in model.parameters())  # which are there already
 
