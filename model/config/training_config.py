@@ -179,6 +179,7 @@ class TrainingConfig:
     norms_every: int | None = None  # steps between norms of gradients and activations by layer
     profile: ProfileConfig | None = None
     layout: LayoutConfig = field(default=LayoutConfig(), metadata=LATER)
+    float8: bool = field(default=False, metadata=LATER)  # linear layers of blocks: model/nn/float8.py
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value out of bounds."""
@@ -243,6 +244,8 @@ def settings_digest(kind: str, model: ModelConfig, vocab_size: int, training: Tr
     """
     parts = [kind, config_to_json(model), str(vocab_size), config_to_json(optimizer), config_to_json(training.faults)]
     parts += [str(training.steps), str(training.batch_rows), str(training.compile), str(training.fresh_steps)]
+    if training.float8:
+        parts.append("float8")
     if training.best is not None:
         parts += [config_to_json(training.best), str(training.evaluate_every), str(training.evaluate_batches)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

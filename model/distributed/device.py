@@ -38,8 +38,10 @@ def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
     """The dtype of matrix products; weights and optimizer state stay float32.
 
     "auto" takes bfloat16 only where it is known to be fast: CPUs without AVX512-BF16 or AMX emulate it 20 to 50 times
-    slower than float32 (torch's own notes), so they are probed.
+    slower than float32 (torch's own notes), so they are probed. Raises ValueError for bfloat16 on a GPU that would emulate it.
     """
+    if precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ValueError(f"precision bfloat16: {torch.cuda.get_device_name(device)} has none; set it to float32, or to auto")
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
     if device.type == "cuda":

@@ -18,6 +18,7 @@ from model.distributed.control import Control
 from model.distributed.device import agree_on, choose_device, choose_precision, process_rank, sum_over_processes
 from model.distributed.parallel import Scored, gradient_sync, mean_loss, wrap
 from model.nn.document_masks import with_masks
+from model.nn.float8 import use_float8
 from model.nn.models import Model, set_compute_dtype, set_recomputed
 from model.optim.optimizer import build_optimizer, set_learning_rate, step_where
 from model.optim.schedule import learning_rate
@@ -90,6 +91,8 @@ class Run:
         self.model = model.to(self.device)
         set_compute_dtype(model, self.dtype)
         set_recomputed(model, training.layout.activation_checkpointing)
+        if training.float8:
+            use_float8(model, self.device)
         self.batches, self.validation, self.more_validation = batches, validation, more_validation
         self.training, self.optimizer_config = training, optimizer
         self.checkpoints, self.watch = checkpoints, watch

@@ -79,6 +79,9 @@ class PretrainConfig(Section):
     )
     log_every: int = Field(default=10, ge=1, description="steps between figures")
     precision: Precision = Field(default="auto", description="of matrix products; auto probes the processor; weights: float32")
+    float8: Annotated[bool, Later()] = Field(
+        default=False, description="products of the layers in 8 bits, scaled by tensor: for GPUs from Ada and Hopper on; weights: float32"
+    )
     compile: bool = Field(default=False, description="torch.compile: takes a minute, faster on GPUs")
     layout: Annotated[LayoutConfig, Placement()] = Field(
         default=LayoutConfig(), description="how the model lies on its workers: shards, tensor, activation_checkpointing"
@@ -149,6 +152,11 @@ def check_objective(config: Pretraining, context: int) -> None:
     check_pair(config.shape, config.pretrain.objective)
     check_context(config.shape, config.pretrain.objective, context)
     check_recomputed(config.shape, config.pretrain.layout.activation_checkpointing)
+    if config.pretrain.float8 and config.pretrain.layout.tensor > 1:
+        raise ValueError(
+            f"pretrain.float8: a matrix that is divided among {config.pretrain.layout.tensor} processes has no scale of its own; "
+            "set layout.tensor to 1, or leave float8 out"
+        )
     if config.shape.family == "seq2seq" and config.pretrain.document_mask:
         raise ValueError(
             "pretrain.document_mask: seq2seq reads a row as one text; leave it out, and set shards.packing to documents "
@@ -182,4 +190,5 @@ def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
         norms_every=config.norms_every,
         profile=config.profile,
         layout=config.layout,
+        float8=config.float8,
     )
