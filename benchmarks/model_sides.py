@@ -27,6 +27,7 @@ from model.nn.models import LanguageModel, set_compute_dtype
 from model.optim.optimizer import build_optimizer
 
 SEED = 20
+NANOGPT_MODES = ("nanogpt", "nanogpt-autocast", "nanogpt-compiled", "nanogpt-compiled-autocast")  # the first is its default on a CPU
 Step = Callable[[], Tensor]  # one optimizer step; the mean loss
 ADAMW = OptimizerConfig()
 
@@ -76,11 +77,11 @@ def build(side: str, shape: Shape, machine: Machine) -> Step:
     ids, targets = shifted[:, :-1].contiguous(), shifted[:, 1:].contiguous()
     if side in ("ours", "ours-float32"):
         return _ours(shape, machine, ids, targets, "auto" if side == "ours" else "float32")
-    if side == "nanogpt":
-        return _nanogpt(shape, machine, ids, targets)
+    if side in NANOGPT_MODES:
+        return _nanogpt(shape, replace(machine, compiles=machine.compiles or "compiled" in side), ids, targets, "autocast" in side)
     if side == "transformers":
         return _transformers(shape, machine, ids)
-    raise ValueError(f"side {side!r}: expected ours, ours-float32, nanogpt or transformers")
+    raise ValueError(f"side {side!r}: expected ours, ours-float32, {', '.join(NANOGPT_MODES)} or transformers")
 
 
 def _ours(shape: Shape, machine: Machine, ids: Tensor, targets: Tensor, precision: Precision) -> Step:
@@ -94,8 +95,8 @@ def _ours(shape: Shape, machine: Machine, ids: Tensor, targets: Tensor, precisio
     return _step(lambda: nats(batch) / targets.numel(), optimizer)
 
 
-def _nanogpt(shape: Shape, machine: Machine, ids: Tensor, targets: Tensor) -> Step:
-    """Its model and its optimizer; on a GPU autocast and compiled, as its train.py does."""
+def _nanogpt(shape: Shape, machine: Machine, ids: Tensor, targets: Tensor, autocasts: bool) -> Step:
+    """Its model and its optimizer; on a GPU autocast and compiled, as its train.py does, on a CPU in the mode that is asked for."""
     if machine.nanogpt is None or shape.model.family != "gpt2":
         raise ValueError(f"nanogpt: has no {shape.name}, or no checkout was named")
     spec = importlib.util.spec_from_file_location("nanogpt_model", machine.nanogpt / "model.py")
@@ -122,7 +123,7 @@ def _nanogpt(shape: Shape, machine: Machine, ids: Tensor, targets: Tensor) -> St
     forward = torch.compile(model) if machine.compiles else model
 
     def loss() -> Tensor:
-        with torch.autocast(machine.device.type, torch.bfloat16, enabled=machine.device.type == "cuda"):
+        with torch.autocast(machine.device.type, torch.bfloat16, enabled=autocasts or machine.device.type == "cuda"):
             return forward(ids, targets)[1]
 
     return _step(loss, optimizer)

@@ -98,7 +98,9 @@ def _run_and_tell(loaded: "Loaded", recipe: str, changes: list[str], as_json: bo
     from flows.beginning import start_notes
     from flows.recipe import check_sources, notes_of
     from flows.runner.environment import settle
+    from flows.runner.room import require_room
     from tasks.artifacts import Workspace
+    from tasks.machine import this_machine
     from tasks.tracking.address import require_answer, tracking_address
 
     chosen = Workspace(loaded.recipe.workspace).open()
@@ -107,6 +109,7 @@ def _run_and_tell(loaded: "Loaded", recipe: str, changes: list[str], as_json: bo
     for note in notes:
         logging.getLogger("wordmill").warning("%s", note)
     require_answer(tracking_address(loaded.recipe.tracking.uri, chosen))  # before a server is started
+    require_room(loaded.recipe, loaded.dag, this_machine())
     settle(chosen.root)
     from flows.deployed import FLOWS, guarded, require_server
 
@@ -167,27 +170,95 @@ def resume(artifact: str, workspace: str | None, as_json: bool) -> None:
 @cli.command()
 @click.argument("recipe")
 @SET
+@click.option("--probe", "probes", is_flag=True, help="Run some steps of each training here first, where no run tells how fast it is.")
+@click.option("--ladder", is_flag=True, help="Train a few small models of the recipe's own data first, and predict the whole run's loss.")
 @WORKSPACE
 @JSON
-def plan(recipe: str, overrides: tuple[str, ...], workspace: str | None, as_json: bool) -> None:
-    """Show what a run of RECIPE would do: per stage cached or not, and why."""
+def plan(recipe: str, overrides: tuple[str, ...], probes: bool, ladder: bool, workspace: str | None, as_json: bool) -> None:
+    """Tell what a run of RECIPE would do, before anything is spent: stages, why they run, seconds, memory, cost, and what does not fit."""
     from flows.beginning import start_notes
-    from flows.commands.tables import plan_json, plan_table
+    from flows.commands.ladder_view import ladder_json, ladder_view
+    from flows.commands.plan_page import plan_json, plan_view
     from flows.recipe import notes_of
+    from flows.runner.forecast import forecast
     from flows.runner.plan import Plan
     from flows.tonight import night_notes
     from tasks.artifacts import Workspace
+    from tasks.machine import this_machine
     from tasks.tracking.address import tracking_address
 
-    loaded, _ = _load(recipe, overrides, workspace)
+    loaded, changes = _load(recipe, overrides, workspace)
+    climbed = None
+    if ladder:
+        from flows.commands.ladder import climb_ladder
+
+        _speak()
+        climbed = climb_ladder(loaded, recipe, changes)
     chosen = Workspace(loaded.recipe.workspace)
     planned = Plan(chosen, tracking_address(loaded.recipe.tracking.uri, chosen))
     loaded.dag(planned)
     notes = [*notes_of(loaded.recipe), *start_notes(loaded.recipe), *night_notes(loaded.recipe), *planned.notes]
+    if probes:
+        from flows.runner.probing import probe_trainings
+
+        _speak()
+        notes += probe_trainings(planned, loaded.recipe, this_machine())
+    found = forecast(planned, loaded.recipe, this_machine())
     if as_json:
-        click.echo(json.dumps(plan_json(planned.rows, loaded.recipe, notes), ensure_ascii=False, indent=1))
+        document = plan_json(planned.rows, loaded.recipe, found, notes) | ({} if climbed is None else {"ladder": ladder_json(climbed)})
+        click.echo(json.dumps(document, ensure_ascii=False, indent=1))
     else:
-        click.echo(plan_table(planned.rows, loaded.recipe, notes))
+        click.echo(plan_view(planned.rows, loaded.recipe, found, notes))
+        if climbed is not None:
+            click.echo(f"\n{ladder_view(climbed)}")
+
+
+@cli.command()
+@click.argument("recipe")
+@click.option(
+    "--over",
+    multiple=True,
+    required=True,
+    metavar="FIELD=SPACE",
+    help="Search a field: 2,4,6 (one of these), 0.0..0.3 (between), 1e-4..1e-2:log (each power of ten as likely). Repeatable.",
+)
+@click.option("--trials", default=12, show_default=True, type=click.IntRange(2), help="How many, with the recipe as it stands.")
+@click.option("--minutes", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True), help="For all trials; then they stop.")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="Of the values that are drawn.")
+@click.option("--write", default=None, metavar="FILE", help="The best as a recipe; default: RECIPE-tuned.yaml beside it.")
+@SET
+@WORKSPACE
+@JSON
+def tune(
+    recipe: str,
+    over: tuple[str, ...],
+    trials: int,
+    minutes: float,
+    seed: int,
+    write: str | None,
+    overrides: tuple[str, ...],
+    workspace: str | None,
+    as_json: bool,
+) -> None:
+    """Search fields of RECIPE by short trainings, and write the best as a recipe.
+
+    Trials train side by side on the recipe's own data; those that fall behind are ended early. The first is the recipe as it stands.
+    A search that was stopped goes on with the same command.
+    """
+    from flows.commands.tune_asked import Asked, check_asked
+    from flows.runner.environment import settle
+    from tasks.artifacts import Workspace
+
+    loaded, changes = _load(recipe, overrides, workspace)
+    asked = Asked(recipe, over, tuple(changes), trials, minutes, seed, write)
+    check_asked(asked)
+    settle(Workspace(loaded.recipe.workspace).root)
+    _speak()
+    from flows.commands.tune import tune as search
+    from flows.commands.tune_view import tuned_json, tuned_view
+
+    tuned = search(asked)
+    click.echo(json.dumps(tuned_json(asked, tuned), ensure_ascii=False, indent=1) if as_json else tuned_view(asked, tuned))
 
 
 def _load(recipe: str, overrides: tuple[str, ...], workspace: str | None) -> "tuple[Loaded, list[str]]":

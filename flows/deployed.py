@@ -20,12 +20,15 @@ from prefect.settings import (
 from flows.dags import load
 from flows.evaluate import score
 from flows.finetune import nightly
+from flows.ladder import climb, laddered
 from flows.recipe import FinetuneRecipe
 from flows.runner.environment import settle
 from flows.runner.night import run_night
 from flows.runner.report_facts import tell
+from flows.runner.room import require_room
 from flows.runner.session import run_dag
 from tasks.errors import UserError
+from tasks.machine import this_machine
 from tasks.settings import Json
 from tasks.tracking.address import basic, silent
 
@@ -57,10 +60,22 @@ def finetune(recipe: str = "configs/nightly.yaml", overrides: list[str] | None =
     return _run("finetune", recipe, overrides or [])
 
 
+@flow(name="ladder", flow_run_name="{recipe}")
+def ladder(recipe: str = "configs/demo.yaml", overrides: list[str] | None = None) -> dict[str, Json]:
+    """Train small models of a recipe's own data, and predict the validation loss of its whole run.
+
+    recipe: a YAML file, seen from the project folder. overrides: such as "ladder.rungs=3", a line each.
+    """
+    settle()
+    chosen = laddered(load(recipe, overrides or []).recipe)
+    return run_dag("ladder", chosen, lambda run: climb(run, chosen), partial(tell, recipe=chosen, flow_name="ladder")).as_json()
+
+
 def _run(name: str, recipe: str, overrides: Sequence[str]) -> dict[str, Json]:
     """The body of all flows that follow a recipe."""
     settle()
     loaded = load(recipe, overrides, name)
+    require_room(loaded.recipe, loaded.dag, this_machine())
     story = partial(tell, recipe=loaded.recipe, flow_name=name)
     if isinstance(loaded.recipe, FinetuneRecipe) and loaded.recipe.night is not None:
         chosen = loaded.recipe

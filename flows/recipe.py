@@ -27,6 +27,8 @@ from tasks.finetune.base_model import BaseConfig
 from tasks.finetune.config import FinetuneConfig
 from tasks.pretrain.adapt import Adaptation, AdaptConfig
 from tasks.pretrain.config import PretrainConfig, Pretraining, check_objective
+from tasks.pretrain.ladder import LadderConfig
+from tasks.prices import Prices
 from tasks.promotion.champion import ChampionConfig
 from tasks.promotion.gate_config import GateConfig
 from tasks.promotion.names import BASE
@@ -68,6 +70,7 @@ class CorpusSections(HoldingOut):
     cluster: ClusterConfig = ClusterConfig()
     files: FilesConfig = FilesConfig()
     tracking: TrackingConfig = TrackingConfig()
+    prices: Prices = Prices()
     ingest: IngestConfig
     quality: QualityConfig | None = Field(default=None, description="a classifier whose score is a statistic")
     clean: CleanConfig = CleanConfig()
@@ -109,6 +112,7 @@ class Recipe(CorpusSections):
     shards: ShardsConfig = ShardsConfig()
     model: Annotated[ModelConfig, BeforeValidator(fill_preset)] = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()
+    ladder: Annotated[LadderConfig, Later()] = LadderConfig()
     finetune: tuple[FinetuneConfig, ...] = ()
     evaluate: EvaluateConfig = EvaluateConfig()
     gate: GateConfig = GateConfig()
@@ -195,7 +199,7 @@ class Recipe(CorpusSections):
                 f"the nearest: {max(1, round(self.pretrain.batch_tokens / context)) * context}"
             )
         workers = self.pretrain.placement.count
-        if workers > rows:
+        if workers // self.pretrain.layout.tensor > rows:
             raise ValueError(
                 f"pretrain.workers {workers} are more than the {rows} rows of a batch ({self.pretrain.batch_tokens} tokens of context "
                 f"{context}), of which each worker takes its share: lower it to at most {rows}, or raise batch_tokens"
@@ -226,6 +230,7 @@ class FinetuneRecipe(HoldingOut):
     concurrency: Annotated[int, Placement()] = Field(default=2, ge=1)
     cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
+    prices: Prices = Prices()
     champion: ChampionConfig | None = None
     base: BaseConfig | None = None
     examples: tuple[AnyExamples, ...] = Field(min_length=1)

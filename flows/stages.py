@@ -14,6 +14,7 @@ from tasks.artifacts import (
     Examples,
     FinetunedModel,
     GateDecision,
+    LossPrediction,
     ModelMemory,
     PretrainedModel,
     QualityModel,
@@ -53,6 +54,8 @@ from tasks.finetune.heads import Head, take_head
 from tasks.ledger import StageOutcome
 from tasks.pretrain.adapt import Adaptation, adapt_tokenizer
 from tasks.pretrain.config import Pretraining
+from tasks.pretrain.ladder import Laddered, RungOf, train_rung
+from tasks.pretrain.prediction import predict_loss
 from tasks.pretrain.pretrain import pretrain_model, pretraining_digests
 from tasks.promotion.champion import ChampionConfig, Registry, champion_digest, fetch_champion
 from tasks.promotion.gate import Contest
@@ -60,6 +63,7 @@ from tasks.promotion.gather import GatherConfig, gather_examples
 from tasks.promotion.register import Candidate, Registration, register_model
 from tasks.promotion.remember import MemoryConfig, remember
 from tasks.report.facts import RunStory
+from tasks.report.ladder import ladder_picture
 from tasks.report.page import ReportConfig, write_report
 from tasks.settings import Json, identity
 from tasks.shards.shards import ShardsConfig, write_shards
@@ -250,6 +254,28 @@ PRETRAIN = Stage[Pretraining, PretrainedModel](
     pretraining_digests,
     continues=True,
     resolve=lambda config, registry: config.begun_from,
+)
+RUNG = Stage[RungOf, PretrainedModel](
+    "rung",
+    PretrainedModel,
+    lambda config, given, out, tools: train_rung(
+        config, given.one("shards", TokenShards), given.one("tokenizer", Tokenizer), out, tools.launch
+    ),
+    lambda config: pretraining_digests(config.laddered.whole),
+    continues=True,
+)
+LADDER = Stage[Laddered, LossPrediction](
+    "ladder",
+    LossPrediction,
+    lambda config, given, out, tools: predict_loss(
+        config,
+        given.every("rungs", PretrainedModel),
+        given.one("shards", TokenShards),
+        given.one("tokenizer", Tokenizer),
+        out,
+        ladder_picture,
+    ),
+    lambda config: pretraining_digests(config.whole),
 )
 FINETUNE = Stage[FinetuneConfig, FinetunedModel](
     "finetune",

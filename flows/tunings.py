@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from model.config.layout_config import check_tensor
 from model.config.model_config import DECODERS, RECURRENT, ModelConfig
 from tasks.examples.kinds.table import KINDS, AnyExamples
 from tasks.finetune.config import FinetuneConfig
@@ -37,10 +38,11 @@ def names_of(
 
 
 def check_model_fits(model: ModelConfig, examples: Sequence[AnyExamples], finetune: Sequence[FinetuneConfig]) -> None:
-    """ValueError for a fine-tuning on instructions of a model that does not write, and for several heads on two stacks."""
+    """ValueError for a model that cannot have what a fine-tuning asks: texts of one that does not write, several heads, a layout."""
     kinds = {entry.name: KINDS[entry.kind] for entry in examples}
     writers = (*DECODERS, *RECURRENT, "seq2seq")
     for tuning in finetune:
+        check_tensor(tuning.layout.tensor, model, f"finetune {tuning.name}: ")
         if len(tuning.sets) > 1 and model.family == "seq2seq":
             raise ValueError(
                 f"finetune {tuning.name}: several heads need one trunk, but model.family is seq2seq, which has two stacks; give each "

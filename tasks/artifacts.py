@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from tasks.errors import UserError
 from tasks.ledger import Ledger, Receipt, StageOutcome
+from tasks.machine import this_machine
 from tasks.settings import Json, given_path
 
 FORMAT = 1  # of workspace and manifests; raised when an older workspace can no longer be read
@@ -113,6 +114,11 @@ class PretrainedModel(Artifact):
 
 
 @dataclass(frozen=True)
+class LossPrediction(Artifact):
+    """`prediction.json` and `ladder.svg`: what small trainings say of a pretraining's loss (tasks/pretrain/prediction.py)."""
+
+
+@dataclass(frozen=True)
 class FinetunedModel(Artifact):
     """Like PretrainedModel, for one task, with `task.json` (kind, labels) beside the weights.
 
@@ -201,6 +207,8 @@ class Manifest:
     versions: Mapping[str, str]
     seconds: float
     finished: str
+    subject: str = ""  # what it is about, where a recipe has several of the stage
+    machine: Mapping[str, str] = field(default_factory=dict[str, str])  # kind of machine that built it; empty: not noted
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -325,7 +333,7 @@ def as_artifact(kind: type[AnyArtifact], folder: Path, manifest: Manifest) -> An
 
 
 def describe(
-    stage: str, digest: str, config: Json, inputs: Mapping[str, str], built: Path, outcome: StageOutcome, seconds: float
+    stage: str, digest: str, config: Json, inputs: Mapping[str, str], built: Path, outcome: StageOutcome, seconds: float, subject: str = ""
 ) -> Manifest:
     """The manifest of what lies in `built`: every file listed with size, rows and digest; the ledger checked."""
     outcome.ledger.check(stage)
@@ -344,6 +352,8 @@ def describe(
         versions=library_versions(),
         seconds=round(seconds, 3),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        subject=subject,
+        machine=this_machine().kind,
     )
 
 

@@ -6,6 +6,7 @@ Either way the caller's process stays free of torch and Ray. A child that is sto
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,10 +18,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from model.training.allocation import allocation_environment
 from model.training.curve import CurvePoint, CurveReader
+from model.training.data_sheets import DATA_SHEETS, sheet_of
 from tasks.errors import UserError
 from tasks.settings import Json, Placement, Section
 from tasks.training_entry import ChildSpec, Entry
@@ -31,6 +33,26 @@ STOP_SECONDS = 150.0
 INTERRUPTED = 130  # exit code of a child that was stopped
 STOPPED = (INTERRUPTED, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)  # the signals: before it heard them
 VERDICT_BYTES = 2**20  # with less on the disk, what a child has to say may not be written
+
+
+UNITS = {"MB": 10**6, "MiB": 2**20, "GB": 10**9, "GiB": 2**30, "TB": 10**12}
+
+
+def _bytes(value: object) -> object:
+    """`80GB` as bytes; a number stays what it is. ValueError for other words."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value)
+    if match is None or match[2] not in UNITS:
+        raise ValueError(f"found {value!r}; expected bytes, or a number with {', '.join(UNITS)}, such as 80GB")
+    return round(float(match[1]) * UNITS[match[2]])
+
+
+def _check_gpu(name: str | None) -> str | None:
+    if name is not None and sheet_of(name) is None:
+        known = dict.fromkeys(" ".join(sheet.names) for sheet in DATA_SHEETS)
+        raise ValueError(f"found {name!r}; expected a GPU whose data sheet is known: {', '.join(known)}")
+    return name
 
 
 class ClusterConfig(Section):
@@ -53,6 +75,12 @@ class ClusterConfig(Section):
         ge=0,
         description="times that the workers of a training begin again after one was lost; none of them is a node taken away",
     )
+    gpu: Annotated[str | None, Placement(), AfterValidator(_check_gpu)] = Field(
+        default=None, description="GPU of the workers, such as H100, for what `wordmill plan` tells where they are not this machine's own"
+    )
+    device_memory: Annotated[int | None, Placement(), BeforeValidator(_bytes)] = Field(
+        default=None, gt=0, description="memory of a worker's device, such as 80GB, for the same; none: this machine's, else not known"
+    )
 
 
 def _check_count(count: int | tuple[int, int]) -> int | tuple[int, int]:
@@ -74,6 +102,12 @@ class Workers:
     gpus: float  # of each
     threads: int  # of each; 0: what torch chooses
     least: int = 0  # workers that are enough where there are no more; 0: all of them are needed
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The least and the most processes that train: one where there are no workers."""
+        most = max(1, self.count)
+        return self.least or most, most
 
     @classmethod
     def of(cls, count: WorkerCount, gpus: float, threads: int) -> "Workers":

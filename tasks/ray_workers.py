@@ -148,7 +148,7 @@ def train_on_ray(spec: ChildSpec) -> None:
 
     files = _Files(spec)
     files.clear()
-    _join(spec)
+    join_ray(spec)
     try:
         with Signals() as asked:
             while True:
@@ -165,7 +165,7 @@ def train_on_ray(spec: ChildSpec) -> None:
         files.clear()
 
 
-def _join(spec: ChildSpec) -> None:
+def join_ray(spec: ChildSpec) -> None:
     import ray
 
     if spec.address is None:

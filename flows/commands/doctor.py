@@ -61,13 +61,14 @@ def libraries() -> list[Check]:
 
 
 def processor() -> Check:
-    """Cores, and whether matrix products in bfloat16 are fast."""
+    """Cores, and which matrix products are fast."""
     import torch
 
     from model.distributed.device import choose_precision
 
     fast = choose_precision("auto", torch.device("cpu")) == torch.bfloat16
-    return Check("processor", True, f"{os.cpu_count()} cores; bfloat16 {'fast' if fast else 'not supported, float32 is used'}")
+    told = "bfloat16 is fast" if fast else "bfloat16 is no faster than float32, which is used"
+    return Check("processor", True, f"{os.cpu_count()} cores; {told}")
 
 
 def memory() -> Check:

@@ -236,7 +236,9 @@ class Execution:
         check_unchanged(stage, config, found, self.workspace)
         outcome = replace(outcome, receipts=outcome.receipts + receipts(stage.contracts, partial_folder))
         record.seconds = time.monotonic() - started
-        manifest = describe(stage.name, found.fingerprint, found.config, found.inputs, partial_folder, outcome, record.seconds)
+        manifest = describe(
+            stage.name, found.fingerprint, found.config, found.inputs, partial_folder, outcome, record.seconds, record.subject
+        )
         folder = self.workspace.publish(manifest)
         record.artifact = artifact = as_artifact(stage.artifact, folder, manifest)
         record.status = "ran"

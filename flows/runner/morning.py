@@ -15,6 +15,7 @@ from flows.recipe import FinetuneRecipe
 from flows.runner.decision_summary import decision_markdown
 from flows.runner.execution import Execution
 from flows.runner.notify import notify
+from flows.runner.report_facts import gpu_seconds
 from flows.runner.session import RunSummary
 from tasks.artifacts import Artifact, Workspace
 from tasks.promotion.decision import FILE, Decision, Verdict, read_decision
@@ -125,8 +126,7 @@ def morning_of(told: Told, news: NewRows, state: State, why: str, execution: Exe
         seconds=time.monotonic() - told.clock,
         decision=decisions[0] if decisions else None,
         version=registered.get("version", ""),
-        currency_per_hour=told.recipe.report.currency_per_hour,
-        currency=told.recipe.report.currency,
+        cost=told.recipe.prices.spent(time.monotonic() - told.clock, 0.0 if execution is None else gpu_seconds(execution, told.recipe)),
         rows=night_rows(news, execution),
         drift=() if execution is None else drift_rows(told, execution),
         training=trained[0].figures if trained else {},

@@ -12,7 +12,7 @@ import psutil
 import yaml
 from prefect.runtime import flow_run
 
-from flows.recipe import AnyRecipe
+from flows.recipe import AnyRecipe, CorpusRecipe, Recipe
 from flows.runner.execution import Execution, Record
 from flows.runner.last_scores import last_scores
 from flows.runner.summaries import slug
@@ -32,12 +32,14 @@ from tasks.lineage.training_cost import restarts_of, trained_seconds
 from tasks.lineage.trainings import read_training
 from tasks.pretrain.audit import Audit, read_audit
 from tasks.pretrain.job import read_job
+from tasks.pretrain.prediction import find_prediction
 from tasks.pretrain.spikes import Spike, find_spikes
 from tasks.promotion.decision import read_decision
 from tasks.report.facts import (
     PREVIOUS,
     DroppedSample,
     InsideStory,
+    LadderStory,
     ModelStory,
     RunStory,
     Sample,
@@ -77,6 +79,7 @@ def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str
         curves={r.label: curve for r in done if (curve := tuple(read_curve(path_of(r))))},
         spikes=tuple(spike for record in done if record.stage == "pretrain" for spike in spikes(execution.workspace, record)),
         trainings=tuple(training_story(execution.workspace, r, recipe.workspace) for r in done if r.stage in STAGES_THAT_TRAIN),
+        ladder=next((ladder_story(execution.workspace, record) for record in done if record.stage == "pretrain"), None),
         changes=tuple(change for record in done if record.stage == "change" for change in read_changes(path_of(record))),
         scores=score_rows(execution, recipe),
         decisions=tuple(read_decision(path_of(record)) for record in done if record.stage == "gate"),
@@ -87,8 +90,19 @@ def tell(execution: Execution, seconds: float, recipe: AnyRecipe, flow_name: str
         versions=library_versions(),
         processor_seconds=processor_seconds(),
         configuration=yaml.safe_dump(identity(recipe), sort_keys=False, allow_unicode=True),
+        cost=recipe.prices.spent(seconds, gpu_seconds(execution, recipe)),
         links={"Prefect": flow_run.ui_url or "", "MLflow": os.environ.get("MLFLOW_TRACKING_URI", "")},
     )
+
+
+def gpu_seconds(execution: Execution, recipe: AnyRecipe) -> float:
+    """Of all GPUs that the trainings of this run held."""
+    if isinstance(recipe, CorpusRecipe):
+        return 0.0
+    placed = {f"finetune: {tuning.name}": tuning.placement for tuning in recipe.finetune}
+    placed |= {"pretrain": recipe.pretrain.placement} if isinstance(recipe, Recipe) else {}
+    gpus = {label: where.count * where.gpus for label, where in placed.items()}
+    return sum(record.seconds * gpus.get(record.label, 0.0) for record in execution.records if record.status == "ran")
 
 
 def path_of(record: Record) -> Path:
@@ -189,6 +203,13 @@ def training_story(workspace: Workspace, record: Record, given: str) -> Training
         peak_flops=record.artifact.figures.get("peak_flops", 0.0),
         profiles=tuple(f"../../{record.stage}/{found.fingerprint}/profile/{path.name}" for path in sorted((folder / "profile").glob("*"))),
     )
+
+
+def ladder_story(workspace: Workspace, record: Record) -> LadderStory | None:
+    """What was predicted of this very pretraining, if anything was."""
+    manifest = read_manifest(path_of(record))
+    found = None if manifest is None else find_prediction(workspace, manifest)
+    return None if found is None or manifest is None else LadderStory(found, manifest.figures["validation_loss"])
 
 
 def skip_story(workspace: Workspace, record: Record, event: Event, left_out: Sequence[LeftOut], given: str) -> SkipStory:

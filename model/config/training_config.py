@@ -17,12 +17,30 @@ MicroRows = int | Literal["auto"]
 Decay = Literal["cosine", "linear", "constant", "wsd", "power"]
 DECAYS: tuple[Decay, ...] = ("cosine", "linear", "constant", "wsd", "power")
 DecayShape = Literal["linear", "cosine", "sqrt"]
+OptimizerKind = Literal["adamw", "muon", "lion", "sgd", "adafactor"]
+OPTIMIZERS: tuple[OptimizerKind, ...] = ("adamw", "muon", "lion", "sgd", "adafactor")
+StateDtype = Literal["float32", "bfloat16"]
+MOST_BETA2 = 0.99  # of a second moment in bfloat16: what a step adds to it must be more than half of its last digit, 0.4 %
 WSD_SHARE = 0.1  # of the steps, that wsd decays over where decay_steps is not given: arXiv 2405.18392, section 3
 
 
 @dataclass(frozen=True)
+class RateFactor:
+    """Parameters that learn faster or slower than the rest."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
+
+    names: str = "*"  # pattern over parameter names, as in file names; of several that match the last decides
+    factor: float = 1.0  # of the learning rate; 0 leaves them as they are but for decay
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a factor below 0."""
+        within("factor", self.factor, 0.0, math.inf)
+
+
+@dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW, and the schedule of its learning rate."""
+    """An optimizer, and the schedule of its learning rate. What each kind is: model/optim/."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
 
@@ -38,6 +56,12 @@ class OptimizerConfig:
     decay_steps: int | None = None  # of wsd: its last steps, over which the rate falls; None: a tenth of all
     decay_shape: DecayShape = "linear"  # of wsd
     power: float = 0.5  # of "power": the rate falls with (step / warmup_steps) to minus this, whatever the number of steps
+    kind: OptimizerKind = field(default="adamw", metadata=LATER)
+    momentum: float = field(default=0.95, metadata=LATER)  # of muon and sgd
+    matrix_learning_rate: float | None = field(default=None, metadata=LATER)  # of muon's matrices, the peak; None: learning_rate
+    state_dtype: StateDtype = field(default="float32", metadata=LATER)  # of adamw's moments, and of muon's and lion's
+    no_decay: tuple[str, ...] = field(default=(), metadata=LATER)  # patterns over parameter names: not decayed, matrices or not
+    rate_factors: tuple[RateFactor, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value out of bounds."""
@@ -63,6 +87,25 @@ class OptimizerConfig:
                 f"final_learning_rate {self.final_learning_rate} is above learning_rate {self.learning_rate}: "
                 f"it is an absolute rate, not a fraction; set it to at most {self.learning_rate}"
             )
+        self._check_kind()
+
+    def _check_kind(self) -> None:
+        """What only some kinds have is not accepted by the others."""
+        one_of("kind", self.kind, OPTIMIZERS)
+        one_of("state_dtype", self.state_dtype, ("float32", "bfloat16"))
+        within("momentum", self.momentum, 0.0, 1.0, includes_high=False)
+        if self.matrix_learning_rate is not None:
+            within("matrix_learning_rate", self.matrix_learning_rate, 0.0, math.inf, includes_low=False)
+            if self.kind != "muon":
+                raise ValueError(f"matrix_learning_rate is of kind muon, but kind is {self.kind}; set kind to muon, or leave it out")
+        if self.state_dtype == "bfloat16":
+            if self.kind in ("sgd", "adafactor"):
+                raise ValueError(f"state_dtype bfloat16 is of adamw, muon and lion, but kind is {self.kind}; leave it out")
+            if self.kind != "lion" and self.beta2 > MOST_BETA2:
+                raise ValueError(
+                    f"beta2 {self.beta2} with state_dtype bfloat16: its 8 bits do not hold what a step adds to the second moment; "
+                    f"set beta2 to {MOST_BETA2} at most (0.95 is usual), or state_dtype to float32"
+                )
 
 
 @dataclass(frozen=True)

@@ -90,10 +90,10 @@ def rank_rows(batch_rows: int, rank: int, world: int) -> tuple[int, int]:
     return rank * batch_rows // world, (rank + 1) * batch_rows // world
 
 
-def micro_slices(start: int, stop: int, most: int) -> list[tuple[int, int]]:
-    """Rows [start, stop) in the fewest slices of at most `most` rows, as equal as can be."""
+def micro_slices(start: int, stop: int, most: int, count: int = 0) -> list[tuple[int, int]]:
+    """Rows [start, stop) in `count` slices, or (0) in the fewest of at most `most` rows, as equal as can be."""
     rows = stop - start
-    count = -(-rows // most)
+    count = count or -(-rows // most)
     ends = [start + number * rows // count for number in range(count + 1)]
     return list(pairwise(ends))
 

@@ -29,7 +29,7 @@ def attend_in_blocks(qkv: Tensor, heads: int, kv_heads: int) -> Tensor:
 
 
 class _Saved(FunctionCtx):
-    saved_tensors: tuple[Tensor, ...]  # qkv, and the probabilities of every block or of none
+    saved_tensors: tuple[Tensor, ...]  # queries, keys and values by group, and the probabilities of every block or of none
     heads: int
     kv_heads: int
 
@@ -40,7 +40,7 @@ class _BlockedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: _Saved, qkv: Tensor, heads: int, kv_heads: int) -> Tensor:
         ctx.heads, ctx.kv_heads = heads, kv_heads
-        parts = _Parts(qkv, heads, kv_heads)
+        parts = _Parts.of(qkv, heads, kv_heads)
         attended = torch.empty((*qkv.shape[:2], heads, qkv.shape[3]), dtype=qkv.dtype)
         kept: list[Tensor] = []
         for block in _blocks(qkv.shape[1]):
@@ -48,7 +48,7 @@ class _BlockedAttention(torch.autograd.Function):
             attended[:, block] = parts.by_row(probabilities @ parts.values[:, : block.stop])
             if qkv.shape[1] <= KEPT_TOKENS and qkv.requires_grad:
                 kept.append(probabilities)
-        ctx.save_for_backward(qkv, *kept)
+        ctx.save_for_backward(parts.scaled, parts.keys, parts.values, *kept)
         return attended.flatten(2)
 
     @staticmethod
@@ -56,20 +56,21 @@ class _BlockedAttention(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  (the base takes any gradients)
         ctx: _Saved, grad_output: Tensor
     ) -> tuple[Tensor, None, None]:
-        qkv, *kept = ctx.saved_tensors
+        scaled, keys, values, *kept = ctx.saved_tensors
         heads, kv_heads = ctx.heads, ctx.kv_heads
-        parts = _Parts(qkv, heads, kv_heads)
+        parts = _Parts(scaled, keys, values)
+        B, H, T, D = scaled.shape
         slopes = grad_output.unflatten(2, (heads, -1)).transpose(1, 2)
-        gradient = torch.empty_like(qkv, memory_format=torch.contiguous_format)
+        gradient = scaled.new_empty(B, T, H + 2 * kv_heads, D)
         key_gradient = torch.zeros_like(parts.keys, dtype=torch.float32)
         value_gradient = torch.zeros_like(parts.values, dtype=torch.float32)
-        for number, block in enumerate(_blocks(qkv.shape[1])):
+        for number, block in enumerate(_blocks(T)):
             seen = slice(block.stop)
             slope = parts.by_group(slopes[:, :, block])  # (N, R * n, D)
             probabilities = kept[number] if kept else parts.probabilities(block)
             value_gradient[:, seen] += probabilities.transpose(1, 2) @ slope
             score_slope = torch._softmax_backward_data(  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]  (no public name)
-                slope @ parts.values[:, seen].transpose(1, 2), probabilities, -1, qkv.dtype
+                slope @ parts.values[:, seen].transpose(1, 2), probabilities, -1, scaled.dtype
             )
             gradient[:, block, :heads] = parts.by_row((score_slope @ parts.keys[:, seen]).mul_(parts.scale))
             key_gradient[:, seen] += score_slope.transpose(1, 2) @ parts.queries(block)
@@ -81,14 +82,18 @@ class _BlockedAttention(torch.autograd.Function):
 class _Parts:
     """Queries, keys and values by group, contiguous for the batched products; queries are scaled."""
 
-    def __init__(self, qkv: Tensor, heads: int, kv_heads: int) -> None:
-        self.heads, self.kv_heads = heads, kv_heads
-        self.scale = 1 / math.sqrt(qkv.shape[3])
+    def __init__(self, scaled: Tensor, keys: Tensor, values: Tensor) -> None:
+        self.scaled, self.keys, self.values = scaled, keys, values  # [B, H, T, D], [N, T, D], [N, T, D]
+        self.heads, self.scale = scaled.shape[1], 1 / math.sqrt(scaled.shape[3])
+        self.kv_heads = len(keys) // len(scaled)
+        self.ahead = torch.full((BLOCK, BLOCK), -math.inf, dtype=scaled.dtype).triu_(1)
+
+    @classmethod
+    def of(cls, qkv: Tensor, heads: int, kv_heads: int) -> "_Parts":
+        """Of [B, T, H + 2G, D]."""
         queries, keys, values = qkv.transpose(1, 2).split((heads, kv_heads, kv_heads), dim=1)
-        self.scaled = queries.clone(memory_format=torch.contiguous_format).mul_(self.scale)  # [B, H, T, D]
-        self.keys = keys.contiguous().flatten(0, 1)  # [N, T, D]
-        self.values = values.contiguous().flatten(0, 1)
-        self.ahead = torch.full((BLOCK, BLOCK), -math.inf, dtype=qkv.dtype).triu_(1)
+        scaled = queries.clone(memory_format=torch.contiguous_format).mul_(1 / math.sqrt(qkv.shape[3]))
+        return cls(scaled, keys.contiguous().flatten(0, 1), values.contiguous().flatten(0, 1))
 
     def queries(self, block: slice) -> Tensor:
         """[N, R * n, D]."""

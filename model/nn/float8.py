@@ -68,7 +68,7 @@ def to_float8(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 def _product(a: Tensor, a_scale: Tensor, b: Tensor, b_scale: Tensor, dtype: torch.dtype) -> Tensor:
     """a [n, k] times b [k, m]; the kernel wants the one by rows, the other by columns."""
-    return torch._scaled_mm(  # pyright: ignore[reportPrivateUsage]  (torch has no public name)
+    return torch._scaled_mm(  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]  (torch has no public name)
         a.contiguous(), b.T.contiguous().T, scale_a=a_scale, scale_b=b_scale, out_dtype=dtype
     )
 

@@ -16,6 +16,7 @@ import torch
 from model.config.training_config import TrainingConfig
 from model.data.batches import Batches, rank_rows
 from model.distributed.control import Control
+from model.distributed.layout import Layout
 from model.nn.models import Model
 from model.training.budget import training_memory
 from model.training.memory import peak_memory_bytes
@@ -27,11 +28,12 @@ CGROUP = Path("/sys/fs/cgroup")
 MEMORY_INFO = Path("/proc/meminfo")
 
 
-def fitting_micro_rows(model: Model, batches: Batches, training: TrainingConfig, control: Control, rank: int, world: int) -> int:
+def fitting_micro_rows(model: Model, batches: Batches, training: TrainingConfig, control: Control, layout: Layout) -> int:
     """Rows that fit on every process, which all call it. Raises ValueError where not one does."""
-    device, dtype = next(model.parameters()).device, model.trunk.compute_dtype
-    start, stop = rank_rows(training.batch_rows, rank, world)
-    most = -(-training.batch_rows // world)
+    device, dtype, mesh = layout.device, model.trunk.compute_dtype, layout.mesh
+    start, stop = rank_rows(training.batch_rows, mesh.data_rank, mesh.data)
+    most = -(-training.batch_rows // mesh.data)
+    there = [held.tensor for held in layout.held.values()] if layout.is_divided else list(model.parameters())
     free = _free_bytes(device) / (_neighbors(control) if device.type == "cpu" else 1)
     precision = str(dtype or torch.float32).removeprefix("torch.")
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
@@ -45,15 +47,15 @@ def fitting_micro_rows(model: Model, batches: Batches, training: TrainingConfig,
             precision,
             rows < most,
             layout=training.layout,
-            processes=world,
+            processes=mesh.world,
             frozen=sum(parameter.numel() for parameter in frozen),
             frozen_bytes=frozen_bytes,
         )
-        return memory.peak - sum(parameter.nbytes for parameter in model.parameters())  # which are there already
+        return memory.peak - sum(tensor.nbytes for tensor in there)
 
     allowed = free * (CUDA_SHARE if device.type == "cuda" else CPU_SHARE)
     rows = largest(most, lambda rows: needed(rows) <= allowed)
-    if rows and not (training.layout.shards or training.layout.tensor > 1):  # a divided model is whole on no process
+    if rows and not layout.is_divided:  # a divided model is whole on no process
         rows = _tried(model, batches, start, min(rows, stop - start), rows, needed, allowed)
     found = int(min(float(one) for one in control.gathered(torch.tensor(rows))))
     if found == 0:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from model.distributed.layout import Layout
 from model.nn.models import Model, Trunk
 from model.nn.recurrent import Recurrent
 from model.nn.transformer import EncoderDecoder
@@ -55,29 +56,33 @@ class LayerNorms:
     compiled runs past them: then the gradients alone are told. Within a `with` no figure waits for the device.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, layout: Layout | None = None) -> None:
         self._model = model
+        self._layout = layout if layout is not None and layout.is_divided else None
         self._hooks: list[RemovableHandle] = []
         self._squares: dict[str, list[Tensor]] = {}  # mean square of each micro-batch
 
     def norms(self) -> dict[str, float]:
-        """By name, see the module. What has no gradient, or gave nothing, is left out. No other process is asked."""
-        found: dict[str, Tensor] = {}
-        for part, gradients in self._gradients().items():
-            found[f"gradient_norm.{part}"] = torch.linalg.vector_norm(
-                torch.stack([torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients])
-            )
+        """By name, see the module. What has no gradient, or gave nothing, is left out. Others are asked where the model is divided."""
+        found = {f"gradient_norm.{part}": norm for part, norm in self._gradient_norms().items()}
         for part, squares in self._squares.items():
             found[f"activation_norm.{part}"] = torch.stack(squares).mean().sqrt()
         values: list[float] = torch.stack(list(found.values())).tolist() if found else []
         return dict(zip(found, values, strict=True))
 
-    def _gradients(self) -> dict[str, list[Tensor]]:
+    def _gradient_norms(self) -> dict[str, Tensor]:
+        names: dict[str, list[str]] = {}
         gradients: dict[str, list[Tensor]] = {}
         for name, parameter in self._model.named_parameters():
             if parameter.grad is not None:
+                names.setdefault(part_of(name), []).append(name)
                 gradients.setdefault(part_of(name), []).append(parameter.grad)
-        return gradients
+        if self._layout is not None:
+            return dict(zip(names, self._layout.norms(names.values()), strict=True))
+        return {
+            part: torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(one, dtype=torch.float32) for one in some]))
+            for part, some in gradients.items()
+        }
 
     def __enter__(self) -> Self:
         self._squares = {}

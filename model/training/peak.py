@@ -13,6 +13,7 @@ from torch import nn
 
 from model.nn.models import LanguageModel, MaskedLanguageModel, Model, Seq2SeqModel
 from model.training.budget import flops_per_token, trunk_flops_per_token
+from model.training.data_sheets import sheet_of
 from model.training.norms import layers_of
 
 BUDGET_SECONDS = 0.4  # that a measurement may take
@@ -27,39 +28,6 @@ class Peak:
 
     flops: float  # a second
     told: str  # where the figure comes from, in words
-
-
-@dataclass(frozen=True)
-class DataSheet:
-    """Dense peaks of a GPU in 10^12 operations a second, without sparsity, sums in float32."""
-
-    names: tuple[str, ...]  # words that its name has, all of them
-    half: float  # bfloat16 and float16 on tensor cores
-    single: float  # float32 outside of them: torch's own default, which takes no TF32
-    source: str
-
-
-# The first that fits counts, so that a variant stands before its family.
-DATA_SHEETS = (
-    DataSheet(("B200",), 2250, 75, "NVIDIA HGX B200: 36 PFLOPS of eight, half of that dense"),
-    DataSheet(("H200", "NVL"), 835.5, 60, "NVIDIA H200 data sheet, NVL"),
-    DataSheet(("H200",), 989.5, 67, "NVIDIA H200 data sheet, SXM"),
-    DataSheet(("GH200",), 989.5, 67, "NVIDIA GH200 data sheet"),
-    DataSheet(("H100", "PCIe"), 756.5, 51, "NVIDIA H100 data sheet, PCIe"),
-    DataSheet(("H100", "NVL"), 835.5, 60, "NVIDIA H100 data sheet, NVL"),
-    DataSheet(("H100",), 989.5, 67, "NVIDIA H100 data sheet, SXM"),
-    DataSheet(("A100",), 312, 19.5, "NVIDIA A100 data sheet"),
-    DataSheet(("A30",), 165, 10.3, "NVIDIA A30 data sheet"),
-    DataSheet(("A40",), 149.7, 37.4, "NVIDIA A40 data sheet"),
-    DataSheet(("L40S",), 362, 91.6, "NVIDIA L40S data sheet"),
-    DataSheet(("L40",), 181, 90.5, "NVIDIA L40 data sheet"),
-    DataSheet(("L4",), 121, 30.3, "NVIDIA L4 data sheet, half of what it says with sparsity"),
-    DataSheet(("RTX", "4090"), 165.2, 82.6, "NVIDIA Ada architecture, appendix A"),
-    DataSheet(("RTX", "3090"), 71, 35.6, "NVIDIA GA102 architecture, table 2"),
-    DataSheet(("V100", "PCIE"), 112, 14, "NVIDIA V100 data sheet, PCIe"),
-    DataSheet(("V100",), 125, 15.7, "NVIDIA V100 data sheet, SXM2"),
-    DataSheet(("T4",), 65, 8.1, "NVIDIA T4 data sheet"),
-)
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype) -> Peak:
@@ -79,9 +47,8 @@ def of_data_sheet(name: str, dtype: torch.dtype) -> Peak | None:
 
     bfloat16 is none of those that a V100 or T4 has, whose figure is float16's.
     """
-    words = name.replace("-", " ").split()
-    sheet = next((sheet for sheet in DATA_SHEETS if all(word in words for word in sheet.names)), None)
-    if sheet is None or {"MIG", "Laptop"} & set(words) or dtype not in (torch.float32, torch.float16, torch.bfloat16):
+    sheet = sheet_of(name)
+    if sheet is None or dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return None
     if dtype == torch.bfloat16 and sheet.names[0] in ("V100", "T4"):
         return None

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from model.config.layout_config import check_optimizer
 from model.config.training_config import OptimizerConfig, TrainingConfig, settings_digest
-from model.data.batches import Batch, Batches, micro_slices, rank_rows
+from model.data.batches import Batch, Batches
 from model.data.digest import joined, split
 from model.data.prefetch import Made, Prefetch
 from model.distributed.control import Control
-from model.distributed.device import agree_on, choose_device, choose_precision, process_rank, sum_over_processes
-from model.distributed.parallel import Scored, gradient_sync, mean_loss, wrap
+from model.distributed.device import agree_on, choose_device, choose_precision
+from model.distributed.evaluation import mean_loss
+from model.distributed.layout import Layout
 from model.nn.document_masks import with_masks
 from model.nn.float8 import use_float8
 from model.nn.models import Model, set_compute_dtype, set_recomputed
@@ -24,7 +26,6 @@ from model.optim.optimizer import build_optimizer, set_learning_rate, step_where
 from model.optim.schedule import learning_rate
 from model.training.best import check_measured, judged
 from model.training.checkpoint import (
-    OPTIMIZER,
     TrainingState,
     check_resumable,
     checkpoint_path,
@@ -78,29 +79,34 @@ class Run:
         more_validation: Mapping[str, Batches],
         place: Mirror | None,
     ) -> None:
-        self.rank, self.world = process_rank()
+        self.device = choose_device()
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        self.control = Control()
+        self.training, self.optimizer_config = training, optimizer
+        self.dtype = self._precision(None)  # until a checkpoint tells what the run began with
+        is_settled = training.precision != "auto" or self.device.type == "cuda"  # and no checkpoint tells another one
+        check_optimizer(training.layout, optimizer.kind)
+        self.layout = Layout(training.layout, self.device, self.dtype if is_settled else torch.float32)
+        self.rank, self.world = self.layout.mesh.rank, self.layout.mesh.world
         self.micro_rows = training.batch_rows if training.micro_rows == "auto" else training.micro_rows  # auto: chosen by `begin`
-        self.slices = micro_slices(*rank_rows(training.batch_rows, self.rank, self.world), self.micro_rows)
+        self.slices = self.layout.slices(training.batch_rows, self.micro_rows)
         if batches.batch_rows != training.batch_rows:
             raise ValueError(f"the batches have {batches.batch_rows} rows, but batch_rows is {training.batch_rows}")
         check_measured(training, validation is not None, more_validation)
-        self.device = choose_device()
-        self.dtype = choose_precision(training.precision, self.device)
-        if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)
-        self.model = model.to(self.device)
         set_compute_dtype(model, self.dtype)
         set_recomputed(model, training.layout.activation_checkpointing)
         if training.float8:
             use_float8(model, self.device)
+        self.whole = model
+        self.placed = self.layout.place(model, self.control, training.compile)
+        self.model = self.placed.model
         self.batches, self.validation, self.more_validation = batches, validation, more_validation
-        self.training, self.optimizer_config = training, optimizer
         self.checkpoints, self.watch = checkpoints, watch
-        self.optimizer = build_optimizer(model, optimizer)
+        self.optimizer = build_optimizer(self.model, optimizer)
         self.guard = StepGuard(training.faults, self.device)
-        self.control = Control()
         self.place = place
-        self.saver = Saver(checkpoints, training, self.control, self.rank == 0, place)
+        self.saver = Saver(checkpoints, training, self.control, self.rank == 0, place, self.layout)
         self.profile = StepProfile(training.profile, checkpoints.parent, self.rank)
         self.norms: dict[str, float] | None = None  # since the last report
         self.peak_flops = 0.0  # of all processes
@@ -111,12 +117,18 @@ class Run:
         self.window = Window()
         self.is_stopped, self.went_back, self.is_best = False, False, False
 
+    def _precision(self, before: torch.dtype | None) -> torch.dtype:
+        """What all processes compute in: float32 where any of them has chosen it."""
+        chosen = choose_precision(self.training.precision, self.device, before)
+        (exact,) = self.control.sums(float(chosen == torch.float32))
+        return torch.float32 if exact else chosen
+
     # -- Beginning ------------------------------------------------------------------------------------------------------
 
     def begin(self, start: Start | None) -> None:
         """Loads the newest whole checkpoint, or the start's, or seeds the generators; then wraps the model for its processes."""
         began = time.perf_counter()
-        torch.manual_seed((self.training.seed * 1_000_003 + self.rank) % 2**63)
+        torch.manual_seed((self.training.seed * 1_000_003 + self.layout.mesh.data_rank) % 2**63)
         step = agree_on(newest_step(self.checkpoints, self.place, self.tell) if self.rank == 0 else -1, self.device)
         self.left_out = read_left_out(self.checkpoints)
         told = "anew"
@@ -133,10 +145,7 @@ class Run:
             told = f"begins at {start.checkpoint}, and counts {start.counts}"
         self.first_step = self.state.step
         self.model.train()
-        scored = Scored(self.model)
-        if self.training.compile:
-            scored.compile()
-        self.scored = wrap(scored)
+        self.scored = self.layout.wrap(self.placed)
         seconds = time.perf_counter() - began
         peak = measured_peak(self.device, self.dtype)
         (self.peak_flops,) = self.control.sums(peak.flops)
@@ -155,15 +164,25 @@ class Run:
         if found is not None and (found.world, found.device) == (self.world, self.device.type):
             self.micro_rows = found.micro_rows
         else:
-            self.micro_rows = fitting_micro_rows(self.model, self.batches, self.training, self.control, self.rank, self.world)
-        self.slices = micro_slices(*rank_rows(self.training.batch_rows, self.rank, self.world), self.micro_rows)
+            self.micro_rows = fitting_micro_rows(self.model, self.batches, self.training, self.control, self.layout)
+        self.slices = self.layout.slices(self.training.batch_rows, self.micro_rows)
         self.state = dataclasses.replace(self.state, micro_rows=self.micro_rows)
 
     def _resume(self, path: Path) -> None:
         found = read_state(path)
+        self._go_on_in(found)
         check_resumable(path, found, self.state)
-        load_checkpoint(path, self.model, self.optimizer, self.guard)
+        self._load(path)
         self._go_on_with(found)
+
+    def _go_on_in(self, found: TrainingState) -> None:
+        before = torch.bfloat16 if found.precision == "bfloat16" else torch.float32
+        self.dtype = self._precision(before)
+        set_compute_dtype(self.model, self.dtype)
+        self.state = dataclasses.replace(self.state, precision=str(self.dtype).removeprefix("torch."))
+
+    def _load(self, path: Path) -> None:
+        load_checkpoint(path, self.model, self.optimizer, self.guard, self.layout.held, self.layout.mesh.data_rank)
 
     def _go_on_with(self, found: TrainingState) -> None:
         """The state as it was saved, on the machine as it is."""
@@ -174,16 +193,17 @@ class Run:
         """From another run's checkpoint. Its best is not this run's, and of what it left out counts what it knew there."""
         found = read_state(start.checkpoint)
         if start.counts == "on":
-            load_checkpoint(start.checkpoint, self.model, self.optimizer, self.guard)
+            self._go_on_in(found)
+            self._load(start.checkpoint)
             self.left_out = read_left_out(start.checkpoint.parent)[: found.returns]
             if self.rank == 0 and self.left_out:
                 self.checkpoints.mkdir(parents=True, exist_ok=True)
                 write_left_out(self.checkpoints, self.left_out)
             self._go_on_with(dataclasses.replace(found, best=None, best_step=None, waited=0))
             return
-        load_weights(start.checkpoint, self.model)
+        load_weights(start.checkpoint, self.model, self.layout.held)
         if start.keeps_moments:
-            load_optimizer(start.checkpoint / OPTIMIZER, self.model, self.optimizer)
+            load_optimizer(start.checkpoint, self.model, self.optimizer, self.layout.held)
 
     def prefetch(self) -> Prefetch:
         """This process' micro-batches of the steps that are left."""
@@ -201,12 +221,11 @@ class Run:
         step = self.state.step
         if step in self.training.fresh_steps:
             self.guard.forget()
-        targets, tokens, high, low, saves, stops = self.control.sums(
-            made.targets, made.tokens, *split(made.digest % 2**64), asked.save(), asked.stop()
-        )
+        seen = (made.targets, made.tokens, *split(made.digest % 2**64)) if self.layout.mesh.counts else (0, 0, 0, 0)
+        targets, tokens, high, low, saves, stops = self.control.sums(*seen, asked.save(), asked.stop())
         nats = self._watched_learn(made, targets)
-        loss = sum_over_processes(nats.double()) / max(1.0, targets)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.optimizer_config.clip_norm)
+        loss = self.layout.mesh.data_sum(nats.double()) / max(1.0, targets)
+        norm = self.layout.clip(self.model, self.optimizer_config.clip_norm)
         verdict = self.guard.judge(loss, norm)
         set_learning_rate(self.optimizer, learning_rate(step, self.training.steps, self.optimizer_config))
         step_where(self.optimizer, verdict.takes)
@@ -222,17 +241,17 @@ class Run:
         every = self.training.norms_every
         if every is None or (self.state.step + 1) % every:
             return self._learn(made, targets)
-        with LayerNorms(self.model) as layers:
+        with LayerNorms(self.model, self.layout) as layers:
             nats = self._learn(made, targets)
             self.norms = layers.norms()
         return nats
 
     def _learn(self, made: Made, targets: float) -> Tensor:
         """Forward and backward over the slices; returns the sum of this process' nats."""
-        scale = self.world / max(1.0, targets)  # the wrapper averages over processes; the loss is per global target
+        scale = self.layout.mesh.data / max(1.0, targets)  # the wrapper averages over processes; the loss is per global target
         nats = torch.zeros((), device=self.device)
         for number, batch in enumerate(made.slices):
-            with gradient_sync(self.scored, is_due=number == len(made.slices) - 1):
+            with self.layout.gradient_sync(self.scored, is_due=number == len(made.slices) - 1):
                 loss: Tensor = self.scored(self._moved(batch))
                 (loss * scale).backward()
             nats += loss.detach()
@@ -286,9 +305,13 @@ class Run:
                 self.tell(Event("ended early", self.state.step, told))
         return found
 
+    def more_losses(self) -> dict[str, float]:
+        """Of the further validation batches, by the weights as they are."""
+        return {name: self._loss_on(batches) for name, batches in self.more_validation.items()}
+
     def _report(self, measured: Measured, validation: Mapping[str, float] | None) -> None:
         step, steps = self.state.step, self.training.steps
-        needed = flops_of(self.model, measured.row_tokens) * measured.tokens / measured.seconds
+        needed = flops_of(self.whole, measured.row_tokens) * measured.tokens / measured.seconds
         point = CurvePoint(
             step=step,
             steps=steps,
@@ -396,10 +419,11 @@ class Run:
             device=self.device.type,
             precision=str(self.dtype).removeprefix("torch."),
             micro_rows=max(stop - start for start, stop in self.slices),
+            layout=self.layout.told,
         )
 
     def _diverged(self, told: str) -> str:
         return diverged(told, self.optimizer_config, self.dtype)
 
     def _loss_on(self, batches: Batches) -> float:
-        return mean_loss(self.model, batches, self.training.evaluate_batches, self.micro_rows)
+        return mean_loss(self.model, batches, self.training.evaluate_batches, self.micro_rows, self.layout)

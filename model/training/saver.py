@@ -1,11 +1,13 @@
 """Saver: checkpoints written by a thread from a copy of the state, while the training goes on.
 
 The copy takes as many bytes of the machine's memory as weights and moments together, 12 a parameter in float32, from the first save on.
-A disk that is full, or does not take a file for another reason, ends the save and not the run.
+A disk that is full, or does not take a file for another reason, ends the save and not the run. Where a layout divides the model, each
+process copies and writes what it has of it, and the threads meet in a group of their own.
 """
 
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,7 +17,9 @@ from torch import Tensor, nn
 
 from model.config.training_config import TrainingConfig
 from model.distributed.control import Control
+from model.distributed.layout import Layout
 from model.training.checkpoint import (
+    Share,
     Snapshot,
     Tensors,
     TrainingState,
@@ -31,13 +35,27 @@ from model.training.checkpoint import (
 from model.training.events import Event
 from model.training.mirror import Mirror
 from model.training.step_guard import StepGuard
+from model.training.stored import Place
+
+SLOWEST_WRITE = timedelta(hours=1)  # that a process waits for the others' files; one that dies is noticed at once
 
 
 class Saver:
-    """One at a time: a save begins when the one before has ended. Rank 0 writes; on others it only takes part."""
+    """One at a time: a save begins when the one before has ended. Rank 0 writes; on others it takes part, where the model is divided."""
 
-    def __init__(self, folder: Path, training: TrainingConfig, control: Control, is_writer: bool, place: Mirror | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        training: TrainingConfig,
+        control: Control,
+        is_writer: bool,
+        place: Mirror | None = None,
+        layout: Layout | None = None,
+    ) -> None:
+        """`layout`: one that divides the model. Every process makes a saver, at the same time."""
         self._folder, self._training, self._control, self._is_writer, self._place = folder, training, control, is_writer, place
+        self._layout = layout if layout is not None and layout.is_divided else None
+        self._meeting = None if self._layout is None else Control(waits=SLOWEST_WRITE)
         self._buffers: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None
         self._events: list[Event] = []
@@ -47,16 +65,21 @@ class Saver:
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, guard: StepGuard, state: TrainingState, waits: bool) -> None:
         """Takes the copy and begins to write it; every process calls it. `waits`: returns when it is written."""
         began = time.perf_counter()
-        random = random_states(self._control)
-        if not self._is_writer:
+        layout = self._layout
+        random = random_states(self._control, 1 if layout is None else layout.mesh.tensor)
+        if not self._is_writer and layout is None:
             return
         self.wait()
+        share, own = (None, None) if layout is None else _share(layout)
+        weights = model.state_dict() if layout is None else {name: held.tensor for name, held in layout.held.items()}
+        moments = optimizer_tensors(model, optimizer)
         snapshot = Snapshot(
             state,
-            self._copied("model", model.state_dict()),
-            self._copied("optimizer", optimizer_tensors(model, optimizer)),
+            self._copied("model", {name: value for name, value in weights.items() if own is None or name in own}),
+            self._copied("optimizer", {name: value for name, value in moments.items() if own is None or name.rsplit("/", 1)[0] in own}),
             random,
             self._copied("guard", guard.state()),
+            share,
         )
         if torch.cuda.is_available():
             torch.cuda.synchronize()
@@ -82,7 +105,9 @@ class Saver:
     def _write(self, snapshot: Snapshot, began: float, stood: float) -> None:
         step = snapshot.state.step
         try:
-            size = write_checkpoint(self._folder, snapshot)
+            size = write_checkpoint(self._folder, snapshot, self._meeting)
+            if not self._is_writer:
+                return
             stays = self._tidy(snapshot.state.best_step)
             total = time.perf_counter() - began
             self._events.append(
@@ -124,3 +149,10 @@ class Saver:
         """What is being written is finished, whatever ended the training."""
         if self._thread is not None:
             self._thread.join()
+
+
+def _share(layout: Layout) -> tuple[Share, frozenset[str]]:
+    """What this process writes of a divided model, and the names of those parameters."""
+    own = {name: Place(held.shape, held.slice) for name, held in layout.held.items() if held.is_own and held.tensor.numel()}
+    number, count = layout.writer
+    return Share(number, count, own), frozenset(own)

@@ -24,7 +24,7 @@ from model.training.start import Start
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a run ended; the model holds the weights."""
+    """How a run ended. The model holds the weights; of a layout that divides it once it has finished, and on rank 0 alone."""
 
     step: int  # optimizer steps done
     finished: bool  # False: asked to stop, with a checkpoint to go on from
@@ -38,8 +38,9 @@ class TrainingResult:
     skipped: int  # steps whose update was left out
     returns: int  # how often it went back to a checkpoint
     ended_early: bool  # because nothing got better
+    precision: str  # of matrix products
     peak_flops: float  # a second, of all processes: model/training/peak.py
-    micro_rows: int  # of one forward pass, at most
+    more_losses: Mapping[str, float]  # of the further validation batches by these weights, nats per target, once it has finished
 
 
 def train(
@@ -115,12 +116,17 @@ def _result(run: Run) -> TrainingResult:
         assert state.best_step is not None
         path = checkpoint_path(run.checkpoints, state.best_step)
         damage = find_damage(path)
+        if run.layout.is_divided and run.control.sums(damage is not None) != [0]:  # all of them take the same weights
+            damage = damage or "another process cannot read it"
         if damage is None:
-            load_weights(path, run.model)
+            load_weights(path, run.model, run.layout.held)
             validation_loss = state.best if chosen.figure == "validation_loss" else validation_loss
         else:
             told = f"the best checkpoint, {path.name}, is not whole ({damage}): the last weights are the result"
             run.tell(Event("passed over", state.step, told))
+    more_losses = run.more_losses() if finished else {}
+    if finished:
+        run.layout.gather(run.whole, run.control)
     return TrainingResult(
         step=state.step,
         finished=finished,
@@ -134,6 +140,7 @@ def _result(run: Run) -> TrainingResult:
         skipped=state.skipped,
         returns=state.returns,
         ended_early=run.ends_early and state.step < run.training.steps,
+        precision=state.precision,
         peak_flops=run.peak_flops,
-        micro_rows=run.micro_rows,
+        more_losses=more_losses,
     )

@@ -7,7 +7,7 @@ source is read alone.
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -64,6 +64,12 @@ def source_digests(config: IngestConfig) -> dict[str, str]:
     for source in config.sources:
         digests |= digests_of(source)
     return digests
+
+
+def source_bytes(config: IngestConfig) -> int:
+    """Of all local files of the sources, as stored: by it one run's seconds are scaled to another's."""
+    local = [source for source in config.sources if isinstance(source, FileSource) and not any("://" in path for path in source.paths)]
+    return sum(file.bytes for source in local for file in list_files(source))
 
 
 def forgotten_digests(config: IngestConfig, forgotten: Collection[Forgotten]) -> dict[str, str]:
@@ -235,7 +241,8 @@ def ingest(config: IngestConfig, out: Path, files: FileTasks, forgotten: Collect
         _check_field(source, mine)
     parts = _with_ids_once(config, works, parts, files, forgotten)
     gather(parts, ["documents-*.parquet", "rejects-*.parquet"], out)
-    outcome = combined(parts)
+    added = combined(parts)
+    outcome = replace(added, figures={**added.figures, "source_bytes": float(source_bytes(config))})
     if outcome.ledger.rows_out == 0:
         reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(outcome.ledger.dropped).most_common())
         raise UserError(

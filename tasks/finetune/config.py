@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from model.config.layout_config import LayoutConfig, check_optimizer, check_processes
 from model.config.lora_config import LoraConfig
 from model.config.training_config import BestConfig, FaultConfig, MixturePhase, OptimizerConfig, Precision
 from model.data.mixture import whole_weights
@@ -120,7 +121,10 @@ class FinetuneConfig(Section):
     )
     faults: FaultConfig = Field(default=FaultConfig(), description="Which steps are skipped, and when a run goes back")
     log_every: int = Field(default=10, ge=1, description="Steps between figures")
-    precision: Precision = Field(default="auto", description="Of matrix products; auto probes the processor")
+    precision: Precision = Field(default="auto", description="Of matrix products; auto measures the processor")
+    layout: Annotated[LayoutConfig, Placement()] = Field(
+        default=LayoutConfig(), description="How the model lies on its workers: shards, tensor, activation_checkpointing"
+    )
     seed: int = Field(default=1, ge=0, lt=2**63, description="Of the head, the order of the examples and the validation split")
     workers: Annotated[WorkerCount, Placement()] = Field(
         default=0,
@@ -146,10 +150,20 @@ class FinetuneConfig(Section):
 
     @model_validator(mode="after")
     def _check_workers(self) -> "FinetuneConfig":
-        if self.placement.count > self.batch_rows:
+        if self.placement.count // self.layout.tensor > self.batch_rows:
             raise ValueError(
                 f"workers {self.placement.count} are more than the {self.batch_rows} examples of a batch, of which each takes its share: "
                 f"lower it to at most {self.batch_rows}, or raise batch_rows"
+            )
+        check_optimizer(self.layout, self.optimizer.kind)
+        least, most = self.placement.counts
+        for count in range(least, most + 1):
+            micro_rows = self.batch_rows if self.micro_rows == "auto" else self.micro_rows
+            check_processes(self.layout, count, self.batch_rows, micro_rows, (least, most))
+        if self.lora is not None and self.layout.tensor > 1:
+            raise ValueError(
+                f"layout.tensor {self.layout.tensor}: adapters (lora) are not divided; leave it out, and set layout.shards to true to save "
+                "memory"
             )
         return self
 

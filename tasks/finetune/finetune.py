@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from model.config.heads import Targets
+from model.config.layout_config import check_tensor
 from model.config.training_config import TrainingConfig
 from model.training.curve import read_curve
 from model.training.figures import training_figures
@@ -78,6 +79,7 @@ def training_config(config: FinetuneConfig, learned: float, validation: int) -> 
         precision=config.precision,
         faults=config.faults,
         best=config.best if validation else None,
+        layout=config.layout,
     )
 
 
@@ -94,6 +96,7 @@ def finetune(
     With `lora`, adapter/ (in PEFT's form) as well; the model holds the adapters merged into its matrices. Of several sets of
     `examples`, in the order of the config: model/ has a head for each (tasks/finetune/multi_task.py), and adapter/ a folder for each.
     """
+    _check_layout(config, base.path / "model")
     fingerprints = tuple(one.fingerprint for one in examples)
     settings: list[Json] = [identity(config.freeze), identity(config.lora), identity(config.weights), config.replay]
     job = FinetuneJob(
@@ -109,11 +112,23 @@ def finetune(
     logger.info("finetune %s: what learned\n%s", config.name, (out / LEARNS).read_text(encoding="utf-8").rstrip())
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     figures = {name: float(value) for name, value in result["figures"].items() if value is not None}
-    figures |= training_figures(out)
+    figures |= training_figures(out) | {"threads": float(config.threads)}
     points = read_curve(out)
     figures["tokens_per_second"] = float(np.median([point.tokens_per_second for point in points]))
     figures["training_seconds"] = points[-1].seconds
     return StageOutcome(Ledger(rows_out=1, tokens_out=int(figures["tokens"])), (), figures, result["notes"])
+
+
+def _check_layout(config: FinetuneConfig, base: Path) -> None:
+    """Before a worker is started: UserError for a base whose layers cannot be divided as asked."""
+    if config.layout.tensor == 1:
+        return
+    from model.huggingface.huggingface import read_model_config
+
+    try:
+        check_tensor(config.layout.tensor, read_model_config(base))
+    except ValueError as error:
+        raise UserError(f"finetune {config.name}: {error}.") from error
 
 
 def train_finetune(told: dict[str, Json], asking: Asking = Signals) -> None:
@@ -193,7 +208,6 @@ def _train(
     model: "Model", config: FinetuneConfig, sets: Mapping[str, ExampleSet], pad: int, out: Path, job_identity: str, asking: Asking
 ) -> _Trained:
     """The loop, with the loss of the model's head or heads; a line of curve.jsonl for each report."""
-    from model.distributed.parallel import mean_loss
     from model.training.training import train
 
     learned = {name: one.pass_rows for name, one in sets.items()}
@@ -219,12 +233,7 @@ def _train(
         )
     if not result.finished:
         raise InterruptedError(f"finetune {config.name}: stopped at step {result.step} of {training.steps}; it goes on from there")
-    losses = {
-        name: mean_loss(model, take_turns({name: one}, weights), training.evaluate_batches, result.micro_rows)
-        for name, one in judged.items()
-        if len(sets) > 1
-    }
-    return _Trained(result, turns, losses)
+    return _Trained(result, turns, result.more_losses)
 
 
 def _learned_batches(one: ExampleSet, config: FinetuneConfig, context: int, pad: int) -> "Batches":
@@ -242,6 +251,8 @@ def _write_result(
     config: FinetuneConfig, trained: _Trained, sets: Mapping[str, ExampleSet], added: list[str], model: "Model", out: Path
 ) -> None:
     """What the stage tells: final losses and counts, read back by the process that launched this one."""
+    from model.distributed.device import choose_device
+
     parameters, result = list(model.parameters()), trained.result
     figures = {
         "loss": result.loss,
@@ -259,7 +270,7 @@ def _write_result(
         "parameters_trained": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         **{f"validation_loss.{name}": loss for name, loss in trained.losses.items()},
     }
-    notes = {"kind": ", ".join(one.kind for one in sets.values()), "device": str(parameters[0].device)}
+    notes = {"kind": ", ".join(one.kind for one in sets.values()), "device": str(choose_device())}
     if len(sets) > 1:
         told = [f"{name} {one.learned.num_rows:,} in {trained.turns[name]:,} steps" for name, one in sets.items()]
         notes["examples"] = ", ".join(told)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from model.config.checks import LATER
-from model.config.layout_config import LayoutConfig, check_recomputed
+from model.config.layout_config import LayoutConfig, check_layout, check_optimizer, check_recomputed
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig, check_context, check_pair
 from model.config.training_config import (
@@ -78,7 +78,7 @@ class PretrainConfig(Section):
         description="folder or address (s3://…) where whole checkpoints are copied too: a machine that lost its disk goes on from there",
     )
     log_every: int = Field(default=10, ge=1, description="steps between figures")
-    precision: Precision = Field(default="auto", description="of matrix products; auto probes the processor; weights: float32")
+    precision: Precision = Field(default="auto", description="of matrix products; auto measures the processor; weights: float32")
     float8: Annotated[bool, Later()] = Field(
         default=False, description="products of the layers in 8 bits, scaled by tensor: for GPUs from Ada and Hopper on; weights: float32"
     )
@@ -148,7 +148,7 @@ class Pretraining:
 
 
 def check_objective(config: Pretraining, context: int) -> None:
-    """Raises ValueError, with the fix, for a model and an objective on rows of `context` tokens that do not go together."""
+    """Raises ValueError, with the fix, for a model, an objective on rows of `context` tokens and a layout that do not go together."""
     check_pair(config.shape, config.pretrain.objective)
     check_context(config.shape, config.pretrain.objective, context)
     check_recomputed(config.shape, config.pretrain.layout.activation_checkpointing)
@@ -167,6 +167,11 @@ def check_objective(config: Pretraining, context: int) -> None:
             f"pretrain.compile: the documents of a packed row change the shapes of {config.shape.family} with every batch, and each would "
             "be compiled anew; set pretrain.document_mask to false, or compile to false"
         )
+    pretrain = config.pretrain
+    rows = max(1, pretrain.batch_tokens // context)
+    check_optimizer(pretrain.layout, pretrain.optimizer.kind, place="pretrain.")
+    micro_rows = rows if pretrain.micro_rows == "auto" else pretrain.micro_rows
+    check_layout(pretrain.layout, config.shape, pretrain.placement.counts, rows, micro_rows, place="pretrain.")
 
 
 def training_config(config: PretrainConfig, context: int) -> TrainingConfig:

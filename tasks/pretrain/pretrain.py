@@ -84,6 +84,7 @@ def pretrain_model(
         "tokens": float(result["tokens"]),
         "steps": float(result["step"]),
         "tokens_per_second": max(point.tokens_per_second for point in read_curve(out)),
+        "threads": float(config.pretrain.threads),
         **{name: float(result[name]) for name in ("skipped", "returns", "peak_flops")},
         **training_figures(out),
     }
@@ -147,7 +148,7 @@ def train_pretrain(told: dict[str, Json], asking: Asking = Signals) -> None:
     """Runs in each worker: does the job that it is told, leaves model, curve, audit and result in the job's `out`."""
     import torch
 
-    from model.distributed.device import choose_precision, process_rank
+    from model.distributed.device import choose_device, process_rank
     from model.huggingface.huggingface import save_folder
     from model.objectives.objectives import new_model
     from model.training.mirror import Mirror
@@ -194,7 +195,7 @@ def train_pretrain(told: dict[str, Json], asking: Asking = Signals) -> None:
         left_out = read_left_out(out / "checkpoints")
         write_audit(audit_stream(rows, result.step, job.shards / "documents-train.parquet", left_out, job.begun_at), out / "audit.json")
         targets, size = validation_text(held, training.evaluate_batches, tokenizer)
-        device = next(model.parameters()).device
+        device = choose_device()
         figures = {
             "step": result.step,
             "loss": result.loss,
@@ -202,7 +203,7 @@ def train_pretrain(told: dict[str, Json], asking: Asking = Signals) -> None:
             "tokens": result.tokens,
             "parameters": sum(p.numel() for p in model.parameters()),
             "embeddings_from_vectors": filled,
-            "precision": str(choose_precision(training.precision, device)).removeprefix("torch."),
+            "precision": result.precision,
             "device": str(device),
             "skipped": result.skipped,
             "returns": result.returns,

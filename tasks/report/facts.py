@@ -11,6 +11,7 @@ from tasks.corpus.mixture import MixtureRow
 from tasks.evaluate.inspection import Inside
 from tasks.ledger import Ledger, Receipt
 from tasks.pretrain.audit import Audit
+from tasks.prices import Cost
 from tasks.promotion.decision import Decision
 from tasks.scores import ScoreRow
 from tasks.shards.packing_table import PackingRow
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tasks.lineage.step_trace import StepDocument
     from tasks.lineage.training_cost import Restart
     from tasks.lineage.trainings import Reached
+    from tasks.pretrain.prediction import Prediction
 
 MAJORITY = "majority"  # always answers with the most frequent label
 UNIGRAM = "unigram"  # token frequencies alone
@@ -117,6 +119,14 @@ class TrainingStory:
 
 
 @dataclass(frozen=True)
+class LadderStory:
+    """What a ladder of small trainings predicted of the pretraining, and what that came to."""
+
+    prediction: Prediction
+    result: float  # validation loss, nats per target
+
+
+@dataclass(frozen=True)
 class Sample:
     """A generation: `text` continues `prompt` and does not repeat it."""
 
@@ -160,6 +170,7 @@ class RunStory:
     curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict[str, tuple[CurvePoint, ...]])
     spikes: tuple[SpikeStory, ...] = ()  # of the pretraining, largest first
     trainings: tuple[TrainingStory, ...] = ()
+    ladder: LadderStory | None = None
     changes: tuple[Change, ...] = ()  # of a model that went on from a base
     scores: tuple[ScoreRow, ...] = ()
     decisions: tuple[Decision, ...] = ()  # of the gate, one a name
@@ -171,3 +182,4 @@ class RunStory:
     processor_seconds: float = 0.0  # user and system time of this run, all processes; 0: not measured
     configuration: str = ""  # the whole recipe as YAML
     links: Mapping[str, str] = field(default_factory=dict[str, str])  # "MLflow" -> URL; only http and https are shown
+    cost: Cost | None = None  # of the run so far; None: the recipe has no prices

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tasks.prices import Cost
 from tasks.promotion.decision import Decision, Verdict
 
 State = Literal["decided", "nothing new", "all rows refused", "drift", "waiting", "failed"]  # waiting: for the registry to take the model
@@ -56,8 +57,7 @@ class Morning:
     seconds: float
     decision: Decision | None = None
     version: str = ""  # that was registered
-    currency_per_hour: float = 0.0  # as in the report's section; 0: no cost shown
-    currency: str = "USD"
+    cost: Cost | None = None  # None: the recipe has no prices
     rows: NightRows = field(default_factory=NightRows)
     drift: tuple[DriftRow, ...] = ()
     training: Mapping[str, float] = field(default_factory=dict[str, float])  # figures of the fine-tuning

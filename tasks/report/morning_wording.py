@@ -79,7 +79,7 @@ def drift_text(rows: tuple[DriftRow, ...]) -> str:
 def time_and_cost(morning: Morning) -> str:
     """`4 min 10 s, 0.12 EUR`."""
     told = seconds_text(morning.seconds)
-    return f"{told}, {cost_text(morning.seconds, morning.currency_per_hour, morning.currency)}" if morning.currency_per_hour > 0 else told
+    return told if morning.cost is None else f"{told}, {cost_text(morning.cost)}"
 
 
 def notice_text(morning: Morning) -> str:

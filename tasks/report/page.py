@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.corpus.select import DEFAULT_RULES
 from tasks.ledger import StageOutcome
@@ -23,6 +23,7 @@ from tasks.report.decision_wording import TITLES, decided_sentence, rule_paragra
 from tasks.report.facts import BASELINES, DroppedSample, RunStory, StageStory
 from tasks.report.fit import fit_chart, fit_table, title
 from tasks.report.inspection import HEAT_NATS, drawings
+from tasks.report.ladder import ladder_markup, ladder_sentence
 from tasks.report.markup import HERE, policy, shortened, style, template
 from tasks.report.mixture import mixture_bars, mixture_table, share_by
 from tasks.report.norms import norm_chart
@@ -42,9 +43,7 @@ LINK_SCHEMES = ("https://", "http://")
 class ReportConfig(Section):
     """What the page shows, and how much of it."""
 
-    revision: Literal[6] = 6
-    currency_per_hour: float = Field(default=0.0, ge=0, description="Price of an hour of this machine, wall time; 0: no cost shown")
-    currency: str = Field(default="USD", min_length=1, max_length=8, description="Unit of currency_per_hour, as shown")
+    revision: Literal[7] = 7
     samples: int = Field(default=12, ge=0, le=200, description="Generations shown at most")
     sample_chars: int = Field(default=1_200, ge=40, le=100_000, description="Characters of a generation shown at most")
     insides: int = Field(default=8, ge=0, le=100, description="Texts shown token by token, at most")
@@ -52,6 +51,18 @@ class ReportConfig(Section):
     excerpt_chars: int = Field(default=280, ge=40, le=10_000, description="Characters of such an excerpt, at most")
     curve_points: int = Field(default=500, ge=10, le=20_000, description="Points of a curve at most; more are thinned evenly")
     score_panels: int = Field(default=12, ge=1, le=100, description="Scores drawn at most; the table has all of them")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_moved_keys(cls, values: object) -> object:
+        """The price that lay here before there was `prices` is refused with what to write instead."""
+        if isinstance(values, dict) and ("currency_per_hour" in values or "currency" in values):
+            told = {"machine_hour": values.get("currency_per_hour", 0.0), "currency": values.get("currency", "USD")}
+            raise ValueError(
+                "currency_per_hour and currency moved to a section of the recipe itself, which `wordmill plan` reads too. Write "
+                f"prices: {{{', '.join(f'{key}: {value}' for key, value in told.items())}}}"
+            )
+        return values
 
 
 @dataclass(frozen=True)
@@ -136,7 +147,7 @@ def tiles(config: ReportConfig, story: RunStory) -> list[Tile]:
         *_mixture_tiles(story),
         *_model_tiles(story),
         *_score_tiles(story),
-        *_time_tiles(config, story),
+        *_time_tiles(story),
     ]
 
 
@@ -188,12 +199,11 @@ def _compared(panel: tuple[ScoreRow, ...]) -> str:
     return f"{baseline.model}: {wording.score_text(baseline.value)}" if baseline else ""
 
 
-def _time_tiles(config: ReportConfig, story: RunStory) -> Iterator[Tile]:
+def _time_tiles(story: RunStory) -> Iterator[Tile]:
     saved = sum(stage.seconds for stage in story.stages if stage.status == "cached")
     yield Tile("wall time", wording.seconds_text(story.seconds), f"reuse saved {wording.seconds_text(saved)}" if saved else "")
-    if config.currency_per_hour > 0:
-        rate = f"{config.currency_per_hour:g} {config.currency} per hour"
-        yield Tile("cost", wording.cost_text(story.seconds, config.currency_per_hour, config.currency), rate)
+    if story.cost is not None:
+        yield Tile("cost", wording.cost_text(story.cost), story.cost.rate)
 
 
 @dataclass(frozen=True)
@@ -273,6 +283,8 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
         packing_sentence=packing_sentence(story.packing),
         batches=batches_told(story.audit) if story.audit else None,
         trainings=trainings_told(story),
+        ladder_picture=ladder_markup(story.ladder) if story.ladder else "",
+        ladder_sentence=ladder_sentence(story.ladder) if story.ladder else "",
         mfu_formula=MFU_FORMULA,
         has_step_pages=bool(story.spikes or any(skip.command for one in story.trainings for skip in one.skips)),
         changes=change_rows(story.changes),
@@ -286,7 +298,7 @@ def render(config: ReportConfig, story: RunStory, drawn: Charts) -> str:
         decided=[(decision, TITLES[decision.verdict], short_reason(decision), rule_paragraphs(decision)) for decision in story.decisions],
         baselines=BASELINES,
         links={name: url for name, url in story.links.items() if url.lower().startswith(LINK_SCHEMES)},
-        cost=wording.cost_text(story.seconds, config.currency_per_hour, config.currency) if config.currency_per_hour > 0 else "",
+        cost="" if story.cost is None else wording.cost_text(story.cost),
         style=style(),
         policy=policy(plotly, script),
         plotly=plotly,

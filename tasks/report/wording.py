@@ -5,6 +5,7 @@ from datetime import datetime
 from itertools import groupby
 
 from tasks.examples.deciding import lower_is_better
+from tasks.prices import Cost
 from tasks.report.facts import BASELINES, MAJORITY, PREVIOUS, UNIGRAM, RunStory, StageStory
 from tasks.scores import ScoreRow
 
@@ -56,10 +57,9 @@ def seconds_text(seconds: float) -> str:
     return f"{minutes // 60:,}{GAP}h {minutes % 60:02d}{GAP}min"
 
 
-def cost_text(seconds: float, per_hour: float, currency: str) -> str:
-    """`0.12 EUR` for the time that a machine at this price was taken."""
-    price = seconds / 3600 * per_hour
-    return f"{significant(price) if price >= 0.01 else f'<{GAP}0.01'}{GAP}{currency}"
+def cost_text(cost: Cost) -> str:
+    """`0.12 EUR`."""
+    return f"{significant(cost.amount) if cost.amount >= 0.01 else f'<{GAP}0.01'}{GAP}{cost.currency}"
 
 
 def score_text(value: float | None) -> str:

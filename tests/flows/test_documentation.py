@@ -30,6 +30,7 @@ from tasks.kernels.statistics_columns import COLUMNS
 from tasks.pretrain.adapt import LEAST, POOR, AdaptConfig
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.continued import MOST_EPOCHS
+from tasks.pretrain.ladder import ENOUGH_STEPS, LadderConfig
 from tasks.pretrain.start_config import StartConfig
 from tasks.reading.sources import AnySource
 from tasks.report.reasons import REASONS
@@ -299,6 +300,13 @@ def test_training_page_has_every_decay_tier_and_key_with_its_default() -> None:
     assert f"`keep_checkpoints` ({pretrain.keep_checkpoints})" in TRAINING
     keys = {field.alias or name for name, field in StartConfig.model_fields.items()}
     assert [key for key in sorted(keys) if not re.search(rf"\b{key}\b", TRAINING)] == []
+
+
+def test_training_page_has_every_key_of_the_ladder_with_its_default() -> None:
+    defaults = LadderConfig()
+    shown = {quoted(row[0])[0]: row[1] for row in table_of(TRAINING, "`ladder.`")}
+    assert shown == {name: f"{getattr(defaults, name):g}".replace("e+", "e") for name in LadderConfig.model_fields if name != "revision"}
+    assert f"or {ENOUGH_STEPS:,} of them" in TRAINING
 
 
 @pytest.mark.parametrize("page", PAGES)

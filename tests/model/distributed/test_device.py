@@ -1,16 +1,41 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
 
+from model.distributed import device
 from model.distributed.device import choose_precision, process_rank
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("has_avx512", "has_amx"), [(False, False), (True, False), (False, True)])
-def test_auto_takes_bfloat16_only_on_a_cpu_that_has_it(monkeypatch: pytest.MonkeyPatch, has_avx512: bool, has_amx: bool):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_avx512)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
-    assert choose_precision("auto", CPU) == (torch.bfloat16 if has_avx512 or has_amx else torch.float32)
+def _cpu_multiplies_in_bfloat16(gain: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_product_seconds", lambda dtype: 1.0 if dtype == torch.bfloat16 else gain)
+    device._bfloat16_gain.cache_clear()
+
+
+@pytest.mark.parametrize(("gain", "chosen"), [(0.03, torch.float32), (0.55, torch.float32), (1.9, torch.bfloat16), (6.0, torch.bfloat16)])
+def test_auto_takes_bfloat16_only_on_a_cpu_that_multiplies_faster_in_it(monkeypatch: pytest.MonkeyPatch, gain: float, chosen: torch.dtype):
+    _cpu_multiplies_in_bfloat16(gain, monkeypatch)
+    assert choose_precision("auto", CPU) == chosen
+
+
+@pytest.mark.parametrize("gain", [1.1, 1.3])
+def test_a_run_goes_on_in_the_precision_it_began_with_where_the_measurement_is_near_the_limit(monkeypatch: pytest.MonkeyPatch, gain: float):
+    _cpu_multiplies_in_bfloat16(gain, monkeypatch)
+    assert choose_precision("auto", CPU, before=torch.bfloat16) == torch.bfloat16
+    assert choose_precision("auto", CPU, before=torch.float32) == torch.float32
+
+
+def test_a_run_that_moved_to_a_cpu_that_emulates_bfloat16_goes_on_in_float32(monkeypatch: pytest.MonkeyPatch):
+    _cpu_multiplies_in_bfloat16(0.03, monkeypatch)
+    assert choose_precision("auto", CPU, before=torch.bfloat16) == torch.float32
+
+
+@pytest.fixture(autouse=True)
+def _measured_anew() -> Iterator[None]:
+    yield
+    device._bfloat16_gain.cache_clear()
 
 
 def test_asked_precision_is_taken():

@@ -47,6 +47,7 @@ from tasks.tokenizer.encoding import SPECIAL_TOKENS, SpecialIds, TextIds, encode
 from tasks.tokenizer.tokenizer import complete, learn_merges, new_tokenizer, tokenizer_settings
 from tests.tasks.foreign import write_bert
 from tests.tasks.launch_here import here
+from tests.tasks.launch_on_two import on_two
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -276,7 +277,7 @@ def test_frozen_weights_in_bfloat16_leave_the_base_as_it_was_and_what_is_learned
 def test_frozen_weights_in_bfloat16_are_refused_where_products_are_not(
     base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "_cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(device, "choose_precision", lambda *given: torch.float32)
     examples = write_examples(tmp_path, [{"prompt": "a", "response": "b"}], [], heldout=0)
     config = FinetuneConfig.model_validate({"name": "asks", "examples": "asks", "lora": {}, "frozen_weights": "bfloat16"})
     with pytest.raises(UserError, match="precision auto is float32 on this device"):
@@ -430,3 +431,22 @@ def test_validation_takes_whole_groups_and_leaves_some(groups: list[str], seed: 
     assert not kept & gone
     assert bool(kept) == bool(groups)
     assert bool(gone) == (len(set(groups)) > 1)
+
+
+def test_adapters_learn_on_two_processes_that_share_the_base(base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"prompt": word, "response": "fruit"} for word in FRUIT]
+    examples = write_examples(tmp_path, rows * 3, [], heldout=2)
+    found = []
+    for name, launch, layout in (("one", here, {}), ("two", on_two, {"workers": 2, "layout": {"shards": True}})):
+        config = FinetuneConfig(
+            name="asks", examples="asks", steps=4, precision="float32", lora=LoraConfig(rank=2, alpha=4), evaluate_every=2, **layout
+        )
+        (tmp_path / name).mkdir()
+        outcome = finetune(config, base, tokenizer, (examples,), tmp_path / name, launch)
+        found.append((outcome, load_folder(tmp_path / name / "model").state_dict()))
+        assert (tmp_path / name / "adapter" / "adapter_model.safetensors").is_file()
+    (alone, weights), (shared, theirs) = found
+    assert shared.figures["parameters_trained"] == alone.figures["parameters_trained"]
+    assert shared.figures["validation_loss"] == pytest.approx(alone.figures["validation_loss"], rel=1e-5)
+    for name, weight in weights.items():
+        assert torch.allclose(theirs[name], weight, atol=1e-5), name

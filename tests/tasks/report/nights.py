@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from tasks.prices import Cost
 from tasks.promotion.decision import Budget, Comparison, Condition, Decision, Pair, Part, Verdict
 from tasks.report.compare_page import Compared
 from tasks.report.morning_facts import DriftRow, Morning, Night, NightRows
@@ -106,7 +107,8 @@ LINKS = {
     "trap": "javascript:alert(1)",
 }
 MORNING = Morning(
-    "wordmill-areas", "configs/nightly.yaml", "decided", "", "2026-11-30T03:00:02+00:00", 401.3, PROMOTED, "7", 1.2, "EUR", ROWS, DRIFT,
+    "wordmill-areas", "configs/nightly.yaml", "decided", "", "2026-11-30T03:00:02+00:00", 401.3, PROMOTED, "7",
+    Cost(1.2 * 401.3 / 3600, "EUR", "1.2 EUR per machine hour"), ROWS, DRIFT,
     {"steps": 120.0, "loss": 0.412, "learning_rate": 0.0002}, LINKS, NIGHTS,
 )  # fmt: skip
 NO_MODEL = replace(

@@ -21,6 +21,7 @@ from tasks.lineage.training_cost import Restart
 from tasks.lineage.trainings import Reached
 from tasks.pretrain.audit import Audit, Share
 from tasks.pretrain.audit_measures import Repeats, SharedDocuments, Spread
+from tasks.prices import Prices
 from tasks.report.facts import (
     DroppedSample,
     InsideStory,
@@ -347,5 +348,5 @@ def make_corpus_story() -> RunStory:
 def page_of(story: RunStory, folder: Path) -> Path:
     """The report of a story, written into a new folder."""
     folder.mkdir()
-    write_report(ReportConfig(currency_per_hour=0.12), story, folder)
+    write_report(ReportConfig(), replace(story, cost=Prices(machine_hour=0.12).spent(story.seconds, 0.0)), folder)
     return folder / "report.html"

@@ -218,7 +218,7 @@ def test_better_is_higher_in_the_strip_where_less_is_better(tmp_path: Path) -> N
 
 
 def test_cost_is_shown_where_an_hour_has_a_price(tmp_path: Path) -> None:
-    assert "EUR" not in said(morning_page(replace(MORNING, currency_per_hour=0.0), tmp_path))
+    assert "EUR" not in said(morning_page(replace(MORNING, cost=None), tmp_path))
 
 
 def test_comparison_counts_what_can_be_told_apart(tmp_path: Path) -> None:
