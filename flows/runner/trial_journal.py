@@ -103,8 +103,9 @@ class TrialJournal:
     def _tell_end(self, one: Followed, ended: Ended, more: str) -> None:
         self.ended[one.fingerprint] = ended
         run = self._run(one)
-        self.journal.tags(run, {"wordmill.ended": ended.why, **({"wordmill.told": ended.told} if ended.told else {})})
-        self.journal.metrics(run, {"wall_seconds": ended.seconds}, ended.step)
+        # seconds as a tag: figures that all trials have are what MLflow draws first when they are compared, and that is to be the loss
+        tags = {"wordmill.ended": ended.why, "wordmill.seconds": f"{ended.seconds:g}"}
+        self.journal.tags(run, {**tags, **({"wordmill.told": ended.told} if ended.told else {})})
         self.journal.end(run, STATUS[ended.why])
         loss = f"validation loss {ended.curve[-1][1]:.4f} at step {ended.step:,}" if ended.curve else "no validation loss"
         self._bar.clear()

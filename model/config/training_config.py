@@ -13,6 +13,7 @@ from model.config.layout_config import LayoutConfig
 from model.config.model_config import FORBID_UNKNOWN_KEYS, ModelConfig
 
 Precision = Literal["auto", "float32", "bfloat16"]
+MicroRows = int | Literal["auto"]
 Decay = Literal["cosine", "linear", "constant", "wsd", "power"]
 DECAYS: tuple[Decay, ...] = ("cosine", "linear", "constant", "wsd", "power")
 DecayShape = Literal["linear", "cosine", "sqrt"]
@@ -249,7 +250,7 @@ class TrainingConfig:
 
     steps: int = 1000
     batch_rows: int = 32  # rows of one optimizer step, over all processes
-    micro_rows: int = 8  # rows of one forward pass on one process, at most
+    micro_rows: MicroRows = 8  # rows of one forward pass on one process, at most; auto: as many as fit
     evaluate_every: int = 100  # steps
     evaluate_batches: int = 8  # batches of batch_rows rows, from the start of the validation rows
     checkpoint_every: int = 500  # steps
@@ -267,10 +268,13 @@ class TrainingConfig:
     layout: LayoutConfig = field(default=LayoutConfig(), metadata=LATER)
     loss: LossConfig = field(default=PLAIN, metadata=LATER)
     average: AverageConfig | None = field(default=None, metadata=LATER)
+    float8: bool = field(default=False, metadata=LATER)  # linear layers of blocks: model/nn/float8.py
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value out of bounds."""
-        at_least(1, steps=self.steps, batch_rows=self.batch_rows, micro_rows=self.micro_rows, log_every=self.log_every)
+        at_least(1, steps=self.steps, batch_rows=self.batch_rows, log_every=self.log_every)
+        if self.micro_rows != "auto":
+            at_least(1, micro_rows=self.micro_rows)
         at_least(1, evaluate_every=self.evaluate_every, evaluate_batches=self.evaluate_batches)
         at_least(1, checkpoint_every=self.checkpoint_every, keep_checkpoints=self.keep_checkpoints)
         for name, every in (("keep_every", self.keep_every), ("norms_every", self.norms_every)):
@@ -341,6 +345,8 @@ def settings_digest(kind: str, model: ModelConfig, vocab_size: int, training: Tr
     """
     parts = [kind, config_to_json(model), str(vocab_size), config_to_json(optimizer), config_to_json(training.faults)]
     parts += [str(training.steps), str(training.batch_rows), str(training.compile), str(training.fresh_steps)]
+    if training.float8:
+        parts.append("float8")
     if training.best is not None:
         parts += [config_to_json(training.best), str(training.evaluate_every), str(training.evaluate_batches)]
     if not training.loss.is_plain:

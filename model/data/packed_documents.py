@@ -5,13 +5,16 @@ are gathered, those of like length side by side and padded to the longest of the
 bucket whole. Lengths of a bucket differ by less than a factor of two.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
+
+Mask = Tensor | BlockMask  # [B, 1, T, T] bool, or FlexAttention's
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,9 @@ class Documents:
     slots: Tensor  # [B * T] int64: the slot of each position; the inverse of `order`
     lengths: Tensor  # [documents] int64, in the order of the buckets
     buckets: tuple[tuple[int, int], ...]  # (documents, tokens of the longest)
+    masks: Mapping[int, Mask] = field(
+        default_factory=dict[int, Mask]
+    )  # by the window of a layer; where there are any, they count: nn/document_masks.py
 
     def to(self, device: torch.device) -> "Documents":
         """The same on `device`."""

@@ -47,7 +47,10 @@ def choose_precision(precision: Precision, device: torch.device, before: torch.d
     "auto" takes bfloat16 only where it is fast. CPUs are measured, once a process and in a few milliseconds, since what a processor
     says it has tells little: without AVX512-BF16 or AMX it is emulated, 20 to 50 times slower than float32 (torch's own notes), and
     a Xeon with AVX512-BF16 whose AMX was hidden from a virtual machine multiplied at 0.55 of float32's rate (92 : 173 GFLOP/s, torch 2.13).
+    Raises ValueError for bfloat16 on a GPU that would emulate it.
     """
+    if precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ValueError(f"precision bfloat16: {torch.cuda.get_device_name(device)} has none; set it to float32, or to auto")
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
     if device.type == "cuda":

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from model.config.model_config import ModelConfig
 from model.config.rope_scaling import RopeScaling
-from model.data.packed_documents import Documents
+from model.data.packed_documents import Documents, Mask
 from model.nn.blocked_attention import attend_in_blocks
+from model.nn.document_masks import attend_flexibly, visible
 from model.nn.kv_cache import KeyValueCache
 from model.nn.layers import Linear, RMSNorm
 
@@ -95,7 +96,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, view: View) -> Tensor:
         """x [B, T, C] -> [B, T, C]."""
         qkv = self._heads(x, view)
-        if view.documents is not None:
+        if view.documents is not None and view.documents.masks:
+            y = self._attend_masked(qkv, view.documents.masks[self.window])
+        elif view.documents is not None:
             parts = zip(view.documents.gather(qkv), view.documents.bucket_lengths(), strict=True)
             y = view.documents.scatter([self._attend_padded(part, lengths, view) for part, lengths in parts])
         elif view.cache is not None:
@@ -145,6 +148,15 @@ class Attention(nn.Module):
             y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal, enable_gqa=self.kv_heads != self.heads)
         return y.transpose(1, 2).flatten(2)
 
+    def _attend_masked(self, qkv: Tensor, mask: Mask) -> Tensor:
+        """[B, T, H + 2G, D] -> [B, T, H * D], where the mask lets look."""
+        q, k, v = self._split(qkv)
+        if not isinstance(mask, Tensor):
+            return attend_flexibly(q, k, v, mask).transpose(1, 2).flatten(2)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, mask, dropout, enable_gqa=self.kv_heads != self.heads)
+        return y.transpose(1, 2).flatten(2)
+
     def _attend_padded(self, qkv: Tensor, lengths: Tensor, view: View) -> Tensor:
         """The documents of one bucket [documents, T, H + 2G, D]; those that are shorter are padded."""
         keys = None if view.is_causal else key_mask(lengths, qkv.shape[1])
@@ -191,14 +203,6 @@ class CrossAttention(nn.Module):
 def key_mask(lengths: Tensor, tokens: int) -> Tensor:
     """[B] -> [B, 1, 1, T] bool: True where a row is no padding."""
     return (torch.arange(tokens, device=lengths.device) < lengths[:, None])[:, None, None]
-
-
-def visible(queries: int, keys: int, is_causal: bool, window: int, device: torch.device, offset: int = 0) -> Tensor:
-    """[queries, keys] bool: whether query i sees key j, which lie i + offset - j apart; window 0 is endless."""
-    distance = torch.arange(queries, device=device)[:, None] + offset - torch.arange(keys, device=device)
-    if is_causal:
-        return (distance >= 0) & (distance < window) if window else distance >= 0
-    return distance.abs() <= window // 2 if window else torch.ones_like(distance, dtype=torch.bool)
 
 
 def attend_locally(q: Tensor, k: Tensor, v: Tensor, window: int, is_causal: bool, keys: Tensor | None, dropout: float) -> Tensor:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from model.nn.name_patterns import check_patterns, last_match
@@ -41,6 +42,25 @@ def apply_patterns(model: nn.Module, patterns: Sequence[FreezePattern]) -> None:
         at = last_match(name, globs)
         if at is not None:
             parameter.requires_grad_(patterns[at].trains)
+
+
+def store_frozen(model: nn.Module, dtype: torch.dtype) -> int:
+    """Keeps frozen matrices in `dtype`, that of the products, which then need no copy of them; returns how many numbers those are.
+
+    What a layer computes with them stays the same. Vectors are few, and stay as they are.
+    """
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad and parameter.dim() >= 2]
+    for parameter in frozen:
+        parameter.data = parameter.data.to(dtype)
+    return sum(parameter.numel() for parameter in frozen)
+
+
+def restore_frozen(model: nn.Module, source: nn.Module) -> None:
+    """Frozen parameters become those of `source` again, which `model` was made from: byte for byte, in its dtype."""
+    theirs = dict(source.named_parameters())
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            parameter.data = theirs[name].data.to(parameter.device)
 
 
 def trunk_patterns() -> tuple[FreezePattern, ...]:

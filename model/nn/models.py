@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from model.config.heads import HeadSpec, Problem
+from model.config.layout_config import Recomputed, check_recomputed
 from model.config.model_config import ModelConfig
 from model.config.training_config import PLAIN, LossConfig
 from model.data.batches import Batch
 from model.nn.heads import LanguageHead, MaskedHead, SequenceHead, TokenHead, build_head
 from model.nn.loss import LossSum, plain_cross_entropy
 from model.nn.recurrent import Recurrent
-from model.nn.transformer import EncoderDecoder, Transformer
+from model.nn.transformer import Block, EncoderDecoder, Transformer
 
 Trunk = Transformer | Recurrent
 
@@ -243,3 +244,11 @@ def model_with(config: ModelConfig, vocab_size: int, spec: HeadSpec) -> OneHead:
 def set_compute_dtype(model: Model, dtype: torch.dtype) -> None:
     """The dtype of activations and matrix products; weights stay what they are. Recurrent cells keep their own."""
     model.trunk.compute_dtype = dtype
+
+
+def set_recomputed(model: Model, kind: Recomputed) -> None:
+    """What every block computes again for its backward pass: model/nn/recompute.py. ValueError for recurrent families, which have none."""
+    check_recomputed(model.trunk.config, kind)
+    for module in model.trunk.modules():
+        if isinstance(module, Block):
+            module.recomputed = kind

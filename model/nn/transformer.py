@@ -6,11 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.config.layout_config import Recomputed
 from model.config.model_config import ModelConfig
 from model.data.packed_documents import Documents
 from model.nn.attention import Attention, CrossAttention, RotaryPositions, View, key_mask
 from model.nn.kv_cache import KeyValueCache
 from model.nn.layers import build_mlp, build_norm, initialize
+from model.nn.recompute import recomputed
 
 
 class Block(nn.Module):
@@ -19,6 +21,7 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, layer: int, crosses: bool) -> None:
         super().__init__()
         self.is_pre_norm = config.is_pre_norm
+        self.recomputed: Recomputed = "none"  # of what it gave inside, for its backward pass
         has_no_norm = config.family == "modernbert" and layer == 0  # the embedding has just been normed
         self.attention_norm = nn.Identity() if has_no_norm else build_norm(config)
         self.attention = Attention(config, layer)
@@ -29,6 +32,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, view: View, memory: Tensor | None) -> Tensor:
         """x [B, T, C] -> [B, T, C]; memory [B, S, C] is what a decoder attends to, where no cache remembers it."""
+        return recomputed(lambda x: self._compute(x, view, memory), x, self.recomputed)
+
+    def _compute(self, x: Tensor, view: View, memory: Tensor | None) -> Tensor:
         if self.is_pre_norm:
             x = x + self.attention(self.attention_norm(x), view)
             return x + self.mlp(self.mlp_norm(x))

@@ -124,11 +124,14 @@ def training_memory(
     layout: LayoutConfig = WHOLE,
     processes: int = 1,
     state_bytes: int = 8,
+    frozen: int = 0,
+    frozen_bytes: int = 4,
 ) -> TrainingMemory:
     """Of pretraining on one process' CPU, without the interpreter and its libraries, in rows of `tokens` (0: the context).
 
     seq2seq: source and target rows as long. `processes`: those of the whole training, among which `layout` divides. `state_bytes`: what the
-    optimizer keeps for a parameter: AdamW 8, Muon, Lion and SGD with momentum 4, half of it in bfloat16.
+    optimizer keeps for a parameter: AdamW 8, Muon, Lion and SGD with momentum 4, half of it in bfloat16. `frozen`: numbers that do not
+    learn, each of `frozen_bytes`.
     Raises ValueError for a precision other than float32 and bfloat16.
     """
     if precision not in COMPUTE_BYTES:
@@ -140,14 +143,17 @@ def training_memory(
     kind = layout.activation_checkpointing
     whole = _held(count, layout.tensor)
     held = -(-whole // max(1, processes // layout.tensor)) if layout.shards else whole
+    still = held * frozen // count.total
+    learning, kept = held - still, 4 * (held - still) + frozen_bytes * still
+    copies = _computed_with(count, layout, max(1, config.layers), size)
     return TrainingMemory(
-        weights=4 * held + _computed_with(count, layout, max(1, config.layers), size),
-        gradients=4 * held,
-        optimizer=state_bytes * held,
+        weights=kept + (max(0, copies - size * still) if frozen_bytes == size else copies),
+        gradients=4 * learning,
+        optimizer=state_bytes * learning,
         activations=positions * _kept_bytes(config, T, size, kind, layout.tensor),
         logits=_logit_bytes(config, vocab_size, positions, size),
         head_gradient=4 * vocab_size * config.width,
-        copy=(4 + state_bytes) * held,
+        copy=kept + state_bytes * learning,
         accumulates=accumulates,
         layer=positions * _backward_bytes(config, T, size, kind, layout.tensor),
     )

@@ -34,6 +34,7 @@ class Event:
     bytes: int = 0  # of a checkpoint
     total_seconds: float = 0.0  # of a save: with what was done beside the training
     processes: int = 0  # of a start: how many train
+    micro_rows: int = 0  # of a start: rows of one forward pass, at most
 
 
 def append_event(folder: Path, event: Event) -> None:

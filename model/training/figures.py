@@ -11,8 +11,8 @@ def training_figures(folder: Path) -> dict[str, float]:
     """By name; what was not measured is left out.
 
     mfu and data_wait: medians over the reports (share); memory_bytes: the most; saves, save_seconds, save_total_seconds: how many, and
-    the mean time that the steps stood still, and until it was written; failed_saves; load_seconds and processes: of the last start;
-    restarts.
+    the mean time that the steps stood still, and until it was written; failed_saves; load_seconds, processes and
+    micro_rows: of the last start; restarts.
     """
     points, events = read_curve(folder), read_events(folder)
     saves = [event for event in events if event.kind == "saved"]
@@ -31,5 +31,6 @@ def training_figures(folder: Path) -> dict[str, float]:
     if starts:
         figures["load_seconds"] = starts[-1].seconds
         figures["processes"] = float(starts[-1].processes)
+        figures |= {"micro_rows": float(starts[-1].micro_rows)} if starts[-1].micro_rows else {}
         figures["restarts"] = float(len(starts) - 1)
     return figures

@@ -13,14 +13,16 @@ from torch import Tensor
 
 from model.config.layout_config import check_optimizer
 from model.config.training_config import OptimizerConfig, TrainingConfig, settings_digest
-from model.data.batches import Batches
+from model.data.batches import Batch, Batches
 from model.data.digest import joined, split
 from model.data.prefetch import Made, Prefetch
 from model.distributed.control import Control
 from model.distributed.device import agree_on, choose_device, choose_precision
 from model.distributed.evaluation import mean_loss
 from model.distributed.layout import Layout
-from model.nn.models import Model, set_compute_dtype
+from model.nn.document_masks import with_masks
+from model.nn.float8 import use_float8
+from model.nn.models import Model, set_compute_dtype, set_recomputed
 from model.optim.average import Average
 from model.optim.optimizer import build_optimizer, set_learning_rate, step_where
 from model.optim.schedule import learning_rate
@@ -42,6 +44,7 @@ from model.training.events import Event
 from model.training.interruption import Asked
 from model.training.left_out import LeftOut, data_step, read_left_out, with_return, write_left_out
 from model.training.memory import peak_memory_bytes
+from model.training.micro_rows import fitting_micro_rows
 from model.training.mirror import Mirror
 from model.training.norms import LayerNorms
 from model.training.peak import flops_of, measured_peak
@@ -90,11 +93,15 @@ class Run:
         check_optimizer(training.layout, optimizer.kind)
         self.layout = Layout(training.layout, self.device, self.dtype if is_settled else torch.float32)
         self.rank, self.world = self.layout.mesh.rank, self.layout.mesh.world
-        self.slices = self.layout.slices(training.batch_rows, training.micro_rows)
+        self.micro_rows = training.batch_rows if training.micro_rows == "auto" else training.micro_rows  # auto: chosen by `begin`
+        self.slices = self.layout.slices(training.batch_rows, self.micro_rows)
         if batches.batch_rows != training.batch_rows:
             raise ValueError(f"the batches have {batches.batch_rows} rows, but batch_rows is {training.batch_rows}")
         check_measured(training, validation is not None, more_validation)
         set_compute_dtype(model, self.dtype)
+        set_recomputed(model, training.layout.activation_checkpointing)
+        if training.float8:
+            use_float8(model, self.device)
         self.whole = model
         self.placed = self.layout.place(model, self.control, training.compile, training.loss)
         self.model = self.placed.model
@@ -132,6 +139,8 @@ class Run:
         told = "anew"
         if start is not None and start.counts == "on":
             self.saver.begun_at = step_of(start.checkpoint)
+        if self.training.micro_rows == "auto":
+            self._choose_micro_rows(checkpoint_path(self.checkpoints, step) if step >= 0 else None, start)
         if step >= 0:
             path = checkpoint_path(self.checkpoints, step)
             self._resume(path)
@@ -150,10 +159,23 @@ class Run:
         peak = measured_peak(self.device, self.dtype)
         (self.peak_flops,) = self.control.sums(peak.flops)
         told = f"{told}: {self.state.step} of {self.training.steps} steps are done; peak of each process: {peak.told}"
-        self.tell(Event("started", self.state.step, told, seconds=seconds, processes=self.world))
+        if self.training.micro_rows == "auto":
+            told = f"{told}; rows of one forward pass, as many as fit: {self.micro_rows}"
+        self.tell(Event("started", self.state.step, told, seconds=seconds, processes=self.world, micro_rows=self.micro_rows))
         if step < 0 and self.saver.begun_at is not None:
             self.save(waits=False)  # its own, to go back to, and to go on from should the other run be deleted
         self.window = Window()
+
+    def _choose_micro_rows(self, newest: Path | None, start: Start | None) -> None:
+        """As many as fit; where the run goes on as many as before, so that it is the same to the last bit."""
+        before = start.checkpoint if newest is None and start is not None and start.counts == "on" else newest
+        found = None if before is None else read_state(before)
+        if found is not None and (found.world, found.device) == (self.world, self.device.type):
+            self.micro_rows = found.micro_rows
+        else:
+            self.micro_rows = fitting_micro_rows(self.model, self.batches, self.training, self.control, self.layout)
+        self.slices = self.layout.slices(self.training.batch_rows, self.micro_rows)
+        self.state = dataclasses.replace(self.state, micro_rows=self.micro_rows)
 
     def _resume(self, path: Path) -> None:
         found = read_state(path)
@@ -248,10 +270,17 @@ class Run:
         nats = torch.zeros((), device=self.device)
         for number, batch in enumerate(made.slices):
             with self.layout.gradient_sync(self.scored, is_due=number == len(made.slices) - 1):
-                learned, own = self.scored(batch.to(self.device))
+                learned, own = self.scored(self._moved(batch))
                 (learned * scale).backward()
             nats += own.detach()
         return nats
+
+    def _moved(self, batch: Batch) -> Batch:
+        """On the device; where the step is compiled, its documents in shapes that do not change."""
+        moved = batch.to(self.device)
+        if not self.training.compile or moved.documents is None:
+            return moved
+        return dataclasses.replace(moved, documents=with_masks(moved.documents, self.model.trunk.config))
 
     # -- After steps ----------------------------------------------------------------------------------------------------
 
@@ -419,4 +448,4 @@ class Run:
         return diverged(told, self.optimizer_config, self.dtype)
 
     def _loss_on(self, batches: Batches) -> float:
-        return mean_loss(self.model, batches, self.training.evaluate_batches, self.training.micro_rows, self.layout)
+        return mean_loss(self.model, batches, self.training.evaluate_batches, self.micro_rows, self.layout)

@@ -38,6 +38,7 @@ from model.training.mirror import Mirror
 from model.training.step_guard import StepGuard
 from model.training.stored import Place
 
+LAST_WAIT = 60.0  # seconds, for a save that others may have left, once the training has failed
 SLOWEST_WRITE = timedelta(hours=1)  # that a process waits for the others' files; one that dies is noticed at once
 
 
@@ -94,7 +95,7 @@ class Saver:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         stood = time.perf_counter() - began
-        self._thread = threading.Thread(target=self._write, args=(snapshot, began, stood), name="save")
+        self._thread = threading.Thread(target=self._write, args=(snapshot, began, stood), name="save", daemon=self._meeting is not None)
         self._thread.start()
         if waits:
             self.wait()
@@ -156,9 +157,9 @@ class Saver:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """What is being written is finished, whatever ended the training."""
+        """What is being written is finished, whatever ended the training; of a divided model only if the others are there to do so."""
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(None if self._meeting is None or error is None else LAST_WAIT)
 
 
 def _share(layout: Layout) -> tuple[Share, frozenset[str]]:

@@ -85,7 +85,9 @@ class FinetuneConfig(Section):
         "decay 0.01",
     )
     batch_rows: int = Field(default=16, ge=1, description="Examples of one optimizer step over all workers")
-    micro_rows: int = Field(default=8, ge=1, description="Examples of one forward pass on one worker, at most")
+    micro_rows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default=8, description="Examples of one forward pass on one worker, at most; auto: as many as fit in its memory"
+    )
     replay: Annotated[float, Later()] = Field(
         default=0.0,
         ge=0,
@@ -104,6 +106,11 @@ class FinetuneConfig(Section):
         default=None,
         description="Low-rank adapters learn in place of the base's weights: rank, alpha, dropout, targets (patterns over layer "
         "names; with ! in front: not these)",
+    )
+    frozen_weights: Annotated[Literal["float32", "bfloat16"], Later()] = Field(
+        default="float32",
+        description="How frozen matrices are kept while it trains; bfloat16: in half the memory, where products are bfloat16 anyway. The "
+        "model that comes out has them as the base has",
     )
     evaluate_every: int = Field(default=50, ge=1, description="Steps between validation losses")
     checkpoint_every: int = Field(default=200, ge=1, description="Steps between checkpoints")
@@ -158,7 +165,8 @@ class FinetuneConfig(Section):
         check_optimizer(self.layout, self.optimizer.kind)
         least, most = self.placement.counts
         for count in range(least, most + 1):
-            check_processes(self.layout, count, self.batch_rows, self.micro_rows, (least, most))
+            micro_rows = self.batch_rows if self.micro_rows == "auto" else self.micro_rows
+            check_processes(self.layout, count, self.batch_rows, micro_rows, (least, most))
         if self.lora is not None and self.layout.tensor > 1:
             raise ValueError(
                 f"layout.tensor {self.layout.tensor}: adapters (lora) are not divided; leave it out, and set layout.shards to true to save "
@@ -207,6 +215,10 @@ class FinetuneConfig(Section):
     def _check_length(self) -> "FinetuneConfig":
         if self.epochs is not None and self.steps is not None:
             raise ValueError(f"epochs {self.epochs:g} and steps {self.steps} both set the length; keep one")
+        if self.frozen_weights == "bfloat16" and self.lora is None and not self.freeze:
+            raise ValueError("frozen_weights is bfloat16, but nothing is frozen; set freeze or lora, or leave it out")
+        if self.frozen_weights == "bfloat16" and self.precision == "float32":
+            raise ValueError("frozen_weights is bfloat16, but precision float32: set precision to bfloat16 or auto, or leave it out")
         if self.lora is not None and self.freeze:
             raise ValueError("lora freezes all but its adapters and a new head, so freeze would change nothing; leave it out")
         return self

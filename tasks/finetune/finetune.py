@@ -28,7 +28,16 @@ from tasks.finetune.example_sets import ExampleSet, count_turns, encode_set, tak
 from tasks.finetune.job import FinetuneJob
 from tasks.finetune.multi_task import save_heads, with_heads
 from tasks.finetune.replay import EXAMPLES, NEW, TEXT, replay_turns, replayed_rows, with_replay
-from tasks.finetune.tuned_model import Base, Origin, choose_what_learns, open_base, save_adapters, save_tuned, with_head
+from tasks.finetune.tuned_model import (
+    Base,
+    Origin,
+    choose_what_learns,
+    keep_frozen_in_bfloat16,
+    open_base,
+    save_adapters,
+    save_tuned,
+    with_head,
+)
 from tasks.inference.task_file import ModelTask
 from tasks.ledger import Ledger, StageOutcome
 from tasks.memory import memory_of
@@ -137,6 +146,7 @@ def _check_layout(config: FinetuneConfig, base: Path) -> None:
 def train_finetune(told: dict[str, Json], asking: Asking = Signals) -> None:
     """Runs in each worker: does the job that it is told, leaves model, curve and result in the job's `out`."""
     from model.distributed.device import process_rank
+    from model.nn.freezing import restore_frozen
     from model.nn.models import MultiTask
 
     job = FinetuneJob.from_json(told)
@@ -150,6 +160,8 @@ def train_finetune(told: dict[str, Json], asking: Asking = Signals) -> None:
     added = add_chat_tokens(tokenizer) if is_chat else []
     model = _with_heads(source, examples, vocabulary_size(tokenizer), config.seed, place)
     learns = choose_what_learns(model, config.freeze, config.lora, bool(added), place)
+    if config.frozen_weights == "bfloat16":
+        keep_frozen_in_bfloat16(model, config.precision, place)
     if process_rank()[0] == 0:
         (out / LEARNS).write_text(f"{learns}\n", encoding="utf-8")
     start = told_start(job.base) if is_pair else None
@@ -171,6 +183,9 @@ def train_finetune(told: dict[str, Json], asking: Asking = Signals) -> None:
     except FloatingPointError as error:
         raise UserError(f"{place}: {error}") from error
     if process_rank()[0] == 0:
+        if config.frozen_weights == "bfloat16":
+            again = open_base(job.base, load_tokenizer(job.tokenizer), place)
+            restore_frozen(model, _with_heads(again, examples, vocabulary_size(tokenizer), config.seed, place))
         _write_result(config, trained, sets, added, model, out)
         tasks = {
             name: ModelTask(config.models[name], one.kind.name, tuple(one.kind.names(one.labels)), fingerprint, one.words)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import tokenizers
     from torch import Tensor, nn
 
+    from model.config.training_config import Precision
     from model.nn.freezing import FreezePattern
     from model.nn.models import Model, OneHead, Trunk
     from model.nn.transformer import EncoderDecoder
@@ -173,6 +174,24 @@ def choose_what_learns(model: "Model", freeze: Freeze, lora: LoraConfig | None, 
     if process_rank()[0] == 0:
         logger.info("%s: what learns\n%s", place, told)
     return told
+
+
+def keep_frozen_in_bfloat16(model: "Model", precision: "Precision", place: str) -> None:
+    """Frozen matrices in the dtype of the products. UserError where that is another."""
+    import torch
+
+    from model.distributed.device import choose_device, choose_precision
+    from model.nn.freezing import store_frozen
+
+    family = model.trunk.config.family
+    if model.trunk.config.is_recurrent:
+        raise UserError(f"{place}: frozen_weights is bfloat16, but the cells of {family} compute in float32. Fix: leave it out.")
+    if choose_precision(precision, choose_device()) != torch.bfloat16:
+        raise UserError(
+            f"{place}: frozen_weights is bfloat16, but precision {precision} is float32 on this device. "
+            "Fix: leave it out, or set precision to bfloat16."
+        )
+    store_frozen(model, torch.bfloat16)
 
 
 @dataclass(frozen=True)

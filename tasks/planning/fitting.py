@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Literal
 
+from model.config.layout_config import RECOMPUTED
 from model.config.training_config import MOST_BETA2
 from model.training.budget import TrainingMemory
 from tasks.machine import Machine
@@ -18,7 +19,7 @@ REFUSED = 1.2  # times the memory that there is: a run that is estimated to take
 TIGHT = 0.9  # of the memory: above it, the estimate's own error decides
 MOST_SETTINGS = 3
 MOST_WORKERS = 64
-FEWER_LAYERS = (0.75, 0.5, 0.25, 0.1)
+SMALLER = (0.75, 0.5, 0.25, 0.125, 0.0625)  # shares of the layers, and of the width, that are tried
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def _ladders(work: TrainingWork, hardware: Hardware) -> dict[str, tuple[_Option,
         "precision": tuple(_shorter_numbers(work, hardware)),
         "shards": tuple(_shards(work, hardware)),
         "layers": tuple(_fewer_layers(work)),
+        "width": tuple(_narrower(work)),
     }
     return {name: options for name, options in found.items() if options}
 
@@ -115,8 +117,9 @@ def _fewer_rows(work: TrainingWork) -> Iterator[_Option]:
 
 
 def _recompute(work: TrainingWork) -> Iterator[_Option]:
-    kinds = ("none", "selective", "full") if work.stage == "pretrain" else ()
-    for kind in kinds[kinds.index(work.layout.activation_checkpointing) + 1 :] if kinds else ():
+    if work.shape.is_recurrent:
+        return
+    for kind in RECOMPUTED[RECOMPUTED.index(work.layout.activation_checkpointing) + 1 :]:
         yield _Option(
             (f"{work.key}.layout.activation_checkpointing={kind}",),
             lambda work, kind=kind: replace(work, layout=replace(work.layout, activation_checkpointing=kind)),
@@ -140,23 +143,33 @@ def _shorter_numbers(work: TrainingWork, hardware: Hardware) -> Iterator[_Option
 
 def _shards(work: TrainingWork, hardware: Hardware) -> Iterator[_Option]:
     """Over the workers that there are, then over more: each brings a device of its own, which processes of one machine do not."""
-    if work.stage != "pretrain" or not hardware.is_gpu or not work.workers.count:
+    if not hardware.is_gpu or not work.workers.count or work.optimizer.kind == "adafactor":  # which needs whole matrices
         return
     count = work.processes if not work.layout.shards and work.processes > 1 else 2 * work.processes
     while count <= min(MOST_WORKERS, work.batch_rows):
         keys = () if work.layout.shards else (f"{work.key}.layout.shards=true",)
         more = () if count == work.processes else (f"{work.key}.workers={count}",)
-        yield _Option(
-            (*keys, *more),
-            lambda work, count=count: replace(
-                work, layout=replace(work.layout, shards=True), workers=replace(work.workers, count=count, least=0)
-            ),
-        )
+        if work.batch_rows % count == 0:
+            yield _Option(
+                (*keys, *more),
+                lambda work, count=count: replace(
+                    work, layout=replace(work.layout, shards=True), workers=replace(work.workers, count=count, least=0)
+                ),
+            )
         count *= 2
 
 
 def _fewer_layers(work: TrainingWork) -> Iterator[_Option]:
     """Of a new model; a fine-tuning has that of its base."""
-    depths = {max(1, round(work.shape.layers * share)) for share in FEWER_LAYERS} if work.stage == "pretrain" else set[int]()
+    depths = {max(1, round(work.shape.layers * share)) for share in SMALLER} if work.stage == "pretrain" else set[int]()
     for layers in sorted(depths - {work.shape.layers}, reverse=True):
         yield _Option((f"model.layers={layers}",), lambda work, layers=layers: replace(work, shape=replace(work.shape, layers=layers)))
+
+
+def _narrower(work: TrainingWork) -> Iterator[_Option]:
+    """Widths that the heads divide into even parts."""
+    shape, part = work.shape, 2 * work.shape.heads
+    is_free = work.stage == "pretrain" and not (shape.head_dim or shape.mlp_width)
+    widths = {round(shape.width * share) // part * part for share in SMALLER} if is_free else set[int]()
+    for width in sorted(widths - {0, shape.width}, reverse=True):
+        yield _Option((f"model.width={width}",), lambda work, width=width: replace(work, shape=replace(work.shape, width=width)))

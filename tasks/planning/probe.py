@@ -27,7 +27,7 @@ from tasks.settings import Json
 from tasks.training_entry import Asking
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
     from model.data.batches import Batch
     from model.nn.models import Model
@@ -170,23 +170,23 @@ class MadeUpBatches:
         """Of the first steps."""
         return (self.batch(step, 0, self.batch_rows) for step in range(batches))
 
-    def _targets(self, draw: "Tensor | object", B: int) -> "Tensor":
+    def _targets(self, draw: "Generator", B: int) -> "Tensor":
         import torch
 
-        assert isinstance(draw, torch.Generator)
         job, T = self.job, self.job.row_tokens
+        K = 1 if job.head is None else job.head.classes
         match "next_token" if job.head is None else job.head.targets:
             case "class":
-                return torch.randint(0, job.head.classes if job.head else 1, (B,), generator=draw)
+                return torch.randint(0, K, (B,), generator=draw)
             case "choice":
                 return torch.randint(0, CHOICES, (B,), generator=draw)
             case "labels":
-                return torch.randint(0, 2, (B, job.head.classes if job.head else 1), generator=draw).float()
+                return torch.randint(0, 2, (B, K), generator=draw).float()
             case "value":
                 return torch.rand(B, generator=draw)
             case "token_class":
-                return torch.randint(0, job.head.classes if job.head else 1, (B, T), generator=draw)
-            case _:
+                return torch.randint(0, K, (B, T), generator=draw)
+            case "next_token":
                 targets = torch.randint(0, job.vocabulary, (B, T), generator=draw)
                 if job.objective.kind == "masked" and job.head is None:
                     targets[torch.rand(B, T, generator=draw) > MASKED_SHARE] = IGNORED

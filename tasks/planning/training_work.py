@@ -25,6 +25,8 @@ from tasks.settings import Json, identity
 MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "layer", "logits", "copy")  # each at its own largest
 TOP = re.compile(r"all but top (\d+)")
 
+LEAST_ROWS = 1  # that micro_rows auto may come to: with it a training fits, or not at all
+
 
 @dataclass(frozen=True)
 class TrainingWork:
@@ -196,7 +198,7 @@ def pretraining_work(config: Pretraining, shape: ModelConfig, vocabulary: int, c
         batch_rows=max(1, chosen.batch_tokens // context),
         row_tokens=context,
         mean_tokens=context,
-        micro_rows=chosen.micro_rows,
+        micro_rows=LEAST_ROWS if chosen.micro_rows == "auto" else chosen.micro_rows,
         precision=chosen.precision,
         compiles=chosen.compile,
         masks_documents=replace(config, model=shape).masks_documents,
@@ -232,12 +234,12 @@ def finetuning_work(config: FinetuneConfig, number: int, shape: ModelConfig, voc
         batch_rows=config.batch_rows,
         row_tokens=shape.context,
         mean_tokens=known.mean_tokens,
-        micro_rows=config.micro_rows,
+        micro_rows=LEAST_ROWS if config.micro_rows == "auto" else config.micro_rows,
         precision=config.precision,
         compiles=False,
         masks_documents=False,
         workers=config.placement,
-        layout=LayoutConfig(),
+        layout=config.layout,
         optimizer=config.optimizer,
         freeze=tuple(config.freeze),
         lora=config.lora,

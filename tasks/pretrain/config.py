@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from model.config.layout_config import LayoutConfig, check_layout, check_optimizer
+from model.config.checks import LATER
+from model.config.layout_config import LayoutConfig, check_layout, check_optimizer, check_recomputed
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig, check_context, check_pair
 from model.config.training_config import (
@@ -33,7 +34,9 @@ class PretrainConfig(Section):
     revision: Literal[4] = 4
     steps: int = Field(default=1000, ge=1, description="optimizer steps")
     batch_tokens: int = Field(default=16_384, ge=1, description="tokens of one optimizer step over all workers")
-    micro_rows: int = Field(default=8, ge=1, description="rows of one forward pass on one worker, at most")
+    micro_rows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default=8, description="rows of one forward pass on one worker, at most; auto: as many as fit in its memory"
+    )
     optimizer: OptimizerConfig = OptimizerConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     loss: Annotated[LossConfig, Later()] = Field(
@@ -42,7 +45,7 @@ class PretrainConfig(Section):
     document_mask: bool | None = Field(
         default=None,
         description="attention and states stop at document ends, where positions restart; null: true, but for seq2seq, "
-        "which reads a row as one text, and where training is compiled",
+        "which reads a row as one text, and for recurrent families that are compiled",
     )
     mixture: tuple[MixturePhase, ...] = Field(
         default=(), description="weights of the groups that shards.group_by made, by step; none: every row once an epoch"
@@ -84,9 +87,10 @@ class PretrainConfig(Section):
     )
     log_every: int = Field(default=10, ge=1, description="steps between figures")
     precision: Precision = Field(default="auto", description="of matrix products; auto measures the processor; weights: float32")
-    compile: bool = Field(
-        default=False, description="torch.compile: takes a minute, faster on GPUs; shapes must not change with each batch"
+    float8: Annotated[bool, Later()] = Field(
+        default=False, description="products of the layers in 8 bits, scaled by tensor: for GPUs from Ada and Hopper on; weights: float32"
     )
+    compile: bool = Field(default=False, description="torch.compile: takes a minute, faster on GPUs")
     layout: Annotated[LayoutConfig, Placement()] = Field(
         default=LayoutConfig(), description="how the model lies on its workers: shards, tensor, activation_checkpointing"
     )
@@ -112,6 +116,13 @@ class Pretraining:
     model: ModelConfig | None  # None: that of the base, which it goes on from
     pretrain: PretrainConfig
     start: FoundStart | None = field(default=None, metadata={PLACEMENT: True})  # its content enters by `pretraining_digests`
+    masks_compiled: bool = field(
+        default=False, metadata=LATER, init=False
+    )  # once `compile` went without masks unless told: those are others
+
+    def __post_init__(self) -> None:
+        """Notes what its default of `document_mask` came to mean."""
+        object.__setattr__(self, "masks_compiled", self.pretrain.compile and self.pretrain.document_mask is None and self._can_mask)
 
     @property
     def begun_from(self) -> dict[str, str]:
@@ -134,27 +145,41 @@ class Pretraining:
     def masks_documents(self) -> bool:
         """`document_mask` with the default resolved."""
         chosen = self.pretrain.document_mask
-        return self.shape.family != "seq2seq" and not self.pretrain.compile if chosen is None else chosen
+        return self._can_mask if chosen is None else chosen
+
+    @property
+    def _can_mask(self) -> bool:
+        """A base, whose shape may not be known yet, has a family that can."""
+        if self.model is None:
+            return True
+        return self.model.family != "seq2seq" and not (self.model.is_recurrent and self.pretrain.compile)
 
 
 def check_objective(config: Pretraining, context: int) -> None:
     """Raises ValueError, with the fix, for a model, an objective on rows of `context` tokens and a layout that do not go together."""
     check_pair(config.shape, config.pretrain.objective)
     check_context(config.shape, config.pretrain.objective, context)
+    check_recomputed(config.shape, config.pretrain.layout.activation_checkpointing)
+    if config.pretrain.float8 and config.pretrain.layout.tensor > 1:
+        raise ValueError(
+            f"pretrain.float8: a matrix that is divided among {config.pretrain.layout.tensor} processes has no scale of its own; "
+            "set layout.tensor to 1, or leave float8 out"
+        )
     if config.shape.family == "seq2seq" and config.pretrain.document_mask:
         raise ValueError(
             "pretrain.document_mask: seq2seq reads a row as one text; leave it out, and set shards.packing to documents "
             "to have a document a row"
         )
-    if config.pretrain.compile and config.pretrain.document_mask:
+    if config.shape.is_recurrent and config.pretrain.compile and config.pretrain.document_mask:
         raise ValueError(
-            "pretrain.compile: packed documents change their shapes with every batch, and each would be compiled anew; "
-            "set pretrain.document_mask to false, or compile to false"
+            f"pretrain.compile: the documents of a packed row change the shapes of {config.shape.family} with every batch, and each would "
+            "be compiled anew; set pretrain.document_mask to false, or compile to false"
         )
     pretrain = config.pretrain
     rows = max(1, pretrain.batch_tokens // context)
     check_optimizer(pretrain.layout, pretrain.optimizer.kind, place="pretrain.")
-    check_layout(pretrain.layout, config.shape, pretrain.placement.counts, rows, pretrain.micro_rows, place="pretrain.")
+    micro_rows = rows if pretrain.micro_rows == "auto" else pretrain.micro_rows
+    check_layout(pretrain.layout, config.shape, pretrain.placement.counts, rows, micro_rows, place="pretrain.")
 
 
 def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
@@ -180,4 +205,5 @@ def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
         layout=config.layout,
         loss=config.loss,
         average=config.average,
+        float8=config.float8,
     )

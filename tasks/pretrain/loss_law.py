@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 LEVEL = 0.9  # of the interval
 FLOORS = np.linspace(-0.5, 0.8, 40)  # E over the lowest loss seen, all equally likely before
 EXPONENTS = np.geomspace(0.02, 1.5, 60)  # alpha, equally likely on a logarithmic scale
-SCATTER = 0.014  # of a small training's loss, relative: 1 % from seed to seed, as much from shape to shape (docs/results.md)
+SCATTER = 0.014  # of a small training's loss, relative: rungs of the demo differ by 0.7 to 2.0 % from seed to seed (docs/results.md)
 SCATTER_WEIGHT = 4.0  # trainings that this counts as
 QUANTILES = 1001  # points at which the predicted loss is looked at
 

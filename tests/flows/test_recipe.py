@@ -91,6 +91,8 @@ PLACEMENT = [
     "pretrain.threads=2",
     "pretrain.gpus_per_worker=1",
     "pretrain.workers=[1, 2]",
+    "pretrain.layout={shards: true}",
+    "finetune.0.layout={shards: true, reshards: false}",
     "pretrain.norms_every=10",
     "pretrain.profile={steps: [1, 2]}",
     "pretrain.checkpoint_place=s3://elsewhere",
@@ -197,6 +199,9 @@ RESERVED = 'tokenizer.reserve=["<|mask|>"]'
     ("overrides", "said"),
     [
         (["pretrain.objective={kind: masked}"], "objective masked does not go with family llama"),
+        (["pretrain.layout={tensor: 2}"], r"pretrain\.layout\.tensor 2 does not divide 1 process"),
+        (["pretrain.layout={tensor: 3}", "pretrain.workers=3"], r"pretrain\.layout\.tensor 3 does not divide the model's heads"),
+        (["finetune.0.layout={tensor: 2}"], r"layout\.tensor 2 does not divide 1 process"),
         (["model.family=bert"], r"objective causal does not go with family bert.*objective\.kind to masked"),
         (["pretrain.objective={kind: restore}"], r"set model\.context to 64, or shards\.context to 16 or less"),
         (["pretrain.objective={kind: masked, rat: 0.2}"], r"pretrain\.objective.*rat"),

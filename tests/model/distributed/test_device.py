@@ -50,3 +50,11 @@ def test_rank_comes_from_torchrun(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("RANK")
     monkeypatch.delenv("WORLD_SIZE")
     assert process_rank() == (0, 1)
+
+
+def test_gpu_without_bfloat16_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    with pytest.raises(ValueError, match="precision bfloat16: Tesla T4 has none; set it to float32, or to auto"):
+        choose_precision("bfloat16", torch.device("cuda"))
+    assert choose_precision("auto", torch.device("cuda")) == torch.float32

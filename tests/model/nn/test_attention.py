@@ -11,7 +11,8 @@ from torch import Tensor
 
 from model.config.model_config import ModelConfig
 from model.data.packed_documents import find_documents
-from model.nn.attention import Attention, View, attend_locally, key_mask, visible
+from model.nn.attention import Attention, View, attend_locally, key_mask
+from model.nn.document_masks import visible
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

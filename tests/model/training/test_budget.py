@@ -8,11 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.config.layout_config import LayoutConfig, Recomputed
 from model.config.model_config import PRESETS, Activation, Bias, ModelConfig, Positions
 from model.config.training_config import config_to_json
 from model.distributed.device import choose_precision
 from model.nn.models import LanguageModel, MaskedLanguageModel, Seq2SeqModel
-from model.training.budget import ParameterCount, count_parameters, flops_per_token, parameters, training_memory
+from model.training.budget import ParameterCount, TrainingMemory, count_parameters, flops_per_token, parameters, training_memory
 
 ROOT = Path(__file__).parents[3]
 MLP: tuple[Activation, ...] = ("gelu", "gelu_tanh", "relu", "relu2", "swiglu", "geglu", "reglu", "silu")
@@ -116,17 +117,22 @@ MIXED = "bfloat16" if choose_precision("auto", CPU) == torch.bfloat16 else "floa
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 @pytest.mark.parametrize(
-    ("config", "vocab_size", "rows", "precision"),
+    ("config", "vocab_size", "rows", "precision", "recomputed"),
     [
-        (ModelConfig("gpt2", layers=6, width=256, heads=4, context=256), 8192, 16, MIXED),
-        (ModelConfig("llama", layers=4, width=256, heads=4, kv_heads=2, context=512), 8192, 6, "float32"),
-        (ModelConfig("bert", layers=4, width=256, heads=4, context=256), 8192, 12, "float32"),
-        (ModelConfig("seq2seq", layers=3, width=256, heads=4, context=128), 8192, 32, MIXED),
-        (ModelConfig("lstm", layers=2, width=384, context=64), 8192, 32, "float32"),
+        (ModelConfig("gpt2", layers=6, width=256, heads=4, context=256), 8192, 16, MIXED, "none"),
+        (ModelConfig("llama", layers=4, width=256, heads=4, kv_heads=2, context=512), 8192, 6, "float32", "none"),
+        (ModelConfig("bert", layers=4, width=256, heads=4, context=256), 8192, 12, "float32", "none"),
+        (ModelConfig("seq2seq", layers=3, width=256, heads=4, context=128), 8192, 32, MIXED, "none"),
+        (ModelConfig("lstm", layers=2, width=384, context=64), 8192, 32, "float32", "none"),
+        (ModelConfig("gpt2", layers=6, width=256, heads=4, context=256), 8192, 16, MIXED, "selective"),
+        (ModelConfig("llama", layers=4, width=256, heads=4, kv_heads=2, context=512), 8192, 6, "float32", "full"),
+        (ModelConfig("seq2seq", layers=3, width=256, heads=4, context=128), 8192, 32, MIXED, "full"),
     ],
     ids=lambda value: f"{value.family}" if isinstance(value, ModelConfig) else str(value),
 )
-def test_memory_estimate_is_within_15_percent_of_the_measured_peak(config: ModelConfig, vocab_size: int, rows: int, precision: str):
+def test_memory_estimate_is_within_15_percent_of_the_measured_peak(
+    config: ModelConfig, vocab_size: int, rows: int, precision: str, recomputed: Recomputed
+):
     command = [
         sys.executable,
         "-m",
@@ -135,8 +141,28 @@ def test_memory_estimate_is_within_15_percent_of_the_measured_peak(config: Model
         str(vocab_size),
         str(rows),
         precision,
+        recomputed,
     ]
     at_once = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}  # what is freed is given back at once
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **at_once}, capture_output=True, text=True, check=True)
-    estimate = training_memory(config, vocab_size, rows, precision)
+    estimate = training_memory(config, vocab_size, rows, precision, layout=LayoutConfig(activation_checkpointing=recomputed))
     assert estimate.peak == pytest.approx(int(done.stdout), rel=0.15), estimate
+
+
+def test_shards_divide_what_is_kept_and_tensor_parallelism_the_inside_of_layers():
+    config = ModelConfig("llama", layers=4, width=256, heads=4, context=512)
+
+    def memory(layout: LayoutConfig) -> TrainingMemory:
+        return training_memory(config, 8192, 6, "float32", layout=layout, processes=4)
+
+    whole, sharded, tensor = (memory(layout) for layout in (LayoutConfig(), LayoutConfig(shards=True), LayoutConfig(tensor=4)))
+    assert [4 * part for part in (sharded.gradients, sharded.optimizer, sharded.copy)] == [whole.gradients, whole.optimizer, whole.copy]
+    assert sharded.activations == whole.activations > tensor.activations > whole.activations / 4
+    assert whole.gradients > tensor.gradients > sharded.gradients
+    assert memory(LayoutConfig(shards=True, reshards=False)).weights > sharded.weights
+
+
+def test_optimizer_of_one_moment_keeps_and_copies_less():
+    two, one = (training_memory(ModelConfig(), 8192, 1, "float32", state_bytes=size) for size in (8, 4))
+    assert two.optimizer == 2 * one.optimizer
+    assert two.copy - one.copy == one.optimizer

@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from mlflow.pyfunc.model import PythonModelContext
 from peft import PeftModel
 from pydantic import ValidationError
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from model.config.heads import IGNORED
 from model.config.lora_config import LoraConfig
 from model.config.model_config import ModelConfig
+from model.distributed import device
 from model.huggingface.huggingface import load_folder, save_folder
 from model.nn.models import LanguageModel, SequenceClassifier
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
@@ -254,6 +256,34 @@ def test_adapters_are_merged_in_the_model_and_apart_in_the_form_of_peft(
     assert changed == {f"trunk.stack.blocks.0.attention.{name}.weight" for name in ("qkv", "output")}
 
 
+@pytest.mark.parametrize("what", [{"lora": {"rank": 2}}, {"freeze": ["trunk.*", "!*.mlp.*"]}])
+def test_frozen_weights_in_bfloat16_leave_the_base_as_it_was_and_what_is_learned(
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path, what: dict[str, object]
+) -> None:
+    examples = write_examples(tmp_path, [{"prompt": word, "response": "fruit"} for word in FRUIT] * 3, [], heldout=2)
+    told = {"name": "asks", "examples": "asks", "steps": 6, "precision": "bfloat16", **what}
+    models = [
+        run(FinetuneConfig.model_validate({**told, "frozen_weights": kind}), base, tokenizer, examples, tmp_path / kind)
+        for kind in ("float32", "bfloat16")
+    ]
+    before, plain, half = (load_folder(folder / "model").state_dict() for folder in (base.path, *(model.path for model in models)))
+    assert all(torch.equal(half[name], plain[name]) for name in plain)
+    inside = "mlp" if "freeze" in what else "attention"
+    assert {name for name in before if not torch.equal(before[name], half[name])} <= {name for name in before if inside in name}
+    kept = load_file(models[1].path / "checkpoints" / "step-00000006" / "model.safetensors")
+    assert kept["trunk.embedding.weight"].dtype == torch.bfloat16
+
+
+def test_frozen_weights_in_bfloat16_are_refused_where_products_are_not(
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "choose_precision", lambda *given: torch.float32)
+    examples = write_examples(tmp_path, [{"prompt": "a", "response": "b"}], [], heldout=0)
+    config = FinetuneConfig.model_validate({"name": "asks", "examples": "asks", "lora": {}, "frozen_weights": "bfloat16"})
+    with pytest.raises(UserError, match="precision auto is float32 on this device"):
+        run(config, base, tokenizer, examples, tmp_path / "model")
+
+
 def test_patterns_over_names_decide_what_learns_and_the_table_tells(
     base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -292,6 +322,8 @@ def test_patterns_that_fit_no_parameter_are_refused(
         ({"freeze": [""]}, "should have at least 1 character"),
         ({"lora": {"rank": 0}}, "rank 0: expected 1 or more"),
         ({"lora": {"ranks": 4}}, "Unexpected keyword argument"),
+        ({"frozen_weights": "bfloat16"}, "nothing is frozen; set freeze or lora"),
+        ({"frozen_weights": "bfloat16", "lora": {}, "precision": "float32"}, "set precision to bfloat16 or auto"),
         ({"lora": {}, "freeze": "trunk"}, "lora freezes all but its adapters and a new head"),
     ],
 )

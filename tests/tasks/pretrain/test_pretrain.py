@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from model.config.layout_config import LayoutConfig
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig
 from model.config.rope_scaling import RopeScaling
@@ -29,6 +30,7 @@ from tasks.pretrain.config import PretrainConfig, Pretraining, training_config
 from tasks.pretrain.job import read_job
 from tasks.pretrain.pretrain import pretrain_model, pretraining_digests
 from tasks.pretrain.training_rows import open_stream
+from tasks.settings import identity
 from tasks.tokenizer.encoding import SPECIAL_TOKENS, decode_text, load_tokenizer
 from tests.tasks.pretrain.small_training import BOS, CONTEXT, EOS, PAD, VOCAB, call_here, write_manifest, write_shards, write_tokenizer
 
@@ -266,6 +268,19 @@ def test_document_mask_changes_what_a_packed_row_teaches(tokenizer: Tokenizer, t
     assert default == masked != open_
 
 
+def test_compiled_trainings_with_masks_are_others_than_those_without_were() -> None:
+    def told(**changes: object) -> set[str]:
+        given = identity(changed(**changes))
+        assert isinstance(given, dict)
+        return set(given)
+
+    assert "masks_compiled" in told(compile=True)
+    assert all("masks_compiled" not in told(compile=compile, document_mask=False) for compile in (True, False))
+    assert "masks_compiled" not in told()
+    assert changed(compile=True).masks_documents
+    assert not shaped("lstm", "causal", compile=True).masks_documents
+
+
 def write_packed_shards(folder: Path, tokenizer: str) -> TokenShards:
     """As `write_shards`, with a second document in the middle of every row."""
     made = write_shards(folder, tokenizer)
@@ -297,8 +312,12 @@ def write_packed_shards(folder: Path, tokenizer: str) -> TokenShards:
         (shaped("llama", "restore", CONTEXT), rf"set model\.context to {2 * CONTEXT}, or shards\.context to {CONTEXT // 2}"),
         (shaped("seq2seq", "restore", document_mask=True), r"document_mask: seq2seq reads a row as one text.*shards\.packing"),
         (
-            shaped("llama", "causal", document_mask=True, compile=True),
-            r"compile: packed documents change their shapes.*document_mask to false, or compile to false",
+            shaped("lstm", "causal", document_mask=True, compile=True),
+            r"compile: the documents of a packed row change the shapes of lstm.*document_mask to false, or compile to false",
+        ),
+        (
+            shaped("gru", "causal", layout=LayoutConfig(activation_checkpointing="full")),
+            r"activation_checkpointing full: the layers of gru are one kernel.*set it to none",
         ),
         (shaped("bert", "masked"), r'lacks 1 special token.*tokenizer\.reserve: \["<\|mask\|>"\]'),
     ],
