@@ -10,7 +10,7 @@ from flows.continued import check_beside, check_replay, one_start, with_replay
 from flows.holding_out import HoldingOut, check_holdout, held_examples
 from flows.tunings import check_model_fits, check_tunings, names_of
 from model.config.model_config import ModelConfig, preset
-from model.config.training_config import check_curriculum, check_mixture
+from model.config.training_config import check_curriculum, check_mixture, step_batches
 from tasks.cluster import ClusterConfig
 from tasks.corpus.annotate import AnnotateConfig
 from tasks.corpus.decontaminate import DecontaminateConfig
@@ -198,6 +198,10 @@ class Recipe(CorpusSections):
                 f"pretrain.batch_tokens {self.pretrain.batch_tokens} is no multiple of shards.context {context}; "
                 f"the nearest: {max(1, round(self.pretrain.batch_tokens / context)) * context}"
             )
+        try:
+            step_batches(self.pretrain.batch_schedule, self.pretrain.batch_tokens)
+        except ValueError as error:
+            raise ValueError(f"pretrain.{error}") from error
         workers = self.pretrain.placement.count
         if workers // self.pretrain.layout.tensor > rows:
             raise ValueError(

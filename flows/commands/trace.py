@@ -68,9 +68,10 @@ def step_document(found: FoundRun, batch: ReadBatch, documents: Sequence[StepDoc
         "run": {**named, "steps": run.steps, "done": run.done},
         "step": batch.step,
         "data_step": batch.data_step,
+        "data_steps": [*batch.data_steps],
         "skipped": None if skip is None else asdict(skip),
         "left_out": batch.step is None,
-        "rows": run.batch_rows,
+        "rows": len(batch.data_steps) * run.batch_rows,
         "documents": [asdict(document) for document in documents],
     }
 
@@ -85,9 +86,8 @@ def step_view(found: FoundRun, batch: ReadBatch, documents: Sequence[StepDocumen
         lines.append(Text(f"not finished: {run.done:,} steps are done{told}", "yellow"))
     lines += [Text(told, "yellow") for told in batch_notes(run, batch)]
     different = len({document.id for document in documents})
-    lines.append(
-        Text(f"{run.batch_rows:,} rows, {len(documents):,} pieces of {different:,} {'document' if different == 1 else 'documents'}")
-    )
+    rows, named = len(batch.data_steps) * run.batch_rows, "document" if different == 1 else "documents"
+    lines.append(Text(f"{rows:,} rows, {len(documents):,} pieces of {different:,} {named}"))
     for document in documents:
         lines += [Text(""), *_piece(document)]
     return rendered(Lines(*lines))
@@ -104,13 +104,18 @@ def batch_notes(run: TracedRun, batch: ReadBatch) -> list[str]:
         left = next(one for one in run.left_out if one.first <= batch.data_step < one.first + one.count)
         return [f"the run went back to step {left.step:,}, and took this batch no more; what had learned from it was thrown away"]
     told: list[str] = []
-    skip, behind = batch.skip_of(run), batch.data_step - (batch.step - 1)
+    skip, whole = batch.skip_of(run), run.data_steps(batch.step)
+    behind = whole.start - run.batch_steps.before(batch.step - 1)
+    if len(whole) > 1:
+        shown = f"; this is data step {batch.data_step:,} alone" if batch.is_part_of(run) else ""
+        told.append(f"{len(whole):,} batches, those of data steps {whole.start:,} to {whole[-1]:,}, counted from 0{shown}")
     if skip is not None:
         told.append(f"this step was skipped: {printable(skip.told)}. Its batch was read, and nothing was learned from it")
     if behind:
         returns = [f"to step {one.step:,}" for one in run.left_out if batch.data_step >= one.first + one.count]
+        its = "batch" if len(whole) == 1 else "first batch"
         told.append(
-            f"its batch is that of data step {batch.data_step:,}, counted from 0: the run went back {' and '.join(returns)}, and left "
+            f"its {its} is that of data step {whole.start:,}, counted from 0: the run went back {' and '.join(returns)}, and left "
             f"out {behind:,} {'batch' if behind == 1 else 'batches'} before it"
         )
     return told

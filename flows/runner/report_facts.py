@@ -27,7 +27,7 @@ from tasks.errors import UserError
 from tasks.evaluate.change import read_changes
 from tasks.evaluate.inspection import read_insides
 from tasks.evaluate.samples import read_samples
-from tasks.lineage.step_trace import batch_at, batch_of_data, documents_of, read_run, step_documents
+from tasks.lineage.step_trace import batch_of_skip, documents_of, read_run, step_documents
 from tasks.lineage.training_cost import restarts_of, trained_seconds
 from tasks.lineage.trainings import read_training
 from tasks.pretrain.audit import Audit, read_audit
@@ -224,12 +224,16 @@ def skip_story(workspace: Workspace, record: Record, event: Event, left_out: Seq
     story = replace(story, command=shlex.join(["wordmill", "trace", record.artifact.fingerprint, *asked, *where]))
     try:
         run = read_run(workspace, path_of(record))
-        documents = documents_of(run, batch_at(run, event.step) if event.data_step is None else batch_of_data(run, event.data_step))
+        batch = batch_of_skip(run, event)
+        documents = documents_of(run, batch)
     except UserError as error:
         return replace(story, untold=str(error))
     why = f"step {event.step} of pretrain {record.artifact.fingerprint} was skipped"
     ids = dict.fromkeys(document.id for document in documents)
     forget = tuple(shlex.join(["wordmill", "forget", id_, "--reason", why, *where]) for id_ in ids)
+    if gone and len(batch.data_steps) > 1:
+        first, last = batch.data_steps[0], batch.data_steps[-1]
+        story = replace(story, told=f"{story.told} (it had data steps {first} to {last}, of which the command shows the first)")
     return replace(story, documents=tuple(documents), forget=forget)
 
 

@@ -142,6 +142,36 @@ class ContextPhase:
 
 
 @dataclass(frozen=True)
+class BatchPhase:
+    """From an optimizer step on, the tokens of a step: a whole number of times those of `batch_tokens` beside it."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
+
+    from_step: int = 0  # counted from 0
+    batch_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value out of bounds."""
+        at_least(0, from_step=self.from_step)
+        at_least(1, batch_tokens=self.batch_tokens)
+
+
+@dataclass(frozen=True)
+class StepBatches:
+    """From an optimizer step on, the batches of batch_rows rows that a step takes: model/training/batch_steps.py."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
+
+    from_step: int = 0  # counted from 0
+    batches: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value out of bounds."""
+        at_least(0, from_step=self.from_step)
+        at_least(1, batches=self.batches)
+
+
+@dataclass(frozen=True)
 class FaultConfig:
     """When a step is left out, and when a run goes back: model/training/step_guard.py."""
 
@@ -249,7 +279,7 @@ class TrainingConfig:
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_KEYS
 
     steps: int = 1000
-    batch_rows: int = 32  # rows of one optimizer step, over all processes
+    batch_rows: int = 32  # rows of one batch, over all processes; an optimizer step takes one, unless step_batches says more
     micro_rows: MicroRows = 8  # rows of one forward pass on one process, at most; auto: as many as fit
     evaluate_every: int = 100  # steps
     evaluate_batches: int = 8  # batches of batch_rows rows, from the start of the validation rows
@@ -262,13 +292,14 @@ class TrainingConfig:
     compile: bool = False  # the step's kernels, by torch.compile: worth its minute on a GPU
     faults: FaultConfig = FaultConfig()
     best: BestConfig | None = None
-    fresh_steps: tuple[int, ...] = ()  # at which the data change, so that what is usual is learned anew: of mixtures and curricula
+    fresh_steps: tuple[int, ...] = ()  # at which the data change, so that what is usual is learned anew: of mixtures, curricula, batches
     norms_every: int | None = None  # steps between norms of gradients and activations by layer
     profile: ProfileConfig | None = None
     layout: LayoutConfig = field(default=LayoutConfig(), metadata=LATER)
     loss: LossConfig = field(default=PLAIN, metadata=LATER)
     average: AverageConfig | None = field(default=None, metadata=LATER)
     float8: bool = field(default=False, metadata=LATER)  # linear layers of blocks: model/nn/float8.py
+    step_batches: tuple[StepBatches, ...] = field(default=(), metadata=LATER)  # before the first of them a step takes one batch
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value out of bounds."""
@@ -289,6 +320,7 @@ class TrainingConfig:
         if self.seed >= 2**63:
             raise ValueError(f"seed {self.seed}: expected less than 2**63")
         one_of("precision", self.precision, ("auto", "float32", "bfloat16"))
+        _check_order("step_batches", [phase.from_step for phase in self.step_batches])
         self._check_average()
 
     def _check_average(self) -> None:
@@ -323,6 +355,26 @@ def check_curriculum(phases: Sequence[ContextPhase], context: int) -> None:
             )
 
 
+def step_batches(phases: Sequence[BatchPhase], batch_tokens: int) -> tuple[StepBatches, ...]:
+    """Where the number of batches of `batch_tokens` tokens that a step takes changes.
+
+    Raises ValueError for phases out of order, and for tokens that are no multiple of `batch_tokens`.
+    """
+    _check_order("batch_schedule", [phase.from_step for phase in phases])
+    found: list[StepBatches] = []
+    for phase in phases:
+        batches, over = divmod(phase.batch_tokens, batch_tokens)
+        if over:
+            near = [count * batch_tokens for count in (batches, batches + 1) if count]
+            raise ValueError(
+                f"batch_schedule: {phase.batch_tokens} tokens from step {phase.from_step} on are no multiple of batch_tokens "
+                f"{batch_tokens}, of which a step takes a whole number; the nearest: {', '.join(map(str, near))}"
+            )
+        if batches != (found[-1].batches if found else 1):
+            found.append(StepBatches(phase.from_step, batches))
+    return tuple(found)
+
+
 def _check_order(section: str, steps: Sequence[int]) -> None:
     if list(steps) != sorted(set(steps)):
         raise ValueError(f"{section}: from_step goes {', '.join(map(str, steps))}; each phase must begin after the one before")
@@ -353,4 +405,6 @@ def settings_digest(kind: str, model: ModelConfig, vocab_size: int, training: Tr
         parts.append(config_to_json(training.loss))
     if training.average is not None:
         parts.append(config_to_json(training.average))
+    if training.step_batches:
+        parts.append(f"batches {[(phase.from_step, phase.batches) for phase in training.step_batches]}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

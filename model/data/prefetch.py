@@ -25,9 +25,9 @@ class Made:
 
 
 class Prefetch:
-    """The slices of the global batches of these data steps, in order, made by a thread that ends with the `with`."""
+    """The slices of the global batches of steps, each the range of its data steps, in order, made by a thread that ends with the `with`."""
 
-    def __init__(self, batches: Batches, slices: Sequence[tuple[int, int]], steps: Iterable[int], pins_memory: bool) -> None:
+    def __init__(self, batches: Batches, slices: Sequence[tuple[int, int]], steps: Iterable[range], pins_memory: bool) -> None:
         self._batches, self._slices, self._pins = batches, tuple(slices), pins_memory
         self._steps = steps
         self._made: queue.Queue[Made | BaseException] = queue.Queue(AHEAD)
@@ -44,15 +44,15 @@ class Prefetch:
     def _make_all(self) -> None:
         for step in self._steps:
             try:
-                made = self._make(step)
+                made = _joined([self._make(data_step) for data_step in step])
             except BaseException as error:  # noqa: BLE001 - raised again where the batch is taken
                 self._put(error)
                 return
             if not self._put(made):
                 return
 
-    def _make(self, step: int) -> Made:
-        batches = [self._batches.batch(step, start, stop) for start, stop in self._slices]
+    def _make(self, data_step: int) -> Made:
+        batches = [self._batches.batch(data_step, start, stop) for start, stop in self._slices]
         digests = [share_digest(batch, start, stop) for batch, (start, stop) in zip(batches, self._slices, strict=True)]
         return Made(
             [batch.pin_memory() for batch in batches] if self._pins else batches,
@@ -79,3 +79,14 @@ class Prefetch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._over.set()
         self._thread.join()
+
+
+def _joined(parts: Sequence[Made]) -> Made:
+    """What a step has of all its batches."""
+    return Made(
+        [batch for part in parts for batch in part.slices],
+        sum(part.targets for part in parts),
+        sum(part.tokens for part in parts),
+        sum(part.sequences for part in parts),
+        sum(part.digest for part in parts),
+    )

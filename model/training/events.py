@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from model.training.batch_steps import ONE, BatchSteps
 from model.training.json_lines import LineReader, append_line
 from model.training.left_out import LeftOut, data_step
 
@@ -30,7 +31,7 @@ class Event:
     seconds: float = 0.0  # that the training stood still for it
     loss: float | None = None  # of a skipped step, nats per target
     gradient_norm: float | None = None  # of a skipped step, before clipping
-    data_step: int | None = None  # of a skipped step, counted from 0: what its batch is a function of
+    data_step: int | None = None  # of a skipped step, its first, counted from 0: what its batch is a function of
     bytes: int = 0  # of a checkpoint
     total_seconds: float = 0.0  # of a save: with what was done beside the training
     processes: int = 0  # of a start: how many train
@@ -69,7 +70,7 @@ class EventReader:
             raise ValueError(f"{self._lines.path}: no event ({error!r}): {line[:80]!r}") from error
 
 
-def skipped_steps(events: Sequence[Event], left_out: Sequence[LeftOut] = ()) -> dict[int, Event]:
+def skipped_steps(events: Sequence[Event], left_out: Sequence[LeftOut] = (), batches: BatchSteps = ONE) -> dict[int, Event]:
     """The steps, from 1, whose update was left out in the run as it stands, in order.
 
     A skip that a start from an earlier checkpoint undid is told again where it came again; one of a batch that was left out
@@ -81,4 +82,4 @@ def skipped_steps(events: Sequence[Event], left_out: Sequence[LeftOut] = ()) -> 
             found = {step: skip for step, skip in found.items() if step <= event.step}
         elif event.kind == "skipped":
             found[event.step] = event
-    return {step: found[step] for step in sorted(found) if found[step].data_step in (None, data_step(step - 1, left_out))}
+    return {step: found[step] for step in sorted(found) if found[step].data_step in (None, data_step(step - 1, left_out, batches))}

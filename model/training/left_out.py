@@ -1,4 +1,6 @@
-"""Ranges of data that a run leaves out, after it went back to a checkpoint: which batch an optimizer step has.
+"""Ranges of data that a run leaves out, after it went back to a checkpoint: which batches an optimizer step has.
+
+A data step is what a batch is a function of. A step has as many in a row as model/training/batch_steps.py says; ranges end where steps do.
 
 left_out.json beside the checkpoints is the truth: it is written before the run goes back, and never shrinks.
 """
@@ -8,6 +10,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from model.training.batch_steps import ONE, BatchSteps
 
 LEFT_OUT = "left_out.json"
 
@@ -21,32 +25,38 @@ class LeftOut:
     count: int
 
 
-def data_step(step: int, ranges: Sequence[LeftOut]) -> int:
-    """The batch of optimizer step `step` (from 0), a data step: `step`, moved behind what is left out."""
-    found = step
+def data_step(step: int, ranges: Sequence[LeftOut], batches: BatchSteps = ONE) -> int:
+    """The first data step of optimizer step `step` (from 0): what steps before took, moved behind what is left out."""
+    found = batches.before(step)
     for one in ranges:
         if found >= one.first:
             found += one.count
     return found
 
 
-def step_of_data(found: int, ranges: Sequence[LeftOut]) -> int | None:
-    """The inverse of `data_step`: the optimizer step that has the batch of this data step; None where it is left out."""
-    step = found
+def data_steps(step: int, ranges: Sequence[LeftOut], batches: BatchSteps = ONE) -> range:
+    """All data steps of an optimizer step."""
+    first = data_step(step, ranges, batches)
+    return range(first, first + batches.count(step))
+
+
+def step_of_data(found: int, ranges: Sequence[LeftOut], batches: BatchSteps = ONE) -> int | None:
+    """The inverse of `data_steps`: the optimizer step that has the batch of this data step; None where it is left out."""
+    batch = found
     for one in reversed(ranges):
-        if step >= one.first + one.count:
-            step -= one.count
-        elif step >= one.first:
+        if batch >= one.first + one.count:
+            batch -= one.count
+        elif batch >= one.first:
             return None
-    return step
+    return batches.step_of(batch)
 
 
-def with_return(ranges: Sequence[LeftOut], step: int, end: int) -> tuple[LeftOut, ...]:
+def with_return(ranges: Sequence[LeftOut], step: int, end: int, batches: BatchSteps = ONE) -> tuple[LeftOut, ...]:
     """`ranges` after a return to `step` that leaves out what lay between it and data step `end` (not left out itself).
 
     Ranges that begin there or behind are in the new one.
     """
-    first = data_step(step, ranges)
+    first = data_step(step, ranges, batches)
     kept = tuple(one for one in ranges if one.first < first)
     return (*kept, LeftOut(step, first, end - first))
 

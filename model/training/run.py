@@ -26,6 +26,7 @@ from model.nn.models import Model, set_compute_dtype, set_recomputed
 from model.optim.average import Average
 from model.optim.optimizer import build_optimizer, set_learning_rate, step_where
 from model.optim.schedule import learning_rate
+from model.training.batch_steps import BatchSteps
 from model.training.best import check_measured, judged
 from model.training.checkpoint import (
     TrainingState,
@@ -42,7 +43,7 @@ from model.training.checkpoint import (
 from model.training.curve import CurvePoint
 from model.training.events import Event
 from model.training.interruption import Asked
-from model.training.left_out import LeftOut, data_step, read_left_out, with_return, write_left_out
+from model.training.left_out import LeftOut, data_step, data_steps, read_left_out, with_return, write_left_out
 from model.training.memory import peak_memory_bytes
 from model.training.micro_rows import fitting_micro_rows
 from model.training.mirror import Mirror
@@ -114,6 +115,7 @@ class Run:
         self.profile = StepProfile(training.profile, checkpoints.parent, self.rank)
         self.norms: dict[str, float] | None = None  # since the last report
         self.peak_flops = 0.0  # of all processes
+        self.batch_steps = BatchSteps(training.step_batches)
         self.left_out: tuple[LeftOut, ...] = ()
         self.average: Average | None = None
         self.state = self._new_state(identity)
@@ -224,7 +226,7 @@ class Run:
     def prefetch(self) -> Prefetch:
         """This process' micro-batches of the steps that are left."""
         self.went_back = False
-        steps = (data_step(step, self.left_out) for step in range(self.state.step, self.training.steps))
+        steps = (data_steps(step, self.left_out, self.batch_steps) for step in range(self.state.step, self.training.steps))
         return Prefetch(self.batches, self.slices, steps, pins_memory=self.device.type == "cuda")
 
     # -- A step ---------------------------------------------------------------------------------------------------------
@@ -250,7 +252,8 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.window.sequences += made.sequences
         self.window.own_tokens += made.tokens
-        self.window.add(data_step(step, self.left_out), loss, norm, verdict, targets, int(tokens), joined(high, low))
+        first = data_step(step, self.left_out, self.batch_steps)
+        self.window.add(first, loss, norm, verdict, targets, int(tokens), joined(high, low))
         self.state = dataclasses.replace(self.state, step=step + 1)
         return Wanted(bool(saves), bool(stops))
 
@@ -333,6 +336,8 @@ class Run:
 
     def _report(self, measured: Measured, validation: Mapping[str, float] | None) -> None:
         step, steps = self.state.step, self.training.steps
+        done = self.batch_steps.before(step)
+        left = self.batch_steps.before(steps) - done
         needed = flops_of(self.whole, measured.row_tokens) * measured.tokens / measured.seconds
         point = CurvePoint(
             step=step,
@@ -341,7 +346,7 @@ class Run:
             learning_rate=learning_rate(step - 1, steps, self.optimizer_config),
             gradient_norm=measured.gradient_norm,
             tokens_per_second=measured.tokens / measured.seconds,
-            seconds_left=(steps - step) * self.trained_seconds / max(1, step - self.first_step),
+            seconds_left=left * self.trained_seconds / max(1, done - self.batch_steps.before(self.first_step)),
             validation_loss=None if validation is None else validation.get(""),
             worst_step=measured.worst_step,
             worst_loss=measured.worst_loss,
@@ -373,7 +378,8 @@ class Run:
             raise FloatingPointError(
                 self._diverged(f"step {last.step}: {faults.in_a_row} steps in a row were skipped ({last.told}), and {why}")
             )
-        self.left_out = with_return(self.left_out, target, measured.data_steps[measured.gave_up] + 1)
+        end = data_steps(last.step - 1, self.left_out, self.batch_steps).stop
+        self.left_out = with_return(self.left_out, target, end, self.batch_steps)
         if self.rank == 0:
             leave_course(self.checkpoints, self.left_out)
         left = self.left_out[-1]

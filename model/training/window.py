@@ -15,7 +15,7 @@ class Skipped:
     """A step whose update was left out."""
 
     step: int  # its number, counted from 1
-    data_step: int  # counted from 0
+    data_step: int  # the first of its own, counted from 0
     loss: float  # nats per target
     gradient_norm: float  # before clipping
     loss_bound: float
@@ -50,7 +50,7 @@ class Measured:
     waited: float  # seconds for batches, of this process
     row_tokens: float  # of a sequence of this process on average, without padding
     digests: tuple[str, ...]  # of the global batches
-    data_steps: tuple[int, ...]
+    data_steps: tuple[int, ...]  # the first of each step
 
 
 class Window:

@@ -18,7 +18,7 @@ class Seen:
     """A time that a row with the document was trained on."""
 
     step: int  # counted from 1
-    row: int  # in the batch
+    row: int  # among all rows of the step
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def times_of(run: TracedRun, found: Collection[tuple[int, int]]) -> Times:
     skipped: set[int] = set()
     left_out: set[int] = set()
     for read, row in sorted(set(found)):
-        step = step_of_data(read, run.left_out)
+        step = step_of_data(read, run.left_out, run.batch_steps)
         if step is not None and step < run.begun_at:
             continue
         if step is None:
@@ -57,7 +57,7 @@ def times_of(run: TracedRun, found: Collection[tuple[int, int]]) -> Times:
         elif step + 1 in run.skipped:
             skipped.add(step + 1)
         elif step < run.done:
-            seen.append(Seen(step + 1, row))
+            seen.append(Seen(step + 1, (read - run.data_step(step + 1)) * run.batch_rows + row))
     return Times(tuple(seen), tuple(sorted(skipped)), len(left_out))
 
 

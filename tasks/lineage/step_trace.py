@@ -2,19 +2,21 @@
 
 Steps are counted from 1, as in curve.jsonl: step N is the N-th optimizer step, and the first N steps are done when its
 `step` says N. Rows and tokens are counted from 0, ranges are half open. A run that went back to a checkpoint left a range
-of batches out: from there on a step has a later batch, its data step (model/training/left_out.py), counted from 0.
+of batches out: from there on a step has a later batch, its data step (model/training/left_out.py), counted from 0. By a batch
+schedule a step has several data steps in a row.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model.training.batch_steps import BatchSteps
 from model.training.curve import CurveReader
 from model.training.events import Event, read_events, skipped_steps
-from model.training.left_out import LeftOut, data_step, read_left_out, step_of_data
+from model.training.left_out import LeftOut, data_step, data_steps, read_left_out, step_of_data
 from tasks.artifacts import Workspace, read_manifest
 from tasks.errors import UserError
 from tasks.lineage.table_rows import numbered_rows
@@ -23,6 +25,8 @@ from tasks.pretrain.start import artifact_of
 from tasks.tokenizer.encoding import decode_text, load_tokenizer
 
 if TYPE_CHECKING:
+    import tokenizers
+
     from model.data.row_stream import RowStream
 
 CHECKPOINTS = "checkpoints"  # in a training's folder
@@ -32,7 +36,7 @@ CHECKPOINTS = "checkpoints"  # in a training's folder
 class StepDocument:
     """A piece of a document in the batch of a step."""
 
-    row: int  # in the batch
+    row: int  # among all rows of the batch
     start: int  # its tokens in the row, which has one more than the context: the last is a target alone
     end: int
     group: str  # of the shards
@@ -77,17 +81,27 @@ class TracedRun:
 
     @property
     def batch_rows(self) -> int:
-        """Rows of a step's batch."""
+        """Rows of a data step."""
         return self.job.training.batch_rows
 
+    @property
+    def batch_steps(self) -> BatchSteps:
+        """How many batches each step takes."""
+        return BatchSteps(self.job.training.step_batches)
+
     def data_step(self, step: int) -> int:
-        """Whose batch optimizer step `step` (from 1) has: the batch of a data step (from 0)."""
-        return data_step(step - 1, self.left_out)
+        """Whose batch optimizer step `step` (from 1) has: the batch of a data step (from 0); of several the first."""
+        return data_step(step - 1, self.left_out, self.batch_steps)
+
+    def data_steps(self, step: int) -> range:
+        """All of them."""
+        return data_steps(step - 1, self.left_out, self.batch_steps)
 
     @property
     def read_until(self) -> int:
         """The first data step that no step so far had, nor one that was thrown away."""
-        return max([self.data_step(self.done) + 1, *(one.first + one.count for one in self.left_out)])
+        done = self.data_steps(self.done).stop if self.done else 0
+        return max([done, *(one.first + one.count for one in self.left_out)])
 
     @property
     def begun_at(self) -> int:
@@ -116,10 +130,19 @@ def documents_at(run: TracedRun, step: int) -> list[StepDocument]:
 
 @dataclass(frozen=True)
 class ReadBatch:
-    """A batch that a run read, or is to read."""
+    """A batch that a run read, or is to read: of a step, or of one of its data steps."""
 
-    data_step: int  # from 0: what it is a function of
+    data_steps: range  # from 0: what it is a function of
     step: int | None  # from 1, the optimizer step that has it; None: it was left out
+
+    @property
+    def data_step(self) -> int:
+        """The first."""
+        return self.data_steps.start
+
+    def is_part_of(self, run: TracedRun) -> bool:
+        """Whether its step has more."""
+        return self.step is not None and len(self.data_steps) < run.batch_steps.count(self.step - 1)
 
     def skip_of(self, run: TracedRun) -> Event | None:
         """How its step was skipped, if it was."""
@@ -130,22 +153,31 @@ def batch_at(run: TracedRun, step: int) -> ReadBatch:
     """The batch of optimizer step `step` (from 1). UserError for a step that the run has not."""
     if not 1 <= step <= run.steps:
         raise UserError(f"trace: step {step} of {run.folder.name}: it has {run.steps} steps. Fix: give a step from 1 to {run.steps}.")
-    return ReadBatch(run.data_step(step), step)
+    return ReadBatch(run.data_steps(step), step)
 
 
 def batch_of_data(run: TracedRun, data_step: int) -> ReadBatch:
     """The batch of a data step (from 0), left out or not. UserError for one that the run does not come to."""
-    last = max(run.data_step(run.steps), *(one.first + one.count - 1 for one in run.left_out), 0)
+    last = max(run.data_steps(run.steps).stop - 1, *(one.first + one.count - 1 for one in run.left_out), 0)
     if not 0 <= data_step <= last:
         raise UserError(f"trace: data step {data_step} of {run.folder.name}: it has 0 to {last}. Fix: give one of these.")
-    step = step_of_data(data_step, run.left_out)
-    return ReadBatch(data_step, None if step is None else step + 1)
+    step = step_of_data(data_step, run.left_out, run.batch_steps)
+    return ReadBatch(range(data_step, data_step + 1), None if step is None else step + 1)
+
+
+def batch_of_skip(run: TracedRun, skip: Event) -> ReadBatch:
+    """What a step that was skipped had read, left out since or not. UserError for a step that the run has not."""
+    if skip.data_step is None:
+        return batch_at(run, skip.step)
+    step = step_of_data(skip.data_step, run.left_out, run.batch_steps)
+    end = skip.data_step + run.batch_steps.count(skip.step - 1)
+    return ReadBatch(range(skip.data_step, end), None if step is None else step + 1)
 
 
 def taker(run: TracedRun, batch: ReadBatch) -> TracedRun:
     """The run that read a batch: this one, or that from whose checkpoint it goes on. UserError where that one is gone."""
     start = run.job.start
-    if start is None or batch.data_step >= data_step(run.begun_at, run.left_out):
+    if start is None or batch.data_step >= data_step(run.begun_at, run.left_out, run.batch_steps):
         return run
     name = artifact_of(start).name.removesuffix(".partial")
     for folder in (run.workspace.folder("pretrain", name), run.workspace.folder("pretrain", f"{name}.partial"), artifact_of(start)):
@@ -159,9 +191,15 @@ def taker(run: TracedRun, batch: ReadBatch) -> TracedRun:
 
 def documents_of(run: TracedRun, batch: ReadBatch) -> list[StepDocument]:
     """What a batch holds. UserError where it cannot be told any more."""
-    run, at = taker(run, batch), batch.data_step
+    run = taker(run, batch)
     stream = open_run(run)
     tokenizer = load_tokenizer(finished(run.tokenizer, "to spell the tokens"))
+    parts = [_documents_at(run, stream, tokenizer, at) for at in batch.data_steps]
+    return [replace(one, row=number * run.batch_rows + one.row) for number, part in enumerate(parts) for one in part]
+
+
+def _documents_at(run: TracedRun, stream: "RowStream", tokenizer: "tokenizers.Tokenizer", at: int) -> list[StepDocument]:
+    """Of one data step."""
     tokens = stream.take(stream.rows_at(at))  # [rows, context + 1]
     segments = stream.segments(at)
     known = document_facts(run, {int(number) for row in segments for number in row.documents})
@@ -206,7 +244,7 @@ def read_run(workspace: Workspace, folder: Path) -> TracedRun:
         raise UserError(f"trace: {folder / TRAINING} was altered ({error}). Fix: run the recipe again.") from error
     try:
         left_out = read_left_out(folder / CHECKPOINTS)
-        skipped = skipped_steps(read_events(folder), left_out)
+        skipped = skipped_steps(read_events(folder), left_out, BatchSteps(job.training.step_batches))
     except ValueError as error:
         raise UserError(f"trace: {error}. Fix: put it back as it was, or run the recipe again.") from error
     return TracedRun(workspace, folder, job, steps_done(folder, job.training.steps), left_out, skipped)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from model.training.batch_steps import ONE, BatchSteps
 from model.training.curve import CURVE, CurvePoint, CurveReader
 from model.training.events import EVENTS, read_events, skipped_steps
 from model.training.left_out import LeftOut, read_left_out
@@ -156,7 +157,7 @@ def read_training(folder: Path) -> TrainingRecord:
         best=best,
         bits_per_byte=None if manifest is None or best is None else _bits_per_byte(manifest, best.value),
         loss=points[-1].loss if points else None,
-        skipped=len(skipped_steps(events, left_out)),
+        skipped=len(skipped_steps(events, left_out, _batch_steps(folder))),
         left_out=left_out,
         ended_early=early if manifest is not None else None,
         checkpoints=checkpoints,
@@ -220,6 +221,14 @@ def _steps(folder: Path, points: Sequence[CurvePoint]) -> int | None:
         return read_job(folder).training.steps
     except (FileNotFoundError, ValueError):
         return None
+
+
+def _batch_steps(folder: Path) -> BatchSteps:
+    """Of a pretraining; a fine-tuning's steps take one batch each."""
+    try:
+        return BatchSteps(read_job(folder).training.step_batches)
+    except (FileNotFoundError, ValueError):
+        return ONE
 
 
 def _bits_per_byte(manifest: Manifest, loss: float) -> float | None:

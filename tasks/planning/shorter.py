@@ -24,8 +24,9 @@ def shorter_settings(work: TrainingWork, found: Estimate, is_gpu: bool) -> tuple
     """Fewer steps, more workers, a narrower model, each alone; none for a training that is not long. Seconds go with the arithmetic."""
     if found.seconds <= LONG or work.steps is None or work.flops is None:
         return ()
-    steps = max(1, math.floor(work.steps * DAY / found.seconds))
-    settings = [Shorter(f"{work.key}.steps={steps}", found.seconds * steps / work.steps)]
+    batches = work.batch_steps.before(work.steps)
+    steps = max(1, work.batch_steps.step_of(math.floor(batches * DAY / found.seconds)))
+    settings = [Shorter(f"{work.key}.steps={steps}", found.seconds * work.batch_steps.before(steps) / batches)]
     workers = math.ceil(work.processes * found.seconds / DAY)
     if is_gpu and work.workers.count and workers <= min(MOST_WORKERS, work.batch_rows):
         settings.append(Shorter(f"{work.key}.workers={workers}", found.seconds * work.processes / workers))

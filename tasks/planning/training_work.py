@@ -14,6 +14,7 @@ from model.config.lora_config import LoraConfig
 from model.config.model_config import GATED, ModelConfig
 from model.config.objective_config import ObjectiveConfig
 from model.config.training_config import OptimizerConfig, Precision
+from model.training.batch_steps import ONE, BatchSteps
 from model.training.budget import TrainingMemory, count_parameters, flops_per_token, training_memory, trunk_flops_per_token
 from tasks.cluster import Workers
 from tasks.finetune.config import FinetuneConfig
@@ -54,6 +55,7 @@ class TrainingWork:
     optimizer: OptimizerConfig
     freeze: tuple[str, ...] = ()
     lora: LoraConfig | None = None
+    batch_steps: BatchSteps = ONE  # batches of each step
 
     @property
     def processes(self) -> int:
@@ -72,13 +74,14 @@ class TrainingWork:
 
     @property
     def tokens_per_step(self) -> float:
-        """Of all processes; at most, where the rows' mean length is not known."""
-        return self.batch_rows * (self.mean_tokens or self.row_tokens)
+        """Of all processes, on average; at most, where the rows' mean length is not known."""
+        each = 1.0 if self.steps is None else self.batch_steps.before(self.steps) / self.steps
+        return each * self.batch_rows * (self.mean_tokens or self.row_tokens)
 
     @property
     def tokens(self) -> float | None:
         """Of all steps."""
-        return None if self.steps is None else self.steps * self.tokens_per_step
+        return None if self.steps is None else self.batch_steps.before(self.steps) * self.batch_rows * (self.mean_tokens or self.row_tokens)
 
     @property
     def writes(self) -> bool:
@@ -153,7 +156,7 @@ class TrainingWork:
             self.vocabulary,
             micro,
             precision,
-            rows > micro,
+            rows > micro or bool(self.batch_steps.phases),
             self.row_tokens,
             layout=self.layout,
             processes=self.processes,
@@ -205,6 +208,7 @@ def pretraining_work(config: Pretraining, shape: ModelConfig, vocabulary: int, c
         workers=chosen.placement,
         layout=chosen.layout,
         optimizer=chosen.optimizer,
+        batch_steps=chosen.batch_steps,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from model.training.batch_steps import ONE, BatchSteps
 from model.training.left_out import LeftOut
 from tasks.histogram import Histogram
 from tasks.pretrain.audit_documents import Documents, read_documents
@@ -56,6 +57,7 @@ class Audit:
     row_pieces: Histogram  # sampled rows by the pieces of documents in them
     left_out_steps: int = 0  # batches that the run left out after it went back: not among those that are counted here
     begun_at: int = 0  # steps before these, which another run took
+    batches: int | None = None  # of these steps, where they took others than one each: of them are then those that were sampled
 
 
 def write_audit(audit: Audit, path: Path) -> None:
@@ -75,25 +77,33 @@ def read_audit(path: Path) -> Audit:
     return Audit(**raw, shares=tuple(shares), repeats=repeats, shared=shared, document_tokens=lengths, row_pieces=pieces)
 
 
-def audit_stream(stream: "RowStream", steps: int, documents: Path, left_out: Sequence[LeftOut] = (), begun_at: int = 0) -> Audit:
+def audit_stream(
+    stream: "RowStream",
+    steps: int,
+    documents: Path,
+    left_out: Sequence[LeftOut] = (),
+    begun_at: int = 0,
+    batch_steps: BatchSteps = ONE,
+) -> Audit:
     """Audits the steps from `begun_at` up to `steps`, without what the run left out; `documents` is documents-train.parquet of the shards.
 
     Memory and time are bounded whatever the number of steps: what is not counted is sampled. Raises ValueError for shards
     that do not tell their segments.
     """
-    own = steps - begun_at
-    seen, read = sampled_steps(own, stream.batch_rows) + begun_at, read_ranges(steps, left_out, begun_at)
+    begin, end = batch_steps.before(begun_at), batch_steps.before(steps)
+    own = end - begin
+    seen, read = sampled_steps(own, stream.batch_rows) + begin, read_ranges(end, left_out, begin)
     sample = read_sample(stream, data_steps(seen, left_out))
     table = read_documents(documents, np.unique(sample.documents), stream.header)
     pools = Pools.of(stream, sample, table)
     counted = min(own, max(1, COUNTED_ROWS // stream.batch_rows))
     repeats, group_rows = count_repeats(stream, read, counted)
     return Audit(
-        steps=own,
+        steps=steps - begun_at,
         sampled_steps=len(seen),
         batch_rows=stream.batch_rows,
         shares=(
-            *group_shares(stream, sample, pools, group_rows, read_ranges(begun_at + counted, left_out, begun_at)),
+            *group_shares(stream, sample, pools, group_rows, read_ranges(begin + counted, left_out, begin)),
             *text_shares("source", stream, sample, table, pools),
             *text_shares("language", stream, sample, table, pools),
         ),
@@ -103,6 +113,7 @@ def audit_stream(stream: "RowStream", steps: int, documents: Path, left_out: Seq
         row_pieces=Histogram.of(np.bincount(sample.rows, minlength=sample.numbers.size)),
         left_out_steps=sum(one.count for one in left_out if one.step >= begun_at),
         begun_at=begun_at,
+        batches=own if batch_steps.phases else None,
     )
 
 

@@ -29,12 +29,12 @@ def sampled_steps(steps: int, batch_rows: int) -> Numbers:
 
 
 def data_steps(steps: Numbers, left_out: "Sequence[LeftOut]") -> Numbers:
-    """The data steps whose batches these optimizer steps had, both from 0: same shape."""
+    """The data steps of these batches by the order in which the run took them, both from 0: same shape."""
     return np.array([data_step(int(step), left_out) for step in steps], np.int64)
 
 
 def read_ranges(steps: int, left_out: "Sequence[LeftOut]", begun_at: int = 0) -> list[tuple[int, int]]:
-    """The data steps of optimizer steps `begun_at` up to `steps`, as ranges [first, end) in order: all but what was left out."""
+    """The data steps of the batches that a run took, `begun_at` up to `steps`, in ranges [first, end): all but what was left out."""
     begin = data_step(begun_at, left_out)
     return [(max(first, begin), end) for first, end in _ranges_up_to(steps, left_out) if end > begin]
 

@@ -11,6 +11,7 @@ from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig, check_context, check_pair
 from model.config.training_config import (
     AverageConfig,
+    BatchPhase,
     BestConfig,
     ContextPhase,
     FaultConfig,
@@ -20,7 +21,9 @@ from model.config.training_config import (
     Precision,
     ProfileConfig,
     TrainingConfig,
+    step_batches,
 )
+from model.training.batch_steps import BatchSteps
 from tasks.artifacts import PretrainedModel
 from tasks.cluster import WorkerCount, Workers
 from tasks.pretrain.start import FoundStart
@@ -29,11 +32,14 @@ from tasks.settings import PLACEMENT, Later, Placement, Section
 
 
 class PretrainConfig(Section):
-    """How long and how fast to learn. The global batch is fixed in tokens, whatever the number of workers."""
+    """How long and how fast to learn. The global batch of a step is fixed in tokens, whatever the number of workers."""
 
     revision: Literal[4] = 4
     steps: int = Field(default=1000, ge=1, description="optimizer steps")
     batch_tokens: int = Field(default=16_384, ge=1, description="tokens of one optimizer step over all workers")
+    batch_schedule: Annotated[tuple[BatchPhase, ...], Later()] = Field(
+        default=(), description="other batches from some steps on: [{from_step, batch_tokens}], in multiples of batch_tokens"
+    )
     micro_rows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default=8, description="rows of one forward pass on one worker, at most; auto: as many as fit in its memory"
     )
@@ -107,6 +113,16 @@ class PretrainConfig(Section):
     def placement(self) -> Workers:
         """Where it trains."""
         return Workers.of(self.workers, self.gpus_per_worker, self.threads)
+
+    @property
+    def batch_steps(self) -> BatchSteps:
+        """How many times `batch_tokens` each step takes. Raises ValueError for phases that are no multiple of it."""
+        return BatchSteps(step_batches(self.batch_schedule, self.batch_tokens))
+
+    @property
+    def tokens(self) -> int:
+        """Of all steps."""
+        return self.batch_steps.before(self.steps) * self.batch_tokens
 
 
 @dataclass(frozen=True)
@@ -184,6 +200,7 @@ def check_objective(config: Pretraining, context: int) -> None:
 
 def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
     """The loop's settings: the batch in rows of `context` tokens."""
+    changing = (*config.mixture, *config.curriculum, *config.batch_steps.phases)
     return TrainingConfig(
         steps=config.steps,
         batch_rows=max(1, config.batch_tokens // context),
@@ -199,11 +216,12 @@ def training_config(config: PretrainConfig, context: int) -> TrainingConfig:
         compile=config.compile,
         faults=config.faults,
         best=config.best,
-        fresh_steps=tuple(sorted({phase.from_step for phase in (*config.mixture, *config.curriculum) if phase.from_step})),
+        fresh_steps=tuple(sorted({phase.from_step for phase in changing if phase.from_step})),
         norms_every=config.norms_every,
         profile=config.profile,
         layout=config.layout,
         loss=config.loss,
         average=config.average,
         float8=config.float8,
+        step_batches=config.batch_steps.phases,
     )

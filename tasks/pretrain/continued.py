@@ -46,7 +46,7 @@ class Told:
 
 
 def continued_story(stream: "RowStream", steps: int) -> Told:
-    """How often a run of so many steps reads the rows of each group, with a word where the replayed ones come too often."""
+    """How often a run of so many data steps reads the rows of each group, with a word where the replayed ones come too often."""
     if stream.mixture is None:
         return Told({f"epochs.{OWN}": steps * stream.batch_rows / stream.rows}, {})
     counts = stream.mixture.counts(steps * stream.batch_rows).tolist()

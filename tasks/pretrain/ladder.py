@@ -17,7 +17,7 @@ from pydantic import Field
 
 from model.config.layout_config import LayoutConfig
 from model.config.model_config import ModelConfig
-from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig
+from model.config.training_config import BatchPhase, ContextPhase, MixturePhase, OptimizerConfig
 from model.training.budget import flops_per_token
 from tasks.artifacts import Tokenizer, TokenShards
 from tasks.cluster import Launch
@@ -33,7 +33,7 @@ MANY_HEADS = 8  # a model with so many is made narrower by whole heads; one with
 CHANNELS = 4  # by which heads, and recurrent layers, are made narrower
 STRETCHED, OTHER_HEADS = 0.25, 0.02  # how much a shape counts against a model, beside how far its operations are off
 
-AnyPhase = TypeVar("AnyPhase", MixturePhase, ContextPhase)
+AnyPhase = TypeVar("AnyPhase", MixturePhase, ContextPhase, BatchPhase)
 
 
 class LadderConfig(Section):
@@ -76,7 +76,7 @@ class Rung:
 
 def whole_flops(whole: Pretraining, vocab_size: int, context: int) -> float:
     """Floating-point operations of the whole run, as `flops_per_token` counts them."""
-    return flops_per_token(whole.shape, vocab_size, context) * whole.pretrain.steps * whole.pretrain.batch_tokens
+    return flops_per_token(whole.shape, vocab_size, context) * whole.pretrain.tokens
 
 
 def shares(ladder: LadderConfig, flops: float) -> list[float]:
@@ -107,10 +107,12 @@ def rung(whole: Pretraining, share: float, vocab_size: int, context: int) -> Run
     model = smaller_model(whole.shape, math.sqrt(share), vocab_size, context)
     token_flops = flops_per_token(model, vocab_size, context)
     tokens, batch = share * whole_flops(whole, vocab_size, context) / token_flops, whole.pretrain.batch_tokens
-    steps = min(whole.pretrain.steps, max(ENOUGH_STEPS, tokens / batch))
-    rows = min(max(1, round(tokens / steps / context)), batch // context)
-    steps = max(1, round(tokens / (rows * context)))
-    return Rung(Pretraining(model, smaller_training(whole.pretrain, steps, rows, context)), token_flops * steps * rows * context)
+    each = whole.pretrain.tokens / whole.pretrain.steps / batch  # batches of a step, on average
+    steps = min(whole.pretrain.steps, max(ENOUGH_STEPS, tokens / (batch * each)))
+    rows = min(max(1, round(tokens / steps / each / context)), batch // context)
+    steps = max(1, round(tokens / (rows * context * each)))
+    training = smaller_training(whole.pretrain, steps, rows, context)
+    return Rung(Pretraining(model, training), token_flops * training.tokens)
 
 
 def smaller_model(model: ModelConfig, share: float, vocab_size: int, context: int) -> ModelConfig:
@@ -165,10 +167,12 @@ def smaller_training(whole: PretrainConfig, steps: int, rows: int, context: int)
     """The same over `steps` steps of `rows` rows, in one process of this machine."""
     part = steps / whole.steps
     judged = whole.evaluate_batches * (whole.batch_tokens // context)  # rows
+    batches = [replace(one, batch_tokens=one.batch_tokens // whole.batch_tokens * rows * context) for one in whole.batch_schedule]
     return whole.model_copy(
         update={
             "steps": steps,
             "batch_tokens": rows * context,
+            "batch_schedule": earlier(batches, part),
             "optimizer": shorter_schedule(whole.optimizer, part),
             "mixture": earlier(whole.mixture, part),
             "curriculum": earlier(whole.curriculum, part),

@@ -104,7 +104,7 @@ def predicted(config: Laddered, rungs: Sequence[Step], bits: float | None, flops
     return Prediction(
         tuple(rungs),
         parameters(config.whole.shape, vocab_size),
-        pretrain.steps * pretrain.batch_tokens,
+        pretrain.tokens,
         fit_law(points, flops),
         fan,
         bits,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from model.config.objective_config import ObjectiveConfig
 from model.nn.word_vectors import vector_width
+from model.training.batch_steps import BatchSteps
 from model.training.curve import read_curve
 from model.training.figures import training_figures
 from model.training.interruption import Signals
@@ -101,7 +102,7 @@ def pretrain_model(
         **({} if config.start is None else {"start": config.start.told}),
     }
     if base is not None:
-        told = continued_story(stream, config.pretrain.steps)
+        told = continued_story(stream, config.pretrain.batch_steps.before(config.pretrain.steps))
         figures, notes = figures | told.figures, notes | told.notes
     return StageOutcome(ledger=Ledger(rows_out=1, tokens_out=int(result["tokens"])), figures=figures, notes=notes)
 
@@ -193,7 +194,8 @@ def train_pretrain(told: dict[str, Json], asking: Asking = Signals) -> None:
                 shutil.copyfile(path, out / "model" / path.name)
         write_objective(out / "model", job.objective)
         left_out = read_left_out(out / "checkpoints")
-        write_audit(audit_stream(rows, result.step, job.shards / "documents-train.parquet", left_out, job.begun_at), out / "audit.json")
+        documents, batch_steps = job.shards / "documents-train.parquet", BatchSteps(training.step_batches)
+        write_audit(audit_stream(rows, result.step, documents, left_out, job.begun_at, batch_steps), out / "audit.json")
         targets, size = validation_text(held, training.evaluate_batches, tokenizer)
         device = choose_device()
         figures = {

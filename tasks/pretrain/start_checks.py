@@ -6,8 +6,9 @@ from dataclasses import asdict
 from model.config.model_config import ModelConfig
 from model.config.training_config import OptimizerConfig
 from model.optim.schedule import learning_rate, stable_steps
+from model.training.batch_steps import BatchSteps
 from tasks.errors import UserError
-from tasks.pretrain.config import Pretraining, training_config
+from tasks.pretrain.config import PretrainConfig, Pretraining, training_config
 from tasks.pretrain.start import KEY, FoundStart
 from tasks.settings import Json
 
@@ -25,6 +26,7 @@ def check_start(found: FoundStart, config: Pretraining) -> None:
         check_optimizer(found, asked.optimizer)
     if chosen.counts == "on":
         check_steps(found, asked.steps)
+        check_batches(found, asked)
         window = found.job.training.faults.window
         if asked.faults.window != window:
             raise UserError(
@@ -93,6 +95,19 @@ def check_steps(found: FoundStart, steps: int) -> None:
         )
 
 
+def check_batches(found: FoundStart, asked: PretrainConfig) -> None:
+    """UserError where steps that are done would have taken other batches, so that data would not go on where they ended."""
+    before, now = BatchSteps(found.job.training.step_batches), asked.batch_steps
+    if before.until(found.step) == now.until(found.step):
+        return
+    told = ", ".join(f"{phase.batches} a step from step {phase.from_step} on" for phase in before.until(found.step)) or "one a step"
+    raise UserError(
+        f"{KEY}: {found.name} took {before.before(found.step)} batches in its {found.step} steps ({told}), and by pretrain.batch_schedule "
+        f"they would have been {now.before(found.step)}, so that data would not go on where they ended. Fix: give it the phases that it "
+        f"had before step {found.step}, with others from there on, or set {KEY}.counts to anew."
+    )
+
+
 def check_schedule(found: FoundStart, steps: int, optimizer: OptimizerConfig) -> None:
     """UserError where the learning rate would jump: at the last step that was done, both schedules must say the same."""
     before, now = _rates(found, found.step, steps, optimizer)
@@ -148,6 +163,10 @@ def changes(found: FoundStart, config: Pretraining, context: int) -> list[str]:
     job, now = found.job, config.pretrain
     pairs: dict[str, tuple[Json, Json]] = {
         "rows of a batch": (job.training.batch_rows, training_config(now, context).batch_rows),
+        "batches of a step": (
+            [asdict(one) for one in job.training.step_batches],
+            [asdict(one) for one in now.batch_steps.phases],
+        ),
         "seed": (job.training.seed, now.seed),
         "mixture": ([asdict(one) for one in job.mixture], [asdict(one) for one in now.mixture]),
         "curriculum": ([asdict(one) for one in job.curriculum], [asdict(one) for one in now.curriculum]),

@@ -126,10 +126,11 @@ def _shares_documents(audit: Audit) -> bool:
 def batches_sentence(audit: Audit) -> str:
     """The audit in a sentence or two."""
     clumped = [_named(share) for share in audit.shares if evenness(share) == "clumped"]
+    there, named = (audit.steps, "steps") if audit.batches is None else (audit.batches, f"batches of {count_text(audit.steps)} steps")
     looked = (
-        f"all {count_text(audit.steps)} steps"
-        if audit.sampled_steps == audit.steps
-        else f"{count_text(audit.sampled_steps)} of {count_text(audit.steps)} steps, evenly spread"
+        f"all {count_text(there)} {named}"
+        if audit.sampled_steps == there
+        else f"{count_text(audit.sampled_steps)} of {count_text(there)} {named}, evenly spread"
     )
     begun = f" from step {audit.begun_at + 1:,} on, those of this run" if audit.begun_at else ""
     said = f"Computed from the shards for {looked}{begun}."

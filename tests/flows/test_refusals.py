@@ -82,6 +82,12 @@ def closed_port() -> int:
         ("context: 32}\nmodel", "context: 64}\nmodel", None, "shards.context 64 is longer than the model's positions (model.context 32)"),
         ("heads: 2", "heads: 3", 9, "heads 3 "),
         ("vocab_size: 320", "vocab_size: 200", 7, "vocab_size 200"),
+        (
+            "batch_tokens: 256",
+            "batch_tokens: 256\n  batch_schedule: [{from_step: 2, batch_tokens: 500}]",
+            None,
+            "pretrain.batch_schedule: 500 tokens from step 2 on are no multiple of batch_tokens 256",
+        ),
         ("batch_tokens: 256", "batch_tokens: 100", None, "pretrain.batch_tokens 100 is no multiple of shards.context 32; the nearest: 96"),
         ("  threads: 1\nexamples", "  workers: 9\nexamples", None, "pretrain.workers 9 are more than the 8 rows of a batch"),
         ("examples: topics, steps", "examples: topic, steps", None, "finetune topics: examples 'topic' is none of: topics, answers"),

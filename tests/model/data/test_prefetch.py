@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,12 +10,16 @@ from model.data.dataset import StepDataset
 from model.data.prefetch import Prefetch
 
 
+def one_each(steps: range) -> Iterator[range]:
+    return (range(step, step + 1) for step in steps)
+
+
 def same(one: Batch, other: Batch) -> bool:
     return all(map(torch.equal, (one.ids, one.targets, one.lengths), (other.ids, other.targets, other.lengths)))
 
 
 def test_prefetched_batches_are_those_of_the_steps_in_order(pretrain_batches: PretrainBatches):
-    with Prefetch(pretrain_batches, [(0, 4), (4, 8)], range(3, 9), pins_memory=False) as ahead:
+    with Prefetch(pretrain_batches, [(0, 4), (4, 8)], one_each(range(3, 9)), pins_memory=False) as ahead:
         for step in range(3, 9):
             made = ahead.next().slices
             assert same(made[0], pretrain_batches.batch(step, 0, 4))
@@ -23,7 +28,7 @@ def test_prefetched_batches_are_those_of_the_steps_in_order(pretrain_batches: Pr
 
 def test_thread_ends_with_the_block_though_batches_are_left(pretrain_batches: PretrainBatches):
     before = threading.active_count()
-    with Prefetch(pretrain_batches, [(0, 8)], range(10**9), pins_memory=False) as ahead:
+    with Prefetch(pretrain_batches, [(0, 8)], one_each(range(10**9)), pins_memory=False) as ahead:
         ahead.next()
         assert threading.active_count() == before + 1
     assert threading.active_count() == before
@@ -36,7 +41,7 @@ def test_fault_of_the_thread_is_raised_where_the_batch_is_taken(pretrain_batches
                 raise OSError("disk gone")
             return super().batch(step, start, stop)
 
-    with Prefetch(Broken(pretrain_batches.stream), [(0, 8)], range(9), pins_memory=False) as ahead:
+    with Prefetch(Broken(pretrain_batches.stream), [(0, 8)], one_each(range(9)), pins_memory=False) as ahead:
         ahead.next()
         ahead.next()
         with pytest.raises(OSError, match="disk gone"):

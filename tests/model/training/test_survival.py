@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model.config.model_config import ModelConfig
-from model.config.training_config import PLAIN, BestConfig, FaultConfig, LossConfig, OptimizerConfig, TrainingConfig
+from model.config.training_config import PLAIN, BestConfig, FaultConfig, LossConfig, OptimizerConfig, StepBatches, TrainingConfig
 from model.data.batches import Batch, PretrainBatches
 from model.nn.loss import LossSum
 from model.nn.models import LanguageModel
@@ -196,6 +196,31 @@ def test_run_that_went_back_and_was_stopped_anywhere_equals_one_that_was_not(tmp
         assert {**first.losses, **second.losses} == whole.losses
         assert same_weights(second, whole)
         assert read_left_out(tmp_path / str(stop)) == read_left_out(tmp_path / "whole")
+
+
+LARGER = {"step_batches": (StepBatches(2, 2), StepBatches(9, 1)), **GIVES_UP}
+SPOILT = dict.fromkeys((9, 10, 13), math.nan)  # of data steps 8 and 9, 10 and 11, 12 and 13: of three steps in a row
+
+
+def test_run_with_larger_batches_leaves_all_batches_of_its_bad_steps_out(tmp_path: Path, pretrain_batches: PretrainBatches):
+    course = run(tmp_path, pretrain_batches, SPOILT, **LARGER)
+    assert [(event.step, event.data_step) for event in course.told("skipped")] == [(6, 8), (7, 10), (8, 12)]
+    (left,) = read_left_out(tmp_path)
+    assert (left.step, left.first, left.count) == (4, 6, 8)  # data steps 6 to 13, of steps 5 to 8
+    again = {point.step: point.batch_digests for point in course.points}
+    clean = run(tmp_path / "clean", pretrain_batches, steps=27)
+    plain = [int(digest, 16) for point in clean.points for digest in point.batch_digests or ()]
+    read = [range(14 + 2 * at, 16 + 2 * at) for at in range(5)] + [range(24 + at, 25 + at) for at in range(3)]  # of steps 5 to 12
+    assert [int((again[step] or ("",))[0], 16) for step in range(5, 13)] == [sum(plain[at] for at in one) % 2**64 for one in read]
+
+
+def test_run_with_larger_batches_that_went_back_equals_one_that_was_stopped(tmp_path: Path, pretrain_batches: PretrainBatches):
+    whole = run(tmp_path / "whole", pretrain_batches, SPOILT, **LARGER)
+    for stop in (3, 7, 9):
+        first = run(tmp_path / str(stop), pretrain_batches, SPOILT, StopAfter(stop), **LARGER)
+        second = run(tmp_path / str(stop), pretrain_batches, SPOILT, **LARGER)
+        assert {**first.losses, **second.losses} == whole.losses
+        assert same_weights(second, whole)
 
 
 def test_checkpoint_of_a_course_that_was_left_is_not_gone_on_from(tmp_path: Path, pretrain_batches: PretrainBatches):

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from model.config.model_config import ModelConfig
-from model.config.training_config import PLAIN, LossConfig, OptimizerConfig, TrainingConfig
+from model.config.training_config import PLAIN, LossConfig, OptimizerConfig, StepBatches, TrainingConfig
 from model.data.batches import Batch, ExampleBatches, PretrainBatches
 from model.data.row_stream import RowStream
 from model.data.shard_reader import TokenRows
@@ -82,6 +83,39 @@ def test_resumed_training_matches_uninterrupted_training(tmp_path: Path, make_sh
     assert first[-1].startswith("4 False 512 ")
     assert second[-1].startswith("8 True 1024 ")
     assert first[:-1] + second == whole
+
+
+SCHEDULE = (StepBatches(2, 3), StepBatches(4, 2))  # of six steps: batches 0, 1, 2 to 4, 5 to 7, 8 and 9, 10 and 11
+
+
+def test_larger_batches_are_those_of_a_plain_run_joined(tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches):
+    _, plain, _ = run_training(tmp_path / "plain", tiny, pretrain_batches, steps=12)
+    result, scheduled, _ = run_training(tmp_path / "scheduled", tiny, pretrain_batches, step_batches=SCHEDULE)
+    digests = [int(digest, 16) for point in plain for digest in point.batch_digests or ()]
+    joined = [sum(digests[first:end]) % 2**64 for first, end in ((0, 1), (1, 2), (2, 5), (5, 8), (8, 10), (10, 12))]
+    assert [int(digest, 16) for point in scheduled for digest in point.batch_digests or ()] == joined
+    assert result.tokens == 12 * 8 * 16
+
+
+def test_step_of_several_batches_has_the_loss_and_gradient_of_one_large_batch(tmp_path: Path, tiny: ModelConfig, make_shard: MakeShard):
+    rows = TokenRows.open([make_shard("train.parquet", 50)])
+    small, large = (PretrainBatches(RowStream({"all": rows}, count, seed=3)) for count in (8, 24))
+    _, joined, _ = run_training(tmp_path / "joined", tiny, small, step_batches=(StepBatches(0, 3),))
+    _, whole, _ = run_training(tmp_path / "whole", tiny, large)
+    assert [point.loss for point in joined] == pytest.approx([point.loss for point in whole], rel=1e-5)
+    assert [point.gradient_norm for point in joined] == pytest.approx([point.gradient_norm for point in whole], rel=1e-4)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4])
+def test_scheduled_run_resumed_anywhere_is_the_whole_one(tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches, stop: int):
+    noisy = replace(tiny, dropout=0.2)
+    _, whole, model = run_training(tmp_path / "whole", noisy, pretrain_batches, step_batches=SCHEDULE)
+    _, first, _ = run_training(tmp_path / "parts", noisy, pretrain_batches, step_batches=SCHEDULE, asked=StopAt(stop))
+    _, second, resumed = run_training(tmp_path / "parts", noisy, pretrain_batches, step_batches=SCHEDULE)
+    assert [point.loss.hex() for point in (*first, *second)] == [point.loss.hex() for point in whole]
+    assert [point.batch_digests for point in (*first, *second)] == [point.batch_digests for point in whole]
+    expected = model.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.state_dict().items())
 
 
 def test_accumulation_does_not_change_the_loss(tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches):

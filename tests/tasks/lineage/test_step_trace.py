@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from flows.commands.trace import batch_notes
 from flows.stages import PRETRAIN, SHARDS, TOKENIZER, Config, Given, Stage, identify
 from model.config.heads import IGNORED
 from model.config.model_config import ModelConfig
-from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig
+from model.config.training_config import BatchPhase, ContextPhase, MixturePhase, OptimizerConfig
 from model.data.batches import PretrainBatches
 from model.training.curve import append_point
 from model.training.events import Event, append_event
@@ -28,7 +29,17 @@ from tasks.lineage.document_steps import times_of
 from tasks.lineage.document_trace import parts_that_hold, whereabouts
 from tasks.lineage.find_documents import LISTED, TABLES, find_document, find_text
 from tasks.lineage.run_reference import find_run, own_workspace
-from tasks.lineage.step_trace import batch_at, open_run, read_run, step_documents, taker
+from tasks.lineage.step_trace import (
+    ReadBatch,
+    batch_at,
+    batch_of_data,
+    batch_of_skip,
+    documents_of,
+    open_run,
+    read_run,
+    step_documents,
+    taker,
+)
 from tasks.lineage.table_rows import numbered_rows
 from tasks.pretrain.config import PretrainConfig, Pretraining
 from tasks.pretrain.job import PretrainJob, read_job
@@ -143,6 +154,14 @@ KINDS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "archive in windows": ({"codec": "zstd"}, {"window_groups": 2}),
     "mixture": ({"group_by": "source"}, {"mixture": [MixturePhase(0, {"s": 3, "han": 1}), MixturePhase(4, {"s": 1, "han": 1})], "seed": 9}),
     "curriculum": ({}, {"curriculum": [ContextPhase(0, 8), ContextPhase(5, 32)], "steps": 40}),
+    "batch schedule": (
+        {"group_by": "source"},
+        {
+            "mixture": [MixturePhase(0, {"s": 3, "han": 1}), MixturePhase(4, {"s": 1, "han": 3})],
+            "curriculum": [ContextPhase(0, 8), ContextPhase(5, 32)],
+            "batch_schedule": [BatchPhase(3, 3 * ROWS * CONTEXT), BatchPhase(8, 2 * ROWS * CONTEXT)],
+        },
+    ),
 }
 
 
@@ -157,8 +176,9 @@ def test_a_step_lists_exactly_what_the_loader_delivered(made: Made, trained: Pre
     run = read_run(made.workspace, trained.path)
     batches, tokenizer = PretrainBatches(open_run(run)), load_tokenizer(made.tokenizer.path)
     for step in (1, 2, 5, run.steps):
-        batch = batches.batch(step - 1, 0, ROWS)  # a curriculum cuts its rows into shorter ones
-        inputs, last = batch.ids.reshape(ROWS, CONTEXT).numpy(), batch.targets.reshape(ROWS, CONTEXT)[:, -1:].numpy()
+        parts = [batches.batch(at, 0, ROWS) for at in run.data_steps(step)]  # a curriculum cuts their rows into shorter ones
+        inputs = np.concatenate([batch.ids.reshape(ROWS, CONTEXT).numpy() for batch in parts])
+        last = np.concatenate([batch.targets.reshape(ROWS, CONTEXT)[:, -1:].numpy() for batch in parts])
         delivered = np.concatenate([inputs, last], axis=1)
         found = step_documents(made.workspace, trained.path, step)
         covered = np.zeros(delivered.shape, np.int64)
@@ -239,6 +259,44 @@ def write_return(folder: Path, *ranges: LeftOut) -> None:
 
 def skip(step: int, data_step: int) -> Event:
     return Event("skipped", step, "loss 9.1, 7 standard deviations above the mean", data_step=data_step)
+
+
+def test_step_of_a_larger_batch_has_the_documents_of_all_its_data_steps(made: Made):
+    plain = made.pretrain(made.shards())
+    model = made.pretrain(made.shards(), batch_schedule=[BatchPhase(3, 3 * ROWS * CONTEXT)])
+    run = read_run(made.workspace, model.path)
+    assert [*run.data_steps(3)] == [2]
+    assert [*run.data_steps(4)] == [3, 4, 5]
+    whole = [piece for at in (4, 5, 6) for piece in step_documents(made.workspace, plain.path, at)]
+    found = step_documents(made.workspace, model.path, 4)
+    assert [(piece.id, piece.text) for piece in found] == [(piece.id, piece.text) for piece in whole]
+    part = batch_of_data(run, 4)
+    assert (part.step, part.is_part_of(run)) == (4, True)
+    assert documents_of(run, part) == step_documents(made.workspace, plain.path, 5)
+    assert batch_of_data(run, 26).step == STEPS  # of data steps 24 to 26, the last
+    assert batch_notes(run, batch_at(run, 4)) == ["3 batches, those of data steps 3 to 5, counted from 0"]
+    assert batch_notes(run, part) == ["3 batches, those of data steps 3 to 5, counted from 0; this is data step 4 alone"]
+    assert batch_notes(run, batch_at(run, 3)) == []
+    with pytest.raises(UserError, match="it has 0 to 26"):
+        batch_of_data(run, 27)
+
+
+def test_skipped_step_of_a_larger_batch_is_left_out_with_all_its_data_steps(made: Made, tmp_path: Path):
+    model = made.pretrain(made.shards(), batch_schedule=[BatchPhase(3, 3 * ROWS * CONTEXT)])
+    folder = Path(shutil.copytree(model.path, tmp_path / model.path.name))
+    write_return(folder, LeftOut(4, 6, 6))  # back to behind the fourth step: what the fifth and sixth had is left out
+    for event in (skip(5, 6), skip(7, 18)):
+        append_event(folder, event)
+    run = read_run(made.workspace, folder)
+    assert ([*run.data_steps(4)], [*run.data_steps(5)]) == ([3, 4, 5], [12, 13, 14])
+    assert sorted(run.skipped) == [7]
+    assert batch_notes(run, batch_at(run, 5))[-1].startswith(
+        "its first batch is that of data step 12, counted from 0: the run went back to step 4"
+    )
+    assert batch_of_skip(run, skip(5, 6)) == ReadBatch(range(6, 9), None)
+    assert batch_of_skip(run, skip(7, 18)) == ReadBatch(range(18, 21), 7)
+    times = times_of(run, [(5, 1), (7, 0), (12, 2), (19, 0)])
+    assert ([(one.step, one.row) for one in times.seen], times.skipped, times.left_out) == ([(4, 2 * ROWS + 1), (5, 2)], (7,), 1)
 
 
 RETURNS = (LeftOut(2, 2, 3), LeftOut(4, 7, 1))  # data steps 2 to 4 and 7

@@ -15,6 +15,7 @@ from tasks.planning.history import History
 from tasks.planning.past_training import past_trainings
 from tasks.planning.probes import Probed, read_probe, write_probe
 from tasks.planning.probes import probe_path as path_of
+from tasks.planning.shorter import DAY, shorter_settings
 from tasks.planning.training_time import training_estimate
 from tasks.planning.training_work import TrainingWork
 from tests.earlier_runs import SHAPE, finetuning, leave_training, machine, pretraining
@@ -39,6 +40,19 @@ def test_seconds_grow_with_the_steps_and_the_start_does_not(workspace: Workspace
     assert estimate(workspace, pretraining(100)).seconds == pytest.approx(60.0)
     assert estimate(workspace, pretraining(400)).seconds == pytest.approx(210.0)
     assert estimate(workspace, pretraining(400)).told == "1 earlier run"
+
+
+def test_larger_batches_of_later_steps_count_in_tokens_arithmetic_and_seconds(workspace: Workspace) -> None:
+    batch, plain = 16 * SHAPE.context, pretraining(100)
+    larger = pretraining(100, batch_schedule=[{"from_step": 40, "batch_tokens": 4 * batch}])
+    assert larger.tokens == batch * (40 + 4 * 60)
+    assert larger.flops == pytest.approx(plain.flops_per_token * batch * 280)
+    leave_training(workspace, "a1", plain, step_seconds=0.5, beside=0.0)
+    assert estimate(workspace, larger).seconds == pytest.approx(0.5 * 280)
+    assert larger.memory("float32", on_gpu=False) == pretraining(100, micro_rows=8).memory("float32", on_gpu=False)
+    days = Estimate(2 * DAY, 2 * DAY, 2 * DAY, "")
+    (fewer, *_) = shorter_settings(larger, days, is_gpu=False)
+    assert fewer.key == "pretrain.steps=65"  # 140 of the 280 batches: 40 steps of one, 25 of four
 
 
 def test_other_fine_tuning_of_the_recipe_does_not_lend_its_duration(workspace: Workspace) -> None:

@@ -15,12 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.config.training_config import MixturePhase
+from model.config.training_config import MixturePhase, StepBatches
 from model.data.row_stream import RowStream
 from model.data.shard_format import ShardHeader
 from model.data.shard_reader import TokenRows
 from model.data.shard_writer import write_token_shard
+from model.training.batch_steps import BatchSteps
 from model.training.left_out import LeftOut, data_step
+from model.training.left_out import data_steps as model_data_steps
 from tasks.pretrain.audit import Audit, Share, audit_stream, read_audit, write_audit
 from tasks.pretrain.audit_documents import Histogram, rows_of_documents
 from tasks.pretrain.audit_measures import Parts, again_in_epoch, spreads
@@ -277,6 +279,17 @@ def test_audit_of_a_run_that_went_back_counts_what_it_read_and_not_what_it_left_
         if mixture:
             assert audit.repeats.epochs[name] == pytest.approx(groups[name] / held.rows)
     assert sum(share(audit, "group", name).requested for name in stream.names) == pytest.approx(1)
+
+
+def test_audit_of_a_run_with_larger_batches_counts_all_that_its_steps_took(grouped: Made) -> None:
+    stream, batches = grouped.stream(16, mixture=MIXTURE), BatchSteps((StepBatches(4, 3),))
+    returns = (LeftOut(6, 10, 6),)
+    audit = audit_stream(stream, 20, grouped.table, returns, 5, batches)
+    read = [at for step in range(5, 20) for at in model_data_steps(step, returns, batches)]
+    rows = [number for at in read for number in stream.rows_at(at).tolist()]
+    assert (audit.steps, audit.batches, audit.sampled_steps, audit.repeats.delivered_rows) == (15, 45, 45, len(rows))
+    groups = Counter(stream.names[group] for group in stream.groups_of(np.array(rows)).tolist())
+    assert {name: share(audit, "group", name).rows for name in stream.names} == dict(groups)
 
 
 def test_audit_of_a_run_that_goes_on_from_another_counts_its_own_steps(grouped: Made) -> None:

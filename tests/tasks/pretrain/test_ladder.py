@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.config.model_config import ModelConfig
-from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig
+from model.config.training_config import BatchPhase, ContextPhase, MixturePhase, OptimizerConfig
 from model.training.budget import flops_per_token
 from tasks.artifacts import Manifest, PretrainedModel, Tokenizer, TokenShards, Workspace, describe
 from tasks.errors import UserError
@@ -90,6 +90,19 @@ def test_what_begins_at_a_step_begins_at_the_same_share_of_a_rungs_steps() -> No
     assert [phase.from_step for phase in rung.mixture] == [0, round(200 * part)]
     assert [phase.from_step for phase in rung.curriculum] == [0, round(100 * part)]
     assert rung.workers == 0
+
+
+def test_larger_batches_keep_their_proportion_and_their_share_of_a_rungs_steps() -> None:
+    schedule = (BatchPhase(100, 4096), BatchPhase(300, 8192))
+    whole = Pretraining(WHOLE.shape, WHOLE.pretrain.model_copy(update={"batch_schedule": schedule}))
+    assert whole.pretrain.tokens == 2048 * (100 + 2 * 200 + 4 * 100)
+    rungs = ladder_of(Laddered(whole, LadderConfig()), 2048, 128)
+    for rung in rungs:
+        small = rung.training.pretrain
+        assert [phase.from_step for phase in small.batch_schedule] == [round(at * small.steps / 400) for at in (100, 300)]
+        assert [phase.batch_tokens / small.batch_tokens for phase in small.batch_schedule] == [2, 4]
+    cost = whole_flops(whole, 2048, 128)
+    assert [rung.flops / cost for rung in rungs] == pytest.approx([1 / 32, 1 / 16, 1 / 8, 1 / 4], rel=0.03)
 
 
 def test_run_that_is_too_short_is_refused_with_the_steps_that_would_do() -> None:

@@ -14,7 +14,7 @@ from model.config.layout_config import LayoutConfig
 from model.config.model_config import ModelConfig
 from model.config.objective_config import ObjectiveConfig
 from model.config.rope_scaling import RopeScaling
-from model.config.training_config import ContextPhase, MixturePhase, OptimizerConfig
+from model.config.training_config import BatchPhase, ContextPhase, MixturePhase, OptimizerConfig, StepBatches
 from model.data.shard_format import SEGMENT_FIELDS
 from model.data.shard_reader import TokenRows
 from model.data.shard_writer import write_token_shard
@@ -75,6 +75,27 @@ def trained(folder: Path, shards: TokenShards, tokenizer: Tokenizer) -> tuple[Pa
 
 def test_batch_in_tokens_becomes_rows_of_the_shards_context() -> None:
     assert training_config(PretrainConfig(batch_tokens=1024), 64).batch_rows == 16
+
+
+def test_larger_batches_are_so_many_of_the_first_and_judged_afresh() -> None:
+    training = training_config(PretrainConfig(batch_tokens=256, batch_schedule=(BatchPhase(3, 512),)), 32)
+    assert (training.batch_rows, training.step_batches, training.fresh_steps) == (8, (StepBatches(3, 2),), (3,))
+
+
+def test_schedule_that_changes_nothing_is_the_training_without() -> None:
+    same = PretrainConfig(batch_tokens=256, batch_schedule=(BatchPhase(0, 256), BatchPhase(9, 256)))
+    assert training_config(same, 32) == training_config(PretrainConfig(batch_tokens=256), 32)
+    assert "batch_schedule" not in json.dumps(identity(PretrainConfig()))
+
+
+def test_mixtures_and_larger_batches_begin_at_optimizer_steps(shards: TokenShards, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    larger = {"batch_schedule": (BatchPhase(2, 8 * CONTEXT),), "curriculum": (ContextPhase(0, 8), ContextPhase(4, CONTEXT))}
+    config = dataclasses.replace(CONFIG, pretrain=CONFIG.pretrain.model_copy(update=larger))
+    outcome = pretrain_model(config, shards, tokenizer, tmp_path, call_here)
+    assert outcome.ledger.tokens_out == (2 + 4 * 2) * 4 * CONTEXT
+    assert json.loads((tmp_path / "audit.json").read_text())["batches"] == 10
+    stream = open_stream(read_job(tmp_path), "train", shards.path)
+    assert [stream.context_at(at) for at in range(10)] == [8] * 6 + [CONTEXT] * 4
 
 
 def test_every_token_of_every_step_is_counted(trained: tuple[Path, StageOutcome]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from model.config.model_config import ModelConfig
-from model.config.training_config import FaultConfig, MixturePhase, OptimizerConfig
+from model.config.training_config import BatchPhase, FaultConfig, MixturePhase, OptimizerConfig
 from model.training.checkpoint import read_state
 from model.training.curve import read_curve
 from model.training.left_out import LeftOut, read_left_out, write_left_out
@@ -314,6 +314,22 @@ def test_more_steps_with_a_decay_that_had_ended_are_refused_with_the_last_stable
 def test_schedule_that_agrees_nowhere_is_refused_with_how_to_keep_such_steps(parent: Path, workspace: Path) -> None:
     told = refused(workspace, {"from": PARENT, "step": 4}, steps=9, optimizer=OptimizerConfig(warmup_steps=1))
     assert "no checkpoint was kept of a step at which both agree (pretrain.keep_every" in told
+
+
+def test_batches_of_steps_that_are_done_may_not_change_and_later_ones_may(parent: Path, workspace: Path) -> None:
+    said = refused(workspace, {"from": PARENT, "step": 4}, steps=9, batch_schedule=(BatchPhase(2, 8 * CONTEXT),))
+    assert "took 4 batches in its 4 steps (one a step), and by pretrain.batch_schedule they would have been 6" in said
+    larger = begun(workspace, {"from": PARENT, "step": 4}, steps=9, batch_schedule=(BatchPhase(4, 8 * CONTEXT),))
+    assert larger.start is not None
+    assert any("batches of a step [] → " in line for line in told_of(larger.start, larger, CONTEXT))
+
+
+def test_run_that_goes_on_with_larger_batches_is_the_one_that_was_to_have_them(pretrain: Pretrain, parent: Path) -> None:
+    larger: dict[str, object] = {"steps": 9, "batch_schedule": (BatchPhase(4, 8 * CONTEXT),)}
+    whole = pretrain("5a" * 8, **larger)
+    longer = pretrain("6a" * 8, {"from": PARENT[:8], "step": 4}, **larger)
+    assert losses(longer) == losses(whole, first=5)
+    assert weights(longer) == weights(whole)
 
 
 def test_another_window_of_the_guard_is_refused(parent: Path, workspace: Path) -> None:
