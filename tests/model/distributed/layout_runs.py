@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.layouts_equal import LAYOUTS, SHAPES, VARIANTS, VOCAB, Case, Rows, in_processes, losses_of
+from benchmarks.layouts_equal import LAYOUTS, RECOMPUTED, SHAPES, VARIANTS, VOCAB, Case, Rows, in_processes, losses_of
 from model.config.heads import HeadSpec
 from model.config.layout_config import LayoutConfig
 from model.config.lora_config import LoraConfig
@@ -28,14 +28,15 @@ from model.training.events import Event
 from model.training.record import Watch
 from model.training.training import TrainingResult, train
 
-STEPS = 20
+STEPS = 10
 PLACES = (LAYOUTS[0], LAYOUTS[1], LAYOUTS[2], LAYOUTS[4], LAYOUTS[6])  # one, DDP, FSDP2, tensor, both
 ONE, REPLICAS, SHARDS, TENSOR, BOTH = PLACES
 DIVIDED = (SHARDS, TENSOR, BOTH)
-EQUAL = [  # every layout with documents and accumulation, those that divide a model without, and for the other family
-    replace(variant, processes=one.processes, layout=one.layout)
-    for variant in VARIANTS
-    for one in (LAYOUTS if variant.masks_documents else (ONE, *DIVIDED))
+EQUAL = [  # every layout with documents and accumulation, with and without activation checkpointing; some without, and of the other family
+    *(replace(VARIANTS[0], processes=one.processes, layout=one.layout) for one in (ONE, BOTH)),
+    *(replace(VARIANTS[1], processes=one.processes, layout=one.layout) for one in LAYOUTS),
+    *(replace(VARIANTS[2], processes=one.processes, layout=one.layout) for one in (ONE, TENSOR, BOTH)),
+    *RECOMPUTED,
 ]
 CHANGES = [(ONE, place) for place in DIVIDED] + [(place, ONE) for place in DIVIDED]  # of the layout between two starts
 CHANGES += [(REPLICAS, SHARDS), (SHARDS, TENSOR), (TENSOR, SHARDS), (SHARDS, BOTH), (BOTH, REPLICAS)]
