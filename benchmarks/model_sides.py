@@ -19,14 +19,16 @@ from torch import Tensor, nn
 
 from benchmarks.sides import Row, tell
 from model.config.model_config import PRESETS, ModelConfig
-from model.config.training_config import OptimizerConfig, Precision
+from model.config.training_config import OptimizerConfig
 from model.data.batches import Batch
 from model.distributed.device import choose_precision
 from model.distributed.parallel import Scored
+from model.nn.float8 import use_float8
 from model.nn.models import LanguageModel, set_compute_dtype
 from model.optim.optimizer import build_optimizer
 
 SEED = 20
+OUR_MODES = ("ours", "ours-float32", "ours-float8")
 NANOGPT_MODES = ("nanogpt", "nanogpt-autocast", "nanogpt-compiled", "nanogpt-compiled-autocast")  # the first is its default on a CPU
 Step = Callable[[], Tensor]  # one optimizer step; the mean loss
 ADAMW = OptimizerConfig()
@@ -75,18 +77,20 @@ def build(side: str, shape: Shape, machine: Machine) -> Step:
     torch.manual_seed(SEED)
     shifted = torch.randint(shape.vocab_size, (shape.rows, shape.model.context + 1)).to(machine.device)
     ids, targets = shifted[:, :-1].contiguous(), shifted[:, 1:].contiguous()
-    if side in ("ours", "ours-float32"):
-        return _ours(shape, machine, ids, targets, "auto" if side == "ours" else "float32")
+    if side in OUR_MODES:
+        return _ours(side, shape, machine, ids, targets)
     if side in NANOGPT_MODES:
         return _nanogpt(shape, replace(machine, compiles=machine.compiles or "compiled" in side), ids, targets, "autocast" in side)
     if side == "transformers":
         return _transformers(shape, machine, ids)
-    raise ValueError(f"side {side!r}: expected ours, ours-float32, {', '.join(NANOGPT_MODES)} or transformers")
+    raise ValueError(f"side {side!r}: expected one of {', '.join((*OUR_MODES, *NANOGPT_MODES))}, transformers")
 
 
-def _ours(shape: Shape, machine: Machine, ids: Tensor, targets: Tensor, precision: Precision) -> Step:
+def _ours(side: str, shape: Shape, machine: Machine, ids: Tensor, targets: Tensor) -> Step:
     model = LanguageModel(shape.model, shape.vocab_size).to(machine.device).train()
-    set_compute_dtype(model, choose_precision(precision, machine.device))
+    set_compute_dtype(model, choose_precision("float32" if side == "ours-float32" else "auto", machine.device))
+    if side == "ours-float8":
+        use_float8(model, machine.device)
     optimizer = build_optimizer(model, ADAMW)
     lengths = torch.full((len(ids),), ids.shape[1], device=machine.device)
     batch = Batch(ids, targets, lengths)

@@ -14,7 +14,7 @@ from model.config.model_config import GATED, Activation, ModelConfig
 
 GELU_LINEAR = 2 * math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715
-GELU_CHUNK = 2**16  # numbers at a time: the five arrays of each stay in a cache of 2 MB; with 2**19 2048 rows of 1024 took 9.3 ms, so 7.3
+GELU_CHUNK = 2**16  # numbers at a time: the arrays of each stay in a processor's own cache; with 2**19 all took a third longer
 
 
 class _SavedSlope(FunctionCtx):
@@ -66,14 +66,14 @@ class _GeluTanh(torch.autograd.Function):
         rows = x.reshape(-1, x.shape[-1])
         y, slope = torch.empty_like(rows), torch.empty_like(rows)
         size = max(1, GELU_CHUNK // x.shape[-1])
-        for start in range(0, len(rows), size):
-            chunk = rows[start : start + size].float()
-            square = chunk * chunk
-            gate = torch.addcmul(chunk, chunk, square, value=GELU_CUBIC).mul_(GELU_LINEAR).sigmoid_()
-            inner = square.mul_(3 * GELU_CUBIC * GELU_LINEAR).add_(GELU_LINEAR)  # the derivative of 2u
-            product = chunk * gate
-            y[start : start + size] = product
-            torch.addcmul(gate, inner, product.addcmul(product, gate, value=-1), out=slope[start : start + size])
+        one = torch.tensor(GELU_LINEAR)
+        for part, y_part, slope_part in zip(rows.split(size), y.split(size), slope.split(size), strict=True):
+            z = part.float()
+            square = z * z
+            gate = torch.add(one, square, alpha=GELU_CUBIC * GELU_LINEAR).mul_(z).sigmoid_()  # of 2u
+            torch.mul(z, gate, out=y_part)
+            inner = torch.add(one, square, alpha=3 * GELU_CUBIC * GELU_LINEAR, out=square)  # the derivative of 2u
+            torch.addcmul(gate, inner, torch.ops.aten.sigmoid_backward(z, gate), out=slope_part)
         ctx.save_for_backward(slope.view_as(x))
         return y.view_as(x)
 
