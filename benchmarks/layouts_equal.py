@@ -3,8 +3,10 @@
     python benchmarks/layouts_equal.py [--quick] [--json FILE]
 
 A model trains in one process, on two with its gradients averaged (DDP), on two that share its weights (FSDP2), on two that share its
-layers (tensor parallelism), and on four that do both: from the same weights, on the same rows, in float32. Told is the largest relative
-difference of any step's loss from that of one process. Four processes, a few minutes on two cores; --quick takes 5 steps instead of 20.
+layers (tensor parallelism), and on four that do both: from the same weights, on the same rows, in float32; with and without what is
+computed again for the backward pass (activation checkpointing), and compiled. Told is the largest relative difference of any step's loss,
+of any validation's and of any gradient norm from that of one process that does none of it. Four processes, a few minutes on two cores;
+--quick takes 5 steps instead of 20.
 """
 
 import argparse
@@ -50,16 +52,25 @@ class Case:
     family: str = "llama"
     micro_rows: int = 8
     masks_documents: bool = False
+    compiles: bool = False
 
     @property
     def name(self) -> str:
         """Of its layout."""
         if self.processes == 1:
             return "one"
-        data = self.processes // self.layout.tensor
+        data, recomputed = self.processes // self.layout.tensor, self.layout.activation_checkpointing
         parts = [f"{data} {'shards' if self.layout.shards else 'replicas'}"] if data > 1 else []
         parts += [f"tensor {self.layout.tensor}"] if self.layout.tensor > 1 else []
-        return " x ".join(parts)
+        told = [" x ".join(parts)]
+        told += ["kept gathered"] if self.layout.shards and not self.layout.reshards else []
+        told += [f"{recomputed} recomputed"] if recomputed != "none" else []
+        return ", ".join([*told, "compiled"] if self.compiles else told)
+
+    @property
+    def alone(self) -> "Case":
+        """The same training in one process."""
+        return replace(self, processes=1, layout=LayoutConfig(), compiles=False)
 
 
 LAYOUTS = (
@@ -76,6 +87,12 @@ VARIANTS = (
     Case(1, LayoutConfig(), "llama", micro_rows=2, masks_documents=True),
     Case(1, LayoutConfig(), "gpt2", micro_rows=3),
 )
+RECOMPUTED = tuple(
+    Case(count, LayoutConfig(shards=shards, tensor=tensor, activation_checkpointing=kind), micro_rows=2, masks_documents=True)
+    for kind in ("selective", "full")
+    for count, shards, tensor in ((2, False, 1), (2, True, 1), (2, False, 2), (4, True, 2))
+)
+COMPILED = (Case(2, LayoutConfig(), compiles=True), Case(2, LayoutConfig(shards=True), compiles=True))
 
 
 class Rows:
@@ -118,6 +135,7 @@ def losses_of(case: Case, steps: int, folder: Path, watch: Callable[[CurvePoint]
         log_every=1,
         norms_every=steps,
         precision="float32",
+        compile=case.compiles,
         layout=case.layout,
     )
     optimizer = OptimizerConfig(learning_rate=3e-3, final_learning_rate=3e-4, warmup_steps=3, clip_norm=0.5)
@@ -182,16 +200,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     asked = parser.parse_args()
     cases = [replace(variant, processes=layout.processes, layout=layout.layout) for variant in VARIANTS for layout in LAYOUTS]
+    cases += [*RECOMPUTED, *COMPILED]
     with tempfile.TemporaryDirectory() as folder:
         table = table_of(cases, 5 if asked.quick else 20, Path(folder))
     rows: list[dict[str, str | int | bool | float]] = []
     for case in cases:
-        alone = replace(case, processes=1, layout=LayoutConfig())
-        told = f"{case.name}, kept gathered" if case.layout.shards and not case.layout.reshards else case.name
-        difference = differences(table[case], table[alone])
-        rows.append({"family": case.family, "micro_rows": case.micro_rows, "documents": case.masks_documents, "layout": told})
+        difference = differences(table[case], table[case.alone])
+        rows.append({"family": case.family, "micro_rows": case.micro_rows, "documents": case.masks_documents, "layout": case.name})
         rows[-1]["largest_difference"] = difference
-        print(f"{case.family:6} micro_rows {case.micro_rows} documents {case.masks_documents!s:5} {told:32} {difference:.1e}")
+        print(f"{case.family:6} micro_rows {case.micro_rows} documents {case.masks_documents!s:5} {case.name:44} {difference:.1e}")
     if asked.json is not None:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n")
 

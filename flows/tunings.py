@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from model.config.layout_config import check_tensor
+from model.config.layout_config import check_recomputed, check_tensor
 from model.config.model_config import DECODERS, RECURRENT, ModelConfig
 from tasks.examples.kinds.table import KINDS, AnyExamples
 from tasks.finetune.config import FinetuneConfig
@@ -43,6 +43,7 @@ def check_model_fits(model: ModelConfig, examples: Sequence[AnyExamples], finetu
     writers = (*DECODERS, *RECURRENT, "seq2seq")
     for tuning in finetune:
         check_tensor(tuning.layout.tensor, model, f"finetune {tuning.name}: ")
+        check_recomputed(model, tuning.layout.activation_checkpointing, f"finetune {tuning.name}: ")
         if len(tuning.sets) > 1 and model.family == "seq2seq":
             raise ValueError(
                 f"finetune {tuning.name}: several heads need one trunk, but model.family is seq2seq, which has two stacks; give each "

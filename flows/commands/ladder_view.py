@@ -1,4 +1,4 @@
-"""What a ladder predicts of its whole run, as text and as data."""
+"""Ladder view: what a ladder predicts of its whole run, as text and as data."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path

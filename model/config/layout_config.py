@@ -28,12 +28,12 @@ class LayoutConfig:
         one_of("activation_checkpointing", self.activation_checkpointing, RECOMPUTED)
 
 
-def check_recomputed(model: ModelConfig, kind: Recomputed) -> None:
-    """Raises ValueError for recurrent families, whose cells are one kernel that keeps what it wants."""
+def check_recomputed(model: ModelConfig, kind: Recomputed, place: str = "") -> None:
+    """Raises ValueError for recurrent families, whose cells are one kernel that keeps what it wants. `place`: as in `check_layout`."""
     if kind != "none" and model.is_recurrent:
         raise ValueError(
-            f"activation_checkpointing {kind}: the layers of {model.family} are one kernel, of which nothing can be computed again; "
-            "set it to none, or take fewer micro_rows"
+            f"{place}layout.activation_checkpointing {kind}: the layers of {model.family} are one kernel, of which nothing can be computed "
+            "again; set it to none, or take fewer micro_rows"
         )
 
 

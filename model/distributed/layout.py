@@ -125,9 +125,12 @@ class Layout:
     # -- In a step ------------------------------------------------------------------------------------------------------
 
     def gradient_sync(self, wrapped: nn.Module, is_due: bool) -> AbstractContextManager[None]:
-        """Around forward and backward: gradients are exchanged only where `is_due`, in the last micro-batch of a step."""
+        """Around forward and backward: gradients are exchanged only where `is_due`, in the last micro-batch of a step.
+
+        Shards that let weights go exchange them in each: those of all micro-batches would else be whole on every process until the last.
+        """
         if self.shards:
-            set_sync(wrapped, is_due)
+            set_sync(wrapped, is_due or self.config.reshards)
             return nullcontext()
         return gradient_sync(wrapped, is_due)
 

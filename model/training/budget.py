@@ -141,38 +141,53 @@ def training_memory(
     positions = micro_rows * T
     count = count_parameters(config, vocab_size)
     kind = layout.activation_checkpointing
-    whole = _held(count, layout.tensor)
-    held = -(-whole // max(1, processes // layout.tensor)) if layout.shards else whole
+    data = max(1, processes // layout.tensor) if layout.shards else 1
+    whole = _of_tensor(config, count, layout.tensor)
+    held = -(-whole // data)
     still = held * frozen // count.total
     learning, kept = held - still, 4 * (held - still) + frozen_bytes * still
-    copies = _computed_with(count, layout, max(1, config.layers), size)
+    copies = _computed_with(config, count, layout, data > 1, size)
+    is_whole = accumulates and data > 1 and not layout.reshards  # gradients are divided once a step
+    passing = 0 if data == 1 else (size + 4) * _layer_numbers(config, count, layout.tensor)  # a layer's, whole, and as it is sent
     return TrainingMemory(
         weights=kept + (max(0, copies - size * still) if frozen_bytes == size else copies),
-        gradients=4 * learning,
+        gradients=4 * (whole - whole * frozen // count.total if is_whole else learning),
         optimizer=state_bytes * learning,
         activations=positions * _kept_bytes(config, T, size, kind, layout.tensor),
         logits=_logit_bytes(config, vocab_size, positions, size),
         head_gradient=4 * vocab_size * config.width,
         copy=kept + state_bytes * learning,
         accumulates=accumulates,
-        layer=positions * _backward_bytes(config, T, size, kind, layout.tensor),
+        layer=positions * _backward_bytes(config, T, size, kind, layout.tensor) + passing,
     )
 
 
-def _held(count: ParameterCount, tensor: int) -> int:
-    """Numbers of one process where matrices of layers are divided among `tensor`."""
-    return count.total - (count.attention + count.mlp) + -(-(count.attention + count.mlp) // tensor)
+def _of_tensor(config: ModelConfig, count: ParameterCount, tensor: int) -> int:
+    """Numbers of one process of `tensor` that divide layers: embedding, head, norms and the biases behind a sum each has whole."""
+    behind = config.layers * config.width * ((config.attention_bias == "all") + config.has_mlp_bias)
+    divided = count.attention + count.mlp - behind
+    return count.total if tensor == 1 else count.total - divided + divided // tensor
 
 
-def _computed_with(count: ParameterCount, layout: LayoutConfig, layers: int, size: int) -> int:
+def _layer_numbers(config: ModelConfig, count: ParameterCount, tensor: int) -> int:
+    """Of one layer, as a process of `tensor` has it; of recurrent families, which are sharded as one, all of them."""
+    matrices = (count.attention + count.mlp) // tensor
+    return (
+        matrices if config.is_recurrent else matrices // max(1, config.layers + (config.decoder_depth if config.family == "seq2seq" else 0))
+    )
+
+
+def _computed_with(config: ModelConfig, count: ParameterCount, layout: LayoutConfig, is_sharded: bool, size: int) -> int:
     """Bytes of weights that are there only to compute with: bfloat16 copies, and of shards what is gathered.
 
-    Of a layer whose weights are let go behind it there are two at a time, one of them on its way.
+    Of layers whose weights are let go there are two at a time, one on its way. What is no layer stays gathered, in float32.
     """
     matrices = (count.attention + count.mlp) // layout.tensor
-    if layout.shards:
-        return size * (count.total - count.attention - count.mlp + (min(2, layers) * matrices // layers if layout.reshards else matrices))
-    return 0 if size == 4 else size * (count.embeddings + count.head + matrices)
+    copies = 0 if size == 4 else size * (count.embeddings + count.head)
+    if not is_sharded:
+        return 0 if size == 4 else copies + size * matrices
+    gathered = min(matrices, 2 * _layer_numbers(config, count, layout.tensor)) if layout.reshards else matrices
+    return copies + size * gathered + 4 * (count.total - count.attention - count.mlp)
 
 
 def training_bytes(config: ModelConfig, vocab_size: int, micro_rows: int, precision: str, accumulates: bool = False) -> int:

@@ -5,6 +5,7 @@ shared among the processes there, and nothing is tried that it lets doubt; on a 
 all is halved until it does.
 """
 
+import math
 import platform
 import resource
 import zlib
@@ -36,8 +37,8 @@ def fitting_micro_rows(model: Model, batches: Batches, training: TrainingConfig,
     there = [held.tensor for held in layout.held.values()] if layout.is_divided else list(model.parameters())
     free = _free_bytes(device) / (_neighbors(control) if device.type == "cpu" else 1)
     precision = str(dtype or torch.float32).removeprefix("torch.")
-    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    frozen_bytes = min((parameter.element_size() for parameter in frozen), default=4)
+    frozen = {name: parameter for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    frozen_bytes = min((parameter.element_size() for parameter in frozen.values()), default=4)
 
     def needed(rows: int) -> int:
         memory = training_memory(
@@ -48,7 +49,9 @@ def fitting_micro_rows(model: Model, batches: Batches, training: TrainingConfig,
             rows < most or bool(training.step_batches),
             layout=training.layout,
             processes=mesh.world,
-            frozen=sum(parameter.numel() for parameter in frozen),
+            frozen=sum(
+                math.prod(layout.held[name].shape) if layout.is_divided else parameter.numel() for name, parameter in frozen.items()
+            ),
             frozen_bytes=frozen_bytes,
         )
         return memory.peak - sum(tensor.nbytes for tensor in there)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from model.config.heads import HeadSpec, Targets
-from model.config.layout_config import check_tensor
+from model.config.layout_config import check_recomputed, check_tensor
 from model.config.training_config import TrainingConfig
 from model.training.curve import read_curve
 from model.training.figures import training_figures
@@ -132,13 +132,15 @@ def finetune(
 
 
 def _check_layout(config: FinetuneConfig, base: Path) -> None:
-    """Before a worker is started: UserError for a base whose layers cannot be divided as asked."""
-    if config.layout.tensor == 1:
+    """Before a worker is started: UserError for a base whose layers cannot be divided, or computed again, as asked."""
+    if config.layout.tensor == 1 and config.layout.activation_checkpointing == "none":
         return
     from model.huggingface.huggingface import read_model_config
 
+    shape = read_model_config(base)
     try:
-        check_tensor(config.layout.tensor, read_model_config(base))
+        check_tensor(config.layout.tensor, shape)
+        check_recomputed(shape, config.layout.activation_checkpointing)
     except ValueError as error:
         raise UserError(f"finetune {config.name}: {error}.") from error
 

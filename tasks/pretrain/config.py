@@ -175,7 +175,7 @@ def check_objective(config: Pretraining, context: int) -> None:
     """Raises ValueError, with the fix, for a model, an objective on rows of `context` tokens and a layout that do not go together."""
     check_pair(config.shape, config.pretrain.objective)
     check_context(config.shape, config.pretrain.objective, context)
-    check_recomputed(config.shape, config.pretrain.layout.activation_checkpointing)
+    check_recomputed(config.shape, config.pretrain.layout.activation_checkpointing, "pretrain.")
     if config.pretrain.float8 and config.pretrain.layout.tensor > 1:
         raise ValueError(
             f"pretrain.float8: a matrix that is divided among {config.pretrain.layout.tensor} processes has no scale of its own; "

@@ -202,6 +202,10 @@ RESERVED = 'tokenizer.reserve=["<|mask|>"]'
         (["pretrain.layout={tensor: 2}"], r"pretrain\.layout\.tensor 2 does not divide 1 process"),
         (["pretrain.layout={tensor: 3}", "pretrain.workers=3"], r"pretrain\.layout\.tensor 3 does not divide the model's heads"),
         (["finetune.0.layout={tensor: 2}"], r"layout\.tensor 2 does not divide 1 process"),
+        (
+            ["model.family=lstm", "finetune.0.layout={activation_checkpointing: full}"],
+            r"finetune \w+: layout\.activation_checkpointing full: the layers of lstm are one kernel",
+        ),
         (["model.family=bert"], r"objective causal does not go with family bert.*objective\.kind to masked"),
         (["pretrain.objective={kind: restore}"], r"set model\.context to 64, or shards\.context to 16 or less"),
         (["pretrain.objective={kind: masked, rat: 0.2}"], r"pretrain\.objective.*rat"),

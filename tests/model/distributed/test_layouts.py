@@ -2,18 +2,18 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch.multiprocessing as mp
 
-from benchmarks.layouts_equal import PROCESSES, Case, differences
-from model.config.layout_config import LayoutConfig
-from tests.model.distributed.layout_runs import BOTH, CHANGES, DIVIDED, EQUAL, ONE, SHARDS, work
+from benchmarks.layouts_equal import PROCESSES, SHAPES, VOCAB, Case, differences
+from model.training.budget import training_memory
+from tests.model.distributed.layout_runs import BOTH, CHANGES, DIVIDED, EQUAL, ONE, REPLICAS, SHARDS, work
 
 TIMEOUT_SECONDS = 600  # 60 s on a quiet machine
-FLOAT_ERROR = 2e-5  # relative, of any loss or norm of 20 steps; 2e-7 was the most measured
+pytestmark = pytest.mark.timeout(TIMEOUT_SECONDS)
+FLOAT_ERROR = 2e-5  # relative, of any loss or norm; 2e-7 was the most measured
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,9 @@ def floats(losses: list[str]) -> list[float]:
     return [float.fromhex(loss) for loss in losses]
 
 
-@pytest.mark.parametrize("case", EQUAL, ids=lambda case: f"{case.family} {case.micro_rows} {case.name} {case.layout.reshards}")
+@pytest.mark.parametrize("case", EQUAL, ids=lambda case: f"{case.family} {case.micro_rows} {case.name}")
 def test_every_layout_has_the_losses_and_norms_of_one_process(left: Path, case: Case):
-    alone = EQUAL.index(replace(case, processes=1, layout=LayoutConfig()))
+    alone = EQUAL.index(case.alone)
     assert differences(found(left, f"equal/{EQUAL.index(case)}"), found(left, f"equal/{alone}")) < FLOAT_ERROR
 
 
@@ -92,3 +92,34 @@ def test_save_that_one_process_cannot_finish_leaves_the_checkpoint_before(left: 
     assert failed == "save failed"
     assert "process 3 could not write its part" in why
     assert told["weights"] is not None
+
+
+@pytest.mark.parametrize("case", [REPLICAS, SHARDS], ids=lambda case: case.name)
+def test_step_that_muon_skips_leaves_weights_and_momentum_of_all_processes(left: Path, case: Case):
+    alone, told = found(left, f"muon/{ONE.name}"), found(left, f"muon/{case.name}")
+    before, skipped, after = told["files"]
+    assert told["skipped"] == [3]
+    assert before == skipped != after
+    assert floats(told["losses"])[3:] == pytest.approx(floats(alone["losses"])[3:], rel=FLOAT_ERROR)
+
+
+def test_averaged_weights_of_processes_that_each_have_the_model_are_those_of_one(left: Path):
+    (alone, _), (losses, weights) = found(left, f"averages/{ONE.name}"), found(left, f"averages/{REPLICAS.name}")
+    assert losses == pytest.approx(alone, rel=FLOAT_ERROR)
+    assert weights is not None
+
+
+@pytest.mark.parametrize("case", [REPLICAS, SHARDS], ids=lambda case: case.name)
+def test_processes_agree_on_the_least_rows_that_fit_any_of_them(left: Path, case: Case):
+    rows, losses = found(left, f"rows/{case.name}")
+    assert rows == 3
+    assert floats(losses) == pytest.approx(floats(found(left, f"kept/{ONE.name}")), rel=FLOAT_ERROR)
+
+
+@pytest.mark.parametrize("case", DIVIDED, ids=lambda case: case.name)
+def test_budget_counts_the_bytes_that_a_process_holds(left: Path, case: Case):
+    memory = training_memory(SHAPES["gpt2"], VOCAB, 3, "float32", accumulates=True, layout=case.layout, processes=case.processes)
+    counted = found(left, f"bytes/{case.name}")
+    expected = {"weights": memory.copy - memory.optimizer, "between": memory.gradients, "gradients": memory.gradients}
+    expected["moments"] = memory.optimizer
+    assert counted == pytest.approx(expected, rel=0.01 if case.layout.shards else 0)  # 61 rows of the embedding do not divide by two

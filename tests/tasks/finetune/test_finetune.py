@@ -22,12 +22,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from model.config.heads import IGNORED
+from model.config.layout_config import LayoutConfig
 from model.config.lora_config import LoraConfig
 from model.config.model_config import ModelConfig
 from model.distributed import device
 from model.huggingface.huggingface import load_folder, save_folder
 from model.nn.models import LanguageModel, SequenceClassifier
+from model.nn.recompute import recomputed
 from tasks.artifacts import Examples, FinetunedModel, PretrainedModel, Tokenizer
+from tasks.cluster import Training
 from tasks.errors import UserError
 from tasks.evaluate.evaluate import EvaluateConfig, evaluate
 from tasks.examples.kinds.instruction import instruction_row
@@ -450,3 +453,32 @@ def test_adapters_learn_on_two_processes_that_share_the_base(base: PretrainedMod
     assert shared.figures["validation_loss"] == pytest.approx(alone.figures["validation_loss"], rel=1e-5)
     for name, weight in weights.items():
         assert torch.allclose(theirs[name], weight, atol=1e-5), name
+
+
+def test_layers_are_computed_again_where_the_layout_says_so(
+    base: PretrainedModel, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: list[str] = []
+    monkeypatch.setattr("model.nn.transformer.recomputed", lambda block, x, kind: kinds.append(kind) or recomputed(block, x, kind))
+    examples = write_examples(tmp_path, classification_rows(12), ["fruit", "tool"], heldout=2)
+    found: dict[str, float] = {}
+    for kind in ("none", "selective", "full"):
+        config = FinetuneConfig(
+            name="kinds", examples="kinds", steps=3, precision="float32", layout=LayoutConfig(activation_checkpointing=kind)
+        )
+        found[kind] = run(config, base, tokenizer, examples, tmp_path / kind).figures["validation_loss"]
+        assert kind in kinds
+    assert found["none"] == found["selective"] == found["full"]
+
+
+def test_recurrent_base_is_refused_before_a_worker_starts_where_layers_are_to_be_computed_again(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    save_folder(tmp_path / "model", LanguageModel(ModelConfig("lstm", layers=1, width=16, context=16), 320), {})
+    config = FinetuneConfig(name="kinds", examples="kinds", layout=LayoutConfig(activation_checkpointing="full"))
+
+    def launch(training: Training) -> None:
+        pytest.fail("a worker was started")
+
+    with pytest.raises(UserError, match=r"finetune kinds: layout\.activation_checkpointing full: the layers of lstm are one kernel"):
+        finetune(config, PretrainedModel(str(tmp_path), "ba5e"), tokenizer, (Examples(str(tmp_path), "e4a3"),), tmp_path, launch)
