@@ -316,6 +316,7 @@ def test_bytes_of_all_files_are_among_the_figures_also_where_an_id_comes_again(t
     raw = Bench.open(tmp_path / "w").ingest(source("jsonl", tmp_path / "in", id_field="id"))
     assert raw.ledger.dropped == {"duplicate_id": 1, "empty_text": 1, "malformed": 1}
     figures = dict(raw.figures)
+    assert figures.pop("source_bytes") == sum(path.stat().st_size for path in (tmp_path / "in").iterdir())  # as stored
     assert figures.pop("file_bytes") == sum(path.stat().st_size for path in (tmp_path / "in").iterdir()) == sum(figures.values())
     empty = len(json.dumps({"text": " ", "id": 2})) + 1
     assert (figures["reject_bytes"], figures["between_bytes"]) == (empty + len("no row\n"), 1)
