@@ -90,7 +90,9 @@ def test_champion_goes_on_learning_new_text_beside_its_own_and_the_report_says_w
     assert f"pretrain/{scratch} did not go on from a base, as this recipe does" in lengthened(scratch).refusal()
 
 
-def test_plan_of_a_continued_run_names_what_is_reused_and_has_the_shape_of_the_base(command: Command, workspace: Path, letters: Path) -> None:
+def test_plan_of_a_continued_run_names_what_is_reused_and_takes_the_shape_of_its_base(
+    command: Command, workspace: Path, letters: Path
+) -> None:
     rows = command("plan", str(letters), "--workspace", str(workspace), "--json").document()
     (training,) = rows["trainings"]
     assert (training["label"], training["parameters"] > 0) == ("pretrain", True)
