@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from model.training.interruption import Signals
 from tasks.cluster import Training
+from tests.model.processes import run_processes
 
 TIMEOUT_SECONDS = 240  # 15 s on a quiet machine
 
@@ -25,9 +25,4 @@ def _work(rank: int, training: Training, meeting: str) -> None:
 def on_two(training: Training) -> None:
     """Runs it to its end."""
     with tempfile.TemporaryDirectory() as meeting:
-        context = mp.spawn(_work, (training, str(Path(meeting))), nprocs=2, join=False)
-        try:
-            assert any(context.join(TIMEOUT_SECONDS) for _ in range(2)), "the processes hang"
-        finally:
-            for process in context.processes:
-                process.kill()
+        run_processes(_work, (training, str(Path(meeting))), 2, TIMEOUT_SECONDS)

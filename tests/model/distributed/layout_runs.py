@@ -33,6 +33,7 @@ from model.training.events import Event
 from model.training.record import Watch
 from model.training.saver import Saver
 from model.training.training import TrainingResult, train
+from tests.model.stop_after import StopAfter
 
 STEPS = 10
 PLACES = (LAYOUTS[0], LAYOUTS[1], LAYOUTS[2], LAYOUTS[4], LAYOUTS[6])  # one, DDP, FSDP2, tensor, both
@@ -57,20 +58,6 @@ class Told:
     events: list[Event]
     weights: str | None  # digest, on rank 0
     validation: list[float]  # of each evaluation
-
-
-class StopAfter:
-    """Asks to stop once so many steps are done."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def stop(self) -> bool:
-        self.left -= 1
-        return self.left == 0
-
-    def save(self) -> bool:
-        return False
 
 
 def digest(model: nn.Module) -> str | None:

@@ -5,23 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch.multiprocessing as mp
 from torch.multiprocessing.spawn import ProcessException
 
 from model.training.checkpoint import checkpoints_in, newest_checkpoint
 from tests.model.distributed.killed_run import work
+from tests.model.processes import run_processes
 
 TIMEOUT_SECONDS = 120  # 15 s on a quiet machine
 
 
 def on_two(folder: Path, meeting: str, names: Sequence[str], is_killed: bool) -> None:
-    context = mp.spawn(work, (folder, meeting, names, is_killed), nprocs=2, join=False)
-    try:
-        assert any(context.join(TIMEOUT_SECONDS) for _ in range(2)), "the processes hang"
-    finally:
-        for process in context.processes:
-            process.kill()
-            process.join()
+    run_processes(work, (folder, meeting, names, is_killed), 2, TIMEOUT_SECONDS)
 
 
 def test_checkpoint_of_which_a_process_was_killed_is_not_gone_on_from(tmp_path: Path):

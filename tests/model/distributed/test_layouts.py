@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import torch.multiprocessing as mp
 
 from benchmarks.layouts_equal import PROCESSES, SHAPES, VOCAB, Case, differences
 from model.training.budget import training_memory
 from tests.model.distributed.layout_runs import BOTH, CHANGES, DIVIDED, EQUAL, ONE, REPLICAS, SHARDS, work
+from tests.model.processes import run_processes
 
 TIMEOUT_SECONDS = 600  # 60 s on a quiet machine
 pytestmark = pytest.mark.timeout(TIMEOUT_SECONDS)
@@ -19,12 +19,7 @@ FLOAT_ERROR = 2e-5  # relative, of any loss or norm; 2e-7 was the most measured
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("layouts")
-    context = mp.spawn(work, (folder,), nprocs=PROCESSES, join=False)
-    try:
-        assert any(context.join(TIMEOUT_SECONDS) for _ in range(PROCESSES)), "the processes hang"
-    finally:
-        for process in context.processes:
-            process.kill()
+    run_processes(work, (folder,), PROCESSES, TIMEOUT_SECONDS)
     return folder
 
 

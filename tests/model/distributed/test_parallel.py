@@ -7,7 +7,6 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from model.config.heads import IGNORED, HeadSpec
@@ -20,6 +19,7 @@ from model.training.checkpoint import newest_checkpoint
 from model.training.curve import CurvePoint
 from model.training.record import Watch, ignore_event
 from model.training.training import train
+from tests.model.processes import run_processes
 
 TIMEOUT_SECONDS = 120  # of each process; 10 s on a quiet machine
 PROCESSES = 3  # for batches of 8 rows: shares of 2, 3 and 3
@@ -94,12 +94,7 @@ def work(rank: int, folder: Path) -> None:
 def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the processes left what came of their trainings."""
     folder = tmp_path_factory.mktemp("several")
-    context = mp.spawn(work, (folder,), nprocs=PROCESSES, join=False)
-    try:
-        assert any(context.join(TIMEOUT_SECONDS) for _ in range(PROCESSES)), "the processes hang"
-    finally:
-        for process in context.processes:
-            process.kill()
+    run_processes(work, (folder,), PROCESSES, TIMEOUT_SECONDS)
     return folder
 
 

@@ -98,6 +98,14 @@ def single_matrices(*shapes: tuple[int, int]) -> nn.Module:
     return nn.ModuleDict({"trunk": nn.ModuleList(layers)})
 
 
+def step_both(one: tuple[nn.Module, torch.optim.Optimizer], other: tuple[nn.Module, torch.optim.Optimizer], steps: int) -> None:
+    """The same gradients for both, step by step."""
+    for number in range(steps):
+        for model, optimizer in (one, other):
+            give_gradients(model, number)
+            optimizer.step()
+
+
 def test_muon_takes_the_steps_of_the_stock_one(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("model.optim.muon.dtype_of_products", lambda _: torch.bfloat16)  # as the stock one computes everywhere
     config = OptimizerConfig(learning_rate=0.02, kind="muon", weight_decay=0.1)
@@ -105,11 +113,7 @@ def test_muon_takes_the_steps_of_the_stock_one(monkeypatch: pytest.MonkeyPatch):
     theirs = copy.deepcopy(ours)
     optimizer = build_optimizer(ours, config)
     stock = torch.optim.Muon(theirs.parameters(), lr=0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
-    for number in range(5):
-        give_gradients(ours, number)
-        give_gradients(theirs, number)
-        optimizer.step()
-        stock.step()
+    step_both((ours, optimizer), (theirs, stock), 5)
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         moved = 5 * 0.02 * 0.2 * max(one.shape) ** 0.5  # that five steps may go at most, and what bfloat16 rounds of it
         assert (one - other).abs().max() < moved / 256
@@ -166,11 +170,7 @@ def test_adafactor_takes_the_steps_of_the_stock_one(model: LanguageModel):
     config = OptimizerConfig(learning_rate=0.02, kind="adafactor", weight_decay=0.0)
     other = copy.deepcopy(model)
     optimizer, stock = build_optimizer(model, config), torch.optim.Adafactor(other.parameters(), lr=0.02, weight_decay=0.0)
-    for number in range(4):
-        give_gradients(model, number)
-        give_gradients(other, number)
-        optimizer.step()
-        stock.step()
+    step_both((model, optimizer), (other, stock), 4)
     for one, same in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.allclose(one, same, atol=1e-6)
 
@@ -180,11 +180,7 @@ def test_sgd_takes_the_steps_of_the_stock_one():
     model = single_matrices((4, 6), (3, 3))
     other = copy.deepcopy(model)
     optimizer, stock = build_optimizer(model, config), torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
-    for number in range(4):
-        give_gradients(model, number)
-        give_gradients(other, number)
-        optimizer.step()
-        stock.step()
+    step_both((model, optimizer), (other, stock), 4)
     for one, same in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.allclose(one, same, atol=1e-6)
 

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -12,6 +11,7 @@ from torch.distributed.tensor import DTensor
 
 from model.config.training_config import OptimizerConfig
 from model.optim.optimizer import build_optimizer, step_where
+from tests.model.processes import run_processes
 
 TIMEOUT_SECONDS = 120  # of each process; 5 s on a quiet machine
 PROCESSES = 2
@@ -62,12 +62,7 @@ def work(rank: int, folder: Path) -> None:
 def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the processes left what they trained."""
     folder = tmp_path_factory.mktemp("several")
-    context = mp.spawn(work, (folder,), nprocs=PROCESSES, join=False)
-    try:
-        assert any(context.join(TIMEOUT_SECONDS) for _ in range(PROCESSES)), "the processes hang"
-    finally:
-        for process in context.processes:
-            process.kill()
+    run_processes(work, (folder,), PROCESSES, TIMEOUT_SECONDS)
     return folder
 
 

@@ -15,25 +15,12 @@ from model.training.checkpoint import AVERAGE, checkpoint_path
 from model.training.curve import CurvePoint
 from model.training.record import Watch, ignore_event
 from model.training.training import train
+from tests.model.stop_after import StopAfter
 
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, final_learning_rate=3e-4, warmup_steps=2)
 TRAINING = TrainingConfig(
     steps=8, batch_rows=8, log_every=1, evaluate_every=2, evaluate_batches=1, checkpoint_every=2, keep_checkpoints=9, precision="float32"
 )
-
-
-class StopAfter:
-    """Asks to stop once so many steps of this process are done."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def stop(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
-
-    def save(self) -> bool:
-        return False
 
 
 @dataclasses.dataclass(frozen=True)

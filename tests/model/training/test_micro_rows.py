@@ -18,20 +18,9 @@ from model.training.events import Event
 from model.training.micro_rows import free_memory_bytes, largest
 from model.training.record import Watch
 from model.training.training import train
+from tests.model.stop_after import StopAfter
 
 SHAPE = ModelConfig(layers=2, width=32, heads=4, kv_heads=2, context=16, dropout=0.1)
-
-
-class StopAt:
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def stop(self) -> bool:
-        self.left -= 1
-        return self.left == 0
-
-    def save(self) -> bool:
-        return False
 
 
 def losses(folder: Path, batches: PretrainBatches, rows: MicroRows, stop: int = 0) -> tuple[list[float], list[Event]]:
@@ -40,7 +29,7 @@ def losses(folder: Path, batches: PretrainBatches, rows: MicroRows, stop: int = 
     events: list[Event] = []
     training = TrainingConfig(steps=4, batch_rows=8, micro_rows=rows, log_every=1, checkpoint_every=100, precision="float32")
     watch = Watch(lambda point: found.append(point.loss), events.append)
-    train(LanguageModel(SHAPE, 61), batches, None, training, OptimizerConfig(warmup_steps=1), folder, "data", watch, StopAt(stop))
+    train(LanguageModel(SHAPE, 61), batches, None, training, OptimizerConfig(warmup_steps=1), folder, "data", watch, StopAfter(stop))
     return found, [event for event in events if event.kind == "started"]
 
 

@@ -22,26 +22,13 @@ from model.training.curve import CurvePoint
 from model.training.interruption import Asked
 from model.training.record import Watch, ignore_event
 from model.training.training import TrainingResult, train
+from tests.model.stop_after import StopAfter
 
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, final_learning_rate=3e-4, warmup_steps=2)
 MakeShard = Callable[[str, int], Path]
 
 
 IGNORED_ALL = Watch(lambda point: None, ignore_event)
-
-
-class StopAt:
-    """Asks to stop once so many steps of this process are done."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def stop(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
-
-    def save(self) -> bool:
-        return False
 
 
 def run_training(
@@ -110,7 +97,7 @@ def test_step_of_several_batches_has_the_loss_and_gradient_of_one_large_batch(tm
 def test_scheduled_run_resumed_anywhere_is_the_whole_one(tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches, stop: int):
     noisy = replace(tiny, dropout=0.2)
     _, whole, model = run_training(tmp_path / "whole", noisy, pretrain_batches, step_batches=SCHEDULE)
-    _, first, _ = run_training(tmp_path / "parts", noisy, pretrain_batches, step_batches=SCHEDULE, asked=StopAt(stop))
+    _, first, _ = run_training(tmp_path / "parts", noisy, pretrain_batches, step_batches=SCHEDULE, asked=StopAfter(stop))
     _, second, resumed = run_training(tmp_path / "parts", noisy, pretrain_batches, step_batches=SCHEDULE)
     assert [point.loss.hex() for point in (*first, *second)] == [point.loss.hex() for point in whole]
     assert [point.batch_digests for point in (*first, *second)] == [point.batch_digests for point in whole]
@@ -168,7 +155,7 @@ def test_evaluation_does_not_change_training(tmp_path: Path, tiny: ModelConfig, 
 
 
 def test_stopped_run_leaves_a_checkpoint_to_go_on_from(tmp_path: Path, tiny: ModelConfig, pretrain_batches: PretrainBatches):
-    stopped, _, _ = run_training(tmp_path, tiny, pretrain_batches, asked=StopAt(3), log_every=2)
+    stopped, _, _ = run_training(tmp_path, tiny, pretrain_batches, asked=StopAfter(3), log_every=2)
     assert (stopped.step, stopped.finished, stopped.checkpoint.name) == (3, False, "step-00000003")
     assert stopped.checkpoint.exists()
     finished, figures, _ = run_training(tmp_path, tiny, pretrain_batches, log_every=2)
@@ -219,7 +206,7 @@ def test_frozen_trunk_is_not_changed_and_its_run_resumes(tmp_path: Path, tiny: M
     model = SequenceClassifier(tiny, 61, 2)
     model.trunk.requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for asked, step in ((StopAt(2), 2), (None, 4)):
+    for asked, step in ((StopAfter(2), 2), (None, 4)):
         result = train(model, batches, None, training, OPTIMIZER, tmp_path, "data", IGNORED_ALL, asked)
         assert result.step == step
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
